@@ -1,0 +1,171 @@
+"""Headers, blocks and receipts."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from chain import codec
+from chain.crypto import tagged_hash
+from chain.errors import DecodeError
+from chain.merkle import merkle_root
+from chain.schema import Blob, Integer, ListOf, Record, Text
+from chain.transactions import TRANSACTION_SIZE_MAX, Transaction, decode_transaction
+from chain.types import (
+    DIGEST_SIZE,
+    HEIGHT_MAX,
+    ROUND_MAX,
+    TIME_MS_MAX,
+    Address,
+    Digest,
+    Height,
+    Round,
+    TimestampMs,
+)
+
+BLOCK_VERSION: Final = 1
+HEADER_SIZE_MAX: Final = 512
+BLOCK_TRANSACTIONS_MAX: Final = 10_000
+"""Hard bound of the transactions of a block; the parameter of the chain is at most this."""
+BLOCK_SIZE_MAX: Final = 8 * 1024 * 1024
+EVENTS_MAX: Final = 4096
+EVENT_VALUES_MAX: Final = 8
+
+_HEADER_TAG: Final = b"securenet/header/v1"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Header:
+    """What a block's hash covers.
+
+    Parameters
+    ----------
+    transaction_root, receipt_root : Digest
+        RFC 9162 roots over the full digests and over the encoded receipts.
+    state_root : Digest
+        Root of the state after this block.
+    miner_set_hash, next_miner_set_hash : Digest
+        The sets that decide this height and the next.
+    proposer : Address
+        The miner that first proposed the block, in `proposal_round`; neither changes when the
+        block is proposed again.
+    """
+
+    version: int
+    genesis_hash: Digest
+    height: Height
+    time_ms: TimestampMs
+    parent_hash: Digest
+    transaction_root: Digest
+    receipt_root: Digest
+    state_root: Digest
+    miner_set_hash: Digest
+    next_miner_set_hash: Digest
+    proposer: Address
+    proposal_round: Round
+    hash: Digest = field(init=False, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "hash", tagged_hash(_HEADER_TAG, HEADER.encode(self)))
+
+
+HEADER: Final = Record(
+    Header,
+    version=Integer(BLOCK_VERSION, BLOCK_VERSION),
+    genesis_hash=Blob(DIGEST_SIZE),
+    height=Integer(0, HEIGHT_MAX),
+    time_ms=Integer(0, TIME_MS_MAX),
+    parent_hash=Blob(DIGEST_SIZE),
+    transaction_root=Blob(DIGEST_SIZE),
+    receipt_root=Blob(DIGEST_SIZE),
+    state_root=Blob(DIGEST_SIZE),
+    miner_set_hash=Blob(DIGEST_SIZE),
+    next_miner_set_hash=Blob(DIGEST_SIZE),
+    proposer=Blob(DIGEST_SIZE),
+    proposal_round=Integer(0, ROUND_MAX),
+)
+
+
+def decode_header(data: bytes) -> Header:
+    """Read a header; raises `DecodeError`."""
+    return HEADER.decode(data, what="header", size_max=HEADER_SIZE_MAX, items_max=16)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Block:
+    """A header and its transactions in order."""
+
+    header: Header
+    transactions: tuple[Transaction, ...]
+
+
+def encode_block(block: Block) -> bytes:
+    """Return ``[header, [transaction, …]]`` with every part in its own bytes."""
+    return codec.encode((HEADER.encode(block.header), [tx.wire for tx in block.transactions]))
+
+
+def decode_block(data: bytes) -> Block:
+    """Read a block; its rules are checked elsewhere.
+
+    Raises
+    ------
+    DecodeError
+        These are not the canonical bytes of a block.
+    """
+    items = codec.decode(
+        data, what="block", size_max=BLOCK_SIZE_MAX, items_max=BLOCK_TRANSACTIONS_MAX
+    )
+    if len(items) != 2:
+        raise DecodeError("block", "not a pair of header and transactions")
+    header = Blob(1, HEADER_SIZE_MAX).read(items[0], "block.header")
+    wires = ListOf(Blob(1, TRANSACTION_SIZE_MAX), BLOCK_TRANSACTIONS_MAX).read(
+        items[1], "block.transactions"
+    )
+    return Block(
+        header=decode_header(header),
+        transactions=tuple([decode_transaction(wire) for wire in wires]),
+    )
+
+
+def transaction_root(full_digests: Sequence[Digest]) -> Digest:
+    """Return the root over the full digests of a block's transactions in order."""
+    return merkle_root(full_digests)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """Something a transaction brought about, for people, indexes and subscriptions."""
+
+    name: str
+    values: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Receipt:
+    """That a transaction is final, and what it brought about.
+
+    A block holds valid transactions only, so a receipt never reports a failure.
+    """
+
+    transaction_id: Digest
+    index: int
+    events: tuple[Event, ...]
+
+
+RECEIPT: Final[Record[Receipt]] = Record(
+    Receipt,
+    transaction_id=Blob(DIGEST_SIZE),
+    index=Integer(0, BLOCK_TRANSACTIONS_MAX - 1),
+    events=ListOf(
+        Record(Event, name=Text(32), values=ListOf(Text(128), EVENT_VALUES_MAX)), EVENTS_MAX
+    ),
+)
+
+
+def receipt_root(receipts: Sequence[Receipt]) -> Digest:
+    """Return the root over the encoded receipts in order."""
+    return merkle_root([RECEIPT.encode(receipt) for receipt in receipts])
+
+
+def render_header(header: Header) -> dict[str, Any]:
+    """Return the JSON form of a header, its hash included."""
+    return {**HEADER.render(header), "hash": header.hash.hex()}

@@ -1,0 +1,125 @@
+"""Votes on blocks, and the certificate of COMMIT votes that proves one to an outsider.
+
+The bytes a vote signs stand here, below consensus, because whoever checks a block needs them.
+docs/spec/consensus.md is normative.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+from chain import codec
+from chain.crypto import verify
+from chain.errors import InvalidCertificate
+from chain.miners import MINERS_MAX, MinerSet
+from chain.schema import Blob, Integer, ListOf, Record
+from chain.types import (
+    DIGEST_SIZE,
+    HEIGHT_MAX,
+    ROUND_MAX,
+    SIGNATURE_SIZE,
+    Digest,
+    Height,
+    Round,
+    Signature,
+)
+
+VOTE_TAG: Final = b"securenet/vote/v1"
+CERTIFICATE_SIZE_MAX: Final = 128 + MINERS_MAX * (SIGNATURE_SIZE + 8)
+
+
+class VoteType(StrEnum):
+    """The two kinds of votes that certificates are made of."""
+
+    PREPARE = "prepare"
+    COMMIT = "commit"
+
+
+def vote_bytes(
+    *, genesis_hash: Digest, type: VoteType, height: Height, round: Round, digest: Digest
+) -> bytes:
+    """Return what a PREPARE or COMMIT signs, under `VOTE_TAG`."""
+    return codec.encode((genesis_hash, type.value, height, round, digest))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SignedVote:
+    """One signature in a certificate, with the index of its signer in the height's miner set."""
+
+    index: int
+    signature: Signature
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VoteCertificate:
+    """A quorum of equal votes of one height and round.
+
+    As a *commit certificate* (COMMIT votes) it proves a block; as a *prepared certificate*
+    (PREPARE votes) it justifies that a block is proposed again.
+
+    Notes
+    -----
+    Different valid certificates for one block may exist, so nothing is ever derived from what a
+    certificate contains beyond its validity, and it is stored beside the block, outside its hash.
+    """
+
+    height: Height
+    round: Round
+    digest: Digest
+    votes: tuple[SignedVote, ...]
+
+    def verify(self, *, type: VoteType, genesis_hash: Digest, miners: MinerSet) -> None:
+        """Check that a quorum of distinct `miners` signed this vote.
+
+        Parameters
+        ----------
+        miners : MinerSet
+            The miner set of `height`.
+
+        Raises
+        ------
+        InvalidCertificate
+            Too few or too many votes, indices not strictly ascending or outside the set, or a
+            signature that does not verify.
+        """
+        if not miners.quorum <= len(self.votes) <= len(miners):
+            raise InvalidCertificate(
+                f"{len(self.votes)} votes; {miners.quorum} to {len(miners)} are a quorum"
+            )
+        message = vote_bytes(
+            genesis_hash=genesis_hash,
+            type=type,
+            height=self.height,
+            round=self.round,
+            digest=self.digest,
+        )
+        previous = -1
+        for vote in self.votes:
+            if not previous < vote.index < len(miners):
+                raise InvalidCertificate(f"signer index {vote.index} is out of order or range")
+            previous = vote.index
+            key = miners.members[vote.index].key
+            if not verify(key, VOTE_TAG, message, vote.signature):
+                raise InvalidCertificate(f"the signature of miner {vote.index} does not verify")
+
+
+CommitCertificate = VoteCertificate
+PreparedCertificate = VoteCertificate
+
+CERTIFICATE: Final = Record(
+    VoteCertificate,
+    height=Integer(0, HEIGHT_MAX),
+    round=Integer(0, ROUND_MAX),
+    digest=Blob(DIGEST_SIZE),
+    votes=ListOf(
+        Record(SignedVote, index=Integer(0, MINERS_MAX - 1), signature=Blob(SIGNATURE_SIZE)),
+        MINERS_MAX,
+    ),
+)
+
+
+def decode_certificate(data: bytes) -> VoteCertificate:
+    """Read a certificate; raises `DecodeError`."""
+    return CERTIFICATE.decode(
+        data, what="certificate", size_max=CERTIFICATE_SIZE_MAX, items_max=MINERS_MAX
+    )

@@ -1,0 +1,94 @@
+"""Merkle trees and inclusion proofs as in RFC 9162, section 2.1 (Certificate Transparency 2.0).
+
+Leaves and inner nodes are hashed under different prefixes, and the odd node is promoted rather
+than doubled, so that no two lists of leaves share a root.
+"""
+
+from collections.abc import Sequence
+from hashlib import sha256
+from typing import Final
+
+from chain.errors import InvalidProof
+from chain.types import Digest
+
+LEAVES_MAX: Final = 2**20
+PROOF_LENGTH_MAX: Final = 20
+"""Depth of a tree with `LEAVES_MAX` leaves; a longer proof is refused unread."""
+
+
+def merkle_root(leaves: Sequence[bytes]) -> Digest:
+    """Return MTH(leaves): the root over the leaf data in order; SHA-256 of nothing for none."""
+    if not leaves:
+        return Digest(sha256(b"").digest())
+    level = [sha256(b"\x00" + leaf).digest() for leaf in leaves]
+    while len(level) > 1:
+        level = _next_level(level)
+    return Digest(level[0])
+
+
+def inclusion_proof(leaves: Sequence[bytes], index: int) -> tuple[Digest, ...]:
+    """Return PATH(index, leaves): the sibling hashes from the leaf up to the root.
+
+    Raises
+    ------
+    InvalidProof
+        There is no leaf `index`.
+    """
+    if not 0 <= index < len(leaves):
+        raise InvalidProof(f"no leaf {index} among {len(leaves)}")
+    level = [sha256(b"\x00" + leaf).digest() for leaf in leaves]
+    path: list[Digest] = []
+    while len(level) > 1:
+        sibling = index ^ 1
+        if sibling < len(level):
+            path.append(Digest(level[sibling]))
+        level = _next_level(level)
+        index >>= 1
+    return tuple(path)
+
+
+def verify_inclusion(
+    *, root: bytes, leaf: bytes, index: int, leaf_count: int, path: Sequence[bytes]
+) -> None:
+    """Check that `leaf` is leaf number `index` of the `leaf_count` leaves under `root`.
+
+    Raises
+    ------
+    InvalidProof
+        It is not, or the path has the wrong length.
+
+    References
+    ----------
+    RFC 9162, section 2.1.3.2.
+    """
+    if not 0 <= index < leaf_count <= LEAVES_MAX:
+        raise InvalidProof(f"index {index} is outside a tree of {leaf_count} leaves")
+    if len(path) > PROOF_LENGTH_MAX:
+        raise InvalidProof(f"{len(path)} hashes, at most {PROOF_LENGTH_MAX} are possible")
+    node, last = index, leaf_count - 1
+    digest = sha256(b"\x00" + leaf).digest()
+    for sibling in path:
+        if last == 0:
+            raise InvalidProof("the path is too long for the tree")
+        if node & 1 or node == last:
+            digest = sha256(b"\x01" + sibling + digest).digest()
+            while not node & 1 and node:
+                node >>= 1
+                last >>= 1
+        else:
+            digest = sha256(b"\x01" + digest + sibling).digest()
+        node >>= 1
+        last >>= 1
+    if last != 0:
+        raise InvalidProof("the path is too short for the tree")
+    if digest != root:
+        raise InvalidProof("the path leads to another root")
+
+
+def _next_level(level: list[bytes]) -> list[bytes]:
+    paired = [
+        sha256(b"\x01" + level[i] + level[i + 1]).digest() for i in range(0, len(level) - 1, 2)
+    ]
+    if len(level) & 1:
+        paired.append(level[-1])
+    return paired

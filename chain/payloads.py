@@ -1,0 +1,83 @@
+"""What a `device.data` transaction carries: the payload types."""
+
+import re
+from dataclasses import dataclass
+from typing import Final
+
+from chain.schema import Blob, Integer, ListOf, Record, Tagged, Text
+from chain.types import DIGEST_SIZE, Digest
+
+FLOW_INTEGERS_MAX: Final = 128
+FLOW_CATEGORIES_MAX: Final = 16
+CATEGORY_SIZE_MAX: Final = 32
+READING_VALUES_MAX: Final = 32
+NAME_SIZE_MAX: Final = 64
+UNIT_SIZE_MAX: Final = 16
+EXPONENT_RANGE: Final = (-18, 18)
+
+NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+"""Form of the names of readings, devices, organisations and miners."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Flow:
+    """One network flow as a detector sees it.
+
+    Parameters
+    ----------
+    schema : Digest
+        Digest of the feature schema that gives the columns their meaning.
+    integers : tuple of int
+        The numeric columns in the schema's order; rates are multiplied by 100.
+    categories : tuple of str
+        The categorical columns in the schema's order.
+    """
+
+    schema: Digest
+    integers: tuple[int, ...]
+    categories: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measurement:
+    """One measured value: ``value × 10^exponent`` in `unit`."""
+
+    name: str
+    value: int
+    exponent: int
+    unit: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reading:
+    """What a device measured at one moment."""
+
+    values: tuple[Measurement, ...]
+
+
+FLOW: Final = Record(
+    Flow,
+    schema=Blob(DIGEST_SIZE),
+    integers=ListOf(Integer(0, 2**53), FLOW_INTEGERS_MAX),
+    categories=ListOf(Text(CATEGORY_SIZE_MAX), FLOW_CATEGORIES_MAX),
+)
+
+READING: Final = Record(
+    Reading,
+    values=ListOf(
+        Record(
+            Measurement,
+            name=Text(NAME_SIZE_MAX, pattern=NAME),
+            value=Integer(-(2**63), 2**63 - 1),
+            exponent=Integer(*EXPONENT_RANGE),
+            unit=Text(UNIT_SIZE_MAX),
+        ),
+        READING_VALUES_MAX,
+        minimum=1,
+    ),
+)
+
+PAYLOAD: Final = Tagged({"flow": FLOW, "reading": READING})
+"""The payload types; a further type is one more record here."""
+
+Payload = Flow | Reading

@@ -1,0 +1,409 @@
+"""Field types that say once how a value looks in bytes and in JSON, and what bounds it.
+
+A schema reads what came from outside and writes what leaves: `read`/`write` for the arrays of the
+canonical encoding, `parse`/`render` for JSON (byte strings as lower-case hex). Anything that does
+not fit raises `DecodeError` with the path of the field.
+"""
+
+from collections.abc import Mapping, Sequence
+from re import Pattern
+from typing import Any, Final, Generic, Protocol, TypeVar
+
+from chain import codec
+from chain.errors import DecodeError
+
+T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
+
+_HEX: Final = frozenset("0123456789abcdef")
+
+
+class Schema(Protocol[T]):
+    """What every field type can do."""
+
+    def read(self, value: object, where: str) -> T:
+        """Return the value of a decoded item."""
+        ...
+
+    def write(self, value: T) -> object:
+        """Return the item to encode for `value`."""
+        ...
+
+    def parse(self, value: object, where: str) -> T:
+        """Return the value of a piece of JSON."""
+        ...
+
+    def render(self, value: T) -> Any:
+        """Return `value` as JSON."""
+        ...
+
+    def describe(self) -> dict[str, Any]:
+        """Return the JSON Schema of the JSON form."""
+        ...
+
+
+class Integer:
+    """An integer within bounds, both included."""
+
+    def __init__(self, minimum: int = 0, maximum: int = 2**63 - 1) -> None:
+        self.minimum = minimum
+        self.maximum = maximum
+
+    def read(self, value: object, where: str) -> int:
+        """Check type and bounds."""
+        if type(value) is not int:
+            raise DecodeError(where, "not an integer")
+        if not self.minimum <= value <= self.maximum:
+            raise DecodeError(where, f"{value} is outside {self.minimum} to {self.maximum}")
+        return value
+
+    parse = read
+
+    def write(self, value: int) -> int:
+        """Return `value` itself."""
+        return value
+
+    render = write
+
+    def describe(self) -> dict[str, Any]:
+        """Return the JSON Schema."""
+        return {"type": "integer", "minimum": self.minimum, "maximum": self.maximum}
+
+
+class Boolean:
+    """True or false."""
+
+    def read(self, value: object, where: str) -> bool:
+        """Check the type."""
+        if type(value) is not bool:
+            raise DecodeError(where, "not true or false")
+        return value
+
+    parse = read
+
+    def write(self, value: bool) -> bool:
+        """Return `value` itself."""
+        return value
+
+    render = write
+
+    def describe(self) -> dict[str, Any]:
+        """Return the JSON Schema."""
+        return {"type": "boolean"}
+
+
+class Blob:
+    """A byte string of bounded size; hex in JSON."""
+
+    def __init__(self, minimum: int, maximum: int | None = None) -> None:
+        self.minimum = minimum
+        self.maximum = minimum if maximum is None else maximum
+
+    def read(self, value: object, where: str) -> bytes:
+        """Check type and size."""
+        if type(value) is not bytes:
+            raise DecodeError(where, "not a byte string")
+        if not self.minimum <= len(value) <= self.maximum:
+            wanted = (
+                str(self.minimum)
+                if self.minimum == self.maximum
+                else f"{self.minimum} to {self.maximum}"
+            )
+            raise DecodeError(where, f"{len(value)} bytes, not {wanted}")
+        return value
+
+    def write(self, value: bytes) -> bytes:
+        """Return `value` itself."""
+        return value
+
+    def parse(self, value: object, where: str) -> bytes:
+        """Read lower-case hex."""
+        if type(value) is not str or len(value) % 2 or not _HEX.issuperset(value):
+            raise DecodeError(where, "not lower-case hex")
+        return self.read(bytes.fromhex(value), where)
+
+    def render(self, value: bytes) -> str:
+        """Write lower-case hex."""
+        return value.hex()
+
+    def describe(self) -> dict[str, Any]:
+        """Return the JSON Schema."""
+        return {
+            "type": "string",
+            "pattern": "^([0-9a-f]{2})*$",
+            "minLength": 2 * self.minimum,
+            "maxLength": 2 * self.maximum,
+        }
+
+
+class Text:
+    """A string of bounded size in bytes of UTF-8, optionally of a given form."""
+
+    def __init__(
+        self, maximum: int, *, minimum: int = 0, pattern: Pattern[str] | None = None
+    ) -> None:
+        self.minimum = minimum
+        self.maximum = maximum
+        self.pattern = pattern
+
+    def read(self, value: object, where: str) -> str:
+        """Check type, size and form."""
+        if type(value) is not str:
+            raise DecodeError(where, "not a string")
+        try:
+            size = len(value) if value.isascii() else len(value.encode())
+        except UnicodeEncodeError as error:
+            raise DecodeError(where, "not encodable as UTF-8") from error
+        if not self.minimum <= size <= self.maximum:
+            raise DecodeError(where, f"{size} bytes, not {self.minimum} to {self.maximum}")
+        if self.pattern is not None and self.pattern.fullmatch(value) is None:
+            raise DecodeError(where, f"does not match {self.pattern.pattern}")
+        return value
+
+    parse = read
+
+    def write(self, value: str) -> str:
+        """Return `value` itself."""
+        return value
+
+    render = write
+
+    def describe(self) -> dict[str, Any]:
+        """Return the JSON Schema."""
+        described: dict[str, Any] = {"type": "string", "maxLength": self.maximum}
+        if self.minimum:
+            described["minLength"] = self.minimum
+        if self.pattern is not None:
+            described["pattern"] = f"^(?:{self.pattern.pattern})$"
+        return described
+
+
+class Word:
+    """One of a closed set of words."""
+
+    def __init__(self, *words: str) -> None:
+        self.words = words
+
+    def read(self, value: object, where: str) -> str:
+        """Check that it is one of the words."""
+        if type(value) is not str or value not in self.words:
+            raise DecodeError(where, f"not one of {', '.join(self.words)}")
+        return value
+
+    parse = read
+
+    def write(self, value: str) -> str:
+        """Return `value` itself."""
+        return value
+
+    render = write
+
+    def describe(self) -> dict[str, Any]:
+        """Return the JSON Schema."""
+        return {"type": "string", "enum": list(self.words)}
+
+
+class Optional(Generic[T]):
+    """A value or None."""
+
+    def __init__(self, item: Schema[T]) -> None:
+        self.item = item
+
+    def read(self, value: object, where: str) -> T | None:
+        """Read the value unless it is nil."""
+        return None if value is None else self.item.read(value, where)
+
+    def write(self, value: T | None) -> object:
+        """Write the value unless it is None."""
+        return None if value is None else self.item.write(value)
+
+    def parse(self, value: object, where: str) -> T | None:
+        """Parse the value unless it is null."""
+        return None if value is None else self.item.parse(value, where)
+
+    def render(self, value: T | None) -> Any:
+        """Render the value unless it is None."""
+        return None if value is None else self.item.render(value)
+
+    def describe(self) -> dict[str, Any]:
+        """Return the JSON Schema."""
+        return {"anyOf": [self.item.describe(), {"type": "null"}]}
+
+
+class ListOf(Generic[T]):
+    """A bounded list of one type."""
+
+    def __init__(self, item: Schema[T], maximum: int, *, minimum: int = 0) -> None:
+        self.item = item
+        self.minimum = minimum
+        self.maximum = maximum
+
+    def _check(self, value: object, where: str) -> list[object]:
+        if type(value) is not list:
+            raise DecodeError(where, "not a list")
+        if not self.minimum <= len(value) <= self.maximum:
+            raise DecodeError(where, f"{len(value)} items, not {self.minimum} to {self.maximum}")
+        return value
+
+    def read(self, value: object, where: str) -> tuple[T, ...]:
+        """Read every item."""
+        read = self.item.read
+        return tuple([read(item, where) for item in self._check(value, where)])
+
+    def write(self, value: Sequence[T]) -> list[object]:
+        """Write every item."""
+        return [self.item.write(item) for item in value]
+
+    def parse(self, value: object, where: str) -> tuple[T, ...]:
+        """Parse every item."""
+        return tuple(
+            self.item.parse(item, f"{where}[{index}]")
+            for index, item in enumerate(self._check(value, where))
+        )
+
+    def render(self, value: Sequence[T]) -> list[Any]:
+        """Render every item."""
+        return [self.item.render(item) for item in value]
+
+    def describe(self) -> dict[str, Any]:
+        """Return the JSON Schema."""
+        return {
+            "type": "array",
+            "items": self.item.describe(),
+            "minItems": self.minimum,
+            "maxItems": self.maximum,
+        }
+
+
+class Record(Generic[T]):
+    """A dataclass as an array of its fields in fixed order; an object in JSON.
+
+    Parameters
+    ----------
+    make : type
+        Keyword-only dataclass.
+    **fields : Schema
+        One schema for each field, in the order of the encoding.
+    """
+
+    def __init__(self, make: type[T], **fields: Schema[Any]) -> None:
+        self.make = make
+        self.fields: Mapping[str, Schema[Any]] = fields
+        self._items = tuple(fields.items())
+
+    def read(self, value: object, where: str) -> T:
+        """Read an array of the fields."""
+        if type(value) is not list or len(value) != len(self._items):
+            raise DecodeError(where, f"not an array of {len(self._items)} fields")
+        return self.make(
+            **{
+                name: schema.read(item, f"{where}.{name}")
+                for (name, schema), item in zip(self._items, value, strict=True)
+            }
+        )
+
+    def write(self, value: T) -> list[object]:
+        """Write the fields as an array."""
+        return [schema.write(getattr(value, name)) for name, schema in self._items]
+
+    def parse(self, value: object, where: str) -> T:
+        """Parse an object; a missing field is null, an unknown one an error."""
+        if not isinstance(value, dict):
+            raise DecodeError(where, "not an object")
+        for name in value:
+            if name not in self.fields:
+                raise DecodeError(f"{where}.{str(name)[:40]}", "unknown field")
+        return self.make(
+            **{
+                name: schema.parse(value.get(name), f"{where}.{name}")
+                for name, schema in self._items
+            }
+        )
+
+    def render(self, value: T) -> dict[str, Any]:
+        """Render an object."""
+        return {name: schema.render(getattr(value, name)) for name, schema in self._items}
+
+    def describe(self) -> dict[str, Any]:
+        """Return the JSON Schema."""
+        return {
+            "type": "object",
+            "properties": {name: schema.describe() for name, schema in self._items},
+            "required": [name for name, schema in self._items if not isinstance(schema, Optional)],
+            "additionalProperties": False,
+        }
+
+    def encode(self, value: T) -> bytes:
+        """Return the canonical bytes of `value`."""
+        return codec.encode(self.write(value))
+
+    def decode(self, data: bytes, *, what: str, size_max: int, items_max: int = 4096) -> T:
+        """Return the value of canonical bytes.
+
+        Raises
+        ------
+        DecodeError
+            They are not the canonical bytes of a value within the bounds.
+        """
+        return self.read(
+            codec.decode(data, what=what, size_max=size_max, items_max=items_max), what
+        )
+
+
+class Tagged:
+    """One of several records, told apart by a word.
+
+    In bytes ``[word, record]``; in JSON an object with the word in its field ``type``.
+
+    Parameters
+    ----------
+    records : mapping of str to Record
+        The records' classes are distinct.
+    """
+
+    def __init__(self, records: Mapping[str, Record[Any]]) -> None:
+        self.records = dict(records)
+        self._words = {record.make: word for word, record in self.records.items()}
+
+    def word_of(self, value: object) -> str:
+        """Return the word of the record that `value` belongs to."""
+        return self._words[type(value)]
+
+    def _record(self, word: object, where: str) -> Record[Any]:
+        record = self.records.get(word) if isinstance(word, str) else None
+        if record is None:
+            raise DecodeError(where, f"not one of {', '.join(self.records)}")
+        return record
+
+    def read(self, value: object, where: str) -> Any:
+        """Read ``[word, record]``."""
+        if type(value) is not list or len(value) != 2:
+            raise DecodeError(where, "not a pair of type and value")
+        return self._record(value[0], f"{where}.type").read(value[1], where)
+
+    def write(self, value: object) -> list[object]:
+        """Write ``[word, record]``."""
+        word = self.word_of(value)
+        return [word, self.records[word].write(value)]
+
+    def parse(self, value: object, where: str) -> Any:
+        """Parse an object with the word in its field ``type``."""
+        if not isinstance(value, dict):
+            raise DecodeError(where, "not an object")
+        record = self._record(value.get("type"), f"{where}.type")
+        return record.parse({name: item for name, item in value.items() if name != "type"}, where)
+
+    def render(self, value: object) -> dict[str, Any]:
+        """Render an object with the word in its field ``type``."""
+        word = self.word_of(value)
+        return {"type": word, **self.records[word].render(value)}
+
+    def describe(self) -> dict[str, Any]:
+        """Return the JSON Schema."""
+        variants = []
+        for word, record in self.records.items():
+            described = record.describe()
+            described["properties"] = {"type": {"const": word}, **described["properties"]}
+            described["required"] = ["type", *described["required"]]
+            variants.append(described)
+        return {"oneOf": variants}
