@@ -1,0 +1,144 @@
+"""Errors of a node: the node's branch of the tree in :mod:`chain.errors`.
+
+::
+
+    NodeError
+    ├── ConfigError            a configuration, or a home directory, nobody can start from
+    └── StorageError           the disk, or what lies on it; ``path`` says where
+        ├── StorageFailed      the medium refused to read or write
+        │   └── DiskFull       there is no room left
+        ├── StoreLocked        another process holds the files
+        ├── StorageClosed      used after its end, or after a write that failed
+        ├── CorruptStore       what lies on the disk is not what was written
+        │   └── CorruptLog     the same of a log, which knows the ``offset``
+        ├── RecordTooLarge     a record above its bound
+        └── LogFull            a log above its bound, until it is rewritten
+"""
+
+from pathlib import Path
+
+from chain.errors import SecureNetError
+
+
+class NodeError(SecureNetError):
+    """Something a node cannot do, or will not."""
+
+
+class ConfigError(NodeError):
+    """A configuration or a home directory which breaks a rule.
+
+    Parameters
+    ----------
+    where : str
+        The setting, or the file.
+    reason : str
+        What is wrong with it, and what to do.
+    """
+
+    def __init__(self, where: str, reason: str) -> None:
+        super().__init__(f"{where}: {reason}")
+        self.where = where
+        self.reason = reason
+
+
+class StorageError(NodeError):
+    """A failure of the disk or of the files on it.
+
+    Parameters
+    ----------
+    path : Path
+        The file or directory.
+    reason : str
+        What happened, and what to do.
+    """
+
+    def __init__(self, path: Path, reason: str) -> None:
+        super().__init__(f"{path}: {reason}")
+        self.path = path
+        self.reason = reason
+
+
+class StorageFailed(StorageError):
+    """The operating system refused to read or to write."""
+
+
+class DiskFull(StorageFailed):
+    """No room is left: the disk, a quota or a limit on file sizes is used up."""
+
+
+class StoreLocked(StorageError):
+    """Another process, or another part of this one, holds the files.
+
+    Parameters
+    ----------
+    path : Path
+        What is held.
+    holder : int, optional
+        Process id of the holder, as far as it is known.
+    """
+
+    def __init__(self, path: Path, *, holder: int | None = None) -> None:
+        by = "another process" if holder is None else f"process {holder}"
+        super().__init__(path, f"in use by {by}; stop it first, or choose another home directory")
+        self.holder = holder
+
+
+class StorageClosed(StorageError):
+    """Used after it was closed, or written to after a write that failed."""
+
+
+class CorruptStore(StorageError):
+    """Damaged content: never repaired by guessing, since what is missing may be a promise given."""
+
+
+class CorruptLog(CorruptStore):
+    """Damage in a log, elsewhere than in a torn last append.
+
+    Parameters
+    ----------
+    path : Path
+        The log.
+    reason : str
+        What was found, and what to do.
+    offset : int
+        Where in the file the damage starts.
+    """
+
+    def __init__(self, path: Path, reason: str, *, offset: int) -> None:
+        super().__init__(path, f"damaged at byte {offset}: {reason}")
+        self.offset = offset
+
+
+class RecordTooLarge(StorageError):
+    """More bytes than one record, or one append, may have.
+
+    Parameters
+    ----------
+    path : Path
+        The log.
+    size : int
+        Bytes asked for.
+    limit : int
+        Bytes allowed.
+    """
+
+    def __init__(self, path: Path, *, size: int, limit: int) -> None:
+        super().__init__(path, f"{size} bytes where {limit} are allowed")
+        self.size = size
+        self.limit = limit
+
+
+class LogFull(StorageError):
+    """The log has reached its bound; it takes records again once it is rewritten shorter.
+
+    Parameters
+    ----------
+    path : Path
+        The log.
+    limit : int
+        Bytes allowed.
+    """
+
+    def __init__(self, path: Path, *, limit: int) -> None:
+        super().__init__(path, f"the log may not grow above {limit} bytes; rewrite it shorter")
+        self.limit = limit
