@@ -1,0 +1,93 @@
+# Needs python3.11 or python3.12 with its venv module, and make; everything else comes from the
+# locked dependencies. All paths are relative, so the folder may have any name, spaces included.
+
+# The first interpreter that runs and is of a supported version; PYTHON=... overrides.
+PYTHON ?= $(shell for python in python3.11 python3.12 python3; do \
+	"$$python" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' \
+	2>/dev/null && { echo "$$python"; break; }; done)
+# Made and kept up to date here; a relative path without spaces.
+VENV ?= .venv
+PIP = "$(VENV)/bin/python" -m pip --disable-pip-version-check --quiet
+INSTALL_LOCKED = $(PIP) install --require-hashes --only-binary :all: --requirement
+UV_COMPILE = build/uv/bin/uv pip compile pyproject.toml --universal --python-version 3.11 \
+	--only-binary :all: --generate-hashes --custom-compile-command "make lock" --quiet $(UPGRADE)
+
+# demo: a folder with the NSL-KDD files instead of the input that comes with the project
+DATA ?=
+# simulate: how many worlds, and the seed of the first
+SEEDS ?= 20
+FIRST ?= 1
+# testnet: where its four nodes live
+TESTNET ?= build/testnet
+# test: pytest's processes, and whatever else pytest should be told
+WORKERS ?= auto
+# test, bench: further arguments
+ARGS ?=
+
+# Recipes quote it as "$$DATA", so that the shell sees one word whatever is in it.
+export DATA
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check format testnet bench simulate lock clean
+
+help:
+	@echo 'make demo [DATA=PATH]            four miners, fifty devices, a summary; ends by itself'
+	@echo 'make test [ARGS=...]             the whole test suite'
+	@echo 'make check                       format, lint, types, layers'
+	@echo 'make format                      put the code into the form that check wants'
+	@echo 'make testnet                     four nodes that stay up, in $(TESTNET)'
+	@echo 'make bench [ARGS=...]            transactions per second and latency of four nodes'
+	@echo 'make simulate SEEDS=n FIRST=s    whole nodes in n simulated worlds'
+	@echo 'make lock [UPGRADE=--upgrade]    write requirements/*.lock anew from pyproject.toml'
+	@echo 'make clean                       remove what was built; the environment stays'
+
+demo: $(VENV)/.installed-run
+	@"$(VENV)/bin/securenet" demo $(if $(DATA),--data "$$DATA")
+
+test: $(VENV)/.installed-dev
+	@"$(VENV)/bin/python" -m pytest -n $(WORKERS) --maxprocesses 8 --dist loadscope $(ARGS)
+
+check: $(VENV)/.installed-dev
+	"$(VENV)/bin/python" -m ruff format --check .
+	"$(VENV)/bin/python" -m ruff check .
+	"$(VENV)/bin/python" -m mypy
+	"$(VENV)/bin/lint-imports"
+
+format: $(VENV)/.installed-dev
+	"$(VENV)/bin/python" -m ruff format .
+	"$(VENV)/bin/python" -m ruff check --fix .
+
+testnet: $(VENV)/.installed-run
+	@test -d "$(TESTNET)" || "$(VENV)/bin/securenet" testnet init --miners 4 --dir "$(TESTNET)"
+	@"$(VENV)/bin/securenet" testnet up --dir "$(TESTNET)"
+
+bench: $(VENV)/.installed-run
+	@"$(VENV)/bin/securenet" bench $(ARGS)
+
+simulate: $(VENV)/.installed-dev
+	@"$(VENV)/bin/python" -m tests.simulation --seeds $(SEEDS) --first $(FIRST)
+
+# A venv whose interpreter does not start any more (moved, or Python was upgraded) is made again.
+$(VENV)/.installed-run: requirements/run.lock pyproject.toml
+	@test -n "$(PYTHON)" || { echo "make: no python3.11 or python3.12 found; install one, or set PYTHON" >&2; exit 1; }
+	@"$(VENV)/bin/python" -c '' 2>/dev/null || "$(PYTHON)" -m venv --clear "$(VENV)" || \
+		{ echo "make: cannot make $(VENV); on Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }
+	@echo "installing the locked dependencies into $(VENV)"
+	@$(INSTALL_LOCKED) requirements/run.lock
+	@$(PIP) install --no-index --no-deps --no-build-isolation --editable .
+	@touch "$@"
+
+$(VENV)/.installed-dev: requirements/dev.lock $(VENV)/.installed-run
+	@echo "installing the locked development tools into $(VENV)"
+	@$(INSTALL_LOCKED) requirements/dev.lock
+	@touch "$@"
+
+# One lock for all supported versions of Python; only wheels, so that no compiler is needed.
+lock:
+	@test -x build/uv/bin/uv || { "$(PYTHON)" -m venv build/uv && build/uv/bin/python -m pip install --quiet uv; }
+	$(UV_COMPILE) --extra build --output-file requirements/run.lock
+	$(UV_COMPILE) --extra build --extra dev --constraint requirements/run.lock --output-file requirements/dev.lock
+
+clean:
+	rm -rf build dist *.egg-info .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -not -path './.venv/*' -prune -exec rm -rf {} +
