@@ -4,6 +4,9 @@
 
     NodeError
     ├── ConfigError            a configuration, or a home directory, nobody can start from
+    ├── KeyFileError           a key file that cannot be made or used; ``path`` says which
+    │   └── WrongPassphrase    the passphrase is missing, or is not the one it was closed with
+    ├── MempoolFull            no room for a transaction; ``retry_after_ms`` says when to try again
     └── StorageError           the disk, or what lies on it; ``path`` says where
         ├── StorageFailed      the medium refused to read or write
         │   └── DiskFull       there is no room left
@@ -39,6 +42,41 @@ class ConfigError(NodeError):
         super().__init__(f"{where}: {reason}")
         self.where = where
         self.reason = reason
+
+
+class KeyFileError(NodeError):
+    """A key file which cannot be made, or which nobody should use.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    reason : str
+        What is wrong with it, and what to do; never a part of its content.
+    """
+
+    def __init__(self, path: Path, reason: str) -> None:
+        super().__init__(f"{path}: {reason}")
+        self.path = path
+        self.reason = reason
+
+
+class WrongPassphrase(KeyFileError):
+    """The file is whole, but this passphrase, or none, does not open it."""
+
+
+class MempoolFull(NodeError):
+    """The pool has no room that its sender may have; nothing of the transaction is kept.
+
+    Parameters
+    ----------
+    retry_after_ms : int
+        When sending it again may succeed.
+    """
+
+    def __init__(self, *, retry_after_ms: int) -> None:
+        super().__init__(f"the mempool is full; send it again in {retry_after_ms} ms")
+        self.retry_after_ms = retry_after_ms
 
 
 class StorageError(NodeError):
