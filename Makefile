@@ -39,7 +39,7 @@ help:
 	@echo 'make bench [ARGS=...]            transactions per second and latency of four nodes'
 	@echo 'make simulate SEEDS=n FIRST=s    whole nodes in n simulated worlds'
 	@echo 'make lock [UPGRADE=--upgrade]    write requirements/*.lock anew from pyproject.toml'
-	@echo 'make clean                       remove what was built; the environment stays'
+	@echo 'make clean                       remove what was built, test networks too; the environment stays'
 
 demo: $(VENV)/.installed-run
 	@"$(VENV)/bin/securenet" demo $(if $(DATA),--data "$$DATA")
@@ -51,7 +51,7 @@ check: $(VENV)/.installed-dev
 	"$(VENV)/bin/python" -m ruff format --check .
 	"$(VENV)/bin/python" -m ruff check .
 	"$(VENV)/bin/python" -m mypy
-	"$(VENV)/bin/lint-imports"
+	"$(VENV)/bin/lint-imports" --no-logo
 
 format: $(VENV)/.installed-dev
 	"$(VENV)/bin/python" -m ruff format .
@@ -67,10 +67,10 @@ bench: $(VENV)/.installed-run
 simulate: $(VENV)/.installed-dev
 	@"$(VENV)/bin/python" -m tests.simulation --seeds $(SEEDS) --first $(FIRST)
 
-# A venv whose interpreter does not start any more (moved, or Python was upgraded) is made again.
+# A venv which is broken (moved, half made, or Python was upgraded) is made again.
 $(VENV)/.installed-run: requirements/run.lock pyproject.toml
 	@test -n "$(PYTHON)" || { echo "make: no python3.11 or python3.12 found; install one, or set PYTHON" >&2; exit 1; }
-	@"$(VENV)/bin/python" -c '' 2>/dev/null || "$(PYTHON)" -m venv --clear "$(VENV)" || \
+	@"$(VENV)/bin/python" -c 'import pip' 2>/dev/null || "$(PYTHON)" -m venv --clear "$(VENV)" || \
 		{ echo "make: cannot make $(VENV); on Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }
 	@echo "installing the locked dependencies into $(VENV)"
 	@$(INSTALL_LOCKED) requirements/run.lock

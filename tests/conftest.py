@@ -1,0 +1,26 @@
+"""What every test stands on."""
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+# The suite runs in parallel on busy machines, where the time of one example says nothing.
+settings.register_profile(
+    "suite", deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("suite")
+
+# A developer's own node and its settings have no part in a test.
+for name in ("SECURENET_HOME", "SECURENET_RPC"):
+    os.environ.pop(name, None)
+
+
+@pytest.fixture(scope="session")
+def nsl_kdd() -> Path:
+    """Return the folder of the NSL-KDD files, or skip: the data set is not part of the project."""
+    folder = os.environ.get("SECURENET_NSL_KDD")
+    if not folder:
+        pytest.skip("SECURENET_NSL_KDD names no folder with the NSL-KDD files")
+    return Path(folder)
