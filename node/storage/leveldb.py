@@ -117,11 +117,16 @@ class LevelDbStore:
         """
         try:
             entries = self._database.iterator(
-                start=start, stop=stop, reverse=reverse, verify_checksums=True, fill_cache=False
+                # A start makes plyvel miss the entry at it when that is all a reverse range holds.
+                start=None if reverse else start,
+                stop=stop,
+                reverse=reverse,
+                verify_checksums=True,
+                fill_cache=False,
             )
         except _REFUSALS as error:
             raise self._failure(error) from error
-        return self._entries(entries)
+        return self._entries(entries, start)
 
     def write(self, batch: WriteBatch, *, sync: bool = True) -> None:
         """Apply `batch` atomically; with `sync`, return only once it is durable.
@@ -175,10 +180,13 @@ class LevelDbStore:
         self._database.close()
         self._lock.release()
 
-    def _entries(self, entries: Any) -> Generator[tuple[bytes, bytes], None, None]:
+    def _entries(self, entries: Any, start: bytes) -> Generator[tuple[bytes, bytes], None, None]:
         with entries:
             try:
-                yield from entries
+                for entry in entries:
+                    if entry[0] < start:
+                        return
+                    yield entry
             except _REFUSALS as error:
                 raise self._failure(error) from error
 

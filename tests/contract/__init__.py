@@ -1,0 +1,1 @@
+"""One suite for each port of :mod:`node.ports`, run against every implementation of it."""
