@@ -63,4 +63,4 @@ def test_the_search_finds_what_is_missing():
 
     assert broken_links(page, "[a](absent.md) [b](../LICENSE) [c](#here)") == ["absent.md"]
     assert broken_links(page, "```\n[a](absent.md)\n```\n[x](https://example.org)") == []
-    assert missing_paths("`chain/absent.py` `chain/` `cli/*.py` `build/x`") == ["chain/absent.py"]
+    assert missing_paths("`chain/absent.py` `chain/` `chain/*.py` `build/x`") == ["chain/absent.py"]
