@@ -1,1 +1,1 @@
-"""What a block is: values, canonical bytes, keys, proofs, Algorithm 1, the state transition. Pure."""
+"""What a block is: values, canonical bytes, keys, proofs, Algorithm 1, state transition. Pure."""

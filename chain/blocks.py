@@ -27,7 +27,7 @@ HEADER_SIZE_MAX: Final = 512
 BLOCK_TRANSACTIONS_MAX: Final = 10_000
 """Hard bound of the transactions of a block; the parameter of the chain is at most this."""
 BLOCK_SIZE_MAX: Final = 8 * 1024 * 1024
-EVENTS_MAX: Final = 4096
+EVENTS_MAX: Final = BLOCK_TRANSACTIONS_MAX + 1
 EVENT_VALUES_MAX: Final = 8
 
 _HEADER_TAG: Final = b"securenet/header/v1"

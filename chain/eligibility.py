@@ -1,14 +1,91 @@
 """Who proposes: rotation over the eligible miners, and passing over those that failed.
 
-DESIGN rule 10: the proposer of a height and round rotates over the eligible miners E in ascending
-order of their ids. docs/spec/consensus.md, section "Proposers", is normative.
+Everything follows from committed headers and from the state, so that every node agrees on it.
+DESIGN rule 10; docs/spec/consensus.md, section "Proposers", is normative.
 """
 
 from collections.abc import Sequence
+from typing import Final
 
+from chain.miners import MinerSet
+from chain.records import MINER_TABLE, PASSED_OVER, Passed, PassedOver
+from chain.state import Overlay, View, passed_over_of
 from chain.types import Address, Height, Round
+
+PASS_HEIGHTS_BASE: Final = 8
+PASS_HEIGHTS_MAX: Final = 1_024
+"""A miner is passed over for `PASS_HEIGHTS_BASE` heights at first, twice as long each further
+time, and never longer than `PASS_HEIGHTS_MAX`."""
 
 
 def proposer_of(eligible: Sequence[Address], height: Height, round: Round) -> Address:
     """Return the miner that may propose at (`height`, `round`): ``E[(h + r) mod |E|]``."""
     return eligible[(height + round) % len(eligible)]
+
+
+def eligible_miners(view: View, miners: MinerSet, height: Height) -> tuple[Address, ...]:
+    """Return E for `height`: active members that are not passed over, in ascending order.
+
+    Parameters
+    ----------
+    view : View
+        The state before `height`.
+    miners : MinerSet
+        The set of `height`.
+
+    Notes
+    -----
+    Passed over and demoted members together are at most f; beyond that the ones passed over
+    longest return first. If every member is demoted, all are eligible, for someone has to propose.
+    """
+    active = [member.id for member in miners if _is_active(view, member.id)]
+    if not active:
+        return tuple(member.id for member in miners)
+    room = max(0, miners.f - (len(miners) - len(active)))
+    passed = [
+        entry.miner
+        for entry in passed_over_of(view).entries
+        if entry.until_height > height and entry.miner in active
+    ]
+    skipped = set(passed[len(passed) - room :]) if room else set()
+    return tuple(id for id in active if id not in skipped) or tuple(active)
+
+
+def record_proposers(
+    state: Overlay,
+    *,
+    height: Height,
+    proposer: Address,
+    proposal_round: Round,
+    eligible: Sequence[Address],
+    miners: MinerSet,
+) -> None:
+    """Write down what the block of `height` says of those who had to propose it.
+
+    Its proposer is cleared. With 1 ≤ proposal_round ≤ f, the proposers of the earlier rounds are
+    blamed; more failed rounds are an outage of the network and nobody's fault.
+    """
+    before = passed_over_of(state)
+    entries = {entry.miner: entry for entry in before.entries if entry.miner in miners}
+    entries.pop(proposer, None)
+    if 1 <= proposal_round <= miners.f:
+        for round in range(proposal_round):
+            blamed = proposer_of(eligible, height, Round(round))
+            if blamed == proposer:
+                continue
+            known = entries.pop(blamed, None)
+            failures = 1 if known is None else min(known.failures + 1, 64)
+            heights = min(PASS_HEIGHTS_BASE << (failures - 1), PASS_HEIGHTS_MAX)
+            entries[blamed] = Passed(
+                miner=blamed,
+                failures=failures,
+                until_height=Height(height + 1 + heights),
+            )
+    after = PassedOver(entries=tuple(entries.values()))
+    if after != before:
+        state.put(PASSED_OVER, after)
+
+
+def _is_active(view: View, miner: Address) -> bool:
+    record = view.get(MINER_TABLE, miner)
+    return record is not None and record.status == "active"

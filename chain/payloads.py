@@ -77,7 +77,7 @@ READING: Final = Record(
     ),
 )
 
-PAYLOAD: Final = Tagged({"flow": FLOW, "reading": READING})
+DEVICE_PAYLOAD: Final = Tagged({"flow": FLOW, "reading": READING})
 """The payload types; a further type is one more record here."""
 
-Payload = Flow | Reading
+DevicePayload = Flow | Reading

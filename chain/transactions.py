@@ -5,7 +5,8 @@ envelope keeps the body as bytes. docs/spec/encoding.md is normative.
 """
 
 import re
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Final
 
@@ -97,6 +98,13 @@ class Transaction:
     wire: bytes
     id: Digest
     digest: Digest
+    _body: object = field(default=None, init=False, repr=False)
+
+    def body(self, read: Callable[[bytes], object]) -> object:
+        """Return the decoded body, reading it the first time it is asked for."""
+        if self._body is None:
+            object.__setattr__(self, "_body", read(self.payload.body))
+        return self._body
 
     def is_signed_by(self, key: PublicKey) -> bool:
         """Tell whether `key` signed the payload."""

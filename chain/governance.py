@@ -1,0 +1,151 @@
+"""Proposals and votes: how the miners change what only they together may change.
+
+A proposal is decided by a quorum of the miners of the height, counted afresh at every vote, so
+that votes of miners that have left or were demoted do not count. docs/spec/state.md, section
+"Governance", is normative.
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from chain.blocks import Event
+from chain.errors import Rejection
+from chain.kinds.base import BlockContext, Kind, require
+from chain.miners import MinerSet
+from chain.records import (
+    MINER_TABLE,
+    OPEN_PROPOSALS,
+    OPEN_PROPOSALS_MAX,
+    PROPOSAL_TABLE,
+    OpenProposals,
+    ProposalRecord,
+)
+from chain.state import View
+from chain.transactions import Transaction
+from chain.types import Address, Digest, Height
+
+
+def open_proposal(
+    kind: Kind, body: Any, transaction: Transaction, block: BlockContext
+) -> tuple[Event, ...]:
+    """Open the proposal that a governance transaction makes; its sender approves it thereby.
+
+    Raises
+    ------
+    Rejection
+        The sender does not decide this height, the change is not possible, or too many are open.
+    """
+    assert kind.check is not None, "a governance kind says what is possible"
+    sender = transaction.payload.sender
+    require(sender in block.miners, "not_permitted", "the sender is no miner of this height")
+    kind.check(body, block.state, block)
+    ids = _open_ids(block.state)
+    require(
+        len(ids) < OPEN_PROPOSALS_MAX, "limit_reached", f"{OPEN_PROPOSALS_MAX} proposals are open"
+    )
+    proposal = ProposalRecord(
+        kind=kind.name,
+        body=transaction.payload.body,
+        proposer=sender,
+        opened_height=block.height,
+        deadline_ms=block.time_ms + block.parameters.proposal_lifetime_ms,
+        approvals=(sender,),
+        refusals=(),
+        status="open",
+        closed_height=None,
+    )
+    block.state.put(OPEN_PROPOSALS, OpenProposals(ids=(*ids, transaction.id)))
+    opened = Event(name="proposal_opened", values=(transaction.id.hex(), kind.name))
+    return (opened, *_settle(transaction.id, proposal, kind, block))
+
+
+def vote(
+    proposal_id: Digest,
+    approve: bool,
+    voter: Address,
+    kinds: Mapping[str, Kind],
+    block: BlockContext,
+) -> tuple[Event, ...]:
+    """Count a vote; a proposal that reaches a quorum is enacted at once.
+
+    Raises
+    ------
+    Rejection
+        No such proposal, it is closed, or the voter has voted or may not vote.
+    """
+    require(voter in block.miners, "not_permitted", "the sender is no miner of this height")
+    proposal = block.state.get(PROPOSAL_TABLE, proposal_id)
+    if proposal is None:
+        raise Rejection("not_found", f"there is no proposal {proposal_id.hex()}")
+    require(proposal.status == "open", "proposal_closed", f"the proposal is {proposal.status}")
+    require(
+        voter not in proposal.approvals and voter not in proposal.refusals,
+        "already_voted",
+        "the sender has voted on this proposal",
+    )
+    if approve:
+        proposal = replace(proposal, approvals=(*proposal.approvals, voter))
+    else:
+        proposal = replace(proposal, refusals=(*proposal.refusals, voter))
+    return _settle(proposal_id, proposal, kinds[proposal.kind], block)
+
+
+def expire_proposals(block: BlockContext) -> None:
+    """Close the proposals whose deadline the block's time has reached."""
+    for proposal_id in _open_ids(block.state):
+        proposal = block.state.get(PROPOSAL_TABLE, proposal_id)
+        assert proposal is not None, "an open proposal is on record"
+        if proposal.deadline_ms <= block.time_ms:
+            _close(proposal_id, proposal, "expired", block)
+
+
+def counted(voters: tuple[Address, ...], miners: MinerSet, view: View) -> int:
+    """Count the voters that are active miners of this height."""
+    count = 0
+    for voter in voters:
+        record = view.get(MINER_TABLE, voter)
+        count += voter in miners and record is not None and record.status == "active"
+    return count
+
+
+def _settle(
+    proposal_id: Digest, proposal: ProposalRecord, kind: Kind, block: BlockContext
+) -> tuple[Event, ...]:
+    miners = block.miners
+    if counted(proposal.approvals, miners, block.state) >= miners.quorum:
+        return _enact(proposal_id, proposal, kind, block)
+    if counted(proposal.refusals, miners, block.state) > len(miners) - miners.quorum:
+        return _close(proposal_id, proposal, "rejected", block)
+    block.state.put(PROPOSAL_TABLE, proposal, proposal_id)
+    return ()
+
+
+def _enact(
+    proposal_id: Digest, proposal: ProposalRecord, kind: Kind, block: BlockContext
+) -> tuple[Event, ...]:
+    assert kind.check is not None, "a governance kind says what is possible"
+    assert kind.enact is not None, "a governance kind says what it does"
+    body = kind.decode_bytes(proposal.body)
+    try:
+        kind.check(body, block.state, block)
+    except Rejection:
+        # The world has changed since it was opened; the vote stands, the change does not.
+        return _close(proposal_id, proposal, "void", block)
+    events = kind.enact(body, block)
+    return (*_close(proposal_id, proposal, "enacted", block), *events)
+
+
+def _close(
+    proposal_id: Digest, proposal: ProposalRecord, status: str, block: BlockContext
+) -> tuple[Event, ...]:
+    closed = replace(proposal, status=status, closed_height=Height(block.height))
+    block.state.put(PROPOSAL_TABLE, closed, proposal_id)
+    ids = tuple(id for id in _open_ids(block.state) if id != proposal_id)
+    block.state.put(OPEN_PROPOSALS, OpenProposals(ids=ids))
+    return (Event(name=f"proposal_{status}", values=(proposal_id.hex(), proposal.kind)),)
+
+
+def _open_ids(view: View) -> tuple[Digest, ...]:
+    record = view.get(OPEN_PROPOSALS)
+    return () if record is None else record.ids

@@ -1,0 +1,37 @@
+"""The table of transaction kinds. A further kind is a module and its line here."""
+
+from typing import Final
+
+from chain.kinds import (
+    device_data,
+    device_registry,
+    miners,
+    models,
+    organisations,
+    parameter_change,
+    policy,
+    verdict,
+)
+from chain.kinds.base import Kind
+from chain.kinds.vote import vote_kind
+
+KINDS: Final[dict[str, Kind]] = {
+    kind.name: kind
+    for kind in (
+        organisations.KIND,
+        miners.KIND,
+        parameter_change.KIND,
+        models.ACTIVATE,
+        device_registry.REGISTER,
+        device_registry.UPDATE,
+        device_registry.RELEASE,
+        policy.KIND,
+        models.REGISTER,
+        verdict.KIND,
+        device_data.KIND,
+    )
+}
+"""Every kind by its name."""
+
+_VOTE: Final = vote_kind(KINDS)
+KINDS[_VOTE.name] = _VOTE

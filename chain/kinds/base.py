@@ -1,0 +1,108 @@
+"""What a transaction kind is: who signs it, what its body holds, what it does."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import IntEnum, StrEnum
+from typing import Any
+
+from chain.blocks import Event
+from chain.errors import Rejection
+from chain.lookback import OpenBlock
+from chain.miners import MinerSet
+from chain.parameters import Parameters
+from chain.schema import Record
+from chain.state import Overlay, View
+from chain.transactions import Transaction
+from chain.types import Address, Digest, Height, TimestampMs
+
+
+class Signer(StrEnum):
+    """In whose name a kind is sent."""
+
+    DEVICE = "device"
+    REGISTRAR = "registrar"
+    MINER = "miner"
+
+
+class Lane(IntEnum):
+    """The order of kinds in the pool and within a block."""
+
+    GOVERNANCE = 0
+    REGISTRY = 1
+    VERDICT = 2
+    TELEMETRY = 3
+
+
+@dataclass(slots=True, kw_only=True)
+class BlockContext:
+    """What the rules of a transaction see of the block it stands in.
+
+    Parameters
+    ----------
+    proposer : Address
+        The miner M of Algorithm 1: the block's proposer, or this node at admission.
+    miners : MinerSet
+        The set that decides this height.
+    state : Overlay
+        The state as the earlier transactions of the block left it; rules write here.
+    recent : OpenBlock
+        The look-back.
+    """
+
+    genesis_hash: Digest
+    height: Height
+    time_ms: TimestampMs
+    proposer: Address
+    miners: MinerSet
+    parameters: Parameters
+    state: Overlay
+    recent: OpenBlock
+
+
+Apply = Callable[[Any, Transaction, BlockContext], tuple[Event, ...]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kind:
+    """One kind of transaction.
+
+    Parameters
+    ----------
+    body : Record
+        Schema of the body.
+    apply : callable
+        ``apply(body, transaction, block) -> events``. Checks the rules of the kind, writes to
+        ``block.state`` and returns what happened; raises `Rejection` where a rule is broken,
+        whereupon all it wrote is dropped.
+    metered : bool
+        Whether the device steps of Algorithm 1 hold: the registry and the rate limits.
+    check : callable, optional
+        ``check(body, view, block)`` for kinds that open a governance proposal: raises `Rejection`
+        unless the change would be possible.
+    enact : callable, optional
+        ``enact(body, block) -> events`` for these kinds: does what was agreed on.
+    """
+
+    name: str
+    signer: Signer
+    lane: Lane
+    body: Record[Any]
+    apply: Apply
+    body_size_max: int = 1024
+    metered: bool = False
+    check: Callable[[Any, View, BlockContext], None] | None = None
+    enact: Callable[[Any, BlockContext], tuple[Event, ...]] | None = None
+
+    def decode(self, transaction: Transaction) -> Any:
+        """Return the body of a transaction of this kind; raises `DecodeError`."""
+        return transaction.body(self.decode_bytes)
+
+    def decode_bytes(self, data: bytes) -> Any:
+        """Return the body of canonical bytes; raises `DecodeError`."""
+        return self.body.decode(data, what=f"body of {self.name}", size_max=self.body_size_max)
+
+
+def require(condition: bool, code: str, detail: str) -> None:
+    """Raise `Rejection` unless `condition` holds."""
+    if not condition:
+        raise Rejection(code, detail)

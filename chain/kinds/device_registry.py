@@ -1,0 +1,265 @@
+"""`device.register`, `device.update`, `device.release`: the registry of approved devices (M2)."""
+
+from dataclasses import dataclass, replace
+from typing import Final
+
+from chain import codec
+from chain.blocks import Event
+from chain.crypto import SigningKey, check_public_key, tagged_hash, verify
+from chain.errors import InvalidKey, Rejection
+from chain.kinds.base import BlockContext, Kind, Lane, Signer, require
+from chain.limits import Limits, RateLimits
+from chain.payloads import NAME, NAME_SIZE_MAX
+from chain.records import (
+    ANY_KEY,
+    DEVICE_TABLE,
+    ORGANISATION_TABLE,
+    RING_BITS,
+    ROLE_LIST,
+    TALLY_TABLE,
+    DeviceRecord,
+)
+from chain.schema import Blob, Optional, Record, Tagged, Text
+from chain.transactions import Transaction
+from chain.types import DIGEST_SIZE, SIGNATURE_SIZE, Address, Digest, PublicKey, Signature
+
+ROTATION_TAG: Final = b"securenet/key-rotation/v1"
+_DEVICE_TAG: Final = b"securenet/device-id/v1"
+_ADDRESS: Final = Blob(DIGEST_SIZE)
+
+
+def device_id(genesis_hash: Digest, organisation: Address, first_key: PublicKey) -> Address:
+    """Return the permanent id of a device; it stays when the key is rotated."""
+    return Address(tagged_hash(_DEVICE_TAG, codec.encode((genesis_hash, organisation, first_key))))
+
+
+def sign_rotation(genesis_hash: Digest, device: Address, new_key: SigningKey) -> Signature:
+    """Return the proof by which a new key takes over a device."""
+    return new_key.sign(ROTATION_TAG, codec.encode((genesis_hash, device, new_key.public)))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeviceRegister:
+    """Registers a device of the sender's organisation."""
+
+    name: str
+    key: PublicKey
+    roles: tuple[str, ...]
+    gateway: Address | None
+    limits: RateLimits | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RotateKey:
+    """Replaces the device's key; `proof` is made by `sign_rotation` with the new one."""
+
+    new_key: PublicKey
+    proof: Signature
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Suspend:
+    """Stops a device until it is resumed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resume:
+    """Ends a suspension."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Revoke:
+    """Ends a device for good."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SetLimits:
+    """Sets the device's rate limits."""
+
+    limits: RateLimits
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SetRoles:
+    """Sets the device's roles."""
+
+    roles: tuple[str, ...]
+
+
+Change = RotateKey | Suspend | Resume | Revoke | SetLimits | SetRoles
+
+CHANGE: Final = Tagged(
+    {
+        "rotate": Record(RotateKey, new_key=ANY_KEY, proof=Blob(SIGNATURE_SIZE)),
+        "suspend": Record(Suspend),
+        "resume": Record(Resume),
+        "revoke": Record(Revoke),
+        "limits": Record(SetLimits, limits=Limits()),
+        "roles": Record(SetRoles, roles=ROLE_LIST),
+    }
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeviceUpdate:
+    """Changes a device of the sender's organisation."""
+
+    device: Address
+    change: Change
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeviceRelease:
+    """Ends a quarantine before its time."""
+
+    device: Address
+
+
+def _register(
+    body: DeviceRegister, transaction: Transaction, block: BlockContext
+) -> tuple[Event, ...]:
+    organisation_id = transaction.payload.sender
+    organisation = block.state.get(ORGANISATION_TABLE, organisation_id)
+    assert organisation is not None, "the registrar's key was found there"
+    _require_usable(body.key)
+    require(
+        organisation.device_count < block.parameters.organisation_devices_max,
+        "limit_reached",
+        f"the organisation has {organisation.device_count} devices",
+    )
+    if body.gateway is not None:
+        gateway = block.state.get(DEVICE_TABLE, body.gateway)
+        require(
+            gateway is not None
+            and gateway.organisation == organisation_id
+            and gateway.status != "revoked"
+            and "gateway" in gateway.roles,
+            "not_found",
+            "the gateway is no device of the organisation with that role",
+        )
+    new_id = device_id(block.genesis_hash, organisation_id, body.key)
+    require(
+        block.state.get(DEVICE_TABLE, new_id) is None,
+        "already_exists",
+        f"device {new_id.hex()} is registered; an id is never used again",
+    )
+    limits = block.parameters.device_limits if body.limits is None else body.limits
+    record = DeviceRecord(
+        organisation=organisation_id,
+        name=body.name,
+        key=body.key,
+        roles=body.roles,
+        gateway=body.gateway,
+        limits=limits,
+        status="active",
+        quarantined_until_ms=0,
+        registered_height=block.height,
+        key_height=block.height,
+    )
+    block.state.put(DEVICE_TABLE, record, new_id)
+    block.state.put(
+        ORGANISATION_TABLE,
+        replace(organisation, device_count=organisation.device_count + 1),
+        organisation_id,
+    )
+    return (Event(name="device_registered", values=(new_id.hex(), organisation_id.hex())),)
+
+
+def _update(body: DeviceUpdate, transaction: Transaction, block: BlockContext) -> tuple[Event, ...]:
+    device = _own_device(body.device, transaction, block)
+    require(device.status != "revoked", "device_not_active", "the device is revoked for good")
+    block.state.put(DEVICE_TABLE, _changed(body.device, device, body.change, block), body.device)
+    name = f"device_{CHANGE.word_of(body.change)}"
+    return (Event(name=name, values=(body.device.hex(),)),)
+
+
+def _changed(
+    id: Address, device: DeviceRecord, change: Change, block: BlockContext
+) -> DeviceRecord:
+    match change:
+        case RotateKey():
+            _require_usable(change.new_key)
+            require(change.new_key != device.key, "already_exists", "the device has this key")
+            message = codec.encode((block.genesis_hash, id, change.new_key))
+            require(
+                verify(change.new_key, ROTATION_TAG, message, change.proof),
+                "bad_signature",
+                "the new key does not prove itself",
+            )
+            return replace(device, key=change.new_key, key_height=block.height)
+        case Suspend():
+            require(
+                device.status != "suspended", "invalid_state", "the device is suspended already"
+            )
+            return replace(device, status="suspended", quarantined_until_ms=0)
+        case Resume():
+            require(device.status == "suspended", "invalid_state", "the device is not suspended")
+            return replace(device, status="active")
+        case Revoke():
+            return replace(device, status="revoked", quarantined_until_ms=0)
+        case SetLimits():
+            return replace(device, limits=change.limits)
+        case SetRoles():
+            return replace(device, roles=change.roles)
+
+
+def _release(
+    body: DeviceRelease, transaction: Transaction, block: BlockContext
+) -> tuple[Event, ...]:
+    device = _own_device(body.device, transaction, block)
+    require(device.status == "quarantined", "invalid_state", "the device is not quarantined")
+    released = replace(device, status="active", quarantined_until_ms=0)
+    block.state.put(DEVICE_TABLE, released, body.device)
+    tally = block.state.get(TALLY_TABLE, body.device)
+    if tally is not None:
+        block.state.put(TALLY_TABLE, replace(tally, ring=bytes(RING_BITS // 8)), body.device)
+    return (Event(name="device_released", values=(body.device.hex(),)),)
+
+
+def _own_device(id: Address, transaction: Transaction, block: BlockContext) -> DeviceRecord:
+    device = block.state.get(DEVICE_TABLE, id)
+    if device is None:
+        raise Rejection("unknown_device", f"device {id.hex()} is not registered")
+    require(
+        device.organisation == transaction.payload.sender,
+        "not_permitted",
+        "the device belongs to another organisation",
+    )
+    return device
+
+
+def _require_usable(key: PublicKey) -> None:
+    try:
+        check_public_key(key)
+    except InvalidKey as error:
+        raise Rejection("malformed", str(error)) from error
+
+
+REGISTER: Final = Kind(
+    name="device.register",
+    signer=Signer.REGISTRAR,
+    lane=Lane.REGISTRY,
+    body=Record(
+        DeviceRegister,
+        name=Text(NAME_SIZE_MAX, pattern=NAME),
+        key=ANY_KEY,
+        roles=ROLE_LIST,
+        gateway=Optional(_ADDRESS),
+        limits=Optional(Limits()),
+    ),
+    apply=_register,
+)
+UPDATE: Final = Kind(
+    name="device.update",
+    signer=Signer.REGISTRAR,
+    lane=Lane.REGISTRY,
+    body=Record(DeviceUpdate, device=_ADDRESS, change=CHANGE),
+    apply=_update,
+)
+RELEASE: Final = Kind(
+    name="device.release",
+    signer=Signer.REGISTRAR,
+    lane=Lane.REGISTRY,
+    body=Record(DeviceRelease, device=_ADDRESS),
+    apply=_release,
+)

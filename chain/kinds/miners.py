@@ -1,0 +1,219 @@
+"""`miner.propose`: the miners change who is one of them."""
+
+from dataclasses import dataclass, replace
+from typing import Final
+
+from chain import codec
+from chain.blocks import Event
+from chain.crypto import (
+    ED25519_KEY_SIZE,
+    SigningKey,
+    address_of,
+    check_public_key,
+    verify,
+)
+from chain.errors import InvalidKey, Rejection
+from chain.governance import open_proposal
+from chain.kinds.base import BlockContext, Kind, Lane, Signer, require
+from chain.miners import MINERS_MAX, Miner
+from chain.payloads import NAME, NAME_SIZE_MAX
+from chain.records import HOST_SIZE_MAX, MINER_SETS, MINER_TABLE, MinerRecord, MinerSets
+from chain.schema import Blob, Integer, Record, Tagged, Text
+from chain.state import View
+from chain.transactions import Transaction
+from chain.types import DIGEST_SIZE, SIGNATURE_SIZE, Address, Digest, PublicKey, Signature
+
+ACCEPTANCE_TAG: Final = b"securenet/miner-acceptance/v1"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AddMiner:
+    """Adds a member, or takes back one that was removed.
+
+    Parameters
+    ----------
+    acceptance : Signature
+        By which the candidate agrees; made by `sign_acceptance`.
+    """
+
+    name: str
+    key: PublicKey
+    node_key: PublicKey
+    host: str
+    port: int
+    acceptance: Signature
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RemoveMiner:
+    """Removes a member."""
+
+    miner: Address
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RestoreMiner:
+    """Lets a demoted member propose, judge and govern again."""
+
+    miner: Address
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MoveMiner:
+    """Changes where a member's node is reached."""
+
+    miner: Address
+    host: str
+    port: int
+
+
+MembershipChange = AddMiner | RemoveMiner | RestoreMiner | MoveMiner
+
+_HOST: Final = Text(HOST_SIZE_MAX, minimum=1)
+_PORT: Final = Integer(1, 65_535)
+
+CHANGE: Final = Tagged(
+    {
+        "add": Record(
+            AddMiner,
+            name=Text(NAME_SIZE_MAX, pattern=NAME),
+            key=Blob(ED25519_KEY_SIZE),
+            node_key=Blob(ED25519_KEY_SIZE),
+            host=_HOST,
+            port=_PORT,
+            acceptance=Blob(SIGNATURE_SIZE),
+        ),
+        "remove": Record(RemoveMiner, miner=Blob(DIGEST_SIZE)),
+        "restore": Record(RestoreMiner, miner=Blob(DIGEST_SIZE)),
+        "move": Record(MoveMiner, miner=Blob(DIGEST_SIZE), host=_HOST, port=_PORT),
+    }
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MinerPropose:
+    """Proposes a change of membership."""
+
+    change: MembershipChange
+
+
+def sign_acceptance(genesis_hash: Digest, key: SigningKey, node_key: PublicKey) -> Signature:
+    """Return the signature by which a candidate agrees to become a miner."""
+    return key.sign(ACCEPTANCE_TAG, _acceptance_bytes(genesis_hash, key.public, node_key))
+
+
+def _acceptance_bytes(genesis_hash: Digest, key: PublicKey, node_key: PublicKey) -> bytes:
+    return codec.encode((genesis_hash, key, node_key))
+
+
+def _check(body: MinerPropose, view: View, block: BlockContext) -> None:
+    change = body.change
+    if isinstance(change, AddMiner):
+        _check_addition(change, view, block)
+        return
+    record = view.get(MINER_TABLE, change.miner)
+    if record is None or record.status == "removed":
+        raise Rejection("not_found", f"{change.miner.hex()} is no miner")
+    if isinstance(change, RemoveMiner):
+        sets = _settled_sets(view)
+        require(len(sets.next) > 1, "invalid_state", "the last miner cannot be removed")
+    elif isinstance(change, RestoreMiner):
+        require(record.status == "demoted", "invalid_state", "the miner is not demoted")
+
+
+def _check_addition(change: AddMiner, view: View, block: BlockContext) -> None:
+    for key in (change.key, change.node_key):
+        try:
+            check_public_key(key)
+        except InvalidKey as error:
+            raise Rejection("malformed", str(error)) from error
+    require(
+        verify(
+            change.key,
+            ACCEPTANCE_TAG,
+            _acceptance_bytes(block.genesis_hash, change.key, change.node_key),
+            change.acceptance,
+        ),
+        "bad_signature",
+        "the candidate's acceptance does not verify",
+    )
+    sets = _settled_sets(view)
+    require(len(sets.next) < MINERS_MAX, "limit_reached", f"there are {MINERS_MAX} miners")
+    require(
+        all(member.key != change.key for member in sets.next),
+        "already_exists",
+        "a miner has this key",
+    )
+    for member in sets.next:
+        record = view.get(MINER_TABLE, member.id)
+        require(
+            record is None or record.node_key != change.node_key,
+            "already_exists",
+            "a miner has this node key",
+        )
+
+
+def _settled_sets(view: View) -> MinerSets:
+    sets = view.get(MINER_SETS)
+    assert sets is not None, "genesis sets the miners"
+    if sets.after is not None or sets.current != sets.next:
+        raise Rejection("change_pending", "another change of membership is not in effect yet")
+    return sets
+
+
+def _enact(body: MinerPropose, block: BlockContext) -> tuple[Event, ...]:
+    change = body.change
+    if isinstance(change, AddMiner):
+        id = address_of(change.key)
+        record = MinerRecord(
+            name=change.name,
+            key=change.key,
+            node_key=change.node_key,
+            host=change.host,
+            port=change.port,
+            status="active",
+            since_height=block.height,
+        )
+        _change_set(block, add=Miner(id=id, key=change.key))
+    else:
+        id = change.miner
+        known = block.state.get(MINER_TABLE, id)
+        assert known is not None, "checked just before"
+        if isinstance(change, RemoveMiner):
+            record = replace(known, status="removed", since_height=block.height)
+            _change_set(block, remove=id)
+        elif isinstance(change, RestoreMiner):
+            record = replace(known, status="active")
+        else:
+            record = replace(known, host=change.host, port=change.port)
+    block.state.put(MINER_TABLE, record, id)
+    return (Event(name=f"miner_{CHANGE.word_of(change)}", values=(id.hex(),)),)
+
+
+def _change_set(
+    block: BlockContext, *, add: Miner | None = None, remove: Address | None = None
+) -> None:
+    """Fix the set of height + 2."""
+    sets = _settled_sets(block.state)
+    members = {member.id: member for member in sets.next if member.id != remove}
+    if add is not None:
+        members[add.id] = add
+    after = tuple(members[id] for id in sorted(members))
+    block.state.put(MINER_SETS, replace(sets, after=after))
+
+
+def _propose(
+    body: MinerPropose, transaction: Transaction, block: BlockContext
+) -> tuple[Event, ...]:
+    return open_proposal(KIND, body, transaction, block)
+
+
+KIND: Final = Kind(
+    name="miner.propose",
+    signer=Signer.MINER,
+    lane=Lane.GOVERNANCE,
+    body=Record(MinerPropose, change=CHANGE),
+    apply=_propose,
+    check=_check,
+    enact=_enact,
+)

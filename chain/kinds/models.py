@@ -1,0 +1,124 @@
+"""`model.register` and `model.activate`: which model judges, from which height on."""
+
+from dataclasses import dataclass
+from typing import Final
+
+from chain.blocks import Event
+from chain.governance import open_proposal
+from chain.kinds.base import BlockContext, Kind, Lane, Signer, require
+from chain.payloads import NAME, NAME_SIZE_MAX
+from chain.records import (
+    ACTIVE_MODELS,
+    MODEL_HISTORY_MAX,
+    MODEL_TABLE,
+    Activation,
+    ActiveModels,
+    ModelRecord,
+)
+from chain.schema import Blob, Integer, Record, Text
+from chain.state import View
+from chain.transactions import Transaction
+from chain.types import DIGEST_SIZE, Digest, Height
+
+ACTIVATION_DELAY: Final = 2
+"""Heights between the deciding vote and the first block that the model judges."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelRegister:
+    """Registers a model by its digest."""
+
+    model: Digest
+    name: str
+    schema: Digest
+    threshold_ppm: int
+    size_bytes: int
+    manifest: Digest
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelActivate:
+    """Proposes that a registered model judges."""
+
+    model: Digest
+
+
+def _register(
+    body: ModelRegister, transaction: Transaction, block: BlockContext
+) -> tuple[Event, ...]:
+    require(
+        block.state.get(MODEL_TABLE, body.model) is None,
+        "already_exists",
+        f"model {body.model.hex()} is registered",
+    )
+    record = ModelRecord(
+        name=body.name,
+        schema=body.schema,
+        threshold_ppm=body.threshold_ppm,
+        size_bytes=body.size_bytes,
+        manifest=body.manifest,
+        organisation=transaction.payload.sender,
+        registered_height=block.height,
+    )
+    block.state.put(MODEL_TABLE, record, body.model)
+    return (Event(name="model_registered", values=(body.model.hex(),)),)
+
+
+def _check(body: ModelActivate, view: View, block: BlockContext) -> None:
+    require(
+        view.get(MODEL_TABLE, body.model) is not None,
+        "not_found",
+        f"there is no model {body.model.hex()}",
+    )
+    history = _history(view)
+    require(
+        not history or history[-1].from_height <= block.height,
+        "change_pending",
+        "an activation is pending",
+    )
+    require(not history or history[-1].model != body.model, "already_exists", "the model is active")
+
+
+def _enact(body: ModelActivate, block: BlockContext) -> tuple[Event, ...]:
+    activation = Activation(from_height=Height(block.height + ACTIVATION_DELAY), model=body.model)
+    history = (*_history(block.state), activation)[-MODEL_HISTORY_MAX:]
+    block.state.put(ACTIVE_MODELS, ActiveModels(activations=history))
+    values = (body.model.hex(), str(activation.from_height))
+    return (Event(name="model_activated", values=values),)
+
+
+def _history(view: View) -> tuple[Activation, ...]:
+    models = view.get(ACTIVE_MODELS)
+    return () if models is None else models.activations
+
+
+def _propose(
+    body: ModelActivate, transaction: Transaction, block: BlockContext
+) -> tuple[Event, ...]:
+    return open_proposal(ACTIVATE, body, transaction, block)
+
+
+REGISTER: Final = Kind(
+    name="model.register",
+    signer=Signer.REGISTRAR,
+    lane=Lane.REGISTRY,
+    body=Record(
+        ModelRegister,
+        model=Blob(DIGEST_SIZE),
+        name=Text(NAME_SIZE_MAX, pattern=NAME),
+        schema=Blob(DIGEST_SIZE),
+        threshold_ppm=Integer(0, 1_000_001),
+        size_bytes=Integer(1, 2**32),
+        manifest=Blob(DIGEST_SIZE),
+    ),
+    apply=_register,
+)
+ACTIVATE: Final = Kind(
+    name="model.activate",
+    signer=Signer.MINER,
+    lane=Lane.GOVERNANCE,
+    body=Record(ModelActivate, model=Blob(DIGEST_SIZE)),
+    apply=_propose,
+    check=_check,
+    enact=_enact,
+)

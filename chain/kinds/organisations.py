@@ -1,0 +1,84 @@
+"""`organisation.change`: the miners admit an organisation, change it or close it."""
+
+from dataclasses import dataclass, replace
+from typing import Final
+
+from chain.blocks import Event
+from chain.crypto import check_public_key, tagged_hash
+from chain.errors import InvalidKey, Rejection
+from chain.governance import open_proposal
+from chain.kinds.base import BlockContext, Kind, Lane, Signer
+from chain.limits import Limits, RateLimits
+from chain.payloads import NAME, NAME_SIZE_MAX
+from chain.records import ANY_KEY, ORGANISATION_TABLE, OrganisationRecord
+from chain.schema import Boolean, Record, Text
+from chain.state import View
+from chain.transactions import Transaction
+from chain.types import Address, PublicKey
+
+_ORGANISATION_TAG: Final = b"securenet/organisation-id/v1"
+
+
+def organisation_id(name: str) -> Address:
+    """Return the permanent id of the organisation called `name`."""
+    return Address(tagged_hash(_ORGANISATION_TAG, name.encode()))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OrganisationChange:
+    """Proposes an organisation as it shall be; a new name is a new organisation."""
+
+    name: str
+    registrar_key: PublicKey
+    limits: RateLimits
+    active: bool
+
+
+def _check(body: OrganisationChange, view: View, block: BlockContext) -> None:
+    del view, block
+    try:
+        check_public_key(body.registrar_key)
+    except InvalidKey as error:
+        raise Rejection("malformed", str(error)) from error
+
+
+def _enact(body: OrganisationChange, block: BlockContext) -> tuple[Event, ...]:
+    id = organisation_id(body.name)
+    known = block.state.get(ORGANISATION_TABLE, id)
+    if known is None:
+        record = OrganisationRecord(
+            name=body.name,
+            registrar_key=body.registrar_key,
+            limits=body.limits,
+            active=body.active,
+            device_count=0,
+        )
+    else:
+        record = replace(
+            known, registrar_key=body.registrar_key, limits=body.limits, active=body.active
+        )
+    block.state.put(ORGANISATION_TABLE, record, id)
+    return (Event(name="organisation_changed", values=(id.hex(), body.name)),)
+
+
+def _propose(
+    body: OrganisationChange, transaction: Transaction, block: BlockContext
+) -> tuple[Event, ...]:
+    return open_proposal(KIND, body, transaction, block)
+
+
+KIND: Final = Kind(
+    name="organisation.change",
+    signer=Signer.MINER,
+    lane=Lane.GOVERNANCE,
+    body=Record(
+        OrganisationChange,
+        name=Text(NAME_SIZE_MAX, pattern=NAME),
+        registrar_key=ANY_KEY,
+        limits=Limits(),
+        active=Boolean(),
+    ),
+    apply=_propose,
+    check=_check,
+    enact=_enact,
+)

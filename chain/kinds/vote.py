@@ -1,0 +1,34 @@
+"""`miner.vote`: a miner approves or refuses a governance proposal."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from chain.blocks import Event
+from chain.governance import vote
+from chain.kinds.base import BlockContext, Kind, Lane, Signer
+from chain.schema import Blob, Boolean, Record
+from chain.transactions import Transaction
+from chain.types import DIGEST_SIZE, Digest
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MinerVote:
+    """A vote on the proposal whose id is that of the transaction which opened it."""
+
+    proposal: Digest
+    approve: bool
+
+
+def vote_kind(governed: Mapping[str, Kind]) -> Kind:
+    """Return the kind, which enacts the proposals of the `governed` kinds."""
+
+    def apply(body: MinerVote, transaction: Transaction, block: BlockContext) -> tuple[Event, ...]:
+        return vote(body.proposal, body.approve, transaction.payload.sender, governed, block)
+
+    return Kind(
+        name="miner.vote",
+        signer=Signer.MINER,
+        lane=Lane.GOVERNANCE,
+        body=Record(MinerVote, proposal=Blob(DIGEST_SIZE), approve=Boolean()),
+        apply=apply,
+    )

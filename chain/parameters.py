@@ -1,0 +1,76 @@
+"""The chain's parameters: what miners may change by vote, and within which bounds."""
+
+from dataclasses import dataclass
+from typing import Final
+
+from chain.limits import Limits, RateLimits
+from chain.schema import Integer, Record
+from chain.types import TIME_MS_MAX
+
+FUTURE_DRIFT_MS: Final = 5_000
+"""D: how far ahead of a block's time a transaction's time may be."""
+VERDICT_WINDOW: Final = 256
+"""A verdict is taken for so many heights after the block it judges."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parameters:
+    """The values in force, and since when what is older than `transaction_lifetime_ms` stays dead.
+
+    Parameters
+    ----------
+    transaction_lifetime_ms : int
+        L: a transaction is timely in a block of time B if B − L < time_ms ≤ B + D.
+    lifetime_floor_ms : int
+        Nothing at or before it is timely. It moves up when L is raised, so that raising L never
+        revives what was too old before. Not subject to votes.
+    block_transactions_max, block_bytes_max : int
+        What a block may hold.
+    heartbeat_ms : int
+        An idle chain makes an empty block after this long.
+    round_timeout_ms, round_timeout_step_ms, round_timeout_max_ms : int
+        Time-out of round 0, what each further round adds, and the cap.
+    clock_precision_ms, message_delay_ms : int
+        Bounds of the time rule for fresh blocks.
+    proposal_lifetime_ms : int
+        A governance proposal that is not decided by then is closed.
+    organisation_devices_max : int
+        Devices that one organisation may register.
+    device_limits : RateLimits
+        For devices whose registration names none.
+    """
+
+    transaction_lifetime_ms: int = 60_000
+    lifetime_floor_ms: int = 0
+    block_transactions_max: int = 4_000
+    block_bytes_max: int = 4 * 1024 * 1024
+    heartbeat_ms: int = 60_000
+    round_timeout_ms: int = 2_000
+    round_timeout_step_ms: int = 1_000
+    round_timeout_max_ms: int = 20_000
+    clock_precision_ms: int = 500
+    message_delay_ms: int = 2_000
+    proposal_lifetime_ms: int = 7 * 24 * 3_600_000
+    organisation_devices_max: int = 100_000
+    device_limits: RateLimits = ()
+
+
+PARAMETERS: Final = Record(
+    Parameters,
+    transaction_lifetime_ms=Integer(5_000, 600_000),
+    lifetime_floor_ms=Integer(0, TIME_MS_MAX),
+    block_transactions_max=Integer(1, 10_000),
+    block_bytes_max=Integer(64 * 1024, 7 * 1024 * 1024),
+    heartbeat_ms=Integer(1_000, 24 * 3_600_000),
+    round_timeout_ms=Integer(200, 60_000),
+    round_timeout_step_ms=Integer(0, 60_000),
+    round_timeout_max_ms=Integer(200, 120_000),
+    clock_precision_ms=Integer(10, 10_000),
+    message_delay_ms=Integer(100, 30_000),
+    proposal_lifetime_ms=Integer(60_000, 90 * 24 * 3_600_000),
+    organisation_devices_max=Integer(1, 1_000_000),
+    device_limits=Limits(),
+)
+
+CHANGEABLE: Final = tuple(name for name in PARAMETERS.fields if name != "lifetime_floor_ms")
+"""Parameters that a `param.change` may name."""

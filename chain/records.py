@@ -1,0 +1,445 @@
+"""What the state holds: the record of each table, with its bytes and its JSON.
+
+A table maps keys to records under one prefix of the state. Adding a table is one entry here;
+docs/spec/state.md lists them all.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Final, Generic, TypeVar
+
+from chain.crypto import ED25519_KEY_SIZE, P256_KEY_SIZE
+from chain.limits import Limits, RateLimits
+from chain.miners import MINERS, MINERS_MAX, Miner
+from chain.parameters import PARAMETERS
+from chain.payloads import NAME, NAME_SIZE_MAX
+from chain.schema import Blob, Boolean, Integer, ListOf, Optional, Record, Text, Word
+from chain.transactions import BODY_SIZE_MAX, KIND_SIZE_MAX
+from chain.types import DIGEST_SIZE, HEIGHT_MAX, TIME_MS_MAX, Address, Digest, Height, PublicKey
+
+R = TypeVar("R")
+
+HOST_SIZE_MAX: Final = 253
+ROLES_MAX: Final = 4
+ROLES: Final = ("sensor", "gateway", "participant")
+RING_BITS: Final = 256
+"""Upper bound of m, the judged flows that a quarantine policy looks back on."""
+MODEL_HISTORY_MAX: Final = 16
+RECORD_SIZE_MAX: Final = 256 * 1024
+
+
+class Table(Generic[R]):
+    """Records of one type under one prefix of the state's keys."""
+
+    def __init__(self, prefix: bytes, record: Record[R]) -> None:
+        self.prefix = prefix
+        self.record = record
+
+    def key(self, key: bytes) -> bytes:
+        """Return the state key of `key` in this table."""
+        return self.prefix + key
+
+    def encode(self, value: R) -> bytes:
+        """Return the state value of a record."""
+        return self.record.encode(value)
+
+    def decode(self, data: bytes) -> R:
+        """Return the record of a state value."""
+        return self.record.decode(data, what=self.record.make.__name__, size_max=RECORD_SIZE_MAX)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MinerRecord:
+    """An approved miner.
+
+    Parameters
+    ----------
+    key : PublicKey
+        Signs consensus messages and the miner's transactions.
+    node_key : PublicKey
+        Authenticates the miner's node to its peers.
+    status : {"active", "demoted", "removed"}
+        Only an active miner proposes, judges and governs; a demoted one still votes on blocks.
+    """
+
+    name: str
+    key: PublicKey
+    node_key: PublicKey
+    host: str
+    port: int
+    status: str
+    since_height: Height
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MinerSets:
+    """Who decides the coming heights.
+
+    Parameters
+    ----------
+    current, next : tuple of Miner
+        The sets of the next height and of the one after it.
+    after : tuple of Miner or None
+        The set of the height after these, while the block that changed it is executed.
+    """
+
+    current: tuple[Miner, ...]
+    next: tuple[Miner, ...]
+    after: tuple[Miner, ...] | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Passed:
+    """A miner that failed to propose and is passed over.
+
+    Parameters
+    ----------
+    failures : int
+        How often it was blamed; the penalty doubles with each.
+    until_height : Height
+        First height at which it is eligible again.
+    """
+
+    miner: Address
+    failures: int
+    until_height: Height
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PassedOver:
+    """The table of rule 10, oldest first."""
+
+    entries: tuple[Passed, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OrganisationRecord:
+    """An organisation that owns devices.
+
+    Parameters
+    ----------
+    registrar_key : PublicKey
+        Signs in the organisation's name.
+    limits : RateLimits
+        What all its devices may send together.
+    """
+
+    name: str
+    registrar_key: PublicKey
+    limits: RateLimits
+    active: bool
+    device_count: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeviceRecord:
+    """A registered device.
+
+    Parameters
+    ----------
+    gateway : Address or None
+        The device through which it sends; the gateway's limits hold for all behind it together.
+    status : {"active", "suspended", "quarantined", "revoked"}
+        As it was last set; a quarantine ends by itself at `quarantined_until_ms`.
+    """
+
+    organisation: Address
+    name: str
+    key: PublicKey
+    roles: tuple[str, ...]
+    gateway: Address | None
+    limits: RateLimits
+    status: str
+    quarantined_until_ms: int
+    registered_height: Height
+    key_height: Height
+
+    def is_active(self, time_ms: int) -> bool:
+        """Tell whether it may send at block time `time_ms`."""
+        return self.status == "active" or (
+            self.status == "quarantined" and time_ms >= self.quarantined_until_ms
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PolicyRecord:
+    """When an organisation's devices are quarantined.
+
+    Parameters
+    ----------
+    action : {"observe", "quarantine"}
+        Whether crossing the line is only recorded.
+    anomalous_min, window : int
+        k and m: k anomalous among the last m judged flows cross the line.
+    duration_ms : int
+        How long a quarantine lasts unless it is released.
+    """
+
+    action: str = "quarantine"
+    anomalous_min: int = 30
+    window: int = 100
+    duration_ms: int = 3_600_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TallyRecord:
+    """What the verdicts say of a device.
+
+    Parameters
+    ----------
+    judged, anomalous : int
+        Flows judged so far, and those of them found anomalous.
+    ring : bytes
+        The last `RING_BITS` judged flows as a big-endian integer; the lowest bit is the latest,
+        1 is anomalous. Cleared when a quarantine begins.
+    """
+
+    judged: int
+    anomalous: int
+    ring: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VerdictVote:
+    """One miner's verdict on an undecided block: a bit for each flow, the first flow first."""
+
+    miner: Address
+    anomalous: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JudgementRecord:
+    """The verdicts on one block.
+
+    Parameters
+    ----------
+    miners : tuple of Address
+        Those that have judged it.
+    votes : tuple of VerdictVote
+        Their verdicts, until a quorum of them decides the block's flows.
+    """
+
+    miners: tuple[Address, ...]
+    votes: tuple[VerdictVote, ...]
+    decided: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelRecord:
+    """A registered model.
+
+    Parameters
+    ----------
+    schema : Digest
+        The feature schema it reads.
+    threshold_ppm : int
+        A flow is anomalous when its score reaches this.
+    manifest : Digest
+        SHA-256 of its manifest.
+    """
+
+    name: str
+    schema: Digest
+    threshold_ppm: int
+    size_bytes: int
+    manifest: Digest
+    organisation: Address | None
+    registered_height: Height
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Activation:
+    """From which height on a model judges."""
+
+    from_height: Height
+    model: Digest
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ActiveModels:
+    """The latest activations, ascending."""
+
+    activations: tuple[Activation, ...]
+
+    def at(self, height: int) -> Digest | None:
+        """Return the model that judges the flows of block `height`, or None."""
+        model = None
+        for activation in self.activations:
+            if activation.from_height <= height:
+                model = activation.model
+        return model
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProposalRecord:
+    """A governance proposal.
+
+    Parameters
+    ----------
+    status : {"open", "enacted", "rejected", "expired", "void"}
+        `void`: it was agreed on, but no longer possible by then.
+    """
+
+    kind: str
+    body: bytes
+    proposer: Address
+    opened_height: Height
+    deadline_ms: int
+    approvals: tuple[Address, ...]
+    refusals: tuple[Address, ...]
+    status: str
+    closed_height: Height | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenProposals:
+    """Ids of the proposals that are open, oldest first."""
+
+    ids: tuple[Digest, ...]
+
+
+_ADDRESS: Final = Blob(DIGEST_SIZE)
+_DIGEST: Final = Blob(DIGEST_SIZE)
+_HEIGHT: Final = Integer(0, HEIGHT_MAX)
+_TIME: Final = Integer(0, 2 * TIME_MS_MAX)
+_NAME: Final = Text(NAME_SIZE_MAX, pattern=NAME)
+ANY_KEY: Final = Blob(ED25519_KEY_SIZE, P256_KEY_SIZE)
+ROLE_LIST: Final = ListOf(Word(*ROLES), ROLES_MAX)
+OPEN_PROPOSALS_MAX: Final = 64
+
+MINER_TABLE: Final = Table(
+    b"miner/",
+    Record(
+        MinerRecord,
+        name=_NAME,
+        key=Blob(ED25519_KEY_SIZE),
+        node_key=Blob(ED25519_KEY_SIZE),
+        host=Text(HOST_SIZE_MAX, minimum=1),
+        port=Integer(1, 65_535),
+        status=Word("active", "demoted", "removed"),
+        since_height=_HEIGHT,
+    ),
+)
+MINER_SETS: Final = Table(
+    b"miner-sets", Record(MinerSets, current=MINERS, next=MINERS, after=Optional(MINERS))
+)
+PASSED_OVER: Final = Table(
+    b"passed-over",
+    Record(
+        PassedOver,
+        entries=ListOf(
+            Record(Passed, miner=_ADDRESS, failures=Integer(1, 64), until_height=_HEIGHT),
+            MINERS_MAX,
+        ),
+    ),
+)
+ORGANISATION_TABLE: Final = Table(
+    b"organisation/",
+    Record(
+        OrganisationRecord,
+        name=_NAME,
+        registrar_key=ANY_KEY,
+        limits=Limits(),
+        active=Boolean(),
+        device_count=Integer(),
+    ),
+)
+DEVICE_TABLE: Final = Table(
+    b"device/",
+    Record(
+        DeviceRecord,
+        organisation=_ADDRESS,
+        name=_NAME,
+        key=ANY_KEY,
+        roles=ROLE_LIST,
+        gateway=Optional(_ADDRESS),
+        limits=Limits(),
+        status=Word("active", "suspended", "quarantined", "revoked"),
+        quarantined_until_ms=_TIME,
+        registered_height=_HEIGHT,
+        key_height=_HEIGHT,
+    ),
+)
+POLICY: Final = Record(
+    PolicyRecord,
+    action=Word("observe", "quarantine"),
+    anomalous_min=Integer(1, RING_BITS),
+    window=Integer(1, RING_BITS),
+    duration_ms=Integer(1_000, 365 * 24 * 3_600_000),
+)
+POLICY_TABLE: Final = Table(b"policy/", POLICY)
+PARAMETERS_TABLE: Final = Table(b"parameters", PARAMETERS)
+TALLY_TABLE: Final = Table(
+    b"tally/",
+    Record(TallyRecord, judged=Integer(), anomalous=Integer(), ring=Blob(RING_BITS // 8)),
+)
+JUDGEMENT_TABLE: Final = Table(
+    b"judgement/",
+    Record(
+        JudgementRecord,
+        miners=ListOf(_ADDRESS, MINERS_MAX),
+        votes=ListOf(Record(VerdictVote, miner=_ADDRESS, anomalous=Blob(1, 2048)), MINERS_MAX),
+        decided=Boolean(),
+    ),
+)
+MODEL_TABLE: Final = Table(
+    b"model/",
+    Record(
+        ModelRecord,
+        name=_NAME,
+        schema=_DIGEST,
+        threshold_ppm=Integer(0, 1_000_001),
+        size_bytes=Integer(1, 2**32),
+        manifest=_DIGEST,
+        organisation=Optional(_ADDRESS),
+        registered_height=_HEIGHT,
+    ),
+)
+ACTIVE_MODELS: Final = Table(
+    b"active-models",
+    Record(
+        ActiveModels,
+        activations=ListOf(
+            Record(Activation, from_height=_HEIGHT, model=_DIGEST), MODEL_HISTORY_MAX
+        ),
+    ),
+)
+PROPOSAL_TABLE: Final = Table(
+    b"proposal/",
+    Record(
+        ProposalRecord,
+        kind=Text(KIND_SIZE_MAX),
+        body=Blob(1, BODY_SIZE_MAX),
+        proposer=_ADDRESS,
+        opened_height=_HEIGHT,
+        deadline_ms=_TIME,
+        approvals=ListOf(_ADDRESS, MINERS_MAX),
+        refusals=ListOf(_ADDRESS, MINERS_MAX),
+        status=Word("open", "enacted", "rejected", "expired", "void"),
+        closed_height=Optional(_HEIGHT),
+    ),
+)
+OPEN_PROPOSALS: Final = Table(
+    b"open-proposals", Record(OpenProposals, ids=ListOf(_DIGEST, OPEN_PROPOSALS_MAX))
+)
+
+TABLES: Final[tuple[Table[Any], ...]] = (
+    MINER_TABLE,
+    MINER_SETS,
+    PASSED_OVER,
+    ORGANISATION_TABLE,
+    DEVICE_TABLE,
+    POLICY_TABLE,
+    PARAMETERS_TABLE,
+    TALLY_TABLE,
+    JUDGEMENT_TABLE,
+    MODEL_TABLE,
+    ACTIVE_MODELS,
+    PROPOSAL_TABLE,
+    OPEN_PROPOSALS,
+)
+"""Every table; no prefix is the beginning of another."""
+
+
+def height_key(height: int) -> bytes:
+    """Return a key that sorts as the height does."""
+    return height.to_bytes(8, "big")

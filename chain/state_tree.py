@@ -1,0 +1,206 @@
+"""The authenticated map under the state root: a compact sparse Merkle tree.
+
+Keys are spread by their hash. A subtree with one entry is that entry's leaf, an empty one is the
+zero digest, so that the root depends on the entries alone and never on the order in which they
+came. Nodes are immutable and shared between versions: a proposed block gets its root without
+touching the committed tree. docs/spec/state.md, section "State root", is normative.
+"""
+
+from bisect import bisect_left
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import Final
+
+from chain.crypto import domain, tagged_hash
+from chain.errors import InvalidProof
+from chain.schema import Blob, ListOf, Optional, Record
+from chain.types import DIGEST_SIZE, ZERO_DIGEST, Digest
+
+DEPTH_MAX: Final = 256
+
+_KEY_TAG: Final = b"securenet/state-key/v1"
+_VALUE_TAG: Final = b"securenet/state-value/v1"
+_LEAF_PREFIX: Final = domain(b"securenet/state-leaf/v1")
+_BRANCH_PREFIX: Final = domain(b"securenet/state-branch/v1")
+
+
+class _Leaf:
+    __slots__ = ("hash", "path", "value_hash")
+
+    def __init__(self, path: bytes, value_hash: bytes) -> None:
+        self.path = path
+        self.value_hash = value_hash
+        self.hash: bytes = sha256(_LEAF_PREFIX + path + value_hash).digest()
+
+
+class _Branch:
+    __slots__ = ("hash", "left", "right")
+
+    def __init__(self, left: "_Node | None", right: "_Node | None") -> None:
+        self.left = left
+        self.right = right
+        self.hash: bytes = sha256(
+            _BRANCH_PREFIX
+            + (left.hash if left is not None else ZERO_DIGEST)
+            + (right.hash if right is not None else ZERO_DIGEST)
+        ).digest()
+
+
+_Node = _Leaf | _Branch
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeafHashes:
+    """The leaf at the end of a proof's path."""
+
+    path: Digest
+    value_hash: Digest
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StateProof:
+    """Proof that a key has a value under a state root, or that it has none.
+
+    Parameters
+    ----------
+    siblings : tuple of Digest
+        Hashes beside the path, from the root down.
+    leaf : LeafHashes or None
+        The leaf where the path ends: the key's own (presence), another key's (absence), or None
+        where nothing is (absence).
+    """
+
+    siblings: tuple[Digest, ...]
+    leaf: LeafHashes | None
+
+    def verify(self, *, root: Digest, key: bytes, value: bytes | None) -> None:
+        """Check that `key` has `value` under `root`; None means that it is absent.
+
+        Raises
+        ------
+        InvalidProof
+            The proof shows something else, or nothing.
+        """
+        if len(self.siblings) > DEPTH_MAX:
+            raise InvalidProof(f"{len(self.siblings)} hashes, at most {DEPTH_MAX} are possible")
+        path = tagged_hash(_KEY_TAG, key)
+        if value is not None:
+            if self.leaf is None or self.leaf.path != path:
+                raise InvalidProof("the path does not end at this key")
+            if self.leaf.value_hash != tagged_hash(_VALUE_TAG, value):
+                raise InvalidProof("the key has another value")
+        elif self.leaf is not None:
+            if self.leaf.path == path:
+                raise InvalidProof("the key is present")
+            if _shared_bits(self.leaf.path, path) < len(self.siblings):
+                raise InvalidProof("the leaf does not stand on the path of the key")
+        if self.leaf is None:
+            digest: bytes = ZERO_DIGEST
+        else:
+            digest = sha256(_LEAF_PREFIX + self.leaf.path + self.leaf.value_hash).digest()
+        for depth in range(len(self.siblings) - 1, -1, -1):
+            sibling = self.siblings[depth]
+            pair = sibling + digest if _bit(path, depth) else digest + sibling
+            digest = sha256(_BRANCH_PREFIX + pair).digest()
+        if digest != root:
+            raise InvalidProof("the path leads to another root")
+
+
+STATE_PROOF: Final = Record(
+    StateProof,
+    siblings=ListOf(Blob(DIGEST_SIZE), DEPTH_MAX),
+    leaf=Optional(Record(LeafHashes, path=Blob(DIGEST_SIZE), value_hash=Blob(DIGEST_SIZE))),
+)
+
+
+class StateTree:
+    """One version of the map; `updated` gives the next and leaves this one as it is."""
+
+    __slots__ = ("_root",)
+
+    def __init__(self, root: _Node | None = None) -> None:
+        self._root = root
+
+    @property
+    def root(self) -> Digest:
+        """The state root; the zero digest for an empty map."""
+        return ZERO_DIGEST if self._root is None else Digest(self._root.hash)
+
+    def updated(self, changes: Mapping[bytes, bytes | None]) -> "StateTree":
+        """Return the tree after `changes`; a value of None removes its key.
+
+        Parameters
+        ----------
+        changes : mapping of bytes to bytes or None
+            State keys and their encoded values.
+        """
+        hashed = sorted(
+            (
+                tagged_hash(_KEY_TAG, key),
+                None if value is None else tagged_hash(_VALUE_TAG, value),
+            )
+            for key, value in changes.items()
+        )
+        return StateTree(_apply(self._root, hashed, 0))
+
+    def prove(self, key: bytes) -> StateProof:
+        """Return the proof of presence or absence of `key`."""
+        path = tagged_hash(_KEY_TAG, key)
+        siblings: list[Digest] = []
+        node = self._root
+        while isinstance(node, _Branch):
+            near, far = node.left, node.right
+            if _bit(path, len(siblings)):
+                near, far = far, near
+            siblings.append(ZERO_DIGEST if far is None else Digest(far.hash))
+            node = near
+        leaf = None
+        if node is not None:
+            leaf = LeafHashes(path=Digest(node.path), value_hash=Digest(node.value_hash))
+        return StateProof(siblings=tuple(siblings), leaf=leaf)
+
+
+def _apply(
+    node: _Node | None, changes: Sequence[tuple[bytes, bytes | None]], depth: int
+) -> _Node | None:
+    """Return the subtree at `depth` after `changes`, all of which lie under it, sorted."""
+    if not changes:
+        return node
+    if not isinstance(node, _Branch):
+        present = [(path, value) for path, value in changes if value is not None]
+        if node is not None and all(path != node.path for path, _ in changes):
+            present.append((node.path, node.value_hash))
+            present.sort()
+        return _build(present, depth)
+    split = _split(changes, depth)
+    left = _apply(node.left, changes[:split], depth + 1)
+    right = _apply(node.right, changes[split:], depth + 1)
+    if left is None and not isinstance(right, _Branch):
+        return right
+    if right is None and isinstance(left, _Leaf):
+        return left
+    return _Branch(left, right)
+
+
+def _build(entries: Sequence[tuple[bytes, bytes]], depth: int) -> _Node | None:
+    if not entries:
+        return None
+    if len(entries) == 1:
+        return _Leaf(*entries[0])
+    split = _split(entries, depth)
+    return _Branch(_build(entries[:split], depth + 1), _build(entries[split:], depth + 1))
+
+
+def _split(entries: Sequence[tuple[bytes, bytes | None]], depth: int) -> int:
+    """Return the index of the first entry whose path has bit `depth` set."""
+    return bisect_left(entries, 1, key=lambda entry: _bit(entry[0], depth))
+
+
+def _bit(path: bytes, depth: int) -> int:
+    return (path[depth >> 3] >> (7 - (depth & 7))) & 1
+
+
+def _shared_bits(a: bytes, b: bytes) -> int:
+    difference = int.from_bytes(a, "big") ^ int.from_bytes(b, "big")
+    return DEPTH_MAX - difference.bit_length()

@@ -1,0 +1,312 @@
+"""The state transition: what a block of transactions makes of the state.
+
+`BlockExecution` takes transactions one by one and is finished into an `Execution`, from which a
+proposer makes a header and against which everybody else checks one. Nothing committed is touched
+until the caller applies the result. docs/spec/state.md is normative.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from chain.admission import Verify, algorithm_1, append, metered_subjects
+from chain.blocks import BLOCK_VERSION, Block, Header, Receipt, receipt_root, transaction_root
+from chain.eligibility import eligible_miners, proposer_of, record_proposers
+from chain.errors import InvalidBlock, Rejection
+from chain.governance import expire_proposals
+from chain.kinds import KINDS
+from chain.kinds.base import BlockContext, Lane
+from chain.kinds.device_data import is_judged
+from chain.lookback import BlockSummary, Lookback, OpenBlock
+from chain.miners import MinerSet
+from chain.parameters import VERDICT_WINDOW
+from chain.records import DEVICE_TABLE, JUDGEMENT_TABLE, MINER_SETS, height_key
+from chain.state import Overlay, State, StateDelta, miner_sets_of, parameters_of
+from chain.state_tree import StateTree
+from chain.transactions import Transaction
+from chain.types import Address, Digest, Height, Round, TimestampMs
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Execution:
+    """What a block does, ready to be compared with a header and to be committed."""
+
+    header: Header
+    receipts: tuple[Receipt, ...]
+    delta: StateDelta
+    tree: StateTree
+    summary: BlockSummary
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tip:
+    """The last committed block and what follows from it, as far as rules need it."""
+
+    header: Header
+    state: State
+    recent: Lookback
+
+    @property
+    def genesis_hash(self) -> Digest:
+        """The chain's identity."""
+        return self.header.genesis_hash
+
+    @property
+    def next_height(self) -> Height:
+        """The height that is to be agreed on."""
+        return Height(self.header.height + 1)
+
+
+def open_context(tip: Tip, *, proposer: Address, time_ms: TimestampMs) -> BlockContext:
+    """Return the context of a block that follows `tip`, with nothing in it yet."""
+    miners, _ = miner_sets_of(tip.state)
+    return BlockContext(
+        genesis_hash=tip.genesis_hash,
+        height=tip.next_height,
+        time_ms=time_ms,
+        proposer=proposer,
+        miners=miners,
+        parameters=parameters_of(tip.state),
+        state=Overlay(tip.state),
+        recent=OpenBlock(tip.recent, time_ms=time_ms),
+    )
+
+
+def check_admission(
+    tip: Tip, transaction: Transaction, *, miner: Address, time_ms: TimestampMs, verify: Verify
+) -> Lane:
+    """Tell whether `transaction` would pass in a block that `miner` proposed at `time_ms`.
+
+    Returns
+    -------
+    Lane
+        Where it waits.
+
+    Raises
+    ------
+    Rejection
+        It would not.
+    """
+    block = open_context(tip, proposer=miner, time_ms=time_ms)
+    kind = algorithm_1(transaction, block, verify).kind
+    kind.apply(kind.decode(transaction), transaction, block)
+    return kind.lane
+
+
+class BlockExecution:
+    """Executes the transactions of one block on top of `tip`.
+
+    Parameters
+    ----------
+    proposer : Address
+        The block's proposer, M of Algorithm 1.
+    proposal_round : Round
+        The round in which the block is first proposed.
+    verify : callable
+        VERIFYSIG.
+    """
+
+    def __init__(
+        self,
+        tip: Tip,
+        *,
+        proposer: Address,
+        proposal_round: Round,
+        time_ms: TimestampMs,
+        verify: Verify,
+    ) -> None:
+        self._tip = tip
+        self._proposal_round = proposal_round
+        self._verify = verify
+        self._block = open_context(tip, proposer=proposer, time_ms=time_ms)
+        self._digests: list[Digest] = []
+        self._receipts: list[Receipt] = []
+        self._lane = Lane.GOVERNANCE
+
+    def apply(self, transaction: Transaction) -> None:
+        """Execute the next transaction.
+
+        Raises
+        ------
+        Rejection
+            It does not pass; the block is as it was and may be continued without it.
+        """
+        block = self._block
+        below = block.state
+        block.state = Overlay(below)
+        try:
+            admitted = algorithm_1(transaction, block, self._verify)
+            kind = admitted.kind
+            if kind.lane < self._lane:
+                raise Rejection("wrong_order", f"{kind.name} stands behind a later lane")
+            events = kind.apply(kind.decode(transaction), transaction, block)
+            below.merge(block.state)
+        finally:
+            block.state = below
+        append(transaction, admitted, block)
+        self._lane = kind.lane
+        self._receipts.append(
+            Receipt(transaction_id=transaction.id, index=len(self._receipts), events=events)
+        )
+        self._digests.append(transaction.digest)
+
+    def finish(self) -> Execution:
+        """Settle what the end of a block settles, and return the result."""
+        block = self._block
+        expire_proposals(block)
+        if block.height > VERDICT_WINDOW:
+            past = height_key(block.height - VERDICT_WINDOW)
+            block.state.remove_if_present(JUDGEMENT_TABLE, past)
+        record_proposers(
+            block.state,
+            height=block.height,
+            proposer=block.proposer,
+            proposal_round=self._proposal_round,
+            eligible=eligible_miners(self._tip.state, block.miners, block.height),
+            miners=block.miners,
+        )
+        next_miners = _shift_miner_sets(block.state)
+        delta = block.state.delta()
+        tree = self._tip.state.tree.updated(delta)
+        header = Header(
+            version=BLOCK_VERSION,
+            genesis_hash=block.genesis_hash,
+            height=block.height,
+            time_ms=block.time_ms,
+            parent_hash=self._tip.header.hash,
+            transaction_root=transaction_root(self._digests),
+            receipt_root=receipt_root(self._receipts),
+            state_root=tree.root,
+            miner_set_hash=block.miners.hash,
+            next_miner_set_hash=next_miners.hash,
+            proposer=block.proposer,
+            proposal_round=self._proposal_round,
+        )
+        return Execution(
+            header=header,
+            receipts=tuple(self._receipts),
+            delta=delta,
+            tree=tree,
+            summary=block.recent.summary(block.height),
+        )
+
+
+def check_header(
+    header: Header, *, parent: Header, miners: MinerSet, eligible: Sequence[Address]
+) -> None:
+    """Check what a header alone shows: its place, its time and its proposer.
+
+    Parameters
+    ----------
+    miners : MinerSet
+        The set of the header's height.
+    eligible : sequence of Address
+        E of the header's height.
+
+    Raises
+    ------
+    InvalidBlock
+        It does not follow `parent`.
+    """
+    _require(header.genesis_hash == parent.genesis_hash, "it belongs to another chain")
+    _require(header.height == parent.height + 1, f"height {header.height} does not follow")
+    _require(header.parent_hash == parent.hash, "its parent is another block")
+    _require(header.time_ms > parent.time_ms, "its time is not after its parent's")
+    _require(header.miner_set_hash == miners.hash, "it names another set of miners")
+    expected = proposer_of(eligible, header.height, header.proposal_round)
+    _require(header.proposer == expected, "its proposer is not the one of that round")
+
+
+def check_block(tip: Tip, block: Block, verify: Verify) -> Execution:
+    """Check every rule of a block that follows `tip`, by executing it.
+
+    Raises
+    ------
+    InvalidBlock
+        A rule is broken, or a root is not the one that execution gives.
+    """
+    header = block.header
+    miners, _ = miner_sets_of(tip.state)
+    parameters = parameters_of(tip.state)
+    eligible = eligible_miners(tip.state, miners, tip.next_height)
+    check_header(header, parent=tip.header, miners=miners, eligible=eligible)
+    count = len(block.transactions)
+    _require(count <= parameters.block_transactions_max, f"{count} transactions are too many")
+    size = sum([len(transaction.wire) for transaction in block.transactions])
+    _require(size <= parameters.block_bytes_max, f"{size} bytes are too many")
+    is_due = header.time_ms >= tip.header.time_ms + parameters.heartbeat_ms
+    _require(
+        bool(count) or header.proposal_round > 0 or is_due, "it is empty and no heartbeat is due"
+    )
+    execution = BlockExecution(
+        tip,
+        proposer=header.proposer,
+        proposal_round=header.proposal_round,
+        time_ms=header.time_ms,
+        verify=verify,
+    )
+    for index, transaction in enumerate(block.transactions):
+        try:
+            execution.apply(transaction)
+        except Rejection as error:
+            raise InvalidBlock(error.detail, code=error.code, index=index) from error
+    result = execution.finish()
+    for root in ("transaction_root", "receipt_root", "state_root", "next_miner_set_hash"):
+        _require(
+            getattr(header, root) == getattr(result.header, root),
+            f"its {root} is not the one that execution gives",
+            code="wrong_root",
+        )
+    assert result.header == header, "every field was checked"
+    return result
+
+
+def advance(tip: Tip, execution: Execution) -> Tip:
+    """Return the tip after `execution`, whose delta the state's source holds by now."""
+    tip.state.advance(execution.delta, execution.tree)
+    tip.recent.append(execution.summary, parameters_of(tip.state))
+    return Tip(header=execution.header, state=tip.state, recent=tip.recent)
+
+
+def summarise(block: Block, state: State) -> BlockSummary:
+    """Return what a committed block adds to the look-back, from a later state.
+
+    Notes
+    -----
+    What it needs of the state never changes after the block: a device's organisation and gateway,
+    and which model was active at a recent height.
+    """
+    sent: dict[Address, int] = {}
+    flows: list[Address] = []
+    for transaction in block.transactions:
+        kind = KINDS[transaction.payload.kind]
+        if not kind.metered:
+            continue
+        sender = transaction.payload.sender
+        device = state.get(DEVICE_TABLE, sender)
+        assert device is not None, "a committed report comes from a registered device"
+        for subject, _ in metered_subjects(sender, device, state):
+            sent[subject] = sent.get(subject, 0) + 1
+        if is_judged(kind.decode(transaction).payload, state, block.header.height):
+            flows.append(sender)
+    return BlockSummary(
+        height=block.header.height,
+        time_ms=block.header.time_ms,
+        ids=tuple([transaction.id for transaction in block.transactions]),
+        sent=sent,
+        flows=tuple(flows),
+    )
+
+
+def _shift_miner_sets(state: Overlay) -> MinerSet:
+    """Move the sets on by one height; return the set of the next height."""
+    sets = state.get(MINER_SETS)
+    assert sets is not None, "genesis sets the miners"
+    shifted = replace(sets, current=sets.next, next=sets.after or sets.next, after=None)
+    if shifted != sets:
+        state.put(MINER_SETS, shifted)
+    return MinerSet(shifted.current)
+
+
+def _require(condition: bool, reason: str, *, code: str = "invalid_block") -> None:
+    if not condition:
+        raise InvalidBlock(reason, code=code)
