@@ -1,5 +1,6 @@
 """The project's own files, as the tidiness tests see them."""
 
+import shutil
 import subprocess
 from functools import cache
 from pathlib import Path
@@ -15,7 +16,7 @@ def project_files() -> tuple[Path, ...]:
 
     That is what git tracks; in a copy without git, everything but hidden and generated folders.
     """
-    if (ROOT / ".git").exists():
+    if (ROOT / ".git").exists() and shutil.which("git"):
         listed = subprocess.run(
             ["git", "-c", "core.quotePath=false", "ls-files", "-z"],
             cwd=ROOT,
