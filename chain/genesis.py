@@ -3,7 +3,6 @@
 The document is JSON for people; the genesis hash is over the canonical bytes of what it says.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
@@ -33,7 +32,7 @@ from chain.records import (
     OrganisationRecord,
 )
 from chain.schema import Blob, Integer, ListOf, Optional, Record, Text
-from chain.state import Overlay, State
+from chain.state import MemorySource, Overlay, State
 from chain.types import (
     TIME_MS_MAX,
     ZERO_DIGEST,
@@ -158,7 +157,7 @@ def genesis_miners(genesis: Genesis) -> MinerSet:
 
 def genesis_state(genesis: Genesis) -> dict[bytes, bytes | None]:
     """Return the entries of the first state, to be written before anything else."""
-    overlay = Overlay(State(_Nothing()))
+    overlay = Overlay(State(MemorySource({})))
     miners = genesis_miners(genesis).members
     overlay.put(MINER_SETS, MinerSets(current=miners, next=miners, after=None))
     overlay.put(PARAMETERS_TABLE, replace(genesis.parameters, lifetime_floor_ms=0))
@@ -215,18 +214,6 @@ def genesis_header(genesis: Genesis, state_root: Digest) -> Header:
         proposer=Address(bytes(ZERO_DIGEST)),
         proposal_round=Round(0),
     )
-
-
-class _Nothing:
-    """A source that holds nothing."""
-
-    def get(self, key: bytes) -> bytes | None:
-        del key
-        return None
-
-    def scan(self, prefix: bytes, after: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
-        del prefix, after
-        return iter(())
 
 
 def _check(genesis: Genesis) -> None:

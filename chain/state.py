@@ -42,6 +42,31 @@ class Source(Protocol):
         ...
 
 
+class MemorySource:
+    """A source over given entries; for the first state, and wherever a chain needs no disk."""
+
+    def __init__(self, entries: StateDelta) -> None:
+        self.entries: dict[bytes, bytes] = {}
+        self.apply(entries)
+
+    def apply(self, delta: StateDelta) -> None:
+        """Take in what a block changes."""
+        for key, value in delta.items():
+            if value is None:
+                self.entries.pop(key, None)
+            else:
+                self.entries[key] = value
+
+    def get(self, key: bytes) -> bytes | None:
+        """Return the value of a state key."""
+        return self.entries.get(key)
+
+    def scan(self, prefix: bytes, after: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
+        """Iterate the entries under `prefix`, those behind `after`, in key order."""
+        keys = sorted(key for key in self.entries if key.startswith(prefix) and key > after)
+        return iter([(key, self.entries[key]) for key in keys])
+
+
 class View(Protocol):
     """Reading access to records; what rules take."""
 

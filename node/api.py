@@ -1,0 +1,126 @@
+"""What a node offers to those who ask it: the RPC, and whoever embeds a node.
+
+The RPC depends on this page alone, and `node.service.Node` implements it.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from chain.blocks import Receipt
+from chain.errors import SecureNetError
+from chain.genesis import Genesis
+from chain.transactions import Transaction
+from chain.types import Address, Digest
+from consensus.snapshot import Snapshot
+from node.metrics import Metrics
+from node.storage.chain_store import ChainStore
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeStatus:
+    """How a node is doing.
+
+    Parameters
+    ----------
+    syncing : bool
+        Whether peers are known to be ahead.
+    peers : tuple of Address
+        Node ids of the peers with a standing session.
+    highest_seen : int
+        The highest committed height that any peer has told of.
+    """
+
+    node_id: Address
+    miner_id: Address | None
+    round: int
+    syncing: bool
+    peers: tuple[Address, ...]
+    mempool_transactions: int
+    mempool_bytes: int
+    highest_seen: int
+    version: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Submission:
+    """What became of one submitted transaction.
+
+    Parameters
+    ----------
+    id : Digest or None
+        None where the bytes are no transaction.
+    error : SecureNetError or None
+        None when it is pooled (not yet final): a `DecodeError`, a `Rejection` by Algorithm 1 or a
+        kind's rules, or a `MempoolFull`.
+    """
+
+    id: Digest | None
+    error: SecureNetError | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TransactionStatus:
+    """Where a transaction is in its life.
+
+    Parameters
+    ----------
+    status : {"pending", "committed", "rejected", "expired", "unknown"}
+        As documented in the RPC.
+    code, detail : str or None
+        Why it was rejected.
+    """
+
+    status: str
+    transaction: Transaction | None = None
+    height: int | None = None
+    receipt: Receipt | None = None
+    code: str | None = None
+    detail: str | None = None
+
+
+class NodeApi(Protocol):
+    """A running node."""
+
+    @property
+    def genesis(self) -> Genesis:
+        """The chain's genesis document."""
+        ...
+
+    @property
+    def chain(self) -> ChainStore:
+        """Committed blocks and state, for reading."""
+        ...
+
+    @property
+    def metrics(self) -> Metrics:
+        """The node's metrics."""
+        ...
+
+    def status(self) -> NodeStatus:
+        """Return how the node is doing."""
+        ...
+
+    def consensus(self) -> Snapshot:
+        """Return what consensus waits for."""
+        ...
+
+    def time_ms(self) -> int:
+        """Return the node's wall clock."""
+        ...
+
+    async def submit(self, transactions: Sequence[bytes]) -> Sequence[Submission]:
+        """Admit transactions given in their canonical bytes; one result each, in order."""
+        ...
+
+    def transaction(self, id: Digest) -> TransactionStatus:
+        """Return where a transaction is in its life."""
+        ...
+
+    async def wait_transaction(self, id: Digest, timeout_ms: int) -> TransactionStatus:
+        """Return the status once the transaction is no longer pending, or when time is up."""
+        ...
+
+    async def wait_height(self, height: int) -> None:
+        """Return once block `height` is committed here."""
+        ...

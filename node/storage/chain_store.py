@@ -1,0 +1,311 @@
+"""The committed chain of a node: blocks, indexes and state in one key-value store.
+
+A block becomes part of it by one synced write batch with everything that belongs to it, so that
+after a kill at any instant the node opens at a block boundary with all of it or nothing.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from chain.blocks import (
+    HEADER as HEADER_RECORD,
+)
+from chain.blocks import (
+    Block,
+    Header,
+    Receipt,
+    decode_block,
+    decode_header,
+    encode_block,
+)
+from chain.certificate import CERTIFICATE as CERTIFICATE_RECORD
+from chain.certificate import CommitCertificate, decode_certificate
+from chain.errors import DecodeError
+from chain.genesis import GENESIS, Genesis, genesis_header, genesis_state
+from chain.limits import RATE_SECONDS_MAX
+from chain.lookback import Lookback
+from chain.parameters import FUTURE_DRIFT_MS, VERDICT_WINDOW
+from chain.state import MemorySource, State, parameters_of
+from chain.transactions import decode_transaction
+from chain.transition import Execution, Tip, advance, summarise
+from chain.types import Address, Digest
+from node.errors import ConfigError, CorruptStore
+from node.ports import Executor, KeyValueStore, WriteBatch
+from node.storage import schema
+from node.storage.kv import prefix_end
+
+Place = tuple[int, int]
+"""Height and index of a transaction."""
+
+PAGE_MAX: Final = 1_000
+
+
+class StateSource:
+    """The state entries of the store, as they are after the tip.
+
+    While a block is being written, the values that it changes are held here, so that readers see
+    the state of the tip and never one half of each.
+    """
+
+    def __init__(self, store: KeyValueStore) -> None:
+        self._store = store
+        self._held: dict[bytes, bytes | None] = {}
+
+    def get(self, key: bytes) -> bytes | None:
+        """Return the value of a state key."""
+        if self._held and key in self._held:
+            return self._held[key]
+        return self._store.get(schema.STATE + key)
+
+    def scan(self, prefix: bytes, after: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
+        """Iterate the entries under `prefix`, those behind `after`, in key order."""
+        start = schema.STATE + (after + b"\x00" if after else prefix)
+        for key, value in self._store.scan(start=start, stop=prefix_end(schema.STATE + prefix)):
+            yield key[1:], value
+
+    def hold(self, keys: Iterator[bytes]) -> None:
+        """Keep the present values of `keys` in sight."""
+        self._held = {key: self._store.get(schema.STATE + key) for key in keys}
+
+    def release(self) -> None:
+        """Show what the store holds again."""
+        self._held = {}
+
+
+class ChainStore:
+    """Committed blocks and state.
+
+    Parameters
+    ----------
+    store : KeyValueStore
+        Empty, or written by a node of the same chain.
+    genesis : Genesis
+        The chain's beginning; written where the store is empty.
+    executor : Executor
+        Writes run there.
+    path : Path
+        Where the store is, for messages.
+
+    Raises
+    ------
+    ConfigError
+        The store belongs to another chain.
+    CorruptStore
+        The store does not hold what a node writes.
+    """
+
+    def __init__(
+        self, store: KeyValueStore, genesis: Genesis, executor: Executor, *, path: Path
+    ) -> None:
+        self._store = store
+        self._executor = executor
+        self._path = path
+        self.genesis = genesis
+        self._begin()
+        self._source = StateSource(store)
+        state = State(self._source)
+        header = self.header(self._stored_height())
+        if header is None:
+            raise self._damaged("the header of the last block is missing")
+        if state.root != header.state_root:
+            raise self._damaged(f"the state is not the one of block {header.height}")
+        self.tip = Tip(header=header, state=state, recent=Lookback())
+        self._fill_lookback()
+
+    @property
+    def height(self) -> int:
+        """Height of the last committed block."""
+        return self.tip.header.height
+
+    @property
+    def state(self) -> State:
+        """The state after the last committed block."""
+        return self.tip.state
+
+    # Reading
+
+    def header(self, height: int) -> Header | None:
+        """Return a committed header, or None."""
+        data = self._store.get(schema.HEADER + schema.height_bytes(height))
+        return None if data is None else decode_header(data)
+
+    def block(self, height: int) -> Block | None:
+        """Return a committed block, or None."""
+        header = self.header(height)
+        body = self._store.get(schema.BODY + schema.height_bytes(height))
+        if header is None or body is None:
+            return None
+        wires = schema.decode_body(body)
+        return Block(header=header, transactions=tuple([decode_transaction(w) for w in wires]))
+
+    def certificate(self, height: int) -> CommitCertificate | None:
+        """Return the certificate of a committed block; None for genesis."""
+        data = self._store.get(schema.CERTIFICATE + schema.height_bytes(height))
+        return None if data is None else decode_certificate(data)
+
+    def receipts(self, height: int) -> tuple[Receipt, ...]:
+        """Return the receipts of a committed block."""
+        data = self._store.get(schema.RECEIPTS + schema.height_bytes(height))
+        return () if data is None else schema.decode_receipts(data)
+
+    def height_of(self, block_hash: Digest) -> int | None:
+        """Return the height of a committed block, or None."""
+        data = self._store.get(schema.HASH + block_hash)
+        return None if data is None else int.from_bytes(data, "big")
+
+    def locate(self, id: Digest) -> Place | None:
+        """Return where a committed transaction stands, or None."""
+        data = self._store.get(schema.transaction_key(id))
+        return None if data is None else schema.read_place(data)
+
+    def transactions_of(
+        self, sender: Address, *, after: Place | None, limit: int
+    ) -> list[tuple[int, int, Digest]]:
+        """Return height, index and id of a sender's transactions behind `after`, oldest first."""
+        return self._page(schema.SENDER + sender, after, limit)
+
+    def verdict_transactions(
+        self, *, after: Place | None, limit: int
+    ) -> list[tuple[int, int, Digest]]:
+        """Return height, index and id of the verdict transactions behind `after`, oldest first."""
+        return self._page(schema.VERDICT, after, limit)
+
+    def proposed(self, block_hash: Digest) -> Block | None:
+        """Return a block that was stored before a vote on it, or None."""
+        data = self._store.get(schema.PROPOSED + block_hash)
+        return None if data is None else decode_block(data)
+
+    # Writing
+
+    async def store_proposed(self, block: Block) -> None:
+        """Put a proposed block on disk, synced: whoever votes for it holds its bodies."""
+        batch = WriteBatch()
+        batch.put(schema.PROPOSED + block.header.hash, encode_block(block))
+        await self._executor.run(self._store.write, batch)
+
+    async def commit(
+        self, execution: Execution, block: Block, certificate: CommitCertificate
+    ) -> None:
+        """Make `block` the tip, in one synced batch with all that belongs to it.
+
+        Raises
+        ------
+        StorageError
+            The medium refused; the tip is as before.
+        """
+        assert block.header.height == self.height + 1, "blocks are committed in order"
+        assert certificate.digest == execution.header.hash, "the certificate proves this block"
+        self._source.hold(iter(execution.delta))
+        try:
+            await self._executor.run(self._write, execution, block, certificate)
+            self.tip = advance(self.tip, execution)
+        finally:
+            self._source.release()
+
+    def _write(self, execution: Execution, block: Block, certificate: CommitCertificate) -> None:
+        header = execution.header
+        height = schema.height_bytes(header.height)
+        batch = WriteBatch()
+        batch.put(schema.HEADER + height, HEADER_RECORD.encode(header))
+        wires = [transaction.wire for transaction in block.transactions]
+        batch.put(schema.BODY + height, schema.encode_body(wires))
+        batch.put(schema.CERTIFICATE + height, CERTIFICATE_RECORD.encode(certificate))
+        batch.put(schema.RECEIPTS + height, schema.encode_receipts(execution.receipts))
+        batch.put(schema.HASH + header.hash, height)
+        for index, transaction in enumerate(block.transactions):
+            place = schema.place_bytes(header.height, index)
+            payload = transaction.payload
+            batch.put(schema.transaction_key(transaction.id), place)
+            batch.put(schema.SENDER + payload.sender + place, transaction.id)
+            if payload.kind == "verdict":
+                batch.put(schema.VERDICT + place, transaction.id)
+        for key, value in execution.delta.items():
+            if value is None:
+                batch.delete(schema.STATE + key)
+            else:
+                batch.put(schema.STATE + key, value)
+        for key, _ in self._scan(schema.PROPOSED):
+            batch.delete(key)
+        batch.put(schema.TIP_KEY, height)
+        self._store.write(batch)
+
+    def close(self) -> None:
+        """Release the store."""
+        self._store.close()
+
+    # Opening
+
+    def _begin(self) -> None:
+        written = self._store.get(schema.GENESIS_KEY)
+        ours = GENESIS.encode(self.genesis)
+        if written is not None:
+            if written != ours:
+                raise ConfigError(
+                    "genesis.json",
+                    f"{self._path} belongs to another chain; take the genesis document that it was "
+                    "started with, or another home directory",
+                )
+            return
+        entries = genesis_state(self.genesis)
+        state = State(MemorySource(entries))
+        header = genesis_header(self.genesis, state.root)
+        height = schema.height_bytes(0)
+        batch = WriteBatch()
+        batch.put(schema.GENESIS_KEY, ours)
+        batch.put(schema.HEADER + height, HEADER_RECORD.encode(header))
+        batch.put(schema.BODY + height, schema.encode_body([]))
+        batch.put(schema.HASH + header.hash, height)
+        for key, value in entries.items():
+            assert value is not None, "genesis removes nothing"
+            batch.put(schema.STATE + key, value)
+        batch.put(schema.TIP_KEY, height)
+        self._store.write(batch)
+
+    def _stored_height(self) -> int:
+        data = self._store.get(schema.TIP_KEY)
+        if data is None:
+            raise self._damaged("the height of the last block is missing")
+        return int.from_bytes(data, "big")
+
+    def _fill_lookback(self) -> None:
+        """Take in the recent blocks, as far back as any rule looks."""
+        parameters = parameters_of(self.tip.state)
+        window = max(parameters.transaction_lifetime_ms + FUTURE_DRIFT_MS, RATE_SECONDS_MAX * 1000)
+        oldest_ms = self.tip.header.time_ms - window
+        first = self.height
+        while first > 1:
+            header = self.header(first - 1)
+            if header is None:
+                raise self._damaged(f"the header of block {first - 1} is missing")
+            if header.time_ms <= oldest_ms and first - 1 < self.height - VERDICT_WINDOW:
+                break
+            first -= 1
+        for height in range(max(first, 1), self.height + 1):
+            try:
+                block = self.block(height)
+            except DecodeError as error:
+                raise self._damaged(f"block {height} cannot be read: {error}") from error
+            if block is None:
+                raise self._damaged(f"block {height} is missing")
+            self.tip.recent.append(summarise(block, self.tip.state), parameters)
+
+    def _page(
+        self, prefix: bytes, after: Place | None, limit: int
+    ) -> list[tuple[int, int, Digest]]:
+        start = prefix if after is None else prefix + schema.place_bytes(*after) + b"\x00"
+        page: list[tuple[int, int, Digest]] = []
+        for key, id in self._store.scan(start=start, stop=prefix_end(prefix)):
+            if len(page) == min(limit, PAGE_MAX):
+                break
+            height, index = schema.read_place(key[-schema.PLACE_SIZE :])
+            page.append((height, index, Digest(id)))
+        return page
+
+    def _scan(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
+        return self._store.scan(start=prefix, stop=prefix_end(prefix))
+
+    def _damaged(self, what: str) -> CorruptStore:
+        return CorruptStore(
+            self._path, f"{what}; `securenet db verify` tells more, a backup or the peers help"
+        )
