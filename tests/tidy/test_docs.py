@@ -59,7 +59,7 @@ def test_every_make_target_named_in_code_exists():
 
 
 def test_the_search_finds_what_is_missing():
-    page = Path("docs/page.md")
+    page = Path("tests/page.md")
 
     assert broken_links(page, "[a](absent.md) [b](../LICENSE) [c](#here)") == ["absent.md"]
     assert broken_links(page, "```\n[a](absent.md)\n```\n[x](https://example.org)") == []
