@@ -132,15 +132,23 @@ class Lookback:
 
 
 class OpenBlock:
-    """The look-back together with the transactions of a block that is being executed."""
+    """The look-back together with the transactions of a block that is being executed.
+
+    Parameters
+    ----------
+    sent : dict, optional
+        Where charges are counted; by default nothing is charged yet.
+    """
 
     __slots__ = ("_flows", "_ids", "_past", "_sent", "_time_ms")
 
-    def __init__(self, past: Lookback, *, time_ms: int) -> None:
+    def __init__(
+        self, past: Lookback, *, time_ms: int, sent: dict[Address, int] | None = None
+    ) -> None:
         self._past = past
         self._time_ms = time_ms
         self._ids: dict[Digest, None] = {}
-        self._sent: dict[Address, int] = {}
+        self._sent = {} if sent is None else sent
         self._flows: list[Address] = []
 
     def has_id(self, id: Digest) -> bool:

@@ -5,11 +5,20 @@ proposer makes a header and against which everybody else checks one. Nothing com
 until the caller applies the result. docs/spec/state.md is normative.
 """
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass, replace
+from typing import Final
 
-from chain.admission import Verify, algorithm_1, append, metered_subjects
-from chain.blocks import BLOCK_VERSION, Block, Header, Receipt, receipt_root, transaction_root
+from chain.admission import Admitted, Verify, algorithm_1, append, metered_subjects
+from chain.blocks import (
+    BLOCK_VERSION,
+    Block,
+    Event,
+    Header,
+    Receipt,
+    receipt_root,
+    transaction_root,
+)
 from chain.eligibility import eligible_miners, proposer_of, record_proposers
 from chain.errors import InvalidBlock, Rejection
 from chain.governance import expire_proposals
@@ -24,6 +33,9 @@ from chain.state import Overlay, State, StateDelta, miner_sets_of, parameters_of
 from chain.state_tree import StateTree
 from chain.transactions import Transaction
 from chain.types import Address, Digest, Height, Round, TimestampMs
+
+STEP_TRANSACTIONS: Final = 128
+"""How many transactions a check executes before it pauses."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,8 +68,20 @@ class Tip:
         return Height(self.header.height + 1)
 
 
-def open_context(tip: Tip, *, proposer: Address, time_ms: TimestampMs) -> BlockContext:
-    """Return the context of a block that follows `tip`, with nothing in it yet."""
+def open_context(
+    tip: Tip,
+    *,
+    proposer: Address,
+    time_ms: TimestampMs,
+    sent: dict[Address, int] | None = None,
+) -> BlockContext:
+    """Return the context of a block that follows `tip`, with nothing in it yet.
+
+    Parameters
+    ----------
+    sent : dict, optional
+        Charges that count already; an admission passes those of what it has pooled.
+    """
     miners, _ = miner_sets_of(tip.state)
     return BlockContext(
         genesis_hash=tip.genesis_hash,
@@ -67,29 +91,48 @@ def open_context(tip: Tip, *, proposer: Address, time_ms: TimestampMs) -> BlockC
         miners=miners,
         parameters=parameters_of(tip.state),
         state=Overlay(tip.state),
-        recent=OpenBlock(tip.recent, time_ms=time_ms),
+        recent=OpenBlock(tip.recent, time_ms=time_ms, sent=sent),
     )
 
 
-def check_admission(
-    tip: Tip, transaction: Transaction, *, miner: Address, time_ms: TimestampMs, verify: Verify
-) -> Lane:
-    """Tell whether `transaction` would pass in a block that `miner` proposed at `time_ms`.
+def execute(
+    transaction: Transaction, block: BlockContext, verify: Verify
+) -> tuple[Admitted, tuple[Event, ...]]:
+    """Let `transaction` pass Algorithm 1 up to step 6 and the rules of its kind in `block`.
 
-    Returns
-    -------
-    Lane
-        Where it waits.
+    Its changes of state stand in ``block.state`` afterwards; step 7, `append`, is the caller's.
+
+    Raises
+    ------
+    Rejection
+        It does not pass; the block is as it was.
+    """
+    below = block.state
+    block.state = Overlay(below)
+    try:
+        admitted = algorithm_1(transaction, block, verify)
+        kind = admitted.kind
+        events = kind.apply(kind.decode(transaction), transaction, block)
+        below.merge(block.state)
+    finally:
+        block.state = below
+    return admitted, events
+
+
+def check_admission(transaction: Transaction, block: BlockContext, verify: Verify) -> Admitted:
+    """Tell whether `transaction` would pass alone in `block`, and leave the block as it is.
 
     Raises
     ------
     Rejection
         It would not.
     """
-    block = open_context(tip, proposer=miner, time_ms=time_ms)
-    kind = algorithm_1(transaction, block, verify).kind
-    kind.apply(kind.decode(transaction), transaction, block)
-    return kind.lane
+    committed = block.state
+    block.state = Overlay(committed)
+    try:
+        return execute(transaction, block, verify)[0]
+    finally:
+        block.state = committed
 
 
 class BlockExecution:
@@ -131,19 +174,12 @@ class BlockExecution:
             It does not pass; the block is as it was and may be continued without it.
         """
         block = self._block
-        below = block.state
-        block.state = Overlay(below)
-        try:
-            admitted = algorithm_1(transaction, block, self._verify)
-            kind = admitted.kind
-            if kind.lane < self._lane:
-                raise Rejection("wrong_order", f"{kind.name} stands behind a later lane")
-            events = kind.apply(kind.decode(transaction), transaction, block)
-            below.merge(block.state)
-        finally:
-            block.state = below
+        lane = lane_of(transaction)
+        if lane < self._lane:
+            raise Rejection("wrong_order", f"{transaction.payload.kind} stands behind its lane")
+        admitted, events = execute(transaction, block, self._verify)
         append(transaction, admitted, block)
-        self._lane = kind.lane
+        self._lane = lane
         self._receipts.append(
             Receipt(transaction_id=transaction.id, index=len(self._receipts), events=events)
         )
@@ -224,6 +260,17 @@ def check_block(tip: Tip, block: Block, verify: Verify) -> Execution:
     InvalidBlock
         A rule is broken, or a root is not the one that execution gives.
     """
+    steps = checking(tip, block, verify)
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            result: Execution = end.value
+            return result
+
+
+def checking(tip: Tip, block: Block, verify: Verify) -> Generator[None, None, Execution]:
+    """Do what `check_block` does, pausing every `STEP_TRANSACTIONS` so that others may run."""
     header = block.header
     miners, _ = miner_sets_of(tip.state)
     parameters = parameters_of(tip.state)
@@ -245,6 +292,8 @@ def check_block(tip: Tip, block: Block, verify: Verify) -> Execution:
         verify=verify,
     )
     for index, transaction in enumerate(block.transactions):
+        if index % STEP_TRANSACTIONS == STEP_TRANSACTIONS - 1:
+            yield
         try:
             execution.apply(transaction)
         except Rejection as error:
@@ -295,6 +344,12 @@ def summarise(block: Block, state: State) -> BlockSummary:
         sent=sent,
         flows=tuple(flows),
     )
+
+
+def lane_of(transaction: Transaction) -> Lane:
+    """Return the lane of a transaction; that of an unknown kind does not matter."""
+    kind = KINDS.get(transaction.payload.kind)
+    return Lane.TELEMETRY if kind is None else kind.lane
 
 
 def _shift_miner_sets(state: Overlay) -> MinerSet:
