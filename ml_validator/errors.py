@@ -1,0 +1,155 @@
+"""The errors of models, features and data sets.
+
+::
+
+    SecureNetError
+    └── ModelError
+        ├── UnknownSchema        features whose meaning this build does not know
+        ├── InvalidFlow          a flow that does not fit its schema
+        ├── MalformedArtifact    bytes that are no model
+        ├── MalformedManifest    a manifest that is none, or of another model
+        ├── InvalidDataset       a data set with a row that cannot be read
+        ├── MissingDataset       a file that is not where it should be
+        ├── AlteredDataset       a file that is not the genuine one
+        └── UntrainableData      rows from which no detector can be made
+"""
+
+from chain.errors import SecureNetError
+from chain.types import Digest
+
+
+class ModelError(SecureNetError):
+    """Anything that goes wrong about models and what they read."""
+
+
+class UnknownSchema(ModelError):
+    """A feature schema that this build does not know, or not the one a model reads.
+
+    Parameters
+    ----------
+    digest : Digest
+        The schema that was found.
+    where : str
+        What carries it.
+    """
+
+    def __init__(self, digest: Digest, where: str) -> None:
+        super().__init__(f"{where}: unknown feature schema {digest.hex()}")
+        self.digest = digest
+        self.where = where
+
+
+class InvalidFlow(ModelError):
+    """A flow whose values do not fit its schema.
+
+    Parameters
+    ----------
+    index : int
+        Position of the flow among those given, from 0.
+    column : str
+        Name of the column, or the group of columns whose number is wrong.
+    reason : str
+        What is wrong with it.
+    """
+
+    def __init__(self, index: int, column: str, reason: str) -> None:
+        super().__init__(f"flow {index}, {column}: {reason}")
+        self.index = index
+        self.column = column
+        self.reason = reason
+
+
+class MalformedArtifact(ModelError):
+    """Bytes which are not the canonical artefact of a model.
+
+    Parameters
+    ----------
+    where : str
+        The part that is wrong, as ``feature`` or ``header``.
+    reason : str
+        What is wrong with it.
+    """
+
+    def __init__(self, where: str, reason: str) -> None:
+        super().__init__(f"model artefact, {where}: {reason}")
+        self.where = where
+        self.reason = reason
+
+
+class MalformedManifest(ModelError):
+    """A manifest which cannot be read, or does not describe the model beside it.
+
+    Parameters
+    ----------
+    where : str
+        Key of the field.
+    reason : str
+        What is wrong with it.
+    """
+
+    def __init__(self, where: str, reason: str) -> None:
+        super().__init__(f"model manifest, {where}: {reason}")
+        self.where = where
+        self.reason = reason
+
+
+class InvalidDataset(ModelError):
+    """A file of a data set that cannot be read.
+
+    Parameters
+    ----------
+    file : str
+        Name of the file.
+    row : int
+        Line, from 1.
+    column : str
+        Name of the column, or ``row`` where the line as a whole is wrong.
+    reason : str
+        What is wrong with it.
+    """
+
+    def __init__(self, file: str, row: int, column: str, reason: str) -> None:
+        super().__init__(f"{file}, row {row}, {column}: {reason}")
+        self.file = file
+        self.row = row
+        self.column = column
+        self.reason = reason
+
+
+class MissingDataset(ModelError):
+    """A file of a data set that cannot be opened.
+
+    Parameters
+    ----------
+    file : str
+        Name of the file.
+    reason : str
+        What the operating system said.
+    """
+
+    def __init__(self, file: str, reason: str) -> None:
+        super().__init__(f"{file}: {reason}")
+        self.file = file
+        self.reason = reason
+
+
+class AlteredDataset(ModelError):
+    """A file whose digest is not that of the genuine one.
+
+    Parameters
+    ----------
+    file : str
+        Name of the file.
+    expected, found : str
+        SHA-256 in hex.
+    """
+
+    def __init__(self, file: str, expected: str, found: str) -> None:
+        super().__init__(f"{file}: SHA-256 is {found}, that of the genuine file is {expected}")
+        self.file = file
+        self.expected = expected
+        self.found = found
+
+
+class UntrainableData(ModelError):
+    """Rows from which no detector can be made, as none of them being normal."""

@@ -1,0 +1,296 @@
+"""Reading and writing the text format of NSL-KDD.
+
+One flow a line, 43 columns and no header: 41 features, the label, and ``difficulty``, which says
+how many of 21 learners classified the row rightly. Difficulty is read and kept beside the flow; it
+is not a feature, for it was made from the labels. The data set is not part of the project; the
+digests of the genuine files are.
+
+References
+----------
+M. Tavallaee, E. Bagheri, W. Lu, A. A. Ghorbani, "A Detailed Analysis of the KDD CUP 99 Data Set",
+IEEE CISDA 2009, doi:10.1109/CISDA.2009.5356528.
+"""
+
+import hashlib
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Final, Literal
+
+from chain.payloads import Flow
+from ml_validator.errors import AlteredDataset, InvalidDataset, MissingDataset
+from ml_validator.features import NSL_KDD_SCHEMA
+
+Family = Literal["normal", "dos", "probe", "r2l", "u2r"]
+
+NORMAL: Final = "normal"
+TRAIN_FILE: Final = "KDDTrain+.txt"
+TEST_FILE: Final = "KDDTest+.txt"
+
+LINE_LENGTH_MAX: Final = 1024
+ROWS_MAX: Final = 5_000_000
+"""Rows read of one file; a longer file is refused at the first row above."""
+
+GENUINE_DIGESTS: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "KDDTest+.txt": "fa46b0935342616aa83b7c2578db355b6a7aaabbc492248172c7a1e8b7ab8f84",
+        "KDDTest-21.txt": "746993ac9e25868827cacf09eab450050a2a1056e1ce48a1ad39f5dc801d531d",
+        "KDDTrain+.txt": "1b86d2f957b33082081bba410fe129b475efebcc13c9014c3f447c8271aadf95",
+        "KDDTrain+_20Percent.txt": (
+            "7ea86479faab5ca2190b7f18b4982fb058ce5bf2b46e0e1017d0d9ef90f9c16e"
+        ),
+        "Attack Types.csv": "8b2ded847bc9c6bc9a610e2a2a02568e91bb34e4711694c7bfd8e2fd62c2ff07",
+        "Field Names.csv": "e6ce1b1f35966a203209433fd98f88eeb6f5d37f7fb3194aa20d9935b8f9e9d3",
+    }
+)
+"""SHA-256 of the files as they were published."""
+
+_COLUMN_NAMES: Final = (
+    "duration protocol_type service flag src_bytes dst_bytes land wrong_fragment urgent hot"
+    " num_failed_logins logged_in num_compromised root_shell su_attempted num_root"
+    " num_file_creations num_shells num_access_files num_outbound_cmds is_host_login"
+    " is_guest_login count srv_count serror_rate srv_serror_rate rerror_rate srv_rerror_rate"
+    " same_srv_rate diff_srv_rate srv_diff_host_rate dst_host_count dst_host_srv_count"
+    " dst_host_same_srv_rate dst_host_diff_srv_rate dst_host_same_src_port_rate"
+    " dst_host_srv_diff_host_rate dst_host_serror_rate dst_host_srv_serror_rate"
+    " dst_host_rerror_rate dst_host_srv_rerror_rate label difficulty"
+)
+COLUMNS: Final = tuple(_COLUMN_NAMES.split())
+"""The columns of a line, in file order."""
+
+
+def _families(**labels: str) -> Mapping[str, Family]:
+    families: dict[str, Family] = {NORMAL: "normal"}
+    known: tuple[Family, ...] = ("dos", "probe", "r2l", "u2r")
+    for family in known:
+        families.update(dict.fromkeys(labels[family].split(), family))
+    return MappingProxyType(families)
+
+
+TRAINING_FAMILIES: Final = _families(
+    dos="back land neptune pod smurf teardrop",
+    probe="ipsweep nmap portsweep satan",
+    r2l="ftp_write guess_passwd imap multihop phf spy warezclient warezmaster",
+    u2r="buffer_overflow loadmodule perl rootkit",
+)
+"""Family of the labels of the training files, as "Attack Types.csv" has it."""
+
+TEST_ONLY_FAMILIES: Final[Mapping[str, Family]] = MappingProxyType(
+    {
+        label: family
+        for label, family in _families(
+            dos="apache2 mailbomb processtable udpstorm worm",
+            probe="mscan saint",
+            r2l="httptunnel named sendmail snmpgetattack snmpguess xlock xsnoop",
+            u2r="ps sqlattack xterm",
+        ).items()
+        if label != NORMAL
+    }
+)
+"""Family of the 17 labels that occur in the test files only.
+
+Notes
+-----
+The data set itself does not say. This is the table of L. Dhanabal and S. P. Shantharajah, "A Study
+on NSL-KDD Dataset for Intrusion Detection System Based on Classification Algorithms", IJARCCE 4(6),
+2015, with ``mailbomb``, which it leaves out, as the denial of service it is. Others count
+``httptunnel`` as u2r and ``worm`` as r2l. Families of these labels enter no decision.
+"""
+
+FAMILIES: Final[Mapping[str, Family]] = MappingProxyType(
+    {**TRAINING_FAMILIES, **TEST_ONLY_FAMILIES}
+)
+
+_INTEGER_PLACES: Final = tuple(COLUMNS.index(c.name) for c in NSL_KDD_SCHEMA.integers)
+_CATEGORY_PLACES: Final = tuple(COLUMNS.index(c.name) for c in NSL_KDD_SCHEMA.categories)
+_LABEL: Final = COLUMNS.index("label")
+_DIFFICULTY: Final = COLUMNS.index("difficulty")
+_DIFFICULTY_MAX: Final = 21
+_NAME: Final = re.compile(r"[A-Za-z0-9_]{1,32}")
+_WHOLE: Final = re.compile(r"[0-9]{1,15}")
+_HUNDREDTHS: Final = re.compile(r"([0-9]{1,13})(?:\.([0-9]{1,2}))?")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Record:
+    """One row: a flow and what is known of it.
+
+    Parameters
+    ----------
+    flow : Flow
+        The 41 features under `NSL_KDD_SCHEMA`.
+    label : str
+        ``normal``, or the name of the attack.
+    difficulty : int
+        Of 21 learners, how many were right. Never a feature.
+    """
+
+    flow: Flow
+    label: str
+    difficulty: int
+
+    @property
+    def family(self) -> Family:
+        """Family of the attack, or ``normal``."""
+        return FAMILIES[self.label]
+
+    @property
+    def is_attack(self) -> bool:
+        """Whether the label is anything but ``normal``."""
+        return self.label != NORMAL
+
+
+def read_records(path: Path) -> Iterator[Record]:
+    """Read a file of rows, one at a time.
+
+    Raises
+    ------
+    MissingDataset
+        The file cannot be opened.
+    InvalidDataset
+        A row cannot be read; says which, and which column.
+    """
+    for row, line in _lines(path):
+        if row > ROWS_MAX:
+            raise InvalidDataset(path.name, row, "row", f"more than {ROWS_MAX} rows")
+        yield _parse(path.name, row, line)
+
+
+def read_attack_types(path: Path) -> dict[str, str]:
+    """Read "Attack Types.csv": the family of each label, with its line ends of any kind.
+
+    Raises
+    ------
+    MissingDataset, InvalidDataset
+        As in `read_records`.
+    """
+    types: dict[str, str] = {}
+    for row, line in _lines(path):
+        cells = line.split(",")
+        if len(cells) != 2 or not all(map(_NAME.fullmatch, cells)):
+            raise InvalidDataset(path.name, row, "row", "not a label and a family")
+        if cells[0] in types:
+            raise InvalidDataset(path.name, row, "label", f"{cells[0]} for the second time")
+        types[cells[0]] = cells[1]
+    return types
+
+
+def to_row(record: Record) -> str:
+    """Return `record` as a line of the text format, without a line end."""
+    cells = [""] * len(COLUMNS)
+    flow = record.flow
+    for column, place, value in zip(
+        NSL_KDD_SCHEMA.integers, _INTEGER_PLACES, flow.integers, strict=True
+    ):
+        cells[place] = f"{value // 100}.{value % 100:02d}" if column.scale == 100 else str(value)
+    for place, name in zip(_CATEGORY_PLACES, flow.categories, strict=True):
+        cells[place] = name
+    cells[_LABEL] = record.label
+    cells[_DIFFICULTY] = str(record.difficulty)
+    return ",".join(cells)
+
+
+def write_records(path: Path, records: Iterable[Record]) -> None:
+    """Write a file that `read_records` reads back equal."""
+    with path.open("w", encoding="ascii", newline="\n") as file:
+        file.writelines(to_row(record) + "\n" for record in records)
+
+
+def file_digest(path: Path) -> str:
+    """Return the SHA-256 of a file in hex.
+
+    Raises
+    ------
+    MissingDataset
+        The file cannot be opened.
+    """
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise MissingDataset(path.name, error.strerror or str(error)) from error
+
+
+def check_genuine(path: Path) -> None:
+    """Make sure that a file is the published one of its name.
+
+    Raises
+    ------
+    MissingDataset
+        The file cannot be opened, or no genuine file has that name.
+    AlteredDataset
+        Its digest is another.
+    """
+    if path.name not in GENUINE_DIGESTS:
+        raise MissingDataset(path.name, "NSL-KDD has no file of this name")
+    expected, found = GENUINE_DIGESTS[path.name], file_digest(path)
+    if found != expected:
+        raise AlteredDataset(path.name, expected, found)
+
+
+def _lines(path: Path) -> Iterator[tuple[int, str]]:
+    """Yield number and text of each line; LF, CR LF and CR alone all end one."""
+    row = 0
+    try:
+        with path.open(encoding="ascii") as file:
+            # A bounded readline: a file without line ends must not be read into memory whole.
+            while line := file.readline(LINE_LENGTH_MAX):
+                row += 1
+                if not line.endswith("\n") and len(line) == LINE_LENGTH_MAX:
+                    raise InvalidDataset(
+                        path.name, row, "row", f"longer than {LINE_LENGTH_MAX} characters"
+                    )
+                yield row, line.removesuffix("\n")
+    except OSError as error:
+        raise MissingDataset(path.name, error.strerror or str(error)) from error
+    except UnicodeDecodeError as error:
+        raise InvalidDataset(path.name, row + 1, "row", "no ASCII text") from error
+
+
+def _parse(file: str, row: int, line: str) -> Record:
+    cells = line.split(",")
+    if len(cells) != len(COLUMNS):
+        raise InvalidDataset(file, row, "row", f"{len(cells)} columns, not {len(COLUMNS)}")
+    integers = []
+    for column, place in zip(NSL_KDD_SCHEMA.integers, _INTEGER_PLACES, strict=True):
+        value = _hundredths(cells[place]) if column.scale == 100 else _whole(cells[place])
+        if value is None:
+            raise InvalidDataset(
+                file, row, column.name, f"{cells[place][:32]!r} is no {column.unit}"
+            )
+        integers.append(value)
+    for place in _CATEGORY_PLACES:
+        if not _NAME.fullmatch(cells[place]):
+            raise InvalidDataset(file, row, COLUMNS[place], f"{cells[place][:32]!r} is no name")
+    label = cells[_LABEL]
+    if label not in FAMILIES:
+        raise InvalidDataset(file, row, "label", f"{label[:32]!r} is not known")
+    difficulty = _whole(cells[_DIFFICULTY])
+    if difficulty is None or difficulty > _DIFFICULTY_MAX:
+        raise InvalidDataset(
+            file, row, "difficulty", f"{cells[_DIFFICULTY][:32]!r} is not 0 to {_DIFFICULTY_MAX}"
+        )
+    return Record(
+        flow=Flow(
+            schema=NSL_KDD_SCHEMA.digest,
+            integers=tuple(integers),
+            categories=tuple(cells[place] for place in _CATEGORY_PLACES),
+        ),
+        label=label,
+        difficulty=difficulty,
+    )
+
+
+def _whole(text: str) -> int | None:
+    return int(text) if _WHOLE.fullmatch(text) else None
+
+
+def _hundredths(text: str) -> int | None:
+    """Read a decimal number as hundredths, without a float in between."""
+    match = _HUNDREDTHS.fullmatch(text)
+    if match is None:
+        return None
+    whole, fraction = match.groups(default="")
+    return int(whole) * 100 + int(fraction.ljust(2, "0"))

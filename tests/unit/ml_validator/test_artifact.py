@@ -1,0 +1,210 @@
+import json
+
+import numpy as np
+import pytest
+import safetensors.numpy
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from chain.crypto import tagged_hash
+from chain.types import Digest
+from ml_validator.artifact import ARTIFACT_SIZE_MAX, Artifact, load_artifact, model_digest
+from ml_validator.errors import MalformedArtifact, ModelError, UnknownSchema
+from ml_validator.features import NSL_KDD_SCHEMA
+from ml_validator.forest import LEAF, NODES_MAX, TREES_MAX
+from tests.unit.ml_validator.helpers import make_forest
+
+STUMP = [(0, 10), (LEAF, 100), (LEAF, 9000)]
+
+
+def make_artifact(*, threshold_ppm: int = 30_000, tree=STUMP) -> Artifact:
+    return Artifact(
+        forest=make_forest(tree, [(LEAF, 5)], column_count=NSL_KDD_SCHEMA.column_count),
+        schema=NSL_KDD_SCHEMA,
+        threshold_ppm=threshold_ppm,
+    )
+
+
+def arrays_of(data: bytes) -> dict[str, np.ndarray]:
+    return safetensors.numpy.load(data)
+
+
+def test_an_artefact_is_read_back_equal():
+    artifact = make_artifact()
+    again = load_artifact(artifact.data)
+    assert again.data == artifact.data
+    assert again.digest == artifact.digest == model_digest(artifact.data)
+    assert (again.threshold_ppm, again.schema) == (30_000, NSL_KDD_SCHEMA)
+    assert again.forest.value.tolist() == [10, 100, 9000, 5]
+    assert again.forest.feature.tolist() == [0, LEAF, LEAF, LEAF]
+    assert again.forest.sizes.tolist() == [3, 1]
+
+
+def test_the_digest_is_that_of_the_bytes_under_the_model_tag():
+    artifact = make_artifact()
+    assert artifact.digest == tagged_hash(b"securenet/model/v1", artifact.data)
+
+
+def test_the_bytes_are_what_the_safetensors_library_writes(small_model):
+    arrays = {
+        "sizes": small_model.forest.sizes,
+        "feature": small_model.forest.feature,
+        "value": small_model.forest.value,
+        "threshold_ppm": np.array([small_model.threshold_ppm], np.int32),
+        "schema": np.frombuffer(NSL_KDD_SCHEMA.digest, np.uint8),
+    }
+    assert safetensors.numpy.save(arrays) == small_model.data
+    read = arrays_of(small_model.data)
+    assert read.keys() == arrays.keys()
+    assert all((read[name] == arrays[name]).all() for name in arrays)
+
+
+def test_threshold_and_schema_are_bound_by_the_digest():
+    artifact = make_artifact()
+    assert make_artifact(threshold_ppm=30_001).digest != artifact.digest
+    changed = arrays_of(artifact.data) | {"schema": np.zeros(32, np.uint8)}
+    assert model_digest(safetensors.numpy.save(changed)) != artifact.digest
+
+
+def test_a_model_of_an_unknown_schema_is_refused():
+    changed = arrays_of(make_artifact().data) | {"schema": np.zeros(32, np.uint8)}
+    with pytest.raises(UnknownSchema) as caught:
+        load_artifact(safetensors.numpy.save(changed))
+    assert caught.value.digest == Digest(bytes(32))
+
+
+@pytest.mark.parametrize("threshold", [0, -1, 1_000_001])
+def test_a_threshold_out_of_range_is_refused(threshold):
+    with pytest.raises(MalformedArtifact):
+        make_artifact(threshold_ppm=threshold)
+    changed = arrays_of(make_artifact().data) | {"threshold_ppm": np.array([threshold], np.int32)}
+    with pytest.raises(MalformedArtifact) as caught:
+        load_artifact(safetensors.numpy.save(changed))
+    assert caught.value.where == "threshold_ppm"
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"sizes": np.array([3, 1], np.int64)},
+        {"sizes": np.array([[3, 1]], np.int32)},
+        {"sizes": np.zeros(0, np.int32)},
+        {"sizes": np.ones(TREES_MAX + 1, np.int32)},
+        {"feature": np.array([0, -1, -1, -1], np.int32)},
+        {"feature": np.array([0, -1, -1], np.int16)},
+        {"feature": np.full(NODES_MAX + 1, -1, np.int16)},
+        {"feature": np.array([122, -1, -1, -1], np.int16)},
+        {"value": np.array([10.0, 100.0, 9000.0, 5.0], np.float32)},
+        {"value": np.array([[10], [100], [9000], [5]], np.int32)},
+        {"value": np.array([10, 100, 10_001, 5], np.int32)},
+        {"threshold_ppm": np.array([1, 2], np.int32)},
+        {"threshold_ppm": np.array([30_000], np.int64)},
+        {"schema": np.zeros(31, np.uint8)},
+        {"extra": np.zeros(1, np.uint8)},
+    ],
+)
+def test_other_arrays_types_and_shapes_are_refused(changes):
+    data = safetensors.numpy.save(arrays_of(make_artifact().data) | changes)
+    with pytest.raises(MalformedArtifact):
+        load_artifact(data)
+
+
+@pytest.mark.parametrize("name", ["sizes", "feature", "value", "threshold_ppm", "schema"])
+def test_a_missing_array_is_refused(name):
+    arrays = arrays_of(make_artifact().data)
+    del arrays[name]
+    with pytest.raises(MalformedArtifact):
+        load_artifact(safetensors.numpy.save(arrays))
+
+
+def test_metadata_is_refused():
+    arrays = arrays_of(make_artifact().data)
+    with pytest.raises(MalformedArtifact):
+        load_artifact(safetensors.numpy.save(arrays, metadata={"author": "x"}))
+
+
+def with_header(header: bytes) -> bytes:
+    data = make_artifact().data
+    size = int.from_bytes(data[:8], "little")
+    return len(header).to_bytes(8, "little") + header + data[8 + size :]
+
+
+def test_the_same_header_in_another_spelling_is_refused():
+    data = make_artifact().data
+    size = int.from_bytes(data[:8], "little")
+    header = data[8 : 8 + size]
+    assert load_artifact(with_header(header)).data == data
+    for other in (header + b" " * 8, json.dumps(json.loads(header)).encode()):
+        with pytest.raises(MalformedArtifact):
+            load_artifact(with_header(other))
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        b"",
+        b"{",
+        b"null",
+        b"[]",
+        b"{}",
+        b"[" * 1000,
+        b'{"sizes":1,"feature":2}',
+        b'{"sizes":{"shape":[]},"feature":{"shape":[]}}',
+        b'{"sizes":{"shape":[true]},"feature":{"shape":[4]}}',
+        b'{"sizes":{"shape":[2.0]},"feature":{"shape":[4]}}',
+        b'{"sizes":{"shape":[99999999999999]},"feature":{"shape":[4]}}',
+        b"\xff" * 16,
+    ],
+)
+def test_headers_that_are_none_are_refused(header):
+    with pytest.raises(MalformedArtifact):
+        load_artifact(with_header(header))
+
+
+def test_a_file_above_the_bound_is_refused_unread():
+    with pytest.raises(MalformedArtifact, match="at most"):
+        load_artifact(bytes(ARTIFACT_SIZE_MAX + 1))
+
+
+def test_the_largest_forest_fits_the_bound():
+    feature = [LEAF] * (NODES_MAX - TREES_MAX)
+    assert len(make_artifact().data) + 6 * len(feature) + 10 * TREES_MAX < ARTIFACT_SIZE_MAX
+
+
+@pytest.mark.parametrize("size", range(0, 700, 13))
+def test_a_truncated_artefact_is_refused(size):
+    data = make_artifact().data
+    with pytest.raises(MalformedArtifact):
+        load_artifact(data[: min(size, len(data) - 1)])
+
+
+def test_trailing_bytes_are_refused():
+    with pytest.raises(MalformedArtifact, match="too many"):
+        load_artifact(make_artifact().data + b"\0")
+
+
+def test_a_pickle_is_refused():
+    with pytest.raises(MalformedArtifact):
+        load_artifact(b"\x80\x04\x95\x10\x00\x00\x00\x00\x00\x00\x00\x8c\x05posix\x94.")
+
+
+@settings(max_examples=300)
+@given(st.data())
+def test_a_flipped_bit_is_refused_or_makes_another_model(data):
+    artifact = make_artifact()
+    position = data.draw(st.integers(0, len(artifact.data) * 8 - 1))
+    changed = bytearray(artifact.data)
+    changed[position // 8] ^= 1 << position % 8
+    assert model_digest(bytes(changed)) != artifact.digest
+    try:
+        loaded = load_artifact(bytes(changed))
+    except ModelError:
+        return
+    assert loaded.data == bytes(changed)
+    assert loaded.digest != artifact.digest
+
+
+@given(st.binary(max_size=200))
+def test_any_bytes_are_refused_in_our_own_words(data):
+    with pytest.raises(ModelError):
+        load_artifact(data)
