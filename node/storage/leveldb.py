@@ -16,6 +16,7 @@ import plyvel
 from node.errors import CorruptStore, DiskFull, StorageClosed, StorageError, StorageFailed
 from node.ports import WriteBatch
 from node.storage.files import NO_ROOM, make_directory, storage_error
+from node.storage.leveldb_log import BLOCK_SIZE, damaged_length_at
 from node.storage.lock import FileLock
 
 WRITE_BUFFER_BYTES: Final = 8 << 20
@@ -32,6 +33,7 @@ _REMEDY: Final = (
     "restore this directory from a backup, or move it away and let the node fetch the chain from "
     "its peers; leave the keys and the consensus log where they are"
 )
+_LOG: Final = re.compile(r"\d+\.log|MANIFEST-\d+")
 _CONTENT: Final = re.compile(r"\d+\.(ldb|sst|log)|MANIFEST-(?!000001$)\d+")
 """Files that exist only once a database has been made completely."""
 
@@ -70,7 +72,7 @@ class LevelDbStore:
         self._lock = FileLock(path.with_name(path.name + ".lock"), guards=path)
         try:
             make_directory(path)
-            _refuse_remains(path)
+            _refuse_damage(path)
             self._database = plyvel.DB(
                 os.fspath(path),
                 create_if_missing=True,
@@ -202,15 +204,30 @@ class LevelDbStore:
         return StorageFailed(self._path, text)
 
 
-def _refuse_remains(path: Path) -> None:
-    """Refuse a database without its ``CURRENT`` file, which LevelDB would make anew, empty."""
+def _refuse_damage(path: Path) -> None:
+    """Refuse damage which LevelDB would pass over.
+
+    Without its ``CURRENT`` file it makes the database anew, empty; of a log or manifest with a
+    damaged length it forgets the end.
+    """
     try:
-        names = os.listdir(path)
+        names = sorted(os.listdir(path))
+        content = [name for name in names if _CONTENT.fullmatch(name)]
+        if content and "CURRENT" not in names:
+            raise CorruptStore(path, f"CURRENT is missing beside {content[0]}; {_REMEDY}")
+        for name in filter(_LOG.fullmatch, names):
+            if damaged_length_at(_last_block(path / name)) is not None:
+                raise CorruptStore(path, f"a length in {name} is damaged; {_REMEDY}")
     except OSError as error:
         raise storage_error(path, error) from error
-    remains = sorted(name for name in names if _CONTENT.fullmatch(name))
-    if remains and "CURRENT" not in names:
-        raise CorruptStore(path, f"CURRENT is missing beside {remains[0]}; {_REMEDY}")
+
+
+def _last_block(path: Path) -> bytes:
+    """Return a log's bytes from its last block boundary on."""
+    with path.open("rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        file.seek(size - size % BLOCK_SIZE)
+        return file.read()
 
 
 def _text(error: Exception) -> str:
