@@ -44,6 +44,10 @@ class Detector:
         """Score from which on a flow is anomalous."""
         return self._artifact.threshold_ppm
 
+    def can_read(self, flow: Flow) -> bool:
+        """Whether `judge` would accept this flow: a device may send one of any schema."""
+        return self._artifact.schema.fits(flow)
+
     def judge(self, flows: Sequence[Flow]) -> list[int]:
         """Return how suspicious each flow is, in parts per million.
 
@@ -65,7 +69,9 @@ class Detector:
         forest = self._artifact.forest
         scores: list[int] = []
         for start in range(0, len(flows), JUDGED_TOGETHER_MAX):
-            rows = self._artifact.schema.rows(flows[start : start + JUDGED_TOGETHER_MAX])
+            rows = self._artifact.schema.rows(
+                flows[start : start + JUDGED_TOGETHER_MAX], first_index=start
+            )
             scores.extend(scores_ppm(forest.votes(rows), forest.tree_count).tolist())
         return scores
 

@@ -109,13 +109,24 @@ class FeatureSchema:
         """Length of a row."""
         return len(self.column_names)
 
-    def rows(self, flows: Sequence[Flow]) -> Matrix:
+    def fits(self, flow: Flow) -> bool:
+        """Whether `rows` would accept this flow."""
+        return (
+            flow.schema == self.digest
+            and len(flow.integers) == len(self.integers)
+            and len(flow.categories) == len(self.categories)
+            and all(0 <= value <= INTEGER_MAX for value in flow.integers)
+        )
+
+    def rows(self, flows: Sequence[Flow], *, first_index: int = 0) -> Matrix:
         """Encode `flows`.
 
         Parameters
         ----------
         flows : sequence of Flow
             In any number; an empty one gives an array of no rows.
+        first_index : int
+            What errors call the first flow.
 
         Returns
         -------
@@ -128,7 +139,7 @@ class FeatureSchema:
         InvalidFlow
             A flow has another number of columns, or an integer below 0 or above 2**63 − 1.
         """
-        for index, flow in enumerate(flows):
+        for index, flow in enumerate(flows, first_index):
             self._check_shape(index, flow)
         matrix = np.zeros((len(flows), self.column_count), np.int64)
         if not flows:
@@ -137,9 +148,9 @@ class FeatureSchema:
         try:
             matrix[:, :width] = np.array([flow.integers for flow in flows], np.int64)
         except OverflowError:
-            self._refuse_integers(flows)
+            self._refuse_integers(flows, first_index)
         if (matrix[:, :width] < 0).any():
-            self._refuse_integers(flows)
+            self._refuse_integers(flows, first_index)
         places = self._places
         ones = [
             (index, place[value])
@@ -163,8 +174,8 @@ class FeatureSchema:
                 index, "categories", f"{len(flow.categories)} columns, not {len(self.categories)}"
             )
 
-    def _refuse_integers(self, flows: Sequence[Flow]) -> None:
-        for index, flow in enumerate(flows):
+    def _refuse_integers(self, flows: Sequence[Flow], first_index: int) -> None:
+        for index, flow in enumerate(flows, first_index):
             for column, value in zip(self.integers, flow.integers, strict=True):
                 if not 0 <= value <= INTEGER_MAX:
                     raise InvalidFlow(index, column.name, f"{value} is outside 0 to 2**63 − 1")

@@ -250,7 +250,12 @@ def choose_threshold(normal_scores: Matrix, *, avoid: Matrix, false_alarms_ppm: 
     avoid : ndarray of shape (n,), int64
         Scores that the threshold must not equal, so that none sits on the fence.
     false_alarms_ppm : int
-        Share of `normal_scores` that may reach the threshold.
+        Share of `normal_scores` that may reach the threshold; below 1_000_000.
+
+    Raises
+    ------
+    UntrainableData
+        More normal rows than that have the highest score there is.
     """
     ordered = np.sort(normal_scores)
     allowed = len(ordered) * false_alarms_ppm // SCORE_PPM_MAX
@@ -258,13 +263,15 @@ def choose_threshold(normal_scores: Matrix, *, avoid: Matrix, false_alarms_ppm: 
     lower = int(ordered[len(ordered) - allowed - 1])
     above = ordered[ordered > lower]
     upper = int(above[0]) if len(above) else SCORE_PPM_MAX
+    if lower == SCORE_PPM_MAX:
+        raise UntrainableData("too many normal rows score as the worst attacks do")
     taken = set(np.unique(avoid).tolist())
     middle = (lower + upper) // 2
-    gap = sorted(range(lower + 1, upper + 1), key=lambda value: (abs(value - middle), value))
-    for candidate in gap:
-        if candidate not in taken:
-            return candidate
-    return min(lower + 1, SCORE_PPM_MAX)
+    for distance in range(upper - lower):
+        for candidate in (middle - distance, middle + distance):
+            if lower < candidate <= upper and candidate not in taken:
+                return candidate
+    return lower + 1
 
 
 def _breadth_first(left: npt.NDArray[np.int64], right: npt.NDArray[np.int64]) -> list[int]:

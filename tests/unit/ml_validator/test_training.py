@@ -1,0 +1,178 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ml_validator import training
+from ml_validator.artifact import load_artifact
+from ml_validator.errors import UntrainableData
+from ml_validator.features import NSL_KDD_SCHEMA
+from ml_validator.forest import LEAF, SATURATION, saturated
+from ml_validator.nsl_kdd import TEST_FILE, TRAIN_FILE, write_records
+from ml_validator.synthetic import Profile, generate, generate_mixture
+from ml_validator.training import (
+    Settings,
+    choose_threshold,
+    fit,
+    fit_classifier,
+    integer_thresholds,
+    judge,
+    pack,
+)
+from ml_validator.verdicts import SCORE_PPM_MAX, TREE_VOTES, scores_ppm
+from tests.unit.ml_validator.conftest import SMALL
+
+
+@pytest.fixture(scope="module")
+def small_classifier(small_records):
+    rows = NSL_KDD_SCHEMA.rows([record.flow for record in small_records])
+    return fit_classifier(rows, [record.label for record in small_records], SMALL)
+
+
+@pytest.fixture(scope="module")
+def unseen_rows():
+    """Flows that the small model has not seen, and values far outside of what it has."""
+    rows = NSL_KDD_SCHEMA.rows([record.flow for record in generate_mixture(100, seed=9)])
+    wild = np.random.default_rng(4).integers(0, 2**40, (200, rows.shape[1]))
+    return np.concatenate((rows, wild))
+
+
+def test_every_row_reaches_the_leaf_that_scikit_learn_sends_it_to(small_classifier, unseen_rows):
+    forest = pack(small_classifier, column_count=NSL_KDD_SCHEMA.column_count)
+    reached = forest.leaves(unseen_rows)
+    theirs = small_classifier.apply(saturated(unseen_rows))
+    for tree in range(forest.tree_count):
+        pairs = set(zip(theirs[:, tree].tolist(), reached[:, tree].tolist(), strict=True))
+        assert len(pairs) == len({a for a, _ in pairs}) == len({b for _, b in pairs})
+
+
+def test_packed_scores_are_those_of_scikit_learn_up_to_the_rounding_of_votes(
+    small_classifier, unseen_rows
+):
+    forest = pack(small_classifier, column_count=NSL_KDD_SCHEMA.column_count)
+    packed = scores_ppm(forest.votes(unseen_rows), forest.tree_count)
+    normal = list(small_classifier.classes_).index("normal")
+    theirs = 1 - small_classifier.predict_proba(saturated(unseen_rows))[:, normal]
+    assert np.abs(packed / SCORE_PPM_MAX - theirs).max() <= 1 / TREE_VOTES + 1 / SCORE_PPM_MAX
+    for threshold in (0.05, 0.5):
+        clear = np.abs(theirs - threshold) > 2 / TREE_VOTES
+        assert clear.any()
+        agreed = (packed >= threshold * SCORE_PPM_MAX) == (theirs >= threshold)
+        assert agreed[clear].all()
+
+
+def test_a_row_at_a_threshold_and_one_above_part(small_classifier):
+    forest = pack(small_classifier, column_count=NSL_KDD_SCHEMA.column_count)
+    splits = np.flatnonzero(forest.feature != LEAF)[:200]
+    for offset in (0, 1):
+        rows = np.zeros((len(splits), forest.column_count), np.int64)
+        rows[np.arange(len(splits)), forest.feature[splits]] = forest.value[splits] + offset
+        theirs = small_classifier.apply(saturated(rows))
+        ours = forest.leaves(rows)
+        for tree in range(forest.tree_count):
+            pairs = set(zip(theirs[:, tree].tolist(), ours[:, tree].tolist(), strict=True))
+            assert len(pairs) == len({a for a, _ in pairs}) == len({b for _, b in pairs})
+
+
+@given(st.floats(0, 2**31 - 130) | st.floats(0, 100))
+def test_an_integer_threshold_parts_where_float32_does(threshold):
+    (whole,) = integer_thresholds(np.array([threshold])).tolist()
+    assert 0 <= whole < SATURATION
+    # As doubles: numpy would round the threshold to float32 to compare it with one.
+    assert float(np.float32(whole)) <= threshold
+    assert whole == SATURATION - 1 or float(np.float32(whole + 1)) > threshold
+
+
+def test_votes_of_a_leaf_add_up_for_every_share():
+    weights = np.array([[1, 1, 1], [0, 7, 0], [1, 0, 2], [99_999, 1, 0], [3, 3, 1]])
+    votes = training._share_votes(weights)
+    assert votes.sum(axis=1).tolist() == [TREE_VOTES] * 5
+    assert votes.tolist()[:3] == [[3334, 3333, 3333], [0, 10_000, 0], [3333, 0, 6667]]
+
+
+def test_the_threshold_lets_two_percent_of_normals_through():
+    scores = np.arange(0, 1000) * 100
+    threshold = choose_threshold(scores, avoid=scores, false_alarms_ppm=20_000)
+    assert (scores >= threshold).sum() == 20
+    assert threshold == (97_900 + 98_000) // 2
+
+
+def test_many_equal_scores_make_fewer_false_alarms_not_more():
+    scores = np.array([0] * 900 + [5000] * 90 + [9000] * 10)
+    threshold = choose_threshold(scores, avoid=scores, false_alarms_ppm=20_000)
+    assert (scores >= threshold).sum() == 10
+    assert 5000 < threshold < 9000
+
+
+def test_the_threshold_keeps_off_every_training_score():
+    scores = np.array([0] * 98 + [100] * 2)
+    avoid = np.concatenate((scores, np.arange(40, 61)))
+    threshold = choose_threshold(scores, avoid=avoid, false_alarms_ppm=20_000)
+    assert threshold == 39
+
+
+def test_normals_that_all_score_the_worst_have_no_threshold():
+    scores = np.full(100, SCORE_PPM_MAX)
+    with pytest.raises(UntrainableData):
+        choose_threshold(scores, avoid=scores, false_alarms_ppm=20_000)
+
+
+@given(st.lists(st.integers(0, SCORE_PPM_MAX - 1), min_size=1, max_size=200), st.integers(0, 10**6))
+def test_false_alarms_never_pass_the_share_allowed(scores, share):
+    normals = np.array(scores)
+    threshold = choose_threshold(normals, avoid=normals, false_alarms_ppm=min(share, 999_999))
+    assert 1 <= threshold <= SCORE_PPM_MAX
+    assert (normals >= threshold).sum() * SCORE_PPM_MAX <= len(normals) * share
+
+
+def test_equal_seeds_make_equal_models_and_others_do_not(small_records, small_model):
+    assert fit(small_records, SMALL).artifact.digest == small_model.digest
+    other = Settings(seed=SMALL.seed + 1, trees=SMALL.trees, leaves_max=SMALL.leaves_max)
+    assert fit(small_records, other).artifact.digest != small_model.digest
+
+
+def test_a_model_made_here_is_one_that_loads(small_model):
+    assert load_artifact(small_model.data).digest == small_model.digest
+    assert small_model.forest.tree_count == SMALL.trees
+    assert small_model.forest.node_count <= SMALL.trees * (2 * SMALL.leaves_max - 1)
+
+
+def test_a_small_model_tells_synthetic_attacks_from_normal_flows(small_trained):
+    evaluation = judge(small_trained.artifact, generate_mixture(100, seed=77))
+    assert evaluation.recall_ppm > 990_000
+    assert evaluation.false_positive_rate_ppm < 50_000
+    assert small_trained.out_of_bag.false_positive_rate_ppm <= SMALL.false_alarms_ppm
+
+
+@pytest.mark.parametrize("profile", [Profile.DNS, Profile.FLOOD])
+def test_rows_of_one_kind_train_nothing(profile):
+    with pytest.raises(UntrainableData):
+        fit(generate(profile, 20, seed=1), SMALL)
+
+
+def test_the_model_is_no_other_for_trees_that_only_calibrate(small_records, small_model):
+    rows = NSL_KDD_SCHEMA.rows([record.flow for record in small_records])
+    lone = fit_classifier(rows, [record.label for record in small_records], SMALL)
+    lone.estimators_ = lone.estimators_[: SMALL.trees]
+    packed = pack(lone, column_count=NSL_KDD_SCHEMA.column_count)
+    assert packed.value.tolist() == small_model.forest.value.tolist()
+    assert SMALL.trees_grown == 25
+
+
+def test_the_command_refuses_what_is_not_the_genuine_data(tmp_path, capsys):
+    out = tmp_path / "out"
+    assert training.main(["--data", str(tmp_path), "--out", str(out)]) == 1
+    assert "KDDTrain+.txt: No such file" in capsys.readouterr().err
+    write_records(tmp_path / TRAIN_FILE, generate_mixture(2, seed=1))
+    write_records(tmp_path / TEST_FILE, generate_mixture(2, seed=2))
+    assert training.main(["--data", str(tmp_path), "--out", str(out)]) == 1
+    assert "SHA-256" in capsys.readouterr().err
+    assert not out.exists()
+
+
+@pytest.mark.parametrize("seed", ["-1", "x", str(2**32)])
+def test_the_command_refuses_a_seed_that_is_none(tmp_path, seed, capsys):
+    with pytest.raises(SystemExit) as caught:
+        training.main(["--data", str(tmp_path), "--out", str(tmp_path), "--seed", seed])
+    assert caught.value.code == 2
+    assert "--seed" in capsys.readouterr().err
