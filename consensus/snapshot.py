@@ -1,8 +1,20 @@
 """What a replica is waiting for, as a value for operators (``consensus why``)."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Final
 
+from chain.eligibility import proposer_of
 from chain.types import Address, Digest, Height, Round
+from consensus.height import HeightState, RoundEntry
+from consensus.messages import Phase
+
+_AWAITED: Final = {
+    "round-change": Phase.ROUND_CHANGE,
+    "prepare": Phase.PREPARE,
+    "commit": Phase.COMMIT,
+}
+"""What every member is waited for in a phase; in other phases it is one member, or none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,21 +43,6 @@ class MemberView:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RoundEntry:
-    """When and why a round was entered.
-
-    Parameters
-    ----------
-    cause : str
-        ``height``, ``timeout``, ``jump``, ``proposal`` or ``restart``.
-    """
-
-    round: Round
-    at_ns: int
-    cause: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Snapshot:
     """The state of agreement at one moment.
 
@@ -71,3 +68,53 @@ class Snapshot:
     members: tuple[MemberView, ...]
     deadline_ns: int | None
     rounds: tuple[RoundEntry, ...]
+
+
+def take_snapshot(
+    state: HeightState, me: Address, silence: str | None, reports: Mapping[Address, Height]
+) -> Snapshot:
+    """Return what the replica of `me` waits for.
+
+    Parameters
+    ----------
+    silence : str, optional
+        Why it signs nothing.
+    reports : mapping of Address to Height
+        What members have said that they work on.
+    """
+    config = state.config
+    reached = state.log.reached()
+    proposer = proposer_of(config.eligible, config.height, state.round)
+    members = []
+    for miner in config.miners:
+        seen = {phase: state.log.get(miner.id, phase, state.round) is not None for phase in Phase}
+        awaited = _AWAITED.get(state.phase)
+        if awaited is not None:
+            missing = not seen[awaited]
+        else:
+            missing = state.phase == "proposal" and miner.id == proposer
+        members.append(
+            MemberView(
+                miner=miner.id,
+                round=reached.get(miner.id, Round(0)),
+                pre_prepare=seen[Phase.PRE_PREPARE],
+                prepare=seen[Phase.PREPARE],
+                commit=seen[Phase.COMMIT],
+                round_change=seen[Phase.ROUND_CHANGE],
+                missing_since_ns=state.phase_since_ns if missing else None,
+                height_reported=config.height if miner.id == me else reports.get(miner.id),
+            )
+        )
+    return Snapshot(
+        height=config.height,
+        round=state.round,
+        phase=state.phase,
+        signing=silence or "yes",
+        proposer=proposer,
+        proposal=state.accepted,
+        prepared_round=None if state.prepared is None else state.prepared.round,
+        quorum=config.miners.quorum,
+        members=tuple(members),
+        deadline_ns=state.next_deadline(),
+        rounds=tuple(state.rounds),
+    )

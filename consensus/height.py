@@ -1,0 +1,155 @@
+"""What a replica knows about the height it works on."""
+
+from collections import deque
+from dataclasses import dataclass
+from typing import Final
+
+from chain.certificate import PreparedCertificate
+from chain.types import Address, Digest, Round
+from consensus.events import HeightConfig
+from consensus.log import MessageLog
+from consensus.messages import Justification, Phase, Proposal
+
+CANDIDATES_MAX: Final = 4
+"""Blocks held at once: the accepted, the prepared and the decided one are never dropped."""
+
+ROUND_ENTRIES_MAX: Final = 16
+"""Changes of round remembered for operators; the oldest goes first."""
+
+
+@dataclass(slots=True)
+class Candidate:
+    """A block that may be committed at this height.
+
+    Parameters
+    ----------
+    valid : bool, optional
+        What the driver found; None until it has answered.
+    asked : tuple of (Round, bool), optional
+        In which round the driver was asked last, and whether it was told that it is committed.
+    """
+
+    proposal: Proposal
+    valid: bool | None = None
+    asked: tuple[Round, bool] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Building:
+    """A fresh block was asked for, to be proposed with this justification."""
+
+    justification: Justification | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RoundEntry:
+    """When and why a round was entered.
+
+    Parameters
+    ----------
+    cause : str
+        ``height``, ``timeout``, ``jump``, ``proposal`` or ``restart``.
+    """
+
+    round: Round
+    at_ns: int
+    cause: str
+
+
+class HeightState:
+    """The facts of one height; the rules stand in `consensus.replica`.
+
+    Attributes
+    ----------
+    accepted : Digest, optional
+        The proposal of the current round.
+    prepared : PreparedCertificate, optional
+        The highest this miner has.
+    decided : Digest, optional
+        The block for which a quorum of COMMITs was seen.
+    committed : bool
+        It is checked as well, and was handed to the driver.
+    work : bool
+        There is reason for a block.
+    overtaken : bool
+        Members work on next heights, so this one was decided without this miner.
+    fetching : dict of Digest to bool
+        Blocks asked for with `FetchBlock`, and whether they were known to be decided.
+    convicted : set of Address
+        Members against whom a proof was given at this height; no second one is looked for.
+    """
+
+    def __init__(self, config: HeightConfig, now: int) -> None:
+        self.config = config
+        self.log = MessageLog(config.height)
+        self.round = Round(0)
+        self.accepted: Digest | None = None
+        self.building: Building | None = None
+        self.candidates: dict[Digest, Candidate] = {}
+        self.prepared: PreparedCertificate | None = None
+        self.decided: Digest | None = None
+        self.committed = False
+        self.work = False
+        self.overtaken = False
+        self.fetching: dict[Digest, bool] = {}
+        self.convicted: set[Address] = set()
+        self.deadline_ns: int | None = None
+        self.resend_ns: int | None = None
+        self.rounds = deque(
+            [RoundEntry(round=self.round, at_ns=now, cause="height")], ROUND_ENTRIES_MAX
+        )
+        self.phase = "idle"
+        self.phase_since_ns = now
+
+    def enter(self, round: Round, now: int, cause: str) -> None:
+        """Begin a round: nothing is proposed in it yet, and its timers do not run."""
+        self.round = round
+        self.accepted = None
+        self.building = None
+        self.fetching = {digest: True for digest, decided in self.fetching.items() if decided}
+        self.deadline_ns = None
+        self.resend_ns = None
+        self.rounds.append(RoundEntry(round=round, at_ns=now, cause=cause))
+
+    def add_candidate(self, proposal: Proposal) -> Candidate:
+        """Hold a block; at the bound the oldest goes that nothing speaks for."""
+        candidate = self.candidates.setdefault(proposal.digest, Candidate(proposal))
+        if len(self.candidates) > CANDIDATES_MAX:
+            prepared = None if self.prepared is None else self.prepared.digest
+            needed = {proposal.digest, self.accepted, prepared, self.decided}
+            del self.candidates[next(d for d in self.candidates if d not in needed)]
+        return candidate
+
+    def accepted_candidate(self) -> Candidate | None:
+        """Return the proposal of the current round."""
+        return None if self.accepted is None else self.candidates[self.accepted]
+
+    def next_deadline(self) -> int | None:
+        """Return when the replica wants to be called next."""
+        return min(
+            (at for at in (self.deadline_ns, self.resend_ns) if at is not None), default=None
+        )
+
+    def note_phase(self, now: int) -> None:
+        """Remember since when the present phase lasts."""
+        phase = self._phase()
+        if phase != self.phase:
+            self.phase, self.phase_since_ns = phase, now
+
+    def _phase(self) -> str:
+        """Return what is waited for; the words are those of `consensus.snapshot.Snapshot`."""
+        if self.committed:
+            return "committed"
+        if self.fetching:
+            return "fetching"
+        if self.building is not None:
+            return "building"
+        candidate = self.accepted_candidate()
+        if candidate is None:
+            if self.round > 0:
+                return "proposal" if self.deadline_ns is not None else "round-change"
+            return "proposal" if self.work or self.log.has_round_changes() else "idle"
+        if not candidate.valid:
+            return "checking"
+        prepares = self.log.votes_for(Phase.PREPARE, self.round, candidate.proposal.digest)
+        return "prepare" if len(prepares) < self.config.miners.quorum else "commit"

@@ -1,0 +1,104 @@
+"""The one place that signs: in order, and durable before sent (DESIGN rules 4 to 6)."""
+
+from dataclasses import dataclass, field, replace
+from typing import TypeVar
+
+from chain.certificate import VOTE_TAG
+from chain.crypto import SigningKey
+from chain.types import Address, Height
+from consensus.codec import encode_message
+from consensus.durable import DurableState, Signed, WalRecord
+from consensus.errors import InvalidMessage
+from consensus.events import HeightConfig
+from consensus.evidence import Evidence
+from consensus.messages import Commit, Message, Position, Prepare, PrePrepare, RoundChange
+from consensus.output import Committed, Output, Request, Send
+
+M = TypeVar("M", PrePrepare, Prepare, Commit, RoundChange)
+
+
+@dataclass(slots=True)
+class Draft:
+    """An `Output` in the making."""
+
+    writes: list[WalRecord] = field(default_factory=list)
+    sends: list[Send] = field(default_factory=list)
+    requests: list[Request] = field(default_factory=list)
+    commits: list[Committed] = field(default_factory=list)
+    evidence: list[Evidence] = field(default_factory=list)
+    rejected: list[InvalidMessage] = field(default_factory=list)
+
+    def send(self, message: Message, to: Address | None = None) -> None:
+        """Add a message to be sent."""
+        self.sends.append(Send(message=message, data=encode_message(message), to=to))
+
+    def finish(self, deadline_ns: int | None) -> Output:
+        """Return the output."""
+        return Output(
+            writes=tuple(self.writes),
+            sends=tuple(self.sends),
+            requests=tuple(self.requests),
+            commits=tuple(self.commits),
+            evidence=tuple(self.evidence),
+            rejected=tuple(self.rejected),
+            deadline_ns=deadline_ns,
+        )
+
+
+class Signer:
+    """A key, and what was signed with it.
+
+    Parameters
+    ----------
+    key : SigningKey
+        The key of `miner_id`.
+    durable : DurableState
+        What the log adds up to.
+    """
+
+    def __init__(self, *, key: SigningKey, miner_id: Address, durable: DurableState) -> None:
+        self.miner_id = miner_id
+        self.durable = durable
+        self._key = key
+
+    def write(self, record: WalRecord, draft: Draft) -> None:
+        """Make `record` part of what is remembered."""
+        self.durable = self.durable.apply(record)
+        draft.writes.append(record)
+
+    def settle(self, height: Height) -> None:
+        """Forget what concerns heights below `height`, where there is memory at all.
+
+        Nothing is written: a log that still holds it says no less.
+        """
+        floor = self.durable.floor
+        if floor is not None and height > floor:
+            self.durable = self.durable.settled(height)
+
+    def silence(self, config: HeightConfig) -> str | None:
+        """Return why nothing at all is signed at this height, or None."""
+        member = config.miners.get(self.miner_id)
+        if member is None or member.key != self._key.public:
+            return "observer"
+        if self.durable.floor is None:
+            return "lost-memory"
+        if config.height < max(self.durable.floor, self.durable.last.height):
+            return "floor"
+        return None
+
+    def may_sign(self, position: Position, config: HeightConfig) -> bool:
+        """Tell whether a message at `position` stands above everything signed so far."""
+        return self.silence(config) is None and position > self.durable.last
+
+    def sign(self, message: M, config: HeightConfig, draft: Draft) -> M:
+        """Sign `message`, and have it written, then sent to all.
+
+        `may_sign` must hold for its position.
+        """
+        position = Position(message.height, message.round, message.phase)
+        assert self.may_sign(position, config), "a miner signs in order, and only with memory"
+        statement = message.statement(config.genesis_hash)
+        signed = replace(message, signature=self._key.sign(VOTE_TAG, statement))
+        self.write(Signed(message=signed), draft)
+        draft.send(signed)
+        return signed
