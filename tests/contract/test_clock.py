@@ -6,29 +6,31 @@ import pytest
 
 from node.clock import SystemClock
 from node.ports import Clock
+from tests.simulation.clock import SimulatedClock
 
 YEAR_2020_MS = 1_577_836_800_000
 YEAR_2200_MS = 7_258_118_400_000
 
 
-@pytest.fixture(params=[SystemClock])
-def clock(request: pytest.FixtureRequest) -> Clock:
-    made: Clock = request.param()
-    return made
+@pytest.fixture(params=["system", "simulated"])
+async def clock(request: pytest.FixtureRequest) -> Clock:
+    if request.param == "system":
+        return SystemClock()
+    return SimulatedClock(asyncio.get_running_loop().time, start_ms=YEAR_2020_MS + 1)
 
 
-def test_monotonic_time_never_goes_back(clock: Clock):
+async def test_monotonic_time_never_goes_back(clock: Clock):
     readings = [clock.monotonic_ns() for _ in range(1_000)]
 
     assert readings == sorted(readings)
 
 
-def test_readings_are_integers(clock: Clock):
+async def test_readings_are_integers(clock: Clock):
     assert type(clock.monotonic_ns()) is int
     assert type(clock.wall_ms()) is int
 
 
-def test_wall_time_is_in_milliseconds_since_1970(clock: Clock):
+async def test_wall_time_is_in_milliseconds_since_1970(clock: Clock):
     assert YEAR_2020_MS < clock.wall_ms() < YEAR_2200_MS
 
 
@@ -40,3 +42,14 @@ async def test_both_clocks_advance_while_the_loop_sleeps(clock: Clock):
     assert clock.monotonic_ns() - monotonic_ns >= 19_000_000
     # The wall clock of a machine may be stepped meanwhile, but hardly within this test.
     assert clock.wall_ms() - wall_ms >= 19
+
+
+async def test_a_step_of_a_simulated_wall_clock_moves_no_timer():
+    clock = SimulatedClock(lambda: 12.5, start_ms=YEAR_2020_MS)
+    before_ns, before_ms = clock.monotonic_ns(), clock.wall_ms()
+
+    clock.skew_ms = -3_600_000
+
+    assert (before_ns, before_ms) == (12_500_000_000, YEAR_2020_MS + 12_500)
+    assert clock.monotonic_ns() == before_ns
+    assert clock.wall_ms() == before_ms - 3_600_000

@@ -4,12 +4,12 @@ import pytest
 
 from node.ports import Random
 from node.random_source import SystemRandom
+from tests.simulation.random_source import SeededRandom
 
 
-@pytest.fixture(params=[SystemRandom])
+@pytest.fixture(params=["system", "seeded"])
 def random(request: pytest.FixtureRequest) -> Random:
-    made: Random = request.param()
-    return made
+    return SystemRandom() if request.param == "system" else SeededRandom(1)
 
 
 @pytest.mark.parametrize("size", [0, 1, 8, 33, 10_000])
@@ -41,3 +41,12 @@ def test_numbers_are_drawn_evenly(random: Random):
 
     # Expected 2,000 each with a standard deviation of 39.
     assert all(1_700 < count < 2_300 for count in counts)
+
+
+def test_one_seed_gives_the_same_numbers_and_another_seed_others():
+    def numbers(seed: int) -> list[object]:
+        source = SeededRandom(seed)
+        return [source.bytes(16), source.below(2**64), source.bytes(3)]
+
+    assert numbers(7) == numbers(7)
+    assert numbers(7) != numbers(8)
