@@ -87,7 +87,7 @@ class Owner(Protocol):
 
 
 class Connection(asyncio.Protocol):
-    """One end of a connection; asyncio calls it back once TLS has completed.
+    """One end of a connection, from the end of the TLS handshake on.
 
     Parameters
     ----------
@@ -152,6 +152,7 @@ class Connection(asyncio.Protocol):
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
         self._handshake: Handshake | None = None
+        self._early: list[bytes] = []
         self._decoder = FrameDecoder(HANDSHAKE_LIMITS)
         self._encoder = FrameEncoder(
             urgent_size_max=limits.urgent_queue_size_max,
@@ -160,7 +161,7 @@ class Connection(asyncio.Protocol):
         self._flush_scheduled = False
         self._paused_at_ns: int | None = None
         self._timers: dict[Callable[[], None], asyncio.TimerHandle] = {}
-        self._received_at_ns = clock.monotonic_ns()
+        self._received_at_ns = self._sent_at_ns = clock.monotonic_ns()
         self._probed_at_ns = 0
         self._inbound = TokenBucket(limits.inbound_bytes_per_second, limits.inbound_burst_size)
         self._rates: dict[int, TokenBucket] = {}
@@ -230,9 +231,15 @@ class Connection(asyncio.Protocol):
                 self._write(HELLO, self._handshake.hello())
         except HandshakeError as error:
             self.close(error.reason)
+        while self._early:
+            self.data_received(self._early.pop(0))
 
     def data_received(self, data: bytes) -> None:
         """Cut what arrived into messages, judge and deliver them."""
+        if self.state is State.OPENING:
+            # A hello right behind the end of the TLS handshake comes before connection_made.
+            self._early.append(data)
+            return
         if self.state is State.CLOSED:
             return
         now_ns = self._received_at_ns = self._clock.monotonic_ns()
@@ -337,6 +344,7 @@ class Connection(asyncio.Protocol):
             if not data:
                 return
             self._counters.bytes_sent += len(data)
+            self._sent_at_ns = self._clock.monotonic_ns()
             assert self._transport is not None, "a standing session has a channel"
             self._transport.write(data)
 
@@ -366,7 +374,9 @@ class Connection(asyncio.Protocol):
         ):
             self.close(Reason.STALLED)
         else:
-            if silent_ns >= self._limits.ping_interval_ms * MS_NS:
+            # The peer hears from us even while it sends more than we read, so that an answer to
+            # its own ping would come late. Half the interval, for it passes between two checks.
+            if now_ns - self._sent_at_ns >= self._limits.ping_interval_ms * MS_NS // 2:
                 self.send(PING, b"")
             self._call_later(self._limits.ping_interval_ms, self._check_life)
 

@@ -45,12 +45,12 @@ class P2PLimits:
     handshake_timeout_ms: int = 5_000
     """From accepting or dialling to a standing session; then the connection is closed."""
     ping_interval_ms: int = 5_000
-    """After this long without a byte from the peer it is asked for one."""
+    """A session in which this end has sent nothing for so long is kept alive by a ping."""
     idle_timeout_ms: int = 15_000
     """After this long without a byte from the peer the session is closed."""
     stall_timeout_ms: int = 30_000
     """A peer that takes nothing off its socket for this long is disconnected."""
-    probe_timeout_ms: int = 1_000
+    probe_timeout_ms: int = 3_000
     """How long a standing session has to show life when its peer dials anew."""
 
     urgent_queue_size_max: int = 8 * 2**20

@@ -1,11 +1,11 @@
 """The real `node.ports.Transport`: sessions over TLS between the nodes of a directory."""
 
 import asyncio
-import contextlib
 import socket
 import ssl
 from collections.abc import Callable, Coroutine, Sequence
-from typing import Any, Final
+from contextlib import suppress
+from typing import Final
 
 import structlog
 
@@ -91,10 +91,12 @@ class TlsTransport:
         self._wake = asyncio.Event()
         self._receiver: Receiver | None = None
         self._failure: asyncio.Future[None] | None = None
-        # All three hold at most one entry for each node of the directory, or pending connection.
+        # They hold at most one entry for each node of the directory, or each pending connection.
         self._sessions: dict[Address, Connection] = {}
         self._opening: set[Connection] = set()
         self._departed: set[Address] = set()
+        self._arrived: set[socket.socket] = set()
+        self._accept_again: asyncio.TimerHandle | None = None
         self.update_directory(directory)
 
     # --- the port ---------------------------------------------------------------------------------
@@ -113,13 +115,15 @@ class TlsTransport:
         self._receiver = receiver
         try:
             async with asyncio.TaskGroup() as group:
-                group.create_task(self._accept_all(listener, group))
                 group.create_task(self._dial_all(group))
-                await self._failure
+                self._resume_accepting(listener, group)
+                try:
+                    await self._failure
+                finally:
+                    self._stop_accepting(listener)
         finally:
             self._receiver = None
-            listener.close()
-            for connection in (*self._sessions.values(), *self._opening):
+            for connection in list(self._sessions.values()):
                 connection.close(Reason.SHUTDOWN)
             # One turn of the loop lets asyncio close the sockets.
             await asyncio.sleep(0)
@@ -187,34 +191,48 @@ class TlsTransport:
         log.info("listening for peers", host=self._host, port=self._port)
         return listener
 
-    async def _accept_all(self, listener: socket.socket, group: asyncio.TaskGroup) -> None:
-        loop = asyncio.get_running_loop()
-        while True:
-            try:
-                sock, address = await loop.sock_accept(listener)
-            except OSError as error:
-                log.warning("cannot accept connections", error=str(error))
-                await asyncio.sleep(ACCEPT_PAUSE_S)
-                continue
-            refusal = self._doorkeeper.enter(address[0])
-            if refusal is None:
-                group.create_task(self._accept(sock, address[0]))
-            else:
-                self._counters.refused[refusal] += 1
-                sock.close()
-            # One connection for each turn of the loop: a flood does not hold up the sessions.
-            await asyncio.sleep(0)
+    def _resume_accepting(self, listener: socket.socket, group: asyncio.TaskGroup) -> None:
+        asyncio.get_running_loop().add_reader(listener, self._on_arrival, listener, group)
+
+    def _stop_accepting(self, listener: socket.socket) -> None:
+        asyncio.get_running_loop().remove_reader(listener)
+        listener.close()
+        if self._accept_again is not None:
+            self._accept_again.cancel()
+        # Their tasks may be cancelled before they begin.
+        for sock in self._arrived:
+            sock.close()
+
+    def _on_arrival(self, listener: socket.socket, group: asyncio.TaskGroup) -> None:
+        """Accept one connection; in each turn of the loop, so that a flood holds up no session."""
+        try:
+            sock, address = listener.accept()
+        except (BlockingIOError, InterruptedError, ConnectionError):
+            return
+        except OSError as error:
+            # Out of descriptors or memory: what waits in the backlog would wake the loop for ever.
+            log.warning("cannot accept connections", error=str(error))
+            loop = asyncio.get_running_loop()
+            loop.remove_reader(listener)
+            self._accept_again = loop.call_later(
+                ACCEPT_PAUSE_S, self._resume_accepting, listener, group
+            )
+            return
+        refusal = self._doorkeeper.enter(address[0])
+        if refusal is None:
+            sock.setblocking(False)
+            self._arrived.add(sock)
+            group.create_task(self._accept(sock, address[0]))
+        else:
+            self._counters.refused[refusal] += 1
+            sock.close()
 
     async def _accept(self, sock: socket.socket, host: str) -> None:
-        connection = self._connection(dialled=None)
-        opening = asyncio.get_running_loop().connect_accepted_socket(
-            lambda: connection,
-            sock,
-            ssl=self._contexts.listening,
-            ssl_shutdown_timeout=TLS_SHUTDOWN_S,
-        )
+        self._arrived.discard(sock)
+        loop = asyncio.get_running_loop()
         try:
-            await self._settle(connection, opening)
+            opening = loop.connect_accepted_socket(_Doorway, sock)
+            await self._settle(self._connection(dialled=None), opening, self._contexts.listening)
         finally:
             self._doorkeeper.leave(host)
 
@@ -224,7 +242,7 @@ class TlsTransport:
                 group.create_task(self._dial(entry))
             self._wake.clear()
             due_ms = self._book.next_due_ms()
-            with contextlib.suppress(TimeoutError):
+            with suppress(TimeoutError):
                 async with asyncio.timeout(None if due_ms is None else due_ms / 1000):
                     await self._wake.wait()
 
@@ -233,18 +251,10 @@ class TlsTransport:
         assert entry.host is not None, "only entries with an address fall due"
         assert entry.port is not None, "only entries with an address fall due"
         connection = self._connection(dialled=peer)
-        opening = asyncio.get_running_loop().create_connection(
-            lambda: connection,
-            entry.host,
-            entry.port,
-            ssl=self._contexts.dialling,
-            # Keys name nodes; a host name would only be told to listeners on the way.
-            server_hostname="",
-            ssl_shutdown_timeout=TLS_SHUTDOWN_S,
-        )
+        opening = asyncio.get_running_loop().create_connection(_Doorway, entry.host, entry.port)
         trouble: Reason | None = Reason.SHUTDOWN
         try:
-            await self._settle(connection, opening)
+            await self._settle(connection, opening, self._contexts.dialling)
             trouble = None if connection.state is State.STANDING else connection.reason
             if Reason.DUPLICATE in (trouble, connection.told):
                 trouble = None
@@ -260,13 +270,30 @@ class TlsTransport:
                 )
             self._wake.set()
 
-    async def _settle(self, connection: Connection, opening: Coroutine[Any, Any, Any]) -> None:
+    async def _settle(
+        self,
+        connection: Connection,
+        opening: Coroutine[None, None, tuple[asyncio.Transport, "_Doorway"]],
+        context: ssl.SSLContext,
+    ) -> None:
         """Wait until `connection` is a session, or close it with the reason why it is none."""
+        loop = asyncio.get_running_loop()
         self._opening.add(connection)
         reason = Reason.SHUTDOWN
+        plain: asyncio.Transport | None = None
         try:
             async with asyncio.timeout(self._limits.handshake_timeout_ms / 1000):
-                await opening
+                plain, _ = await opening
+                # No host name: keys name nodes, and nobody on the way needs to know.
+                channel = await loop.start_tls(
+                    plain,
+                    connection,
+                    context,
+                    server_side=connection.dialled is None,
+                    ssl_shutdown_timeout=TLS_SHUTDOWN_S,
+                )
+                if channel is not None:
+                    connection.connection_made(channel)
                 await connection.settled.wait()
         except TimeoutError:
             reason = Reason.HANDSHAKE_TIMEOUT
@@ -278,6 +305,8 @@ class TlsTransport:
             self._opening.discard(connection)
             if connection.state is not State.STANDING:
                 connection.close(reason)
+                if plain is not None:
+                    plain.abort()
 
     def _connection(self, *, dialled: Address | None) -> Connection:
         return Connection(
@@ -379,3 +408,11 @@ class TlsTransport:
         self._receiver = None
         if self._failure is not None and not self._failure.done():
             self._failure.set_exception(error)
+
+
+class _Doorway(asyncio.Protocol):
+    """Holds a fresh connection still until TLS takes it over."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        transport.pause_reading()
