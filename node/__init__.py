@@ -1,0 +1,1 @@
+"""Every effect of SecureNet: sockets, files, clocks, processes; and the node made of them."""

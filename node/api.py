@@ -101,8 +101,12 @@ class NodeApi(Protocol):
         """Return how the node is doing."""
         ...
 
-    def consensus(self) -> Snapshot:
-        """Return what consensus waits for."""
+    def consensus(self) -> Snapshot | None:
+        """Return what consensus waits for; None before the first height has begun."""
+        ...
+
+    def monotonic_ns(self) -> int:
+        """Return the node's monotonic clock, in which `consensus` speaks."""
         ...
 
     def time_ms(self) -> int:

@@ -1,0 +1,217 @@
+"""Making blocks and checking those of others, on top of the committed chain.
+
+Both execute the block and put it on disk before they answer, for a vote promises that the voter
+holds what it votes for. The result is kept until the height is decided, so that committing is one
+write.
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import structlog
+
+from chain.admission import expected_key
+from chain.blocks import Block
+from chain.errors import Rejection
+from chain.state import parameters_of
+from chain.transactions import TRANSACTION_SIZE_MAX, Transaction
+from chain.transition import STEP_TRANSACTIONS, BlockExecution, Execution, checking
+from chain.types import Address, Digest, Round, TimestampMs
+from consensus.messages import Proposal
+from node.bodies import BodyExchange
+from node.mempool import Mempool
+from node.ports import Clock
+from node.storage.chain_store import ChainStore
+from node.verification import Verifier
+
+CANDIDATES_MAX: Final = 64
+"""Executed blocks of one height that are kept; beyond it the oldest is executed again if needed."""
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Candidate:
+    """A block of the next height that was executed and stored here."""
+
+    block: Block
+    execution: Execution
+
+
+class BlockMaker:
+    """Builds and checks blocks of the next height.
+
+    Parameters
+    ----------
+    miner : Address
+        This node's miner id.
+    """
+
+    def __init__(
+        self,
+        *,
+        chain: ChainStore,
+        mempool: Mempool,
+        verifier: Verifier,
+        bodies: BodyExchange,
+        clock: Clock,
+        miner: Address,
+    ) -> None:
+        self._chain = chain
+        self._mempool = mempool
+        self._verifier = verifier
+        self._bodies = bodies
+        self._clock = clock
+        self._miner = miner
+        self._candidates: dict[Digest, Candidate] = {}
+
+    def candidate(self, digest: Digest) -> Candidate | None:
+        """Return a block that was built or checked for the next height."""
+        return self._candidates.get(digest)
+
+    def forget(self) -> None:
+        """Drop all candidates: their height is decided."""
+        self._candidates.clear()
+
+    async def build(self, *, round: Round, limit_shift: int) -> Proposal | None:
+        """Build a block of what is pending, execute it and store it durably.
+
+        Returns
+        -------
+        Proposal or None
+            None where no block is due: nothing pending passes, and an empty block would be
+            refused; or the chain has moved on meanwhile.
+        """
+        tip = self._chain.tip
+        parameters = parameters_of(tip.state)
+        time_ms = TimestampMs(max(self._clock.wall_ms(), tip.header.time_ms + 1))
+        execution = BlockExecution(
+            tip,
+            proposer=self._miner,
+            proposal_round=round,
+            time_ms=time_ms,
+            verify=self._verifier.check,
+        )
+        taken: list[Transaction] = []
+        pending = self._mempool.take(
+            max(1, parameters.block_transactions_max >> limit_shift),
+            max(TRANSACTION_SIZE_MAX, parameters.block_bytes_max >> limit_shift),
+        )
+        for index, transaction in enumerate(pending):
+            if index % STEP_TRANSACTIONS == STEP_TRANSACTIONS - 1:
+                await asyncio.sleep(0)
+                if self._chain.tip is not tip:
+                    return None
+            try:
+                execution.apply(transaction)
+            except Rejection as error:
+                self._mempool.reject(transaction, error.code)
+            else:
+                taken.append(transaction)
+        is_due = time_ms >= tip.header.time_ms + parameters.heartbeat_ms
+        if not taken and round == 0 and not is_due:
+            return None
+        result = execution.finish()
+        block = Block(header=result.header, transactions=tuple(taken))
+        return await self._keep(block, result)
+
+    async def check(self, proposal: Proposal, holders: Callable[[], Sequence[Address]]) -> None:
+        """Fetch what is missing of a proposed block, check every rule, and store it durably.
+
+        Where the chain moves on meanwhile it returns early, and nobody waits for the answer.
+
+        Raises
+        ------
+        InvalidBlock
+            The block breaks a rule, and always will.
+        """
+        if proposal.digest in self._candidates:
+            return
+        transactions = await self._transactions_of(proposal, holders)
+        block = Block(header=proposal.header, transactions=transactions)
+        execution = await self.execute(block)
+        if execution is not None:
+            await self._keep(block, execution)
+
+    async def execute(self, block: Block) -> Execution | None:
+        """Check every rule of a block by executing it; None where the chain has moved on.
+
+        Raises
+        ------
+        InvalidBlock
+            The block breaks a rule.
+        """
+        known = self._candidates.get(block.header.hash)
+        if known is not None:
+            return known.execution
+        tip = self._chain.tip
+        await self._verify_ahead(block.transactions)
+        steps = checking(tip, block, self._verifier.check)
+        while self._chain.tip is tip:
+            try:
+                next(steps)
+            except StopIteration as end:
+                execution: Execution = end.value
+                return execution
+            await asyncio.sleep(0)
+        return None
+
+    def find(self, block: Digest, digests: Sequence[Digest]) -> list[Transaction]:
+        """Return those of the transactions that are held here, for a peer that misses them."""
+        candidate = self._candidates.get(block)
+        stored = candidate.block if candidate is not None else self._chain.proposed(block)
+        if stored is None:
+            height = self._chain.height_of(block)
+            stored = None if height is None else self._chain.block(height)
+        if stored is not None:
+            wanted = set(digests)
+            return [found for found in stored.transactions if found.digest in wanted]
+        pooled = (self._mempool.get(digest) for digest in digests)
+        return [transaction for transaction in pooled if transaction is not None]
+
+    def proposal(self, digest: Digest) -> Proposal | None:
+        """Return header and digests of a block that is held here."""
+        candidate = self._candidates.get(digest)
+        block = candidate.block if candidate is not None else self._chain.proposed(digest)
+        if block is None:
+            return None
+        return Proposal(
+            header=block.header,
+            digests=tuple([transaction.digest for transaction in block.transactions]),
+        )
+
+    async def _transactions_of(
+        self, proposal: Proposal, holders: Callable[[], Sequence[Address]]
+    ) -> tuple[Transaction, ...]:
+        stored = self._chain.proposed(proposal.digest)
+        if stored is not None:
+            return stored.transactions
+        found: dict[Digest, Transaction] = {}
+        for digest in proposal.digests:
+            pooled = self._mempool.get(digest)
+            if pooled is not None:
+                found[digest] = pooled
+        missing = [digest for digest in proposal.digests if digest not in found]
+        if missing:
+            found |= await self._bodies.fetch(proposal.digest, missing, holders)
+        return tuple([found[digest] for digest in proposal.digests])
+
+    async def _verify_ahead(self, transactions: Sequence[Transaction]) -> None:
+        """Verify signatures that are not known yet in one batch, off the event loop."""
+        wanted = []
+        for transaction in transactions:
+            key = expected_key(transaction, self._chain.state)
+            if key is not None and not self._verifier.is_known(transaction, key):
+                wanted.append((transaction, key))
+        if wanted:
+            await self._verifier.verify_many(wanted)
+
+    async def _keep(self, block: Block, execution: Execution) -> Proposal:
+        await self._chain.store_proposed(block)
+        if len(self._candidates) >= CANDIDATES_MAX:
+            del self._candidates[next(iter(self._candidates))]
+        self._candidates[block.header.hash] = Candidate(block=block, execution=execution)
+        digests = tuple([transaction.digest for transaction in block.transactions])
+        return Proposal(header=block.header, digests=digests)

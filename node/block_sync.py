@@ -1,0 +1,201 @@
+"""Catching up: fetching committed blocks from peers, and answering those that are behind.
+
+A node learns from its peers' statuses how far they are. While it is behind it asks one of them
+for the next blocks; the driver verifies each block and its certificate before it is committed, so
+that a lying peer costs time and its own standing, never a wrong block.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import structlog
+
+from chain.blocks import Block, decode_block, encode_block
+from chain.certificate import CERTIFICATE, CommitCertificate, decode_certificate
+from chain.errors import DecodeError
+from chain.types import Address, Height
+from node.ports import Transport
+from node.protocol import (
+    BLOCKS,
+    GET_BLOCKS,
+    STATUS,
+    SYNC_BLOCKS_MAX,
+    SYNC_SIZE_MAX,
+    Blocks,
+    GetBlocks,
+    Status,
+    SyncBlock,
+    encode_body,
+)
+from node.storage.chain_store import ChainStore
+
+ANSWER_TIMEOUT_S: Final = 5.0
+"""How long a peer may take to answer before another is asked."""
+PATIENCE_S: Final = 0.4
+"""A peer that is one block ahead is left alone for so long: consensus will bring that block."""
+LATE_POINTS: Final = 10
+LIE_POINTS: Final = 50
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FetchedBlock:
+    """A block from a peer, unverified, with its certificate."""
+
+    peer: Address
+    block: Block
+    certificate: CommitCertificate
+
+
+class BlockSync:
+    """Keeps this node from falling behind.
+
+    Parameters
+    ----------
+    commit : callable
+        Awaits that blocks, in ascending order, are verified and committed; returns once they are,
+        or once one was refused.
+    """
+
+    def __init__(
+        self,
+        *,
+        chain: ChainStore,
+        transport: Transport,
+        commit: Callable[[Sequence[FetchedBlock]], Awaitable[None]],
+    ) -> None:
+        self._chain = chain
+        self._transport = transport
+        self._commit = commit
+        self._heights: dict[Address, int] = {}
+        self._changed = asyncio.Event()
+        # The peer that was asked last, and where its answer goes.
+        self._asked: Address | None = None
+        self._answer: asyncio.Future[Blocks] | None = None
+
+    @property
+    def highest_seen(self) -> int:
+        """The highest committed height that a connected peer has told of."""
+        return max(self._heights.values(), default=0)
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether a connected peer is more than one block ahead."""
+        return self.highest_seen > self._chain.height + 1
+
+    def on_connected(self, peer: Address) -> None:
+        """Tell a new peer how far this node is."""
+        self._tell(peer)
+
+    def on_disconnected(self, peer: Address) -> None:
+        """Forget what a peer said."""
+        self._heights.pop(peer, None)
+        self._changed.set()
+
+    def on_status(self, peer: Address, status: Status) -> None:
+        """Learn how far a peer is."""
+        self._heights[peer] = status.height
+        self._changed.set()
+
+    def on_committed(self) -> None:
+        """Tell all peers of the new height."""
+        for peer in self._transport.connected():
+            self._tell(peer)
+        self._changed.set()
+
+    def catch_up_with(self, peer: Address, height: Height) -> None:
+        """Take note that `peer` has shown to have committed up to `height`."""
+        if height > self._heights.get(peer, 0):
+            self._heights[peer] = height
+            self._changed.set()
+
+    def on_get_blocks(self, peer: Address, request: GetBlocks) -> None:
+        """Answer with committed blocks, as many as fit into one message."""
+        self.send_blocks(peer, request.height, request.count)
+
+    def send_blocks(self, peer: Address, height: int, count: int = 1) -> None:
+        """Send a peer the committed blocks from `height` on."""
+        found: list[SyncBlock] = []
+        size = 0
+        for wanted in range(max(1, height), min(height + count, self._chain.height + 1)):
+            block = self._chain.block(wanted)
+            certificate = self._chain.certificate(wanted)
+            if block is None or certificate is None:
+                break
+            data = encode_block(block)
+            found.append(SyncBlock(block=data, certificate=CERTIFICATE.encode(certificate)))
+            size += len(data)
+            if size >= SYNC_SIZE_MAX:
+                break
+        self._transport.send(peer, BLOCKS, encode_body(BLOCKS, Blocks(blocks=tuple(found))))
+
+    def on_blocks(self, peer: Address, answer: Blocks) -> None:
+        """Take an answer; one that nobody waits for says at least that its sender is ahead."""
+        if peer == self._asked and self._answer is not None and not self._answer.done():
+            self._answer.set_result(answer)
+        elif answer.blocks:
+            self.catch_up_with(peer, Height(self._chain.height + 1))
+
+    async def run(self) -> None:
+        """Ask for blocks whenever a peer is ahead, until cancelled."""
+        turn = 0
+        while True:
+            await self._changed.wait()
+            self._changed.clear()
+            while ahead := self._ahead():
+                if not self.is_behind and await self._moves_on_by_itself():
+                    continue
+                await self._fetch(ahead[turn % len(ahead)])
+                turn += 1
+
+    def _ahead(self) -> list[Address]:
+        height = self._chain.height
+        return sorted(peer for peer, theirs in self._heights.items() if theirs > height)
+
+    async def _moves_on_by_itself(self) -> bool:
+        before = self._chain.height
+        await asyncio.sleep(PATIENCE_S)
+        return self._chain.height > before
+
+    async def _fetch(self, peer: Address) -> None:
+        before = self._chain.height
+        request = GetBlocks(height=Height(before + 1), count=SYNC_BLOCKS_MAX)
+        self._asked = peer
+        self._answer = asyncio.get_running_loop().create_future()
+        self._transport.send(peer, GET_BLOCKS, encode_body(GET_BLOCKS, request))
+        try:
+            async with asyncio.timeout(ANSWER_TIMEOUT_S):
+                answer = await self._answer
+            blocks = [_decode(peer, item) for item in answer.blocks]
+        except TimeoutError:
+            self._distrust(peer, LATE_POINTS, "no blocks in time")
+            return
+        except DecodeError as error:
+            self._distrust(peer, LIE_POINTS, str(error))
+            return
+        finally:
+            self._asked = self._answer = None
+        await self._commit(blocks)
+        if self._chain.height == before:
+            self._distrust(peer, LATE_POINTS, "its blocks did not help")
+
+    def _distrust(self, peer: Address, points: int, reason: str) -> None:
+        """Forget what the peer claimed; it is asked again once it has said how far it is."""
+        log.warning("peer did not help to catch up", peer=peer.hex(), reason=reason)
+        self._heights.pop(peer, None)
+        self._transport.penalise(peer, points, reason)
+
+    def _tell(self, peer: Address) -> None:
+        status = Status(height=Height(self._chain.height))
+        self._transport.send(peer, STATUS, encode_body(STATUS, status))
+
+
+def _decode(peer: Address, item: SyncBlock) -> FetchedBlock:
+    return FetchedBlock(
+        peer=peer,
+        block=decode_block(item.block),
+        certificate=decode_certificate(item.certificate),
+    )

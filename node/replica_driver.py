@@ -1,0 +1,491 @@
+"""Obeys the replica: writes and fsyncs, then sends, then builds, checks and commits blocks.
+
+The driver is the only one that moves the chain on. Everything that concerns consensus goes through
+its one queue, so that a block from a peer and a decision of the replica never cross.
+docs/spec/durability.md says why the order of obedience is what it is.
+"""
+
+import asyncio
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import structlog
+
+from chain.blocks import Block
+from chain.certificate import CommitCertificate, VoteType
+from chain.eligibility import eligible_miners
+from chain.errors import InvalidBlock, InvalidCertificate
+from chain.parameters import Parameters
+from chain.state import miner_sets_of, parameters_of
+from chain.transition import Execution
+from chain.types import Address, Digest, Height, TimestampMs
+from consensus.durable import WalRecord, encode_record
+from consensus.errors import ConsensusError
+from consensus.events import (
+    BlockBuilt,
+    BlockFetched,
+    Event,
+    HeightConfig,
+    HeightSeen,
+    PeerConnected,
+    ProposalChecked,
+    Received,
+    StartHeight,
+    Tick,
+    WorkPending,
+)
+from consensus.messages import Message, Proposal
+from consensus.output import (
+    AnswerOldHeight,
+    BuildBlock,
+    CatchUp,
+    CheckProposal,
+    Committed,
+    FetchBlock,
+    GossipPending,
+    Output,
+    Request,
+    Send,
+)
+from consensus.replica import Replica
+from consensus.snapshot import Snapshot
+from consensus.timers import Timing
+from node.block_maker import BlockMaker
+from node.block_sync import LIE_POINTS, BlockSync, FetchedBlock
+from node.errors import LogFull
+from node.gossip import Gossip
+from node.intake import Intake
+from node.members import Members
+from node.mempool import Mempool
+from node.metrics import Metrics
+from node.ports import Clock, Executor, Log, Transport
+from node.protocol import (
+    BATCH_TRANSACTIONS_MAX,
+    CONSENSUS,
+    GET_PROPOSAL,
+    PROPOSED,
+    GetProposal,
+    encode_body,
+)
+from node.storage.chain_store import ChainStore
+
+PEER_MESSAGES_MAX: Final = 1_024
+"""Consensus messages of one peer that wait for the driver; further ones are dropped, and resending
+makes up for it. A flood of one peer takes nothing from another."""
+LOG_RECORDS_MAX: Final = 512
+"""After so many records the log is rewritten with the few that are still needed."""
+INVALID_POINTS: Final = 20
+FETCH_RETRY_S: Final = 0.5
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class _FromPeer:
+    peer: Address
+    event: Received
+
+
+@dataclass(frozen=True, slots=True)
+class _Fetched:
+    blocks: Sequence[FetchedBlock]
+    done: asyncio.Future[None]
+
+
+class ReplicaDriver:
+    """Runs a replica in the world.
+
+    Parameters
+    ----------
+    on_committed : callable
+        ``on_committed(block, execution)``, told of every block once it is durable.
+
+    Notes
+    -----
+    A `StorageError` ends it, and the node with it: a miner that cannot write must not vote.
+    """
+
+    def __init__(
+        self,
+        *,
+        replica: Replica,
+        chain: ChainStore,
+        wal: Log,
+        transport: Transport,
+        clock: Clock,
+        executor: Executor,
+        mempool: Mempool,
+        maker: BlockMaker,
+        gossip: Gossip,
+        intake: Intake,
+        members: Members,
+        metrics: Metrics,
+        on_committed: Callable[[Block, Execution], None],
+    ) -> None:
+        self._replica = replica
+        self._chain = chain
+        self._wal = wal
+        self._wal_records = len(wal.records())
+        self._transport = transport
+        self._clock = clock
+        self._executor = executor
+        self._mempool = mempool
+        self._maker = maker
+        self._gossip = gossip
+        self._intake = intake
+        self._members = members
+        self._metrics = metrics
+        self._on_committed = on_committed
+        self.sync = BlockSync(chain=chain, transport=transport, commit=self.commit_fetched)
+        self._queue: asyncio.Queue[Event | _FromPeer | _Fetched] = asyncio.Queue()
+        self._waiting: dict[Address, int] = {}
+        self._deadline_ns: int | None = None
+        # What is under way for the present height; cancelled when it is decided.
+        self._tasks: dict[tuple[str, Digest | None], asyncio.Task[None]] = {}
+        self._work_told = False
+        self._wanted_proposals: dict[Digest, asyncio.Future[Proposal]] = {}
+
+    # What others tell the driver; none of these waits
+
+    def on_message(self, peer: Address, message: Message) -> None:
+        """Take a message of consensus from a peer."""
+        waiting = self._waiting.get(peer, 0)
+        if waiting >= PEER_MESSAGES_MAX:
+            self._metrics.peer_refused("consensus_queue_full")
+            return
+        self._waiting[peer] = waiting + 1
+        received = Received(message=message, wall_ms=TimestampMs(self._clock.wall_ms()))
+        self._queue.put_nowait(_FromPeer(peer, received))
+
+    def on_connected(self, peer: Address) -> None:
+        """Show a miner what it may have missed."""
+        miner = self._members.miner_of(peer)
+        if miner is not None:
+            self._queue.put_nowait(PeerConnected(miner=miner))
+
+    def on_status(self, peer: Address, height: Height) -> None:
+        """Learn up to which height a peer has committed."""
+        miner = self._members.miner_of(peer)
+        if miner is not None:
+            self._queue.put_nowait(HeightSeen(miner=miner, height=Height(height + 1)))
+
+    def on_proposal(self, proposal: Proposal) -> None:
+        """Take the answer to a question for a block by its hash."""
+        wanted = self._wanted_proposals.get(proposal.digest)
+        if wanted is not None and not wanted.done():
+            wanted.set_result(proposal)
+
+    def on_get_proposal(self, peer: Address, request: GetProposal) -> None:
+        """Answer a peer that has to propose a block which it does not hold."""
+        proposal = self._maker.proposal(request.block)
+        if proposal is not None:
+            self._transport.send(peer, PROPOSED, encode_body(PROPOSED, proposal))
+
+    def on_work(self) -> None:
+        """Tell the replica that there is something to agree on, once a height."""
+        if not self._work_told and (self._is_heartbeat_due() or self._intake.has_work()):
+            self._work_told = True
+            self._queue.put_nowait(WorkPending())
+
+    def snapshot(self) -> Snapshot | None:
+        """Return what consensus waits for; None before the first height has begun."""
+        return self._replica.snapshot()
+
+    async def commit_fetched(self, blocks: Sequence[FetchedBlock]) -> None:
+        """Verify and commit blocks from peers, in their turn."""
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._queue.put_nowait(_Fetched(blocks, done))
+        await done
+
+    # The loop
+
+    async def run(self) -> None:
+        """Work until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._heartbeat())
+            await self._start_height(group)
+            while True:
+                item = await self._next()
+                match item:
+                    case _FromPeer():
+                        self._waiting[item.peer] -= 1
+                        await self._step(item.event, group, peer=item.peer)
+                    case _Fetched():
+                        await self._commit_all(item.blocks, group)
+                        if not item.done.done():
+                            item.done.set_result(None)
+                    case _:
+                        await self._step(item, group)
+
+    async def _next(self) -> Event | _FromPeer | _Fetched:
+        if self._deadline_ns is None:
+            return await self._queue.get()
+        left_ns = self._deadline_ns - self._clock.monotonic_ns()
+        if left_ns <= 0:
+            self._deadline_ns = None
+            return Tick()
+        try:
+            async with asyncio.timeout(left_ns / 1e9):
+                return await self._queue.get()
+        except TimeoutError:
+            self._deadline_ns = None
+            return Tick()
+
+    async def _step(
+        self, event: Event, group: asyncio.TaskGroup, *, peer: Address | None = None
+    ) -> None:
+        try:
+            output = self._replica.step(event, self._clock.monotonic_ns())
+        except ConsensusError as error:
+            self._metrics.peer_refused("consensus")
+            log.debug("consensus message refused", reason=str(error))
+            if peer is not None:
+                self._transport.penalise(peer, INVALID_POINTS, str(error))
+            return
+        await self._obey(output, group)
+
+    async def _obey(self, output: Output, group: asyncio.TaskGroup) -> None:
+        if output.writes:
+            await self._executor.run(self._persist, output.writes)
+        if any(isinstance(request, GossipPending) for request in output.requests):
+            self._gossip.send_pending(self._mempool.take(BATCH_TRANSACTIONS_MAX, 2**62))
+        for send in output.sends:
+            self._send(send)
+        for request in output.requests:
+            self._begin(request, group)
+        for refused in output.rejected:
+            self._metrics.peer_refused("consensus")
+            log.debug("buffered consensus message refused", reason=str(refused))
+        for evidence in output.evidence:
+            log.warning("a miner signed two things", evidence=repr(evidence)[:200])
+        self._deadline_ns = output.deadline_ns
+        for committed in output.commits:
+            await self._commit_decided(committed, group)
+
+    def _persist(self, records: Sequence[WalRecord]) -> None:
+        encoded = [encode_record(record) for record in records]
+        try:
+            self._wal.append(encoded)
+            self._wal_records += len(encoded)
+        except LogFull:
+            self._rewrite_log()
+
+    def _rewrite_log(self) -> None:
+        """Keep only what the replica, which has taken the step already, still needs."""
+        kept = [encode_record(record) for record in self._replica.durable.records()]
+        self._wal.rewrite(kept)
+        self._wal_records = len(kept)
+
+    def _send(self, send: Send) -> None:
+        nodes = self._members.others() if send.to is None else self._members.nodes_of([send.to])
+        for node in nodes:
+            self._transport.send(node, CONSENSUS, send.data)
+
+    # Requests of the replica
+
+    def _begin(self, request: Request, group: asyncio.TaskGroup) -> None:
+        match request:
+            case GossipPending():
+                pass  # obeyed before the sends
+            case BuildBlock():
+                self._spawn(("build", None), self._build(request), group)
+            case CheckProposal():
+                if not request.committed:
+                    self._drop_checks(other_than=request.proposal.digest)
+                self._spawn(("check", request.proposal.digest), self._check(request), group)
+            case FetchBlock():
+                for node in self._members.nodes_of(request.holders):
+                    if request.certificate is not None:
+                        self.sync.catch_up_with(node, request.height)
+                self._spawn(("fetch", request.digest), self._fetch(request), group)
+            case AnswerOldHeight():
+                for node in self._members.nodes_of([request.miner]):
+                    self.sync.send_blocks(node, request.height)
+            case CatchUp():
+                for node in self._members.nodes_of([request.miner]):
+                    self.sync.catch_up_with(node, Height(request.height - 1))
+
+    def _spawn(
+        self,
+        key: tuple[str, Digest | None],
+        work: Coroutine[Any, Any, None],
+        group: asyncio.TaskGroup,
+    ) -> None:
+        """Begin `work`, unless the same is under way; a new build replaces an old one."""
+        running = self._tasks.get(key)
+        if running is not None and not running.done():
+            if key[0] != "build":
+                work.close()
+                return
+            running.cancel()
+        self._tasks[key] = group.create_task(work)
+
+    def _drop_checks(self, *, other_than: Digest) -> None:
+        for (what, digest), task in self._tasks.items():
+            if what == "check" and digest != other_than:
+                task.cancel()
+
+    async def _build(self, request: BuildBlock) -> None:
+        proposal = await self._maker.build(round=request.round, limit_shift=request.limit_shift)
+        if proposal is None:
+            self._work_told = False
+            return
+        self._queue.put_nowait(
+            BlockBuilt(height=request.height, round=request.round, proposal=proposal)
+        )
+
+    async def _check(self, request: CheckProposal) -> None:
+        digest = request.proposal.digest
+
+        def holders() -> Sequence[Address]:
+            known = self._replica.holders(digest)
+            return self._members.nodes_of(dict.fromkeys((*request.holders, *known)))
+
+        reason = ""
+        try:
+            await self._maker.check(request.proposal, holders)
+        except InvalidBlock as error:
+            reason = str(error)
+            log.warning("proposal refused", height=request.height, code=error.code, reason=reason)
+            self._metrics.peer_refused("bad_proposal")
+        if self._chain.height < request.height:
+            self._queue.put_nowait(
+                ProposalChecked(
+                    height=request.height, digest=digest, valid=not reason, reason=reason
+                )
+            )
+
+    async def _fetch(self, request: FetchBlock) -> None:
+        """Ask the holders in turn for the header and digests of a block."""
+        proposal = self._maker.proposal(request.digest)
+        wanted: asyncio.Future[Proposal] = asyncio.get_running_loop().create_future()
+        self._wanted_proposals[request.digest] = wanted
+        question = encode_body(GET_PROPOSAL, GetProposal(block=request.digest))
+        turn = 0
+        try:
+            while proposal is None:
+                nodes = self._members.nodes_of(
+                    dict.fromkeys((*request.holders, *self._replica.holders(request.digest)))
+                )
+                if nodes:
+                    self._transport.send(nodes[turn % len(nodes)], GET_PROPOSAL, question)
+                    turn += 1
+                done, _ = await asyncio.wait([wanted], timeout=FETCH_RETRY_S)
+                if done:
+                    proposal = wanted.result()
+        finally:
+            self._wanted_proposals.pop(request.digest, None)
+        self._queue.put_nowait(BlockFetched(height=request.height, proposal=proposal))
+
+    # Committing
+
+    async def _commit_decided(self, committed: Committed, group: asyncio.TaskGroup) -> None:
+        candidate = self._maker.candidate(committed.proposal.digest)
+        assert candidate is not None, "the replica commits only what was checked here"
+        await self._commit(candidate.block, candidate.execution, committed.certificate, group)
+
+    async def _commit_all(self, blocks: Sequence[FetchedBlock], group: asyncio.TaskGroup) -> None:
+        for fetched in blocks:
+            header = fetched.block.header
+            if header.height <= self._chain.height:
+                continue
+            try:
+                execution = await self._check_fetched(fetched)
+            except (InvalidBlock, InvalidCertificate) as error:
+                log.warning(
+                    "peer sent a bad block",
+                    peer=fetched.peer.hex(),
+                    height=header.height,
+                    reason=str(error),
+                )
+                self._metrics.peer_refused("bad_block")
+                self._transport.penalise(fetched.peer, LIE_POINTS, str(error))
+                return
+            await self._commit(fetched.block, execution, fetched.certificate, group)
+
+    async def _check_fetched(self, fetched: FetchedBlock) -> Execution:
+        """Check certificate and block; a candidate of this node was executed already."""
+        header = fetched.block.header
+        if header.height != self._chain.height + 1:
+            raise InvalidBlock(f"height {header.height} does not follow {self._chain.height}")
+        certificate = fetched.certificate
+        if certificate.height != header.height or certificate.digest != header.hash:
+            raise InvalidCertificate("the certificate is of another block")
+        miners, _ = miner_sets_of(self._chain.state)
+        certificate.verify(
+            type=VoteType.COMMIT, genesis_hash=self._chain.genesis.hash, miners=miners
+        )
+        execution = await self._maker.execute(fetched.block)
+        assert execution is not None, "only this task moves the chain on"
+        return execution
+
+    async def _commit(
+        self,
+        block: Block,
+        execution: Execution,
+        certificate: CommitCertificate,
+        group: asyncio.TaskGroup,
+    ) -> None:
+        started_ns = self._clock.monotonic_ns()
+        await self._chain.commit(execution, block, certificate)
+        self._metrics.block_committed(
+            height=block.header.height,
+            round=certificate.round,
+            transactions=len(block.transactions),
+            time_ms=block.header.time_ms,
+            write_ns=self._clock.monotonic_ns() - started_ns,
+        )
+        for task in self._tasks.values():
+            task.cancel()
+        self._tasks.clear()
+        self._maker.forget()
+        self._mempool.remove([transaction.id for transaction in block.transactions])
+        log.info(
+            "block committed",
+            height=block.header.height,
+            round=certificate.round,
+            transactions=len(block.transactions),
+            hash=block.header.hash.hex(),
+        )
+        self._on_committed(block, execution)
+        self.sync.on_committed()
+        if self._wal_records > LOG_RECORDS_MAX:
+            await self._executor.run(self._rewrite_log)
+        await self._start_height(group)
+
+    async def _start_height(self, group: asyncio.TaskGroup) -> None:
+        tip = self._chain.tip
+        miners, _ = miner_sets_of(tip.state)
+        config = HeightConfig(
+            height=tip.next_height,
+            genesis_hash=tip.genesis_hash,
+            miners=miners,
+            eligible=eligible_miners(tip.state, miners, tip.next_height),
+            parent=tip.header,
+            timing=_timing(parameters_of(tip.state)),
+        )
+        await self._step(StartHeight(config=config), group)
+        self._work_told = False
+        self.on_work()
+
+    async def _heartbeat(self) -> None:
+        """Look now and then whether an idle chain is due for a block, or work was left over."""
+        while True:
+            await asyncio.sleep(1.0)
+            self.on_work()
+
+    def _is_heartbeat_due(self) -> bool:
+        tip = self._chain.tip
+        due_ms = tip.header.time_ms + parameters_of(tip.state).heartbeat_ms
+        return self._clock.wall_ms() >= due_ms
+
+
+def _timing(parameters: Parameters) -> Timing:
+    return Timing(
+        round_timeout_ms=parameters.round_timeout_ms,
+        round_timeout_increment_ms=parameters.round_timeout_step_ms,
+        round_timeout_max_ms=parameters.round_timeout_max_ms,
+        precision_ms=parameters.clock_precision_ms,
+        message_delay_ms=parameters.message_delay_ms,
+    )

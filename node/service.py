@@ -1,0 +1,358 @@
+"""A whole node, put together from its ports.
+
+`Node` knows no socket, file or clock: real ports make it the process that `node.process` starts,
+simulated ones a citizen of the simulator.
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Final
+
+import structlog
+
+from chain.blocks import Block
+from chain.crypto import SigningKey, address_of
+from chain.errors import DecodeError
+from chain.genesis import Genesis
+from chain.transactions import Transaction
+from chain.transition import Execution
+from chain.types import Address, Digest
+from consensus.codec import decode_message
+from consensus.durable import DurableState, decode_record, recover
+from consensus.messages import Proposal
+from consensus.replica import Replica
+from consensus.snapshot import Snapshot
+from node import protocol
+from node.api import NodeStatus, Submission, TransactionStatus
+from node.block_maker import BlockMaker
+from node.bodies import BodyExchange
+from node.errors import CorruptStore
+from node.gossip import Gossip
+from node.intake import Intake
+from node.members import Members
+from node.mempool import Mempool
+from node.metrics import Metrics
+from node.ports import (
+    Clock,
+    Executor,
+    KeyValueStore,
+    Log,
+    Random,
+    Transport,
+    VerdictSource,
+)
+from node.protocol import (
+    Blocks,
+    Bodies,
+    GetBlocks,
+    GetBodies,
+    GetProposal,
+    Status,
+    Transactions,
+)
+from node.replica_driver import ReplicaDriver
+from node.storage.chain_store import ChainStore
+from node.verdict_service import VerdictService
+from node.verification import Verifier
+
+MALFORMED_POINTS: Final = 50
+WAIT_STEP_S: Final = 0.5
+"""How often a request that waits for a transaction looks for a rejection, which makes no block."""
+VERSION: Final = version("securenet")
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ports:
+    """The world, as a node sees it.
+
+    Parameters
+    ----------
+    verdicts : VerdictSource or None
+        None: this miner does not judge.
+    """
+
+    clock: Clock
+    random: Random
+    executor: Executor
+    store: KeyValueStore
+    wal: Log
+    transport: Transport
+    verdicts: VerdictSource | None
+
+
+class Node:
+    """One node of a chain; implements `node.api.NodeApi` and `node.ports.Receiver`.
+
+    Parameters
+    ----------
+    key : SigningKey
+        The miner's key; an observer's stands in no set of miners.
+    node_id : Address
+        Id of the node's own key, by which its peers know it.
+    path : Path
+        Where the data are, for messages.
+    on_membership : callable, optional
+        Told when the miners, their keys or addresses have changed.
+    mempool : Mempool, optional
+        A pool with bounds of its own.
+    """
+
+    def __init__(
+        self,
+        *,
+        genesis: Genesis,
+        key: SigningKey,
+        node_id: Address,
+        ports: Ports,
+        metrics: Metrics,
+        path: Path,
+        on_membership: Callable[[], None] = lambda: None,
+        mempool: Mempool | None = None,
+    ) -> None:
+        self._ports = ports
+        self._genesis = genesis
+        self._node_id = node_id
+        self._miner = address_of(key.public)
+        self._metrics = metrics
+        self._on_membership = on_membership
+        self._chain = ChainStore(ports.store, genesis, ports.executor, path=path)
+        self._mempool = mempool or Mempool()
+        self._verifier = Verifier(ports.executor)
+        self.members = Members(self._chain.state, miner=self._miner)
+        self._gossip = Gossip(ports.transport, self.members.others)
+        self._bodies = BodyExchange(ports.transport, self._find)
+        self._maker = BlockMaker(
+            chain=self._chain,
+            mempool=self._mempool,
+            verifier=self._verifier,
+            bodies=self._bodies,
+            clock=ports.clock,
+            miner=self._miner,
+        )
+        self._intake = Intake(
+            chain=self._chain,
+            mempool=self._mempool,
+            verifier=self._verifier,
+            gossip=self._gossip,
+            clock=ports.clock,
+            metrics=metrics,
+            miner=self._miner,
+            on_work=self._on_work,
+            penalise=ports.transport.penalise,
+        )
+        self._driver = ReplicaDriver(
+            replica=Replica(signer=key, miner_id=self._miner, durable=_recover(ports.wal, path)),
+            chain=self._chain,
+            wal=ports.wal,
+            transport=ports.transport,
+            clock=ports.clock,
+            executor=ports.executor,
+            mempool=self._mempool,
+            maker=self._maker,
+            gossip=self._gossip,
+            intake=self._intake,
+            members=self.members,
+            metrics=metrics,
+            on_committed=self._on_committed,
+        )
+        self._verdicts: VerdictService | None = None
+        if ports.verdicts is not None:
+            self._verdicts = VerdictService(
+                chain=self._chain,
+                source=ports.verdicts,
+                intake=self._intake,
+                key=key,
+                miner=self._miner,
+                clock=ports.clock,
+                random=ports.random,
+                metrics=metrics,
+            )
+        self._next_block = asyncio.Event()
+
+    # node.api.NodeApi
+
+    @property
+    def genesis(self) -> Genesis:
+        """The chain's genesis document."""
+        return self._genesis
+
+    @property
+    def chain(self) -> ChainStore:
+        """Committed blocks and state, for reading."""
+        return self._chain
+
+    @property
+    def metrics(self) -> Metrics:
+        """The node's metrics."""
+        return self._metrics
+
+    def status(self) -> NodeStatus:
+        """Return how the node is doing."""
+        snapshot = self._driver.snapshot()
+        return NodeStatus(
+            node_id=self._node_id,
+            miner_id=self._miner if self._is_member() else None,
+            round=0 if snapshot is None else snapshot.round,
+            syncing=self._driver.sync.is_behind,
+            peers=tuple(self._ports.transport.connected()),
+            mempool_transactions=len(self._mempool),
+            mempool_bytes=self._mempool.size_bytes,
+            highest_seen=self._driver.sync.highest_seen,
+            version=VERSION,
+        )
+
+    def consensus(self) -> Snapshot | None:
+        """Return what consensus waits for; None before the first height has begun."""
+        return self._driver.snapshot()
+
+    def time_ms(self) -> int:
+        """Return the node's wall clock."""
+        return self._ports.clock.wall_ms()
+
+    def monotonic_ns(self) -> int:
+        """Return the node's monotonic clock, in which `consensus` speaks."""
+        return self._ports.clock.monotonic_ns()
+
+    async def submit(self, transactions: Sequence[bytes]) -> Sequence[Submission]:
+        """Admit transactions given in their canonical bytes; one result each, in order."""
+        return await self._intake.submit(transactions)
+
+    def transaction(self, id: Digest) -> TransactionStatus:
+        """Return where a transaction is in its life."""
+        place = self._chain.locate(id)
+        if place is not None:
+            height, index = place
+            block = self._chain.block(height)
+            assert block is not None, "an indexed block is here"
+            return TransactionStatus(
+                status="committed",
+                transaction=block.transactions[index],
+                height=height,
+                receipt=self._chain.receipts(height)[index],
+            )
+        fate = self._mempool.fate(id)
+        if fate is None:
+            return TransactionStatus(status="unknown")
+        return TransactionStatus(
+            status=fate.status, transaction=self._mempool.find(id), code=fate.code
+        )
+
+    async def wait_transaction(self, id: Digest, timeout_ms: int) -> TransactionStatus:
+        """Return the status once the transaction is no longer pending, or when time is up."""
+        deadline_ns = self._ports.clock.monotonic_ns() + timeout_ms * 1_000_000
+        status = self.transaction(id)
+        while status.status == "pending":
+            left_ns = deadline_ns - self._ports.clock.monotonic_ns()
+            if left_ns <= 0:
+                break
+            try:
+                async with asyncio.timeout(min(left_ns / 1e9, WAIT_STEP_S)):
+                    await self._next_block.wait()
+            except TimeoutError:
+                pass  # it may have been rejected without a block
+            status = self.transaction(id)
+        return status
+
+    async def wait_height(self, height: int) -> None:
+        """Return once block `height` is committed here."""
+        while self._chain.height < height:
+            await self._next_block.wait()
+
+    # node.ports.Receiver
+
+    def on_connected(self, peer: Address) -> None:
+        """Tell a peer how far this node is, and consensus that it is there."""
+        self._driver.sync.on_connected(peer)
+        self._driver.on_connected(peer)
+
+    def on_disconnected(self, peer: Address) -> None:
+        """Forget what a peer said."""
+        self._driver.sync.on_disconnected(peer)
+
+    def on_message(self, peer: Address, kind: int, payload: bytes) -> None:
+        """Hand a message to whom it concerns; refuse what is malformed."""
+        try:
+            if kind == protocol.CONSENSUS:
+                self._driver.on_message(peer, decode_message(payload))
+            else:
+                self._on_body(peer, protocol.decode_body(kind, payload))
+        except DecodeError as error:
+            self._metrics.peer_refused("malformed")
+            self._ports.transport.penalise(peer, MALFORMED_POINTS, str(error))
+
+    def _on_body(self, peer: Address, body: protocol.Body) -> None:
+        match body:
+            case Status():
+                self._driver.sync.on_status(peer, body)
+                self._driver.on_status(peer, body.height)
+            case Transactions():
+                self._intake.on_transactions(peer, body.wires)
+            case GetBodies():
+                self._bodies.on_get_bodies(peer, body)
+            case Bodies():
+                self._bodies.on_bodies(body)
+            case GetProposal():
+                self._driver.on_get_proposal(peer, body)
+            case Proposal():
+                self._driver.on_proposal(body)
+            case GetBlocks():
+                self._driver.sync.on_get_blocks(peer, body)
+            case Blocks():
+                self._driver.sync.on_blocks(peer, body)
+
+    # Life
+
+    async def run(self) -> None:
+        """Work until cancelled.
+
+        Raises
+        ------
+        StorageError
+            The disk refused; the node has stopped before it promised anything that is not on it.
+        """
+        log.info(
+            "node starts",
+            chain=self._genesis.chain_id,
+            node=self._node_id.hex(),
+            miner=self._miner.hex() if self._is_member() else None,
+            height=self._chain.height,
+        )
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._ports.transport.run(self))
+            group.create_task(self._driver.run())
+            group.create_task(self._driver.sync.run())
+            group.create_task(self._intake.run())
+            if self._verdicts is not None:
+                group.create_task(self._verdicts.run())
+
+    def _find(self, block: Digest, digests: Sequence[Digest]) -> list[Transaction]:
+        return self._maker.find(block, digests)
+
+    def _on_work(self) -> None:
+        self._driver.on_work()
+
+    def _on_committed(self, block: Block, execution: Execution) -> None:
+        del block, execution
+        if self.members.update(self._chain.state):
+            self._on_membership()
+        if self._verdicts is not None and self._is_member():
+            self._verdicts.on_committed()
+        waiting, self._next_block = self._next_block, asyncio.Event()
+        waiting.set()
+
+    def _is_member(self) -> bool:
+        return self.members.node_of(self._miner) is not None
+
+
+def _recover(wal: Log, path: Path) -> DurableState:
+    try:
+        return recover(decode_record(record) for record in wal.records())
+    except DecodeError as error:
+        raise CorruptStore(
+            path, f"the consensus log holds a record nobody wrote ({error}); restore a backup"
+        ) from error

@@ -1,0 +1,152 @@
+"""A miner's detector: judges the flows of every committed block and puts a verdict on the chain.
+
+It runs beside consensus and never holds it up: what it cannot judge in time is late, and counted.
+"""
+
+import asyncio
+from typing import Final
+
+import structlog
+
+from chain.crypto import SigningKey
+from chain.errors import SecureNetError
+from chain.kinds import KINDS
+from chain.kinds.device_data import is_judged
+from chain.kinds.verdict import Verdict, pack_scores
+from chain.parameters import VERDICT_WINDOW
+from chain.payloads import Flow
+from chain.records import JUDGEMENT_TABLE, MODEL_TABLE, height_key
+from chain.state import active_model_at
+from chain.transactions import TRANSACTION_VERSION, Payload, sign_transaction
+from chain.types import NONCE_SIZE, Address, Height, TimestampMs
+from ml_validator.errors import ModelError
+from node.intake import Intake
+from node.metrics import Metrics
+from node.ports import Clock, Random, VerdictSource
+from node.storage.chain_store import ChainStore
+
+RESCAN_S: Final = 10.0
+"""How often it is looked for blocks whose verdict got lost on the way."""
+RETRY_AFTER_MS: Final = 90_000
+"""A verdict that is not on the chain after this time has expired; the block is judged again."""
+
+_KIND: Final = KINDS["verdict"]
+
+log = structlog.get_logger(__name__)
+
+
+class VerdictService:
+    """Judges blocks in the order of their heights.
+
+    Parameters
+    ----------
+    key : SigningKey
+        The miner's key.
+    """
+
+    def __init__(
+        self,
+        *,
+        chain: ChainStore,
+        source: VerdictSource,
+        intake: Intake,
+        key: SigningKey,
+        miner: Address,
+        clock: Clock,
+        random: Random,
+        metrics: Metrics,
+    ) -> None:
+        self._chain = chain
+        self._source = source
+        self._intake = intake
+        self._key = key
+        self._miner = miner
+        self._clock = clock
+        self._random = random
+        self._metrics = metrics
+        # Heights judged or given up, with the time; at most those of the window are kept.
+        self._done: dict[int, int] = {}
+        self._changed = asyncio.Event()
+        self._changed.set()
+
+    def on_committed(self) -> None:
+        """Look for work after a block."""
+        self._changed.set()
+
+    async def run(self) -> None:
+        """Judge until cancelled."""
+        while True:
+            try:
+                async with asyncio.timeout(RESCAN_S):
+                    await self._changed.wait()
+            except TimeoutError:
+                pass
+            self._changed.clear()
+            while (height := self._next_height()) is not None:
+                await self._judge(height)
+
+    def _next_height(self) -> int | None:
+        """Return the lowest recent height that lacks this miner's verdict, or None."""
+        newest = self._chain.height
+        oldest = max(1, newest + 1 - VERDICT_WINDOW)
+        now_ms = self._clock.wall_ms()
+        for height in [known for known in self._done if known < oldest]:
+            del self._done[height]
+        for height in range(oldest, newest + 1):
+            done_ms = self._done.get(height)
+            if done_ms is not None and now_ms - done_ms < RETRY_AFTER_MS:
+                continue
+            if self._chain.tip.recent.flows(height) and not self._is_judged(height):
+                return height
+            self._done[height] = now_ms
+        return None
+
+    def _is_judged(self, height: int) -> bool:
+        judgement = self._chain.state.get(JUDGEMENT_TABLE, height_key(height))
+        return judgement is not None and self._miner in judgement.miners
+
+    async def _judge(self, height: int) -> None:
+        self._done[height] = self._clock.wall_ms()
+        block = self._chain.block(height)
+        model = active_model_at(self._chain.state, height)
+        if block is None or model is None:
+            return
+        flows: list[Flow] = []
+        for transaction in block.transactions:
+            kind = KINDS[transaction.payload.kind]
+            if kind.metered:
+                payload = kind.decode(transaction).payload
+                if is_judged(payload, self._chain.state, Height(height)):
+                    flows.append(payload)
+        try:
+            scores = await self._source.judge(model, flows)
+        except ModelError as error:
+            log.warning("block not judged", height=height, reason=str(error))
+            self._metrics.verdict_failed()
+            return
+        if self._chain.height + 1 - height > VERDICT_WINDOW:
+            self._metrics.verdict_late()
+            return
+        record = self._chain.state.get(MODEL_TABLE, model)
+        assert record is not None, "an active model is registered"
+        self._metrics.verdicts_given(
+            anomalous=sum(score >= record.threshold_ppm for score in scores), flows=len(scores)
+        )
+        body = Verdict(height=Height(height), model=model, scores=pack_scores(scores))
+        await self._send(body)
+
+    async def _send(self, body: Verdict) -> None:
+        payload = Payload(
+            version=TRANSACTION_VERSION,
+            genesis_hash=self._chain.genesis.hash,
+            kind=_KIND.name,
+            sender=self._miner,
+            time_ms=TimestampMs(self._clock.wall_ms()),
+            nonce=self._random.bytes(NONCE_SIZE),
+            body=_KIND.body.encode(body),
+        )
+        transaction = sign_transaction(payload, self._key)
+        results = await self._intake.submit([transaction.wire])
+        error: SecureNetError | None = results[0].error
+        if error is not None:
+            log.warning("verdict refused", height=body.height, reason=str(error))

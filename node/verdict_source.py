@@ -1,0 +1,81 @@
+"""The real `node.ports.VerdictSource`: a worker process that is started when it is needed."""
+
+import asyncio
+import contextlib
+import os
+import sys
+from collections.abc import Sequence
+from typing import Final
+
+import structlog
+
+from chain.errors import DecodeError
+from chain.payloads import Flow
+from chain.types import Digest
+from ml_validator.errors import ModelError
+from node.verdict_worker import LENGTH_SIZE, decode_answer, encode_request
+
+JUDGE_TIMEOUT_S: Final = 30.0
+"""A worker that takes longer is ended; the next request starts another."""
+
+log = structlog.get_logger(__name__)
+
+
+class WorkerVerdictSource:
+    """Sends flows to a worker process, one block at a time."""
+
+    def __init__(self) -> None:
+        self._process: asyncio.subprocess.Process | None = None
+        self._turn = asyncio.Lock()
+
+    async def judge(self, model: Digest, flows: Sequence[Flow]) -> Sequence[int]:
+        """Return one score in parts per million for each flow.
+
+        Raises
+        ------
+        ModelError
+            The worker does not have the model, or did not answer.
+        """
+        async with self._turn:
+            try:
+                async with asyncio.timeout(JUDGE_TIMEOUT_S):
+                    answer = await self._ask(encode_request(model, flows))
+                scores = decode_answer(answer)
+            except (TimeoutError, OSError, asyncio.IncompleteReadError, DecodeError) as error:
+                await self.close()
+                raise ModelError(f"the worker failed: {error or type(error).__name__}") from error
+            except asyncio.CancelledError:
+                # Its answer would be taken for that of the next question.
+                await self.close()
+                raise
+        if len(scores) != len(flows):
+            raise ModelError(f"{len(scores)} scores for {len(flows)} flows")
+        return scores
+
+    async def close(self) -> None:
+        """End the worker."""
+        process, self._process = self._process, None
+        if process is None or process.returncode is not None:
+            return
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
+        await process.wait()
+
+    async def _ask(self, request: bytes) -> bytes:
+        process = self._process
+        if process is None or process.returncode is not None:
+            process = self._process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                "-m",
+                "node.verdict_worker",
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                env={**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
+            )
+            log.info("verdict worker started", pid=process.pid)
+        assert process.stdin is not None, "the worker was started with pipes"
+        assert process.stdout is not None, "the worker was started with pipes"
+        process.stdin.write(request)
+        await process.stdin.drain()
+        length = await process.stdout.readexactly(LENGTH_SIZE)
+        return await process.stdout.readexactly(int.from_bytes(length, "big"))

@@ -1,0 +1,117 @@
+"""The process that judges flows, beside the miner's: ``python -m node.verdict_worker``.
+
+Reads requests from standard input and writes answers to standard output, each a length of four
+bytes and a canonical array. It ends when its input does. A flow that the model cannot read gets
+the highest score: an honest device does not send it.
+"""
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import BinaryIO, Final
+
+from chain import codec
+from chain.blocks import BLOCK_SIZE_MAX, BLOCK_TRANSACTIONS_MAX
+from chain.errors import DecodeError
+from chain.kinds.verdict import SCORE_MAX, pack_scores, unpack_scores
+from chain.payloads import FLOW, Flow
+from chain.schema import ListOf
+from chain.types import Digest
+from ml_validator.bundled import bundled_model
+from ml_validator.detector import Detector
+from ml_validator.errors import InvalidFlow, ModelError
+
+LENGTH_SIZE: Final = 4
+NICENESS: Final = 5
+"""Votes and requests go before verdicts where there are few cores."""
+
+_FLOWS: Final = ListOf(FLOW, BLOCK_TRANSACTIONS_MAX)
+
+
+def encode_request(model: Digest, flows: Sequence[Flow]) -> bytes:
+    """Return the bytes of a request, its length included."""
+    return _framed(codec.encode((model, _FLOWS.write(flows))))
+
+
+def decode_request(data: bytes) -> tuple[Digest, tuple[Flow, ...]]:
+    """Read a request; raises `DecodeError`."""
+    items = codec.decode(
+        data, what="request", size_max=BLOCK_SIZE_MAX, items_max=BLOCK_TRANSACTIONS_MAX
+    )
+    if len(items) != 2 or type(items[0]) is not bytes:
+        raise DecodeError("request", "not a pair of model and flows")
+    return Digest(items[0]), _FLOWS.read(items[1], "flows")
+
+
+def encode_answer(scores: Sequence[int]) -> bytes:
+    """Return the bytes of an answer, its length included."""
+    return _framed(codec.encode(("scores", pack_scores(scores))))
+
+
+def encode_failure(reason: str) -> bytes:
+    """Return the bytes of a refusal, its length included."""
+    return _framed(codec.encode(("failure", reason[:200].encode())))
+
+
+def decode_answer(data: bytes) -> list[int]:
+    """Return the scores of an answer.
+
+    Raises
+    ------
+    ModelError
+        The worker could not judge.
+    DecodeError
+        This is no answer.
+    """
+    items = codec.decode(data, what="answer", size_max=BLOCK_SIZE_MAX)
+    match items:
+        case ["scores", bytes(scores)]:
+            return unpack_scores(scores)
+        case ["failure", bytes(reason)]:
+            raise ModelError(reason.decode(errors="replace"))
+    raise DecodeError("answer", "neither scores nor a failure")
+
+
+def judge(detectors: dict[Digest, Detector], data: bytes) -> bytes:
+    """Answer one request."""
+    try:
+        model, flows = decode_request(data)
+        detector = detectors.get(model)
+        if detector is None:
+            return encode_failure(f"model {model.hex()} is not here")
+        return encode_answer(_scores(detector, flows))
+    except (DecodeError, ModelError) as error:
+        return encode_failure(str(error))
+
+
+def serve(source: BinaryIO, sink: BinaryIO) -> None:
+    """Answer requests until there are no more."""
+    artifact, _ = bundled_model()
+    detectors = {artifact.digest: Detector(artifact)}
+    while len(length := source.read(LENGTH_SIZE)) == LENGTH_SIZE:
+        data = source.read(int.from_bytes(length, "big"))
+        sink.write(judge(detectors, data))
+        sink.flush()
+
+
+def _scores(detector: Detector, flows: Sequence[Flow]) -> list[int]:
+    try:
+        return detector.judge(flows)
+    except InvalidFlow:
+        return [_score(detector, flow) for flow in flows]
+
+
+def _score(detector: Detector, flow: Flow) -> int:
+    try:
+        return detector.judge([flow])[0]
+    except InvalidFlow:
+        return SCORE_MAX
+
+
+def _framed(data: bytes) -> bytes:
+    return len(data).to_bytes(LENGTH_SIZE, "big") + data
+
+
+if __name__ == "__main__":
+    os.nice(NICENESS)
+    serve(sys.stdin.buffer, sys.stdout.buffer)
