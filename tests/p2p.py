@@ -1,7 +1,6 @@
 """Nodes, directories and receivers for the tests of the transport."""
 
 import asyncio
-import random
 from collections.abc import Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -75,19 +74,6 @@ class ManualClock:
 
     def advance_ms(self, delta_ms: int) -> None:
         self.now_ns += delta_ms * 1_000_000
-
-
-class SeededRandom:
-    """Random numbers that are the same in every run."""
-
-    def __init__(self, seed: int) -> None:
-        self._random = random.Random(seed)
-
-    def bytes(self, size: int) -> bytes:
-        return self._random.randbytes(size)
-
-    def below(self, bound: int) -> int:
-        return self._random.randrange(bound)
 
 
 @dataclass

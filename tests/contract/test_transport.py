@@ -8,7 +8,6 @@ import pytest
 
 from node.clock import SystemClock
 from node.p2p import PeerDirectory
-from node.random_source import SystemRandom
 from tests.p2p import (
     BLOCK,
     KINDS,
@@ -16,7 +15,6 @@ from tests.p2p import (
     SMALL,
     VOTE,
     Recorder,
-    SeededRandom,
     make_transport,
     node_key,
     node_keys,
@@ -24,6 +22,7 @@ from tests.p2p import (
     until,
 )
 from tests.simulation.network import SimulatedNetwork, SimulatedTransport
+from tests.simulation.random_source import SeededRandom
 
 
 def free_port() -> int:
@@ -60,7 +59,7 @@ class SimulatedWorld:
             directory=PeerDirectory(tuple(self.entries)),
             kinds=KINDS,
             clock=SystemClock(),
-            random=SystemRandom() if index else SeededRandom(1),
+            random=SeededRandom(index),
             limits=QUICK,
         )
 

@@ -10,7 +10,8 @@ from chain.types import PublicKey
 from node.p2p.errors import Reason
 from node.p2p.limits import P2PLimits
 from node.p2p.peers import PEERS_MAX, Doorkeeper, PeerBook, PeerDirectory, PeerEntry
-from tests.p2p import ManualClock, SeededRandom, node_key, node_keys
+from tests.p2p import ManualClock, node_key, node_keys
+from tests.simulation.random_source import SeededRandom
 
 LIMITS = P2PLimits()
 ALICE, BOB, CAROL = node_keys(3)
