@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from chain.errors import DecodeError, Rejection
 from chain.kinds import KINDS
 from chain.kinds.base import BlockContext, Kind, Signer
+from chain.kinds.device_data import is_judged
 from chain.limits import RateLimits
 from chain.parameters import FUTURE_DRIFT_MS
 from chain.records import DEVICE_TABLE, MINER_TABLE, ORGANISATION_TABLE, DeviceRecord
@@ -81,6 +82,10 @@ def append(transaction: Transaction, admitted: Admitted, block: BlockContext) ->
     block.recent.append(transaction.id)
     for subject in admitted.subjects:
         block.recent.charge(subject)
+    if admitted.kind.metered:
+        payload = admitted.kind.decode(transaction).payload
+        if is_judged(payload, block.state, block.height):
+            block.recent.add_flow(transaction.payload.sender)
 
 
 def kind_of(transaction: Transaction, block: BlockContext) -> Kind:
@@ -99,8 +104,14 @@ def kind_of(transaction: Transaction, block: BlockContext) -> Kind:
 
 
 def verify_miner(miner: Address, block: BlockContext) -> None:
-    """VERIFYMINER(M): an approved miner of this height, not demoted."""
-    record = block.state.get(MINER_TABLE, miner)
+    """VERIFYMINER(M): an approved miner of this height, not demoted.
+
+    Notes
+    -----
+    Judged by the state before the block, as eligibility is: a block that removes its own proposer
+    is finished by it all the same.
+    """
+    record = block.committed.get(MINER_TABLE, miner)
     if miner not in block.miners or record is None or record.status != "active":
         raise Rejection("unauthorised_miner", f"{miner.hex()} is no active miner")
 

@@ -120,11 +120,11 @@ class Lookback:
     def free_at_ms(self, subject: Address, window: RateWindow) -> int:
         """Return the block time from which on `window` has room again for `subject`."""
         sent = self._sent.get(subject)
-        if sent is None or not sent.totals:
+        if sent is None or sent.totals[-1] - sent.before < window.capacity:
             return 0
         # The block up to which so much must be left behind that fewer than `capacity` remain.
         index = bisect_left(sent.totals, sent.totals[-1] - window.capacity + 1)
-        return sent.times[min(index, len(sent.times) - 1)] + window.seconds * 1000
+        return sent.times[index] + window.seconds * 1000
 
     def flows(self, height: int) -> tuple[Address, ...]:
         """Return the devices of the judged flows of a recent block."""
@@ -161,8 +161,15 @@ class OpenBlock:
         return self._past.sent_since(subject, since) + self._sent.get(subject, 0)
 
     def free_in_ms(self, subject: Address, window: RateWindow) -> int:
-        """Return how long until `window` has room again, at least one millisecond."""
-        return max(1, self._past.free_at_ms(subject, window) - self._time_ms)
+        """Return how long until `window` has room again, at least one millisecond.
+
+        What is charged in the open block counts as sent at its time.
+        """
+        room = window.capacity - self._sent.get(subject, 0)
+        if room <= 0:
+            return window.seconds * 1000
+        past = RateWindow(capacity=room, seconds=window.seconds)
+        return max(1, self._past.free_at_ms(subject, past) - self._time_ms)
 
     def flows(self, height: int) -> tuple[Address, ...]:
         """Return the devices of the judged flows of a recent block."""

@@ -90,6 +90,7 @@ def open_context(
         proposer=proposer,
         miners=miners,
         parameters=parameters_of(tip.state),
+        committed=tip.state,
         state=Overlay(tip.state),
         recent=OpenBlock(tip.recent, time_ms=time_ms, sent=sent),
     )
@@ -107,11 +108,11 @@ def execute(
     Rejection
         It does not pass; the block is as it was.
     """
+    admitted = algorithm_1(transaction, block, verify)
+    kind = admitted.kind
     below = block.state
     block.state = Overlay(below)
     try:
-        admitted = algorithm_1(transaction, block, verify)
-        kind = admitted.kind
         events = kind.apply(kind.decode(transaction), transaction, block)
         below.merge(block.state)
     finally:

@@ -43,6 +43,8 @@ class BlockContext:
         The miner M of Algorithm 1: the block's proposer, or this node at admission.
     miners : MinerSet
         The set that decides this height.
+    committed : View
+        The state before the block.
     state : Overlay
         The state as the earlier transactions of the block left it; rules write here.
     recent : OpenBlock
@@ -55,6 +57,7 @@ class BlockContext:
     proposer: Address
     miners: MinerSet
     parameters: Parameters
+    committed: View
     state: Overlay
     recent: OpenBlock
 
