@@ -1,106 +1,187 @@
 """What a node counts and measures, for Prometheus.
 
-Each node has a registry of its own, so that several can live in one process. The parts of a node
-tell what happened in their own words; the names that operators see stand here alone.
+Every node has a registry of its own, so that several can live in one process. The names are part
+of the interface: later work adds to them and renames none.
 """
 
+import asyncio
+from collections import deque
 from collections.abc import Callable
 from typing import Final
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
-from prometheus_client.process_collector import ProcessCollector
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    ProcessCollector,
+    generate_latest,
+)
 
-PREFIX: Final = "securenet_"
-_SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+from node.ports import Clock
+
+INTERVAL_BUCKETS: Final = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+WRITE_BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5)
+REASONS_MAX: Final = 64
+"""Values of one label; further ones are counted as ``other``."""
+LAG_PERIOD_S: Final = 0.25
+LAG_SAMPLES: Final = 60
+"""The lag shown is the largest of so many, so that a scrape every 15 seconds misses none."""
+
+_MS_PER_S: Final = 1_000
+_NS_PER_S: Final = 1_000_000_000
 
 
 class Metrics:
-    """The metrics of one node."""
+    """The metrics of one node; `registry` holds them, and takes those of the RPC.
 
-    def __init__(self) -> None:
-        self.registry = CollectorRegistry()
+    Parameters
+    ----------
+    registry : CollectorRegistry, optional
+        A new one by default; never the library's own, which is shared by the process.
+    """
+
+    def __init__(self, registry: CollectorRegistry | None = None) -> None:
+        self.registry = registry or CollectorRegistry()
+        ProcessCollector(namespace="securenet", registry=self.registry)
         self._height = self._gauge("consensus_height", "Height of the last committed block")
-        self._round = self._gauge("consensus_round", "Round in which the last block committed")
-        self._interval = self._histogram(
-            "consensus_block_interval_seconds", "Block time since the block before"
+        self._round = self._gauge("consensus_round", "Round of the height being agreed on")
+        self._interval = Histogram(
+            "securenet_consensus_block_interval_seconds",
+            "Time of a block after the time of the block before it",
+            buckets=INTERVAL_BUCKETS,
+            registry=self.registry,
         )
         self._round_changes = self._counter(
-            "consensus_round_changes", "Rounds that failed before a block committed"
+            "consensus_round_changes", "Rounds that failed before a block was committed"
         )
         self._transactions = self._counter(
             "transactions_committed", "Transactions in committed blocks"
         )
-        self._writes = self._histogram("storage_write_seconds", "Time to write a block, synced")
-        self._rejected = self._counter(
-            "admission_rejected", "Transactions refused at admission", "reason"
+        self._write = Histogram(
+            "securenet_storage_write_seconds",
+            "Time to commit a block and its state to disk",
+            buckets=WRITE_BUCKETS,
+            registry=self.registry,
         )
-        self._refused = self._counter(
-            "p2p_messages_refused", "Messages of peers that were refused", "reason"
+        self._mempool_size = self._gauge("mempool_size", "Waiting transactions")
+        self._mempool_bytes = self._gauge("mempool_size_bytes", "Bytes of waiting transactions")
+        self._peers = self._gauge("p2p_peers", "Peers with a standing session")
+        self._refused = _Reasons(
+            "securenet_p2p_messages_refused",
+            "Messages of peers that were not accepted",
+            self.registry,
         )
-        self._verdicts = self._counter("verdicts", "Flows judged by this node", "label")
-        self._verdict_failures = self._counter(
-            "verdict_failures", "Blocks that this node could not judge", "reason"
+        self._rejected = _Reasons(
+            "securenet_admission_rejected",
+            "Transactions that were not admitted",
+            self.registry,
+        )
+        self._verdicts = Counter(
+            "securenet_verdicts",
+            "Flows this node judged, by its judgement",
+            ["label"],
+            registry=self.registry,
+        )
+        self._verdicts_failed = self._counter(
+            "verdicts_failed", "Blocks whose flows could not be judged"
+        )
+        self._verdicts_late = self._counter(
+            "verdicts_late", "Verdicts that were ready after their window had closed"
         )
         self._lag = self._gauge(
-            "eventloop_lag_seconds", "How late the event loop woke up, at the last look"
+            "eventloop_lag_seconds", "Largest delay of the event loop within the last 15 seconds"
         )
         self._last_time_ms: int | None = None
+
+    def follow(
+        self,
+        *,
+        mempool_size: Callable[[], int],
+        mempool_bytes: Callable[[], int],
+        peers: Callable[[], int],
+        round: Callable[[], int],
+    ) -> None:
+        """Read these whenever the metrics are asked for, instead of writing them at each change."""
+        self._mempool_size.set_function(mempool_size)
+        self._mempool_bytes.set_function(mempool_bytes)
+        self._peers.set_function(peers)
+        self._round.set_function(round)
 
     def block_committed(
         self, *, height: int, round: int, transactions: int, time_ms: int, write_ns: int
     ) -> None:
-        """Note a committed block."""
+        """Count a committed block.
+
+        Parameters
+        ----------
+        round : int
+            The round of its certificate: so many failed before.
+        time_ms : int
+            Time of the block.
+        write_ns : int
+            How long it took to write it.
+        """
         self._height.set(height)
-        self._round.set(round)
         self._round_changes.inc(round)
         self._transactions.inc(transactions)
-        self._writes.observe(write_ns / 1e9)
+        self._write.observe(write_ns / _NS_PER_S)
         if self._last_time_ms is not None:
-            self._interval.observe((time_ms - self._last_time_ms) / 1000)
+            self._interval.observe((time_ms - self._last_time_ms) / _MS_PER_S)
         self._last_time_ms = time_ms
 
-    def admission_rejected(self, code: str) -> None:
-        """Note a transaction refused with `code`."""
-        self._rejected.labels(reason=code).inc()
+    def admission_rejected(self, reason: str) -> None:
+        """Count a transaction that was not admitted, by the code of its rejection."""
+        self._rejected.count(reason)
 
     def peer_refused(self, reason: str) -> None:
-        """Note a message of a peer that was refused."""
-        self._refused.labels(reason=reason).inc()
+        """Count a message of a peer that was not accepted."""
+        self._refused.count(reason)
 
     def verdicts_given(self, *, anomalous: int, flows: int) -> None:
-        """Note the verdicts on one block."""
-        self._verdicts.labels(label="anomalous").inc(anomalous)
-        self._verdicts.labels(label="normal").inc(flows - anomalous)
+        """Count the judged flows of a block, `anomalous` of them found so."""
+        self._verdicts.labels("anomalous").inc(anomalous)
+        self._verdicts.labels("normal").inc(flows - anomalous)
 
     def verdict_failed(self) -> None:
-        """Note a block that the detector could not judge."""
-        self._verdict_failures.labels(reason="failed").inc()
+        """Count a block whose flows could not be judged."""
+        self._verdicts_failed.inc()
 
     def verdict_late(self) -> None:
-        """Note a verdict that would not be taken any more."""
-        self._verdict_failures.labels(reason="late").inc()
+        """Count a verdict that nobody takes any more."""
+        self._verdicts_late.inc()
 
-    def eventloop_lag(self, seconds: float) -> None:
-        """Note how late the event loop is."""
-        self._lag.set(seconds)
-
-    def watch(self, name: str, documentation: str, read: Callable[[], float]) -> None:
-        """Add a gauge whose value is asked for when the metrics are read."""
-        self._gauge(name, documentation).set_function(read)
-
-    def watch_process(self) -> None:
-        """Add memory, CPU and descriptors of this process, under their usual names."""
-        ProcessCollector(registry=self.registry)
+    async def watch_event_loop(self, clock: Clock) -> None:
+        """Measure how late the event loop calls, until cancelled."""
+        samples: deque[float] = deque(maxlen=LAG_SAMPLES)
+        while True:
+            asked_ns = clock.monotonic_ns()
+            await asyncio.sleep(LAG_PERIOD_S)
+            late_s = (clock.monotonic_ns() - asked_ns) / _NS_PER_S - LAG_PERIOD_S
+            samples.append(max(0.0, late_s))
+            self._lag.set(max(samples))
 
     def render(self) -> bytes:
         """Return the text that Prometheus reads."""
         return generate_latest(self.registry)
 
-    def _gauge(self, name: str, documentation: str) -> Gauge:
-        return Gauge(PREFIX + name, documentation, registry=self.registry)
+    def _gauge(self, name: str, text: str) -> Gauge:
+        return Gauge(f"securenet_{name}", text, registry=self.registry)
 
-    def _counter(self, name: str, documentation: str, *labels: str) -> Counter:
-        return Counter(PREFIX + name, documentation, labels, registry=self.registry)
+    def _counter(self, name: str, text: str) -> Counter:
+        return Counter(f"securenet_{name}", text, registry=self.registry)
 
-    def _histogram(self, name: str, documentation: str) -> Histogram:
-        return Histogram(PREFIX + name, documentation, registry=self.registry, buckets=_SECONDS)
+
+class _Reasons:
+    """A counter by reason, with a bound on how many reasons there are."""
+
+    def __init__(self, name: str, text: str, registry: CollectorRegistry) -> None:
+        self._counter = Counter(name, text, ["reason"], registry=registry)
+        self._known: set[str] = set()
+
+    def count(self, reason: str) -> None:
+        if reason not in self._known:
+            if len(self._known) >= REASONS_MAX:
+                reason = "other"
+            self._known.add(reason)
+        self._counter.labels(reason).inc()

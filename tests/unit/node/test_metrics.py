@@ -1,0 +1,145 @@
+import asyncio
+
+import pytest
+
+from node.clock import SystemClock
+from node.metrics import REASONS_MAX, Metrics
+
+
+def value(metrics, name, **labels):
+    return metrics.registry.get_sample_value(f"securenet_{name}", labels)
+
+
+def commit(metrics, *, height=1, round=0, transactions=0, time_ms=1_000, write_ns=2_000_000):
+    metrics.block_committed(
+        height=height, round=round, transactions=transactions, time_ms=time_ms, write_ns=write_ns
+    )
+
+
+def test_the_names_that_dashboards_rely_on_are_there():
+    metrics = Metrics()
+    metrics.admission_rejected("rate_limited")
+    metrics.verdicts_given(anomalous=1, flows=3)
+
+    lines = metrics.render().decode().splitlines()
+
+    assert {
+        "securenet_consensus_height",
+        "securenet_consensus_round",
+        "securenet_consensus_block_interval_seconds_count",
+        "securenet_consensus_round_changes_total",
+        "securenet_transactions_committed_total",
+        "securenet_mempool_size",
+        "securenet_mempool_size_bytes",
+        "securenet_p2p_peers",
+        'securenet_admission_rejected_total{reason="rate_limited"}',
+        'securenet_verdicts_total{label="anomalous"}',
+        'securenet_verdicts_total{label="normal"}',
+        "securenet_verdicts_late_total",
+        "securenet_eventloop_lag_seconds",
+        "securenet_storage_write_seconds_count",
+        "securenet_process_resident_memory_bytes",
+        "securenet_process_cpu_seconds_total",
+    } <= {line.rpartition(" ")[0] for line in lines}
+
+
+def test_every_name_has_the_prefix():
+    families = [family.name for family in Metrics().registry.collect()]
+
+    assert len(families) > 15
+    assert all(name.startswith("securenet_") for name in families)
+
+
+def test_two_nodes_in_one_process_count_apart():
+    one, other = Metrics(), Metrics()
+
+    commit(one, height=7, transactions=3)
+
+    assert value(one, "consensus_height") == 7
+    assert value(other, "consensus_height") == 0
+    assert value(other, "transactions_committed_total") == 0
+
+
+def test_a_committed_block_counts_its_transactions_its_failed_rounds_and_its_writing():
+    metrics = Metrics()
+
+    commit(metrics, height=1, transactions=3)
+    commit(metrics, height=2, transactions=4, round=2)
+
+    assert value(metrics, "consensus_height") == 2
+    assert value(metrics, "transactions_committed_total") == 7
+    assert value(metrics, "consensus_round_changes_total") == 2
+    assert value(metrics, "storage_write_seconds_sum") == pytest.approx(0.004)
+
+
+def test_the_interval_of_blocks_is_that_of_their_times():
+    metrics = Metrics()
+
+    commit(metrics, time_ms=1_000)
+    assert value(metrics, "consensus_block_interval_seconds_count") == 0
+    commit(metrics, time_ms=1_250)
+
+    assert value(metrics, "consensus_block_interval_seconds_sum") == pytest.approx(0.25)
+
+
+def test_what_is_followed_is_read_when_it_is_asked_for():
+    metrics = Metrics()
+    waiting = [1, 2]
+    metrics.follow(
+        mempool_size=lambda: len(waiting),
+        mempool_bytes=lambda: 10 * len(waiting),
+        peers=lambda: 3,
+        round=lambda: 4,
+    )
+
+    waiting.append(3)
+
+    assert value(metrics, "mempool_size") == 3
+    assert value(metrics, "mempool_size_bytes") == 30
+    assert value(metrics, "p2p_peers") == 3
+    assert value(metrics, "consensus_round") == 4
+
+
+def test_reasons_do_not_grow_without_end():
+    metrics = Metrics()
+
+    for number in range(REASONS_MAX + 10):
+        metrics.peer_refused(f"reason_{number}")
+    metrics.peer_refused("reason_0")
+
+    assert value(metrics, "p2p_messages_refused_total", reason="reason_0") == 2
+    assert value(metrics, "p2p_messages_refused_total", reason="other") == 10
+
+
+def test_verdicts_are_counted_by_their_label():
+    metrics = Metrics()
+
+    metrics.verdicts_given(anomalous=2, flows=10)
+    metrics.verdict_late()
+    metrics.verdict_failed()
+
+    assert value(metrics, "verdicts_total", label="anomalous") == 2
+    assert value(metrics, "verdicts_total", label="normal") == 8
+    assert value(metrics, "verdicts_late_total") == 1
+    assert value(metrics, "verdicts_failed_total") == 1
+
+
+class SlowClock(SystemClock):
+    """On which every reading is two seconds after the last."""
+
+    reading_ns = 0
+
+    def monotonic_ns(self):
+        SlowClock.reading_ns += 2_000_000_000
+        return self.reading_ns
+
+
+async def test_a_late_event_loop_shows_until_it_has_been_seen(monkeypatch):
+    metrics = Metrics()
+    monkeypatch.setattr("node.metrics.LAG_PERIOD_S", 0.001)
+
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.1):
+            await metrics.watch_event_loop(SlowClock())
+
+    assert value(metrics, "eventloop_lag_seconds") == pytest.approx(1.999)
