@@ -3,7 +3,7 @@
 The document is JSON for people; the genesis hash is over the canonical bytes of what it says.
 """
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from chain.blocks import BLOCK_VERSION, Header, receipt_root, transaction_root
@@ -13,12 +13,12 @@ from chain.kinds.models import REGISTER, ModelRegister
 from chain.kinds.organisations import organisation_id
 from chain.limits import Limits, RateLimits
 from chain.miners import MINERS_MAX, Miner, MinerSet
-from chain.parameters import PARAMETERS, Parameters
+from chain.parameters import PARAMETERS, Parameters, check_parameters
 from chain.payloads import NAME, NAME_SIZE_MAX
 from chain.records import (
     ACTIVE_MODELS,
     ANY_KEY,
-    HOST_SIZE_MAX,
+    HOST,
     MINER_SETS,
     MINER_TABLE,
     MODEL_TABLE,
@@ -105,7 +105,7 @@ GENESIS: Final[Record[Genesis]] = Record(
             name=Text(NAME_SIZE_MAX, pattern=NAME),
             key=Blob(ED25519_KEY_SIZE),
             node_key=Blob(ED25519_KEY_SIZE),
-            host=Text(HOST_SIZE_MAX, minimum=1),
+            host=HOST,
             port=Integer(1, 65_535),
         ),
         MINERS_MAX,
@@ -160,7 +160,7 @@ def genesis_state(genesis: Genesis) -> dict[bytes, bytes | None]:
     overlay = Overlay(State(MemorySource({})))
     miners = genesis_miners(genesis).members
     overlay.put(MINER_SETS, MinerSets(current=miners, next=miners, after=None))
-    overlay.put(PARAMETERS_TABLE, replace(genesis.parameters, lifetime_floor_ms=0))
+    overlay.put(PARAMETERS_TABLE, genesis.parameters)
     for miner in genesis.miners:
         record = MinerRecord(
             name=miner.name,
@@ -179,6 +179,7 @@ def genesis_state(genesis: Genesis) -> dict[bytes, bytes | None]:
             limits=organisation.limits,
             active=True,
             device_count=0,
+            model_count=0,
         )
         overlay.put(ORGANISATION_TABLE, entry, organisation_id(organisation.name))
     if genesis.model is not None:
@@ -217,6 +218,12 @@ def genesis_header(genesis: Genesis, state_root: Digest) -> Header:
 
 
 def _check(genesis: Genesis) -> None:
+    try:
+        check_parameters(genesis.parameters)
+    except DecodeError as error:
+        raise InvalidGenesis(str(error)) from error
+    if genesis.parameters.lifetime_floor_ms:
+        raise InvalidGenesis("lifetime_floor_ms is 0 at first")
     for what, values in (
         ("two miners have one key", [miner.key for miner in genesis.miners]),
         ("two miners have one node key", [miner.node_key for miner in genesis.miners]),

@@ -1,8 +1,9 @@
 """Proposals and votes: how the miners change what only they together may change.
 
-A proposal is decided by a quorum of the miners of the height, counted afresh at every vote, so
-that votes of miners that have left or were demoted do not count. docs/spec/state.md, section
-"Governance", is normative.
+A proposal is decided by a quorum of the miners of the height. It is counted afresh at every vote
+and at the end of every block, so that votes of miners that have left or were demoted do not count,
+and a smaller set decides what a larger one could not. docs/spec/state.md, section "Governance", is
+normative.
 """
 
 from collections.abc import Mapping
@@ -44,6 +45,10 @@ def open_proposal(
     require(
         len(ids) < OPEN_PROPOSALS_MAX, "limit_reached", f"{OPEN_PROPOSALS_MAX} proposals are open"
     )
+    # One miner cannot take up the room of the others, and so keep them from governing.
+    share = OPEN_PROPOSALS_MAX // len(block.miners)
+    own = sum([_proposal(id, block.state).proposer == sender for id in ids])
+    require(own < share, "limit_reached", f"{own} proposals of the sender are open")
     proposal = ProposalRecord(
         kind=kind.name,
         body=transaction.payload.body,
@@ -56,6 +61,7 @@ def open_proposal(
         closed_height=None,
     )
     block.state.put(OPEN_PROPOSALS, OpenProposals(ids=(*ids, transaction.id)))
+    block.state.put(PROPOSAL_TABLE, proposal, transaction.id)
     opened = Event(name="proposal_opened", values=(transaction.id.hex(), kind.name))
     return (opened, *_settle(transaction.id, proposal, kind, block))
 
@@ -80,24 +86,37 @@ def vote(
         raise Rejection("not_found", f"there is no proposal {proposal_id.hex()}")
     require(proposal.status == "open", "proposal_closed", f"the proposal is {proposal.status}")
     require(
+        proposal.deadline_ms > block.time_ms, "proposal_closed", "the proposal's deadline is past"
+    )
+    require(
         voter not in proposal.approvals and voter not in proposal.refusals,
         "already_voted",
         "the sender has voted on this proposal",
     )
+    # Members only, so that the lists stay bounded however often the set changes.
+    approvals = tuple(id for id in proposal.approvals if id in block.miners)
+    refusals = tuple(id for id in proposal.refusals if id in block.miners)
     if approve:
-        proposal = replace(proposal, approvals=(*proposal.approvals, voter))
+        approvals = (*approvals, voter)
     else:
-        proposal = replace(proposal, refusals=(*proposal.refusals, voter))
+        refusals = (*refusals, voter)
+    proposal = replace(proposal, approvals=approvals, refusals=refusals)
+    block.state.put(PROPOSAL_TABLE, proposal, proposal_id)
     return _settle(proposal_id, proposal, kinds[proposal.kind], block)
 
 
-def expire_proposals(block: BlockContext) -> None:
-    """Close the proposals whose deadline the block's time has reached."""
+def settle_proposals(kinds: Mapping[str, Kind], block: BlockContext) -> None:
+    """Do what the end of a block does to the open proposals.
+
+    Those whose deadline the block's time has reached are closed. The others are counted again: the
+    miners may have changed, and nobody who could still vote may be left to bring it to a decision.
+    """
     for proposal_id in _open_ids(block.state):
-        proposal = block.state.get(PROPOSAL_TABLE, proposal_id)
-        assert proposal is not None, "an open proposal is on record"
+        proposal = _proposal(proposal_id, block.state)
         if proposal.deadline_ms <= block.time_ms:
             _close(proposal_id, proposal, "expired", block)
+        else:
+            _settle(proposal_id, proposal, kinds[proposal.kind], block)
 
 
 def counted(voters: tuple[Address, ...], miners: MinerSet, view: View) -> int:
@@ -117,7 +136,6 @@ def _settle(
         return _enact(proposal_id, proposal, kind, block)
     if counted(proposal.refusals, miners, block.state) > len(miners) - miners.quorum:
         return _close(proposal_id, proposal, "rejected", block)
-    block.state.put(PROPOSAL_TABLE, proposal, proposal_id)
     return ()
 
 
@@ -144,6 +162,12 @@ def _close(
     ids = tuple(id for id in _open_ids(block.state) if id != proposal_id)
     block.state.put(OPEN_PROPOSALS, OpenProposals(ids=ids))
     return (Event(name=f"proposal_{status}", values=(proposal_id.hex(), proposal.kind)),)
+
+
+def _proposal(id: Digest, view: View) -> ProposalRecord:
+    proposal = view.get(PROPOSAL_TABLE, id)
+    assert proposal is not None, "an open proposal is on record"
+    return proposal
 
 
 def _open_ids(view: View) -> tuple[Digest, ...]:

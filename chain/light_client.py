@@ -26,11 +26,13 @@ from chain.types import Digest
 
 TRUSTING_PERIOD_MS: Final = 14 * 24 * 3_600_000
 """How long a header is trusted to name honest miners, unless the caller says otherwise."""
+CLOCK_TOLERANCE_MS: Final = 10 * 60_000
+"""How far a header's time may be ahead of the caller's clock."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InclusionProof:
-    """That a leaf stands at an index under one of a header's roots."""
+    """That a leaf stands under one of a header's roots."""
 
     index: int
     leaf_count: int
@@ -71,8 +73,8 @@ class LightClient:
         Raises
         ------
         UntrustedHeader
-            The trust has expired, the header is not later, of another chain, or decided by miners
-            that the trusted header does not name.
+            The trust has expired, the header is not later, of the future, of another chain, or
+            decided by miners that the trusted header does not name.
         InvalidCertificate
             The certificate does not prove the header.
         """
@@ -81,6 +83,8 @@ class LightClient:
             raise UntrustedHeader("the trusted header is older than the trusting period")
         if header.genesis_hash != trusted.genesis_hash:
             raise UntrustedHeader("the header belongs to another chain")
+        if header.time_ms - now_ms > CLOCK_TOLERANCE_MS:
+            raise UntrustedHeader("the header is from the future, and would be trusted too long")
         if header.height <= trusted.height or header.time_ms <= trusted.time_ms:
             raise UntrustedHeader("the header is not later than the trusted one")
         if header.height == trusted.height + 1 and header.parent_hash != trusted.hash:
@@ -108,6 +112,8 @@ def verify_header(header: Header, certificate: CommitCertificate, miners: MinerS
 
 def verify_transaction(header: Header, transaction: Transaction, proof: InclusionProof) -> None:
     """Check that `transaction` stands in the block of a trusted `header`.
+
+    Its place in the block is shown by its receipt, not by this proof.
 
     Raises
     ------

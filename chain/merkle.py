@@ -9,7 +9,7 @@ from hashlib import sha256
 from typing import Final
 
 from chain.errors import InvalidProof
-from chain.types import Digest
+from chain.types import DIGEST_SIZE, Digest
 
 LEAVES_MAX: Final = 2**20
 PROOF_LENGTH_MAX: Final = 20
@@ -57,6 +57,11 @@ def verify_inclusion(
     InvalidProof
         It is not, or the path has the wrong length.
 
+    Notes
+    -----
+    The root does not commit to `leaf_count`. With a count from a stranger the proof shows that
+    `leaf` is one of the leaves, and no more: trees of other sizes can give it another index.
+
     References
     ----------
     RFC 9162, section 2.1.3.2.
@@ -65,6 +70,8 @@ def verify_inclusion(
         raise InvalidProof(f"index {index} is outside a tree of {leaf_count} leaves")
     if len(path) > PROOF_LENGTH_MAX:
         raise InvalidProof(f"{len(path)} hashes, at most {PROOF_LENGTH_MAX} are possible")
+    if any(len(sibling) != DIGEST_SIZE for sibling in path):
+        raise InvalidProof(f"a hash has not {DIGEST_SIZE} bytes")
     node, last = index, leaf_count - 1
     digest = sha256(b"\x00" + leaf).digest()
     for sibling in path:

@@ -6,6 +6,7 @@ from typing import Final
 
 from chain import codec
 from chain.crypto import ED25519_KEY_SIZE, tagged_hash
+from chain.errors import DecodeError
 from chain.schema import Blob, ListOf, Record
 from chain.types import DIGEST_SIZE, Address, Digest, PublicKey
 
@@ -54,7 +55,12 @@ class MinerSet:
     Parameters
     ----------
     members : tuple of Miner
-        Strictly ascending ids, distinct keys.
+        Strictly ascending ids.
+
+    Raises
+    ------
+    DecodeError
+        None, too many, or not in order; a set may come from a peer that proves something.
 
     Notes
     -----
@@ -69,8 +75,8 @@ class MinerSet:
 
     def __post_init__(self) -> None:
         ids = [miner.id for miner in self.members]
-        assert ids, "a set has at least one miner"
-        assert ids == sorted(set(ids)), "miners are distinct and in ascending order"
+        if not 0 < len(ids) <= MINERS_MAX or ids != sorted(set(ids)):
+            raise DecodeError("miners", f"not 1 to {MINERS_MAX} distinct miners in ascending order")
         digest = tagged_hash(_SET_TAG, codec.encode(MINERS.write(self.members)))
         object.__setattr__(self, "hash", digest)
         object.__setattr__(self, "_index", {id_: index for index, id_ in enumerate(ids)})

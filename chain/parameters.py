@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Final
 
+from chain.errors import DecodeError
 from chain.limits import Limits, RateLimits
 from chain.schema import Integer, Record
 from chain.types import TIME_MS_MAX
@@ -71,6 +72,23 @@ PARAMETERS: Final = Record(
     organisation_devices_max=Integer(1, 1_000_000),
     device_limits=Limits(),
 )
+
+
+def check_parameters(parameters: Parameters) -> None:
+    """Check what the bounds of single parameters do not show.
+
+    Raises
+    ------
+    DecodeError
+        The values contradict one another.
+    """
+    if parameters.round_timeout_ms > parameters.round_timeout_max_ms:
+        raise DecodeError(
+            "round_timeout_ms",
+            f"{parameters.round_timeout_ms} is above round_timeout_max_ms "
+            f"{parameters.round_timeout_max_ms}",
+        )
+
 
 CHANGEABLE: Final = tuple(name for name in PARAMETERS.fields if name != "lifetime_floor_ms")
 """Parameters that a `param.change` may name."""

@@ -4,6 +4,7 @@ A table maps keys to records under one prefix of the state. Adding a table is on
 docs/spec/state.md lists them all.
 """
 
+import re
 from dataclasses import dataclass
 from typing import Any, Final, Generic, TypeVar
 
@@ -18,12 +19,13 @@ from chain.types import DIGEST_SIZE, HEIGHT_MAX, TIME_MS_MAX, Address, Digest, H
 
 R = TypeVar("R")
 
-HOST_SIZE_MAX: Final = 253
 ROLES_MAX: Final = 4
 ROLES: Final = ("sensor", "gateway", "participant")
 RING_BITS: Final = 256
 """Upper bound of m, the judged flows that a quarantine policy looks back on."""
 MODEL_HISTORY_MAX: Final = 16
+OPEN_PROPOSALS_MAX: Final = 128
+"""Shared evenly by the miners, of whom there are at most `MINERS_MAX`."""
 RECORD_SIZE_MAX: Final = 256 * 1024
 
 
@@ -121,6 +123,8 @@ class OrganisationRecord:
         Signs in the organisation's name.
     limits : RateLimits
         What all its devices may send together.
+    device_count, model_count : int
+        What it has registered so far, revoked devices included.
     """
 
     name: str
@@ -128,6 +132,7 @@ class OrganisationRecord:
     limits: RateLimits
     active: bool
     device_count: int
+    model_count: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -302,9 +307,10 @@ _DIGEST: Final = Blob(DIGEST_SIZE)
 _HEIGHT: Final = Integer(0, HEIGHT_MAX)
 _TIME: Final = Integer(0, 2 * TIME_MS_MAX)
 _NAME: Final = Text(NAME_SIZE_MAX, pattern=NAME)
+HOST: Final = Text(253, pattern=re.compile(r"[A-Za-z0-9.:_-]+"))
+"""Name or address of a host; nothing that a log or a page could stumble over."""
 ANY_KEY: Final = Blob(ED25519_KEY_SIZE, P256_KEY_SIZE)
 ROLE_LIST: Final = ListOf(Word(*ROLES), ROLES_MAX)
-OPEN_PROPOSALS_MAX: Final = 64
 
 MINER_TABLE: Final = Table(
     b"miner/",
@@ -313,7 +319,7 @@ MINER_TABLE: Final = Table(
         name=_NAME,
         key=Blob(ED25519_KEY_SIZE),
         node_key=Blob(ED25519_KEY_SIZE),
-        host=Text(HOST_SIZE_MAX, minimum=1),
+        host=HOST,
         port=Integer(1, 65_535),
         status=Word("active", "demoted", "removed"),
         since_height=_HEIGHT,
@@ -341,6 +347,7 @@ ORGANISATION_TABLE: Final = Table(
         limits=Limits(),
         active=Boolean(),
         device_count=Integer(),
+        model_count=Integer(),
     ),
 )
 DEVICE_TABLE: Final = Table(

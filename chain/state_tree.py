@@ -84,6 +84,10 @@ class StateProof:
         """
         if len(self.siblings) > DEPTH_MAX:
             raise InvalidProof(f"{len(self.siblings)} hashes, at most {DEPTH_MAX} are possible")
+        ends = () if self.leaf is None else (self.leaf.path, self.leaf.value_hash)
+        # Of other sizes, path and value hash could share their bytes out differently.
+        if any(len(digest) != DIGEST_SIZE for digest in (*self.siblings, *ends)):
+            raise InvalidProof(f"a hash has not {DIGEST_SIZE} bytes")
         path = tagged_hash(_KEY_TAG, key)
         if value is not None:
             if self.leaf is None or self.leaf.path != path:

@@ -21,7 +21,7 @@ from chain.blocks import (
 )
 from chain.eligibility import eligible_miners, proposer_of, record_proposers
 from chain.errors import InvalidBlock, Rejection
-from chain.governance import expire_proposals
+from chain.governance import settle_proposals
 from chain.kinds import KINDS
 from chain.kinds.base import BlockContext, Lane
 from chain.kinds.device_data import is_judged
@@ -189,7 +189,7 @@ class BlockExecution:
     def finish(self) -> Execution:
         """Settle what the end of a block settles, and return the result."""
         block = self._block
-        expire_proposals(block)
+        settle_proposals(KINDS, block)
         if block.height > VERDICT_WINDOW:
             past = height_key(block.height - VERDICT_WINDOW)
             block.state.remove_if_present(JUDGEMENT_TABLE, past)

@@ -122,6 +122,7 @@ def _register(
     organisation = block.state.get(ORGANISATION_TABLE, organisation_id)
     assert organisation is not None, "the registrar's key was found there"
     _require_usable(body.key)
+    _require_distinct(body.roles)
     require(
         organisation.device_count < block.parameters.organisation_devices_max,
         "limit_reached",
@@ -133,9 +134,10 @@ def _register(
             gateway is not None
             and gateway.organisation == organisation_id
             and gateway.status != "revoked"
+            and gateway.gateway is None
             and "gateway" in gateway.roles,
             "not_found",
-            "the gateway is no device of the organisation with that role",
+            "the gateway is no device of the organisation with that role, or behind a gateway",
         )
     new_id = device_id(block.genesis_hash, organisation_id, body.key)
     require(
@@ -200,6 +202,7 @@ def _changed(
         case SetLimits():
             return replace(device, limits=change.limits)
         case SetRoles():
+            _require_distinct(change.roles)
             return replace(device, roles=change.roles)
 
 
@@ -233,6 +236,10 @@ def _require_usable(key: PublicKey) -> None:
         check_public_key(key)
     except InvalidKey as error:
         raise Rejection("malformed", str(error)) from error
+
+
+def _require_distinct(roles: tuple[str, ...]) -> None:
+    require(len(set(roles)) == len(roles), "malformed", "a role is given twice")
 
 
 REGISTER: Final = Kind(

@@ -17,7 +17,7 @@ from chain.governance import open_proposal
 from chain.kinds.base import BlockContext, Kind, Lane, Signer, require
 from chain.miners import MINERS_MAX, Miner
 from chain.payloads import NAME, NAME_SIZE_MAX
-from chain.records import HOST_SIZE_MAX, MINER_SETS, MINER_TABLE, MinerRecord, MinerSets
+from chain.records import HOST, MINER_SETS, MINER_TABLE, MinerRecord, MinerSets
 from chain.schema import Blob, Integer, Record, Tagged, Text
 from chain.state import View
 from chain.transactions import Transaction
@@ -69,7 +69,6 @@ class MoveMiner:
 
 MembershipChange = AddMiner | RemoveMiner | RestoreMiner | MoveMiner
 
-_HOST: Final = Text(HOST_SIZE_MAX, minimum=1)
 _PORT: Final = Integer(1, 65_535)
 
 CHANGE: Final = Tagged(
@@ -79,13 +78,13 @@ CHANGE: Final = Tagged(
             name=Text(NAME_SIZE_MAX, pattern=NAME),
             key=Blob(ED25519_KEY_SIZE),
             node_key=Blob(ED25519_KEY_SIZE),
-            host=_HOST,
+            host=HOST,
             port=_PORT,
             acceptance=Blob(SIGNATURE_SIZE),
         ),
         "remove": Record(RemoveMiner, miner=Blob(DIGEST_SIZE)),
         "restore": Record(RestoreMiner, miner=Blob(DIGEST_SIZE)),
-        "move": Record(MoveMiner, miner=Blob(DIGEST_SIZE), host=_HOST, port=_PORT),
+        "move": Record(MoveMiner, miner=Blob(DIGEST_SIZE), host=HOST, port=_PORT),
     }
 )
 
@@ -139,18 +138,15 @@ def _check_addition(change: AddMiner, view: View, block: BlockContext) -> None:
     )
     sets = _settled_sets(view)
     require(len(sets.next) < MINERS_MAX, "limit_reached", f"there are {MINERS_MAX} miners")
-    require(
-        all(member.key != change.key for member in sets.next),
-        "already_exists",
-        "a miner has this key",
-    )
     for member in sets.next:
         record = view.get(MINER_TABLE, member.id)
-        require(
-            record is None or record.node_key != change.node_key,
-            "already_exists",
-            "a miner has this node key",
-        )
+        assert record is not None, "every member is on record"
+        for name in ("name", "key", "node_key"):
+            require(
+                getattr(record, name) != getattr(change, name),
+                "already_exists",
+                f"a miner has this {name}",
+            )
 
 
 def _settled_sets(view: View) -> MinerSets:

@@ -1,16 +1,18 @@
 """`model.register` and `model.activate`: which model judges, from which height on."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from chain.blocks import Event
 from chain.governance import open_proposal
 from chain.kinds.base import BlockContext, Kind, Lane, Signer, require
+from chain.parameters import VERDICT_WINDOW
 from chain.payloads import NAME, NAME_SIZE_MAX
 from chain.records import (
     ACTIVE_MODELS,
     MODEL_HISTORY_MAX,
     MODEL_TABLE,
+    ORGANISATION_TABLE,
     Activation,
     ActiveModels,
     ModelRecord,
@@ -20,6 +22,7 @@ from chain.state import View
 from chain.transactions import Transaction
 from chain.types import DIGEST_SIZE, Digest, Height
 
+MODELS_PER_ORGANISATION_MAX: Final = 1_000
 ACTIVATION_DELAY: Final = 2
 """Heights between the deciding vote and the first block that the model judges."""
 
@@ -46,6 +49,14 @@ class ModelActivate:
 def _register(
     body: ModelRegister, transaction: Transaction, block: BlockContext
 ) -> tuple[Event, ...]:
+    organisation_id = transaction.payload.sender
+    organisation = block.state.get(ORGANISATION_TABLE, organisation_id)
+    assert organisation is not None, "the registrar's key was found there"
+    require(
+        organisation.model_count < MODELS_PER_ORGANISATION_MAX,
+        "limit_reached",
+        f"the organisation has {organisation.model_count} models",
+    )
     require(
         block.state.get(MODEL_TABLE, body.model) is None,
         "already_exists",
@@ -57,10 +68,15 @@ def _register(
         threshold_ppm=body.threshold_ppm,
         size_bytes=body.size_bytes,
         manifest=body.manifest,
-        organisation=transaction.payload.sender,
+        organisation=organisation_id,
         registered_height=block.height,
     )
     block.state.put(MODEL_TABLE, record, body.model)
+    block.state.put(
+        ORGANISATION_TABLE,
+        replace(organisation, model_count=organisation.model_count + 1),
+        organisation_id,
+    )
     return (Event(name="model_registered", values=(body.model.hex(),)),)
 
 
@@ -77,6 +93,12 @@ def _check(body: ModelActivate, view: View, block: BlockContext) -> None:
         "an activation is pending",
     )
     require(not history or history[-1].model != body.model, "already_exists", "the model is active")
+    # The oldest is forgotten then, and no flow that may still be judged must fall under it.
+    require(
+        len(history) < MODEL_HISTORY_MAX or history[1].from_height < block.height - VERDICT_WINDOW,
+        "limit_reached",
+        f"{MODEL_HISTORY_MAX} activations within the window of verdicts",
+    )
 
 
 def _enact(body: ModelActivate, block: BlockContext) -> tuple[Event, ...]:

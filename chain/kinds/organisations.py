@@ -52,6 +52,7 @@ def _enact(body: OrganisationChange, block: BlockContext) -> tuple[Event, ...]:
             limits=body.limits,
             active=body.active,
             device_count=0,
+            model_count=0,
         )
     else:
         record = replace(

@@ -7,7 +7,7 @@ from chain.blocks import Event
 from chain.errors import DecodeError, Rejection
 from chain.governance import open_proposal
 from chain.kinds.base import BlockContext, Kind, Lane, Signer, require
-from chain.parameters import CHANGEABLE, PARAMETERS, Parameters
+from chain.parameters import CHANGEABLE, PARAMETERS, Parameters, check_parameters
 from chain.records import PARAMETERS_TABLE
 from chain.schema import Record, Text
 from chain.state import View, parameters_of
@@ -28,7 +28,7 @@ def changed(parameters: Parameters, name: str, text: str) -> Parameters:
     Raises
     ------
     Rejection
-        No such parameter, or a value out of its bounds.
+        No such parameter, or a value out of its bounds or at odds with the others.
     """
     require(name in CHANGEABLE, "not_found", f"there is no parameter {name[:40]} to change")
     value: object = text
@@ -37,9 +37,11 @@ def changed(parameters: Parameters, name: str, text: str) -> Parameters:
         require(digits, "malformed", f"{name} is a decimal integer")
         value = int(text)
     try:
-        return replace(parameters, **{name: PARAMETERS.fields[name].parse(value, name)})
+        after = replace(parameters, **{name: PARAMETERS.fields[name].parse(value, name)})
+        check_parameters(after)
     except DecodeError as error:
         raise Rejection("malformed", str(error)) from error
+    return after
 
 
 def _check(body: ParameterChange, view: View, block: BlockContext) -> None:

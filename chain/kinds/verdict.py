@@ -33,6 +33,9 @@ from chain.types import DIGEST_SIZE, HEIGHT_MAX, Address, Digest, Height
 
 SCORE_SIZE: Final = 3
 SCORE_MAX: Final = 1_000_000
+FLAGGED_EVENTS_MAX: Final = 64
+"""Devices that one verdict names as flagged; the event `block_judged` counts all of them. An
+observed device can be flagged in every block, so this is what bounds receipts."""
 _RING_MASK: Final = (1 << RING_BITS) - 1
 
 
@@ -93,11 +96,14 @@ def _apply(body: Verdict, transaction: Transaction, block: BlockContext) -> tupl
         miners=(), votes=(), decided=False
     )
     require(miner not in judgement.miners, "duplicate_verdict", "the miner has judged this block")
-    judgement = replace(judgement, miners=(*judgement.miners, miner))
+    # Members only, so that the lists stay bounded however often the set changes.
+    judges = tuple(judge for judge in judgement.miners if judge in block.miners)
+    judgement = replace(judgement, miners=(*judges, miner))
     events: tuple[Event, ...] = ()
     if not judgement.decided:
         flags = _pack_flags(scores, _threshold(body.model, block))
-        votes = (*judgement.votes, VerdictVote(miner=miner, anomalous=flags))
+        before = tuple(vote for vote in judgement.votes if vote.miner in block.miners)
+        votes = (*before, VerdictVote(miner=miner, anomalous=flags))
         judgement = replace(judgement, votes=votes)
         if counted(tuple(vote.miner for vote in votes), block.miners, block.state) >= (
             block.miners.quorum
@@ -136,14 +142,34 @@ def _decide(
         anomalous = sum(says) >= needed
         anomalous_count += anomalous
         by_device.setdefault(device, []).append(anomalous)
-    judged = Event(name="block_judged", values=(str(height), str(len(flows)), str(anomalous_count)))
-    events = [judged]
+    events: list[Event] = []
+    flagged_count = 0
     for device, outcomes in by_device.items():
-        events.extend(_tally(device, outcomes, block))
-    return tuple(events)
+        quarantined_until, is_flagged = _tally(device, outcomes, block)
+        if quarantined_until is not None:
+            values = (device.hex(), str(quarantined_until))
+            events.append(Event(name="device_quarantined", values=values))
+        if is_flagged:
+            flagged_count += 1
+            if flagged_count <= FLAGGED_EVENTS_MAX:
+                events.append(Event(name="device_flagged", values=(device.hex(),)))
+    counts = (height, len(flows), anomalous_count, flagged_count)
+    judged = Event(name="block_judged", values=tuple([str(count) for count in counts]))
+    return (judged, *events)
 
 
-def _tally(device_id: Address, outcomes: Sequence[bool], block: BlockContext) -> list[Event]:
+def _tally(
+    device_id: Address, outcomes: Sequence[bool], block: BlockContext
+) -> tuple[int | None, bool]:
+    """Write down what was found of a device's flows.
+
+    Returns
+    -------
+    quarantined_until_ms : int or None
+        Set if that quarantines the device.
+    is_flagged : bool
+        Whether it would have, if the policy did not only observe.
+    """
     device = block.state.get(DEVICE_TABLE, device_id)
     assert device is not None, "flows come from registered devices, and none is ever forgotten"
     policy = block.state.get(POLICY_TABLE, device.organisation) or PolicyRecord()
@@ -152,20 +178,18 @@ def _tally(device_id: Address, outcomes: Sequence[bool], block: BlockContext) ->
     )
     ring = int.from_bytes(tally.ring, "big")
     window = (1 << policy.window) - 1
-    events = []
+    quarantined_until: int | None = None
+    is_flagged = False
     for anomalous in outcomes:
         ring = (ring << 1 | anomalous) & _RING_MASK
         if device.is_active(block.time_ms) and (ring & window).bit_count() >= policy.anomalous_min:
             ring = 0
-            until = block.time_ms + policy.duration_ms
-            if policy.action == "quarantine":
-                device = replace(device, status="quarantined", quarantined_until_ms=until)
-                block.state.put(DEVICE_TABLE, device, device_id)
-                events.append(
-                    Event(name="device_quarantined", values=(device_id.hex(), str(until)))
-                )
-            else:
-                events.append(Event(name="device_flagged", values=(device_id.hex(),)))
+            if policy.action == "observe":
+                is_flagged = True
+                continue
+            quarantined_until = block.time_ms + policy.duration_ms
+            device = replace(device, status="quarantined", quarantined_until_ms=quarantined_until)
+            block.state.put(DEVICE_TABLE, device, device_id)
     block.state.put(
         TALLY_TABLE,
         TallyRecord(
@@ -175,7 +199,7 @@ def _tally(device_id: Address, outcomes: Sequence[bool], block: BlockContext) ->
         ),
         device_id,
     )
-    return events
+    return quarantined_until, is_flagged
 
 
 def _pack_flags(scores: Sequence[int], threshold: int) -> bytes:
