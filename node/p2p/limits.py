@@ -87,6 +87,8 @@ class P2PLimits:
     """After this long without a ban the next one is a first one again."""
     violation_points: int = 50
     """Price of a frame that no honest node sends."""
+    session_points: int = 1
+    """Price of a session's end: one a second is forgiven, a storm of them is not."""
     excess_messages_per_point: int = 64
     """Messages above the rate of their kind that cost one point."""
 

@@ -168,16 +168,23 @@ class PeerBook:
         if record := self._peers.get(peer):
             record.connected_since_ns = self._clock.monotonic_ns()
 
-    def on_disconnected(self, peer: Address) -> None:
-        """Take note of its end; a short one counts as a failure to dial."""
+    def on_disconnected(self, peer: Address) -> bool:
+        """Take note of its end; a short one counts as a failure to dial.
+
+        Returns
+        -------
+        bool
+            Whether the peer is banned from now on, for coming and going all the time.
+        """
         record = self._peers.get(peer)
         if record is None or record.connected_since_ns is None:
-            return
+            return False
         lived_ns = self._clock.monotonic_ns() - record.connected_since_ns
         record.connected_since_ns = None
         if lived_ns >= self._limits.stable_session_ms * MS_NS:
             record.failures = 0
         self._back_off(record, failed=lived_ns < self._limits.stable_session_ms * MS_NS)
+        return self.penalise(peer, self._limits.session_points)
 
     def penalise(self, peer: Address, points: int) -> bool:
         """Add penalty points; True where they ban the peer, which the caller disconnects."""

@@ -383,9 +383,10 @@ class TlsTransport:
             return
         del self._sessions[peer]
         self._counters.ended[connection.reason] += 1
-        self._book.on_disconnected(peer)
-        self._wake.set()
         log.info("peer disconnected", peer=peer.hex(), reason=connection.reason)
+        if self._book.on_disconnected(peer):
+            log.warning("peer banned", peer=peer.hex(), reason="comes and goes")
+        self._wake.set()
         # Whoever caused the end may be in the midst of something; calls come one at a time.
         self._departed.add(peer)
         asyncio.get_running_loop().call_soon(self._tell_departed, peer)

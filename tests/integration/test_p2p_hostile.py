@@ -359,6 +359,23 @@ async def test_a_flood_of_messages_is_dropped_counted_and_in_the_end_banned(vict
     assert 100 <= len(victim.receiver.messages) < 200
 
 
+async def test_a_storm_of_sessions_is_banned(victim):
+    refusal = None
+    while refusal is None:
+        async with RawPeer(MEMBER, VICTIM) as member:
+            await member.channel(victim.port)
+            member.write(frame(HELLO, member.hello()))
+            kind, payload = await member.receive()
+            if kind == GOODBYE:
+                refusal = payload
+            member.writer.transport.abort()
+            # A session of which the end is not yet seen would make the next one a duplicate.
+            await until(lambda: MEMBER.node_id not in victim.transport.connected())
+
+    assert refusal == goodbye(Reason.BANNED)
+    assert victim.receiver.count("connected") > 100
+
+
 async def test_a_flood_of_pings_is_not_answered(victim):
     async with RawPeer(MEMBER, VICTIM) as member:
         await member.session(victim.port)

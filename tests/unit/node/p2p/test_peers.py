@@ -191,6 +191,28 @@ def test_a_point_is_forgiven_each_second(clock):
         clock.advance_ms(1000)
 
 
+def test_a_peer_that_comes_and_goes_all_the_time_is_banned(clock):
+    book = make_book(clock, ALICE.entry())
+    sessions = 0
+    banned = False
+    while not banned:
+        book.on_connected(ALICE.node_id)
+        clock.advance_ms(50)
+        banned = book.on_disconnected(ALICE.node_id)
+        sessions += 1
+
+    assert 100 <= sessions < 110
+    assert book.is_banned(ALICE.node_id)
+
+
+def test_a_peer_that_restarts_every_second_is_not_banned(clock):
+    book = make_book(clock, ALICE.entry())
+    for _ in range(1000):
+        book.on_connected(ALICE.node_id)
+        clock.advance_ms(1000)
+        assert not book.on_disconnected(ALICE.node_id)
+
+
 def test_a_banned_peer_is_not_dialled_before_the_ban_ends(clock):
     book = make_book(clock, ALICE.entry(PORT), BOB.entry(PORT))
     book.penalise(ALICE.node_id, LIMITS.score_limit)
