@@ -1,0 +1,180 @@
+"""Guards around HTTP connections: how many there are, and how long each may do nothing.
+
+aiohttp bounds what one request may hold, but neither the number of connections, nor the time that
+a client takes to send its headers or to read its answer.
+"""
+
+import asyncio
+import json
+from collections.abc import Callable
+from typing import Final, cast
+
+from node.rpc.limits import RpcLimits
+from node.rpc.metrics import RpcMetrics
+from node.rpc.problems import CONTENT_TYPE, request_problem
+
+_REFUSAL_BODY: Final = json.dumps(
+    request_problem("busy", "all connections are in use").render()
+).encode()
+_REFUSAL: Final = (
+    b"HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nRetry-After: 1\r\n"
+    + f"Content-Type: {CONTENT_TYPE}\r\nContent-Length: {len(_REFUSAL_BODY)}\r\n\r\n".encode()
+    + _REFUSAL_BODY
+)
+
+
+class Connections:
+    """Makes the protocols of a listening socket, and keeps their number within a bound.
+
+    At the bound the connection that has been idle for longest gives way to a newcomer, so that
+    nobody keeps others out by doing nothing; if none is idle, the newcomer is refused.
+
+    Parameters
+    ----------
+    make : callable
+        Makes the HTTP protocol of one connection.
+    """
+
+    def __init__(
+        self, make: Callable[[], asyncio.Protocol], limits: RpcLimits, metrics: RpcMetrics
+    ) -> None:
+        self.limits = limits
+        self._make = make
+        self._metrics = metrics
+        self._loop = asyncio.get_running_loop()
+        self._open: set[Guard] = set()
+        # In the order in which they fell idle.
+        self._idle: dict[Guard, None] = {}
+        # Accepted, but still in their TLS handshake; nobody tells of those that fail at it.
+        self._arriving: dict[Guard, asyncio.TimerHandle] = {}
+
+    def __call__(self) -> "Guard":
+        """Return the protocol of a connection that is just accepted."""
+        guard = Guard(self, self._make)
+        after = self.limits.header_timeout_ms / 1000
+        self._arriving[guard] = self._loop.call_later(after, self._arriving.pop, guard, None)
+        return guard
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    def enter(self, guard: "Guard") -> bool:
+        """Count a connection that stands; False where there is no room for it."""
+        if (timer := self._arriving.pop(guard, None)) is not None:
+            timer.cancel()
+        if len(self._open) + len(self._arriving) >= self.limits.connections_max:
+            if not self._idle:
+                self._metrics.refused.labels("full").inc()
+                return False
+            self.drop(next(iter(self._idle)), "gave_way")
+        self._open.add(guard)
+        self._metrics.connections.set(len(self._open))
+        return True
+
+    def set_idle(self, guard: "Guard", is_idle: bool) -> None:
+        """Note that a connection waits for a request, or does not any more."""
+        self._idle.pop(guard, None)
+        if is_idle and guard in self._open:
+            self._idle[guard] = None
+
+    def drop(self, guard: "Guard", reason: str) -> None:
+        """Close a connection at once."""
+        self._metrics.refused.labels(reason).inc()
+        self.leave(guard)
+        guard.abort()
+
+    def leave(self, guard: "Guard") -> None:
+        """Forget a connection that has ended."""
+        self._idle.pop(guard, None)
+        self._open.discard(guard)
+        self._metrics.connections.set(len(self._open))
+
+
+class Guard(asyncio.Protocol):
+    """Stands between one transport and its HTTP protocol, and watches the time."""
+
+    def __init__(self, owner: Connections, make: Callable[[], asyncio.Protocol]) -> None:
+        self._owner = owner
+        self._make = make
+        self._http: asyncio.Protocol | None = None
+        self._transport: asyncio.Transport | None = None
+        self._loop = asyncio.get_running_loop()
+        self._reading: asyncio.TimerHandle | None = None
+        self._writing: asyncio.TimerHandle | None = None
+
+    # What asyncio calls
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Let the connection in, or refuse it."""
+        self._transport = cast(asyncio.Transport, transport)
+        if not self._owner.enter(self):
+            self._transport.write(_REFUSAL)
+            self._transport.close()
+            return
+        self._http = self._make()
+        self._http.connection_made(transport)
+        self._await_request(self._owner.limits.header_timeout_ms)
+
+    def data_received(self, data: bytes) -> None:
+        """Hand on what came."""
+        if self._http is not None:
+            self._http.data_received(data)
+
+    def eof_received(self) -> bool | None:
+        """Hand on that no more will come."""
+        return None if self._http is None else self._http.eof_received()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Stop the clocks and forget the connection."""
+        self._stop_reading()
+        self._stop_writing()
+        self._owner.leave(self)
+        if self._http is not None:
+            self._http.connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        """Start the clock: the client does not take what it is sent."""
+        self._stop_writing()
+        seconds = self._owner.limits.write_timeout_ms / 1000
+        self._writing = self._loop.call_later(seconds, self._owner.drop, self, "not_reading")
+        if self._http is not None:
+            self._http.pause_writing()
+
+    def resume_writing(self) -> None:
+        """Stop the clock again."""
+        self._stop_writing()
+        if self._http is not None:
+            self._http.resume_writing()
+
+    # What the application calls
+
+    def begin(self) -> None:
+        """Note that the headers of a request have arrived."""
+        self._stop_reading()
+        self._owner.set_idle(self, False)
+
+    def end(self) -> None:
+        """Note that the request is answered; the next one may be awaited."""
+        if self._transport is not None and not self._transport.is_closing():
+            self._await_request(self._owner.limits.idle_timeout_ms)
+
+    def abort(self) -> None:
+        """Close the connection without sending what waits."""
+        if self._transport is not None:
+            self._transport.abort()
+
+    def _await_request(self, timeout_ms: int) -> None:
+        self._stop_reading()
+        self._owner.set_idle(self, True)
+        seconds = timeout_ms / 1000
+        self._reading = self._loop.call_later(seconds, self._owner.drop, self, "not_sending")
+
+    def _stop_reading(self) -> None:
+        if self._reading is not None:
+            self._reading.cancel()
+            self._reading = None
+
+    def _stop_writing(self) -> None:
+        if self._writing is not None:
+            self._writing.cancel()
+            self._writing = None

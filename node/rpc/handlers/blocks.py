@@ -1,0 +1,96 @@
+"""The chain itself: status, genesis, blocks, parameters, agreement."""
+
+from typing import Any, Final
+
+from aiohttp import web
+
+from chain.genesis import render_genesis
+from chain.parameters import PARAMETERS
+from chain.state import parameters_of
+from node.rpc import render
+from node.rpc.context import Rpc
+from node.rpc.errors import NotFound, NotReady
+from node.rpc.limits import PAGE_TRANSACTIONS_MAX
+from node.rpc.paging import BlockPageQuery, Query, page, parse_height, parse_id
+from node.storage.chain_store import ChainStore
+
+_HASH_DIGITS: Final = 64
+
+
+async def status(rpc: Rpc, request: web.Request, query: Query) -> Any:
+    """Answer how the node and its chain are doing."""
+    return render.status(rpc.node)
+
+
+async def genesis(rpc: Rpc, request: web.Request, query: Query) -> Any:
+    """Answer the genesis document."""
+    return render_genesis(rpc.node.genesis)
+
+
+async def parameters(rpc: Rpc, request: web.Request, query: Query) -> Any:
+    """Answer the parameters in force."""
+    tip = rpc.node.chain.tip
+    return {
+        "height": tip.header.height,
+        "parameters": PARAMETERS.render(parameters_of(tip.state)),
+    }
+
+
+async def consensus(rpc: Rpc, request: web.Request, query: Query) -> Any:
+    """Answer what agreement waits for."""
+    snapshot = rpc.node.consensus()
+    if snapshot is None:
+        raise NotReady("agreement has not begun yet")
+    return render.consensus(snapshot, now_ns=rpc.node.monotonic_ns())
+
+
+async def latest(rpc: Rpc, request: web.Request, query: Query) -> Any:
+    """Answer the last block."""
+    return await rpc.reader.run(_block, rpc.node.chain, rpc.node.chain.height)
+
+
+async def block(rpc: Rpc, request: web.Request, query: Query) -> Any:
+    """Answer a block by height or hash."""
+    name = request.match_info["block"]
+    if len(name) == _HASH_DIGITS:
+        height = rpc.node.chain.height_of(parse_id(name, "block"))
+    else:
+        height = parse_height(name, "block")
+    if height is None or height > rpc.node.chain.height:
+        raise NotFound(f"there is no block {name} here")
+    found = await rpc.reader.run(_block, rpc.node.chain, height)
+    if found is None:
+        raise NotFound(f"block {name} is not kept here")
+    return found
+
+
+async def blocks(rpc: Rpc, request: web.Request, query: BlockPageQuery) -> Any:
+    """Answer a page of blocks, the latest or the oldest first."""
+    tip = rpc.node.chain.height
+    step = -1 if query.order == "desc" else 1
+    start = tip if step < 0 else 0
+    if query.cursor is not None:
+        start = parse_height(query.cursor, "query.cursor")
+    heights = range(min(start, tip), -1, -1) if step < 0 else range(start, tip + 1)
+    return await rpc.reader.run(_page, rpc.node.chain, heights, query.limit)
+
+
+def _page(chain: ChainStore, heights: range, limit: int) -> dict[str, Any]:
+    items: list[Any] = []
+    ids = 0
+    for height in heights:
+        if len(items) == limit or ids >= PAGE_TRANSACTIONS_MAX:
+            return page(items, str(height))
+        if (found := _block(chain, height)) is None:
+            break
+        items.append(found)
+        ids += len(found["transaction_ids"])
+    return page(items, None)
+
+
+def _block(chain: ChainStore, height: int) -> dict[str, Any] | None:
+    header = chain.header(height)
+    if header is None:
+        return None
+    ids = [receipt.transaction_id.hex() for receipt in chain.receipts(height)]
+    return render.block(header, chain.certificate(height), ids)

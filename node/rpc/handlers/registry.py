@@ -1,0 +1,158 @@
+"""The registry of devices and who stands behind them: organisations, policies, miners, votes."""
+
+from typing import Any
+
+from aiohttp import web
+
+from chain.blocks import render_header
+from chain.records import (
+    DEVICE_TABLE,
+    MINER_TABLE,
+    ORGANISATION_TABLE,
+    POLICY_TABLE,
+    PROPOSAL_TABLE,
+    DeviceRecord,
+    ProposalRecord,
+)
+from chain.state import miner_sets_of
+from chain.state_tree import STATE_PROOF
+from chain.types import Address
+from node.rpc import render
+from node.rpc.context import Rpc
+from node.rpc.errors import NotFound
+from node.rpc.paging import (
+    DevicePageQuery,
+    PageQuery,
+    ProposalPageQuery,
+    Query,
+    page,
+    page_of_table,
+    parse_address,
+    parse_id,
+    parse_place,
+    render_place,
+)
+
+
+async def devices(rpc: Rpc, request: web.Request, query: DevicePageQuery) -> Any:
+    """Answer a page of devices."""
+    state = rpc.node.chain.state
+    now = rpc.next_block_time_ms()
+    owner = None if query.organisation is None else bytes.fromhex(query.organisation)
+
+    def keep(record: DeviceRecord) -> bool:
+        return (owner is None or record.organisation == owner) and (
+            query.status is None or record.status == query.status
+        )
+
+    return page_of_table(
+        lambda after: state.scan(DEVICE_TABLE, after=after),
+        query,
+        lambda id, record: render.device(state, id, record, time_ms=now),
+        keep,
+    )
+
+
+async def device(rpc: Rpc, request: web.Request, query: Query) -> Any:
+    """Answer a device."""
+    id, record = _device(rpc, request)
+    return render.device(rpc.node.chain.state, id, record, time_ms=rpc.next_block_time_ms())
+
+
+async def device_transactions(rpc: Rpc, request: web.Request, query: PageQuery) -> Any:
+    """Answer a page of what a device sent."""
+    id, _ = _device(rpc, request)
+    after = None if query.cursor is None else parse_place(query.cursor, "query.cursor")
+    found = rpc.node.chain.transactions_of(id, after=after, limit=query.limit)
+    items = [{"id": sent.hex(), "height": height, "index": i} for height, i, sent in found]
+    more = len(found) == query.limit
+    return page(items, render_place(found[-1][:2]) if more else None)
+
+
+async def device_budget(rpc: Rpc, request: web.Request, query: Query) -> Any:
+    """Answer what a device may still send."""
+    id, record = _device(rpc, request)
+    return render.budget(rpc.node.chain.tip, id, record, time_ms=rpc.next_block_time_ms())
+
+
+async def device_proof(rpc: Rpc, request: web.Request, query: Query) -> Any:
+    """Answer what proves a device's record, or that there is none."""
+    id = parse_address(request.match_info["id"], "id")
+    chain = rpc.node.chain
+    tip = chain.tip
+    record = tip.state.get(DEVICE_TABLE, id)
+    return {
+        "header": render_header(tip.header),
+        "certificate": render.certificate(chain.certificate(tip.header.height)),
+        "miners": render.deciding_miners(chain, tip.header),
+        "key": DEVICE_TABLE.key(id).hex(),
+        "value": None if record is None else DEVICE_TABLE.encode(record).hex(),
+        "proof": STATE_PROOF.render(tip.state.prove(DEVICE_TABLE, id)),
+        "device": None if record is None else DEVICE_TABLE.record.render(record),
+    }
+
+
+async def organisations(rpc: Rpc, request: web.Request, query: PageQuery) -> Any:
+    """Answer a page of organisations."""
+    state = rpc.node.chain.state
+    return page_of_table(
+        lambda after: state.scan(ORGANISATION_TABLE, after=after), query, render.organisation
+    )
+
+
+async def organisation(rpc: Rpc, request: web.Request, query: Query) -> Any:
+    """Answer an organisation."""
+    id = parse_address(request.match_info["id"], "id")
+    record = rpc.node.chain.state.get(ORGANISATION_TABLE, id)
+    if record is None:
+        raise NotFound(f"there is no organisation {id.hex()}")
+    return render.organisation(id, record)
+
+
+async def policy(rpc: Rpc, request: web.Request, query: Query) -> Any:
+    """Answer an organisation's policy, or the default that holds for it."""
+    id = parse_address(request.match_info["id"], "id")
+    state = rpc.node.chain.state
+    if state.get(ORGANISATION_TABLE, id) is None:
+        raise NotFound(f"there is no organisation {id.hex()}")
+    return render.policy(id, state.get(POLICY_TABLE, id))
+
+
+async def miners(rpc: Rpc, request: web.Request, query: PageQuery) -> Any:
+    """Answer a page of miners."""
+    state = rpc.node.chain.state
+    present = miner_sets_of(state)[0]
+    return page_of_table(
+        lambda after: state.scan(MINER_TABLE, after=after),
+        query,
+        lambda id, record: render.miner(state, id, record, present),
+    )
+
+
+async def proposals(rpc: Rpc, request: web.Request, query: ProposalPageQuery) -> Any:
+    """Answer a page of governance proposals."""
+    state = rpc.node.chain.state
+
+    def keep(record: ProposalRecord) -> bool:
+        return query.status is None or record.status == query.status
+
+    return page_of_table(
+        lambda after: state.scan(PROPOSAL_TABLE, after=after), query, render.proposal, keep
+    )
+
+
+async def proposal(rpc: Rpc, request: web.Request, query: Query) -> Any:
+    """Answer a governance proposal."""
+    id = parse_id(request.match_info["id"], "id")
+    record = rpc.node.chain.state.get(PROPOSAL_TABLE, id)
+    if record is None:
+        raise NotFound(f"there is no proposal {id.hex()}")
+    return render.proposal(id, record)
+
+
+def _device(rpc: Rpc, request: web.Request) -> tuple[Address, DeviceRecord]:
+    id = parse_address(request.match_info["id"], "id")
+    record = rpc.node.chain.state.get(DEVICE_TABLE, id)
+    if record is None:
+        raise NotFound(f"there is no device {id.hex()}")
+    return id, record

@@ -1,0 +1,280 @@
+"""Records of the chain as the documents of docs/spec/rpc.md; the forms come from their schemas."""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from chain.admission import metered_subjects
+from chain.blocks import Block, Header, Receipt, render_header
+from chain.certificate import CERTIFICATE, CommitCertificate
+from chain.genesis import genesis_miners
+from chain.kinds import KINDS
+from chain.kinds.verdict import KIND as VERDICT
+from chain.kinds.verdict import Verdict, unpack_scores
+from chain.miners import MINERS, MinerSet
+from chain.records import (
+    DEVICE_TABLE,
+    MINER_TABLE,
+    MODEL_TABLE,
+    ORGANISATION_TABLE,
+    POLICY_TABLE,
+    PROPOSAL_TABLE,
+    TALLY_TABLE,
+    DeviceRecord,
+    MinerRecord,
+    ModelRecord,
+    OrganisationRecord,
+    PolicyRecord,
+    ProposalRecord,
+)
+from chain.state import State, miner_sets_of, passed_over_of
+from chain.transactions import BODY_SIZE_MAX, Transaction
+from chain.transition import Tip
+from chain.types import Address, Digest
+from consensus.snapshot import MemberView, Snapshot
+from node.api import NodeApi
+from node.storage.chain_store import ChainStore
+
+NS_PER_MS: Final = 1_000_000
+
+
+def certificate(value: CommitCertificate | None) -> dict[str, Any] | None:
+    """Render a certificate; genesis has none."""
+    return None if value is None else CERTIFICATE.render(value)
+
+
+def block(header: Header, proof: CommitCertificate | None, ids: list[str]) -> dict[str, Any]:
+    """Render a block without its transactions."""
+    return {
+        "header": render_header(header),
+        "transaction_ids": ids,
+        "certificate": certificate(proof),
+    }
+
+
+def deciding_miners(chain: ChainStore, header: Header) -> list[Any] | None:
+    """Render the set that decided `header`, as far as genesis or the present state know it."""
+    for miners in (*miner_sets_of(chain.tip.state), genesis_miners(chain.genesis)):
+        if miners.hash == header.miner_set_hash:
+            return MINERS.render(miners.members)
+    return None
+
+
+def device(state: State, id: bytes, record: DeviceRecord, *, time_ms: int) -> dict[str, Any]:
+    """Render a device as of `time_ms`."""
+    tally = state.get(TALLY_TABLE, id)
+    return {
+        "id": id.hex(),
+        "active": record.is_active(time_ms),
+        **DEVICE_TABLE.record.render(record),
+        "tally": None if tally is None else TALLY_TABLE.record.render(tally),
+    }
+
+
+def budget(tip: Tip, id: Address, record: DeviceRecord, *, time_ms: int) -> dict[str, Any]:
+    """Render what a device may still send at `time_ms`."""
+    windows: list[dict[str, Any]] = []
+    for subject, limits in metered_subjects(id, record, tip.state):
+        name = {id: "device", record.organisation: "organisation"}.get(subject, "gateway")
+        for window in limits:
+            used = tip.recent.sent_since(subject, time_ms - window.seconds * 1000)
+            remaining = max(0, window.capacity - used)
+            windows.append(
+                {
+                    "subject": name,
+                    "subject_id": subject.hex(),
+                    "capacity": window.capacity,
+                    "seconds": window.seconds,
+                    "used": used,
+                    "remaining": remaining,
+                    "free_at_ms": None if remaining else tip.recent.free_at_ms(subject, window),
+                }
+            )
+    return {
+        "id": id.hex(),
+        "time_ms": time_ms,
+        "windows": windows,
+        "remaining": min((window["remaining"] for window in windows), default=None),
+    }
+
+
+def organisation(id: bytes, record: OrganisationRecord) -> dict[str, Any]:
+    """Render an organisation."""
+    return {"id": id.hex(), **ORGANISATION_TABLE.record.render(record)}
+
+
+def policy(id: bytes, record: PolicyRecord | None) -> dict[str, Any]:
+    """Render an organisation's policy, or the default."""
+    return {
+        "organisation": id.hex(),
+        "is_default": record is None,
+        **POLICY_TABLE.record.render(record or PolicyRecord()),
+    }
+
+
+def miner(state: State, id: bytes, record: MinerRecord, miners: MinerSet) -> dict[str, Any]:
+    """Render a miner with its place in the set of the next height."""
+    entries = passed_over_of(state).entries
+    until = [entry.until_height for entry in entries if entry.miner == id]
+    return {
+        "id": id.hex(),
+        **MINER_TABLE.record.render(record),
+        "index": miners.index_of(Address(id)),
+        "passed_over_until": until[0] if until else None,
+    }
+
+
+def proposal(id: bytes, record: ProposalRecord) -> dict[str, Any]:
+    """Render a governance proposal with its body."""
+    body = KINDS[record.kind].body
+    value = body.decode(record.body, what="proposal.body", size_max=BODY_SIZE_MAX)
+    return {
+        "id": id.hex(),
+        **PROPOSAL_TABLE.record.render(record),
+        "body": body.render(value),
+    }
+
+
+def model(id: bytes, record: ModelRecord, active: dict[bytes, int], now: bytes | None) -> Any:
+    """Render a model.
+
+    Parameters
+    ----------
+    active : dict of bytes to int
+        The last activation of each model.
+    now : bytes or None
+        The model that judges the next height.
+    """
+    return {
+        "id": id.hex(),
+        **MODEL_TABLE.record.render(record),
+        "active": id == now,
+        "active_from_height": active.get(id),
+    }
+
+
+def thresholds(state: State, of: Block) -> dict[Digest, int]:
+    """Return the thresholds of the models that the verdicts of a block name."""
+    models = {
+        VERDICT.decode(transaction).model
+        for transaction in of.transactions
+        if transaction.payload.kind == VERDICT.name
+    }
+    records = {id: state.get(MODEL_TABLE, id) for id in sorted(models)}
+    return {id: record.threshold_ppm for id, record in records.items() if record is not None}
+
+
+def verdict(
+    transaction: Transaction, place: tuple[int, int], known: Mapping[Digest, int]
+) -> dict[str, Any]:
+    """Render a verdict transaction; `known` are the thresholds of models."""
+    body: Verdict = VERDICT.decode(transaction)
+    return {
+        "transaction_id": transaction.id.hex(),
+        "height": place[0],
+        "index": place[1],
+        "miner": transaction.payload.sender.hex(),
+        "judged_height": body.height,
+        "model": body.model.hex(),
+        "threshold_ppm": known.get(body.model),
+        "scores_ppm": unpack_scores(body.scores),
+    }
+
+
+def events(
+    of: Block, receipts: tuple[Receipt, ...], known: Mapping[Digest, int]
+) -> list[list[tuple[str, Any]]]:
+    """Render the events of a block: for each position a list of type and data.
+
+    Position 0 is the block, i + 1 its transaction i. It reads no state, so that a thread may call
+    it: the cache of a state belongs to the event loop.
+    """
+    height = of.header.height
+    head = {"header": render_header(of.header), "transaction_count": len(of.transactions)}
+    positions: list[list[tuple[str, Any]]] = [[("block", head)]]
+    for transaction, receipt in zip(of.transactions, receipts, strict=True):
+        payload = transaction.payload
+        place = {"height": height, "index": receipt.index}
+        id = transaction.id.hex()
+        about = {
+            "id": id,
+            **place,
+            "kind": payload.kind,
+            "sender": payload.sender.hex(),
+            "time_ms": payload.time_ms,
+        }
+        position: list[tuple[str, Any]] = [("transaction", about)]
+        if payload.kind == VERDICT.name:
+            position.append(("verdict", verdict(transaction, (height, receipt.index), known)))
+        for event in receipt.events:
+            values = {"name": event.name, "values": list(event.values)}
+            position.append(("event", {**values, "transaction_id": id, **place}))
+        positions.append(position)
+    return positions
+
+
+def status(node: NodeApi) -> dict[str, Any]:
+    """Render how the node and its chain are doing."""
+    doing = node.status()
+    header = node.chain.tip.header
+    return {
+        "chain_id": node.genesis.chain_id,
+        "genesis_hash": node.genesis.hash.hex(),
+        "node_id": doing.node_id.hex(),
+        "miner_id": None if doing.miner_id is None else doing.miner_id.hex(),
+        "height": header.height,
+        "block_hash": header.hash.hex(),
+        "state_root": header.state_root.hex(),
+        "time_ms": header.time_ms,
+        "clock_ms": node.time_ms(),
+        "round": doing.round,
+        "syncing": doing.syncing,
+        "highest_seen": max(doing.highest_seen, header.height),
+        "peers": len(doing.peers),
+        "peer_ids": [peer.hex() for peer in doing.peers],
+        "mempool": doing.mempool_transactions,
+        "mempool_bytes": doing.mempool_bytes,
+        "version": doing.version,
+    }
+
+
+def consensus(snapshot: Snapshot, *, now_ns: int) -> dict[str, Any]:
+    """Render what agreement waits for; times are relative to `now_ns`."""
+    return {
+        "height": snapshot.height,
+        "round": snapshot.round,
+        "phase": snapshot.phase,
+        "signing": snapshot.signing,
+        "proposer": snapshot.proposer.hex(),
+        "proposal": None if snapshot.proposal is None else snapshot.proposal.hex(),
+        "prepared_round": snapshot.prepared_round,
+        "quorum": snapshot.quorum,
+        "members": [_member(member, now_ns) for member in snapshot.members],
+        "missing": [
+            member.miner.hex() for member in snapshot.members if member.missing_since_ns is not None
+        ],
+        "deadline_in_ms": (
+            None if snapshot.deadline_ns is None else (snapshot.deadline_ns - now_ns) // NS_PER_MS
+        ),
+        "rounds": [
+            {
+                "round": entry.round,
+                "entered_ms_ago": (now_ns - entry.at_ns) // NS_PER_MS,
+                "cause": entry.cause,
+            }
+            for entry in snapshot.rounds
+        ],
+    }
+
+
+def _member(member: MemberView, now_ns: int) -> dict[str, Any]:
+    since = member.missing_since_ns
+    return {
+        "miner": member.miner.hex(),
+        "round": member.round,
+        "pre_prepare": member.pre_prepare,
+        "prepare": member.prepare,
+        "commit": member.commit,
+        "round_change": member.round_change,
+        "missing_for_ms": None if since is None else (now_ns - since) // NS_PER_MS,
+        "height_reported": member.height_reported,
+    }

@@ -1,0 +1,285 @@
+"""JSON Schemas of what the RPC takes and answers.
+
+Whatever the chain stores or signs is described by its own record; only what the RPC puts around it
+is written here.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from chain.blocks import HEADER, RECEIPT
+from chain.certificate import CERTIFICATE
+from chain.genesis import GENESIS
+from chain.kinds import KINDS
+from chain.miners import MINERS
+from chain.parameters import PARAMETERS
+from chain.records import (
+    DEVICE_TABLE,
+    MINER_TABLE,
+    MODEL_TABLE,
+    ORGANISATION_TABLE,
+    POLICY,
+    PROPOSAL_TABLE,
+    TALLY_TABLE,
+)
+from chain.schema import Blob
+from chain.state_tree import STATE_PROOF
+from chain.transactions import PAYLOAD
+from chain.types import DIGEST_SIZE, SIGNATURE_SIZE
+from node.rpc.events import TYPES
+from node.rpc.limits import BATCH_TRANSACTIONS_MAX
+
+Schema = dict[str, Any]
+
+ID: Final = Blob(DIGEST_SIZE).describe()
+BYTES: Final[Schema] = {"type": "string", "pattern": "^([0-9a-f]{2})*$"}
+TEXT: Final[Schema] = {"type": "string"}
+INTEGER: Final[Schema] = {"type": "integer"}
+COUNT: Final[Schema] = {"type": "integer", "minimum": 0}
+BOOLEAN: Final[Schema] = {"type": "boolean"}
+PATH: Final[Schema] = {"type": "array", "items": ID}
+
+
+def nullable(schema: Schema) -> Schema:
+    """Return the schema of a value that may be null."""
+    return {"anyOf": [schema, {"type": "null"}]}
+
+
+def record(**members: Schema) -> Schema:
+    """Return the schema of an object that always has these members; later versions add some."""
+    return {"type": "object", "properties": members, "required": list(members)}
+
+
+def array(items: Schema) -> Schema:
+    """Return the schema of a list."""
+    return {"type": "array", "items": items}
+
+
+def ref(name: str) -> Schema:
+    """Return a reference to a named schema."""
+    return {"$ref": f"#/components/schemas/{name}"}
+
+
+def page_of(name: str) -> Schema:
+    """Return the schema of a page of a named schema."""
+    return record(items=array(ref(name)), cursor=nullable(TEXT))
+
+
+def _joined(*schemas: Schema) -> Schema:
+    """Return the schema of one object with the members of all."""
+    properties = {name: item for schema in schemas for name, item in schema["properties"].items()}
+    return {"type": "object", "properties": properties, "required": list(properties)}
+
+
+def _transaction(kind: str) -> Schema:
+    described = PAYLOAD.describe()
+    members = {
+        **described["properties"],
+        "kind": {"const": kind},
+        "body": KINDS[kind].body.describe(),
+        "signature": Blob(SIGNATURE_SIZE).describe(),
+    }
+    return {**record(**members), "additionalProperties": False}
+
+
+def _kind_name(kind: str) -> str:
+    return "Transaction." + kind
+
+
+_PROBLEM: Final = record(
+    type=TEXT, title=TEXT, status=INTEGER, detail=TEXT, code={"type": "string"}
+)
+
+SCHEMAS: Final[Mapping[str, Schema]] = {
+    "Problem": _PROBLEM,
+    "Status": record(
+        chain_id=TEXT,
+        genesis_hash=ID,
+        node_id=ID,
+        miner_id=nullable(ID),
+        height=COUNT,
+        block_hash=ID,
+        state_root=ID,
+        time_ms=COUNT,
+        clock_ms=COUNT,
+        round=COUNT,
+        syncing=BOOLEAN,
+        highest_seen=COUNT,
+        peers=COUNT,
+        peer_ids=array(ID),
+        mempool=COUNT,
+        mempool_bytes=COUNT,
+        version=TEXT,
+    ),
+    "Genesis": GENESIS.describe(),
+    "Header": _joined(HEADER.describe(), record(hash=ID)),
+    "Certificate": CERTIFICATE.describe(),
+    "Miners": MINERS.describe(),
+    "Receipt": RECEIPT.describe(),
+    "Block": record(
+        header=ref("Header"),
+        transaction_ids=array(ID),
+        certificate=nullable(ref("Certificate")),
+    ),
+    "Parameters": record(height=COUNT, parameters=PARAMETERS.describe()),
+    "Consensus": record(
+        height=COUNT,
+        round=COUNT,
+        phase=TEXT,
+        signing=TEXT,
+        proposer=ID,
+        proposal=nullable(ID),
+        prepared_round=nullable(COUNT),
+        quorum=COUNT,
+        members=array(
+            record(
+                miner=ID,
+                round=COUNT,
+                pre_prepare=BOOLEAN,
+                prepare=BOOLEAN,
+                commit=BOOLEAN,
+                round_change=BOOLEAN,
+                missing_for_ms=nullable(INTEGER),
+                height_reported=nullable(COUNT),
+            )
+        ),
+        missing=array(ID),
+        deadline_in_ms=nullable(INTEGER),
+        rounds=array(record(round=COUNT, entered_ms_ago=INTEGER, cause=TEXT)),
+    ),
+    **{_kind_name(kind): _transaction(kind) for kind in KINDS},
+    "Transaction": {
+        "oneOf": [ref(_kind_name(kind)) for kind in KINDS],
+        "discriminator": {
+            "propertyName": "kind",
+            "mapping": {kind: ref(_kind_name(kind))["$ref"] for kind in KINDS},
+        },
+    },
+    "TransactionBatch": {
+        "type": "array",
+        "items": ref("Transaction"),
+        "minItems": 1,
+        "maxItems": BATCH_TRANSACTIONS_MAX,
+    },
+    "TransactionBytes": {
+        "type": "string",
+        "contentMediaType": "application/msgpack",
+        "description": "The canonical bytes of docs/spec/encoding.md.",
+    },
+    "TransactionBatchBytes": {
+        "type": "string",
+        "contentMediaType": "application/msgpack",
+        "description": f"An array of 1 to {BATCH_TRANSACTIONS_MAX} byte strings, each the "
+        "canonical bytes of a transaction.",
+    },
+    "Pooled": record(id=ID, status={"const": "pending"}),
+    "Result": {
+        "type": "object",
+        "properties": {
+            "id": nullable(ID),
+            "status": {"enum": ["pending", "rejected"]},
+            "error": ref("Problem"),
+        },
+        "required": ["id", "status"],
+    },
+    "Results": record(results=array(ref("Result"))),
+    "TransactionStatus": record(
+        id=ID,
+        status={"enum": ["pending", "committed", "rejected", "expired", "unknown"]},
+        height=nullable(COUNT),
+        index=nullable(COUNT),
+        transaction=nullable(ref("Transaction")),
+        receipt=nullable(ref("Receipt")),
+        code=nullable(TEXT),
+        detail=nullable(TEXT),
+    ),
+    "TransactionProof": record(
+        header=ref("Header"),
+        certificate=nullable(ref("Certificate")),
+        miners=nullable(ref("Miners")),
+        transaction=BYTES,
+        receipt=ref("Receipt"),
+        receipt_bytes=BYTES,
+        index=COUNT,
+        leaf_count=COUNT,
+        transaction_path=PATH,
+        receipt_path=PATH,
+    ),
+    "DeviceRecord": DEVICE_TABLE.record.describe(),
+    "Device": _joined(
+        record(id=ID, active=BOOLEAN),
+        DEVICE_TABLE.record.describe(),
+        record(tally=nullable(TALLY_TABLE.record.describe())),
+    ),
+    "SentTransaction": record(id=ID, height=COUNT, index=COUNT),
+    "Budget": record(
+        id=ID,
+        time_ms=COUNT,
+        windows=array(
+            record(
+                subject={"enum": ["device", "organisation", "gateway"]},
+                subject_id=ID,
+                capacity=COUNT,
+                seconds=COUNT,
+                used=COUNT,
+                remaining=COUNT,
+                free_at_ms=nullable(COUNT),
+            )
+        ),
+        remaining=nullable(COUNT),
+    ),
+    "DeviceProof": record(
+        header=ref("Header"),
+        certificate=nullable(ref("Certificate")),
+        miners=nullable(ref("Miners")),
+        key=BYTES,
+        value=nullable(BYTES),
+        proof=STATE_PROOF.describe(),
+        device=nullable(ref("DeviceRecord")),
+    ),
+    "Organisation": _joined(record(id=ID), ORGANISATION_TABLE.record.describe()),
+    "Policy": _joined(record(organisation=ID, is_default=BOOLEAN), POLICY.describe()),
+    "Miner": _joined(
+        record(id=ID),
+        MINER_TABLE.record.describe(),
+        record(index=nullable(COUNT), passed_over_until=nullable(COUNT)),
+    ),
+    "Proposal": _joined(
+        record(id=ID), PROPOSAL_TABLE.record.describe(), record(body={"type": "object"})
+    ),
+    "Model": _joined(
+        record(id=ID),
+        MODEL_TABLE.record.describe(),
+        record(active=BOOLEAN, active_from_height=nullable(COUNT)),
+    ),
+    "Verdict": record(
+        transaction_id=ID,
+        height=COUNT,
+        index=COUNT,
+        miner=ID,
+        judged_height=COUNT,
+        model=ID,
+        threshold_ppm=nullable(COUNT),
+        scores_ppm=array(COUNT),
+    ),
+    "Nothing": {"type": "object"},
+    "Subscription": {
+        "type": "object",
+        "properties": {
+            "subscribe": {"type": "array", "items": {"enum": list(TYPES)}, "minItems": 1},
+            "from": nullable(TEXT),
+        },
+        "required": ["subscribe"],
+        "additionalProperties": False,
+    },
+    "StreamMessage": {
+        "anyOf": [
+            record(subscribed=array(TEXT), cursor=TEXT),
+            record(type={"enum": list(TYPES)}, cursor=TEXT, data={"type": "object"}),
+            record(error=ref("Problem"), cursor=TEXT),
+        ]
+    },
+    "Live": record(live=BOOLEAN),
+    "Ready": record(ready=BOOLEAN, height=COUNT, lag_blocks=COUNT, peers=COUNT),
+}
+"""Every schema by its name in the OpenAPI document."""

@@ -1,0 +1,115 @@
+"""The listening RPC of a node."""
+
+import asyncio
+import ssl
+from typing import Final
+
+import structlog
+from aiohttp import web
+
+from node.api import NodeApi
+from node.errors import ConfigError
+from node.rpc.app import RPC, create_app
+from node.rpc.config import RpcConfig, tls_context
+from node.rpc.connections import Connections
+from node.rpc.limits import HEADERS_MAX, LINE_SIZE_MAX, RpcLimits
+
+log = structlog.get_logger(__name__)
+
+BACKLOG: Final = 512
+"""Connections that the kernel completes ahead of `accept`."""
+LINGER_S: Final = 2.0
+"""For the rest of a body that was refused: who is still sending reads no answer."""
+SHUTDOWN_S: Final = 2.0
+"""For requests under way when the node stops."""
+
+
+class RpcServer:
+    """Serves the RPC of `node` where `config` says.
+
+    Parameters
+    ----------
+    limits : RpcLimits, optional
+        Bounds and times.
+    """
+
+    def __init__(
+        self,
+        node: NodeApi,
+        config: RpcConfig,
+        *,
+        limits: RpcLimits | None = None,
+    ) -> None:
+        self.listening = asyncio.Event()
+        self._node = node
+        self._config = config
+        self._limits = limits or RpcLimits()
+        self._port = config.port
+
+    @property
+    def port(self) -> int:
+        """The port it listens on, once `listening` is set."""
+        return self._port
+
+    @property
+    def url(self) -> str:
+        """Where clients on this machine reach it, once `listening` is set."""
+        scheme = "http" if self._config.tls_certificate is None else "https"
+        host = self._config.host
+        return f"{scheme}://{f'[{host}]' if ':' in host else host}:{self._port}"
+
+    async def run(self) -> None:
+        """Serve until cancelled; then requests under way have two seconds.
+
+        Raises
+        ------
+        ConfigError
+            The address is not to be had, or the certificate cannot be used.
+        """
+        context = tls_context(self._config)
+        app = create_app(self._node, limits=self._limits)
+        runner = web.AppRunner(
+            app,
+            access_log=None,
+            auto_decompress=False,
+            keepalive_timeout=self._limits.idle_timeout_ms / 1000,
+            lingering_time=LINGER_S,
+            max_line_size=LINE_SIZE_MAX,
+            max_field_size=LINE_SIZE_MAX,
+            max_headers=HEADERS_MAX,
+            shutdown_timeout=SHUTDOWN_S,
+        )
+        await runner.setup()
+        try:
+            assert runner.server is not None, "the runner is set up"
+            connections = Connections(runner.server, self._limits, app[RPC].metrics)
+            server = await self._listen(connections, context)
+            self._port = server.sockets[0].getsockname()[1]
+            self.listening.set()
+            log.info("listening for requests", url=self.url)
+            try:
+                await asyncio.Event().wait()
+            finally:
+                server.close()
+        finally:
+            await runner.cleanup()
+
+    async def _listen(
+        self, connections: Connections, context: ssl.SSLContext | None
+    ) -> asyncio.Server:
+        handshake_s = self._limits.header_timeout_ms / 1000
+        try:
+            return await asyncio.get_running_loop().create_server(
+                connections,
+                self._config.host,
+                self._config.port,
+                ssl=context,
+                ssl_handshake_timeout=None if context is None else handshake_s,
+                backlog=BACKLOG,
+            )
+        except OSError as error:
+            raise ConfigError(
+                "rpc.port",
+                f"{self._config.host}:{self._config.port} is not to be had ({error.strerror}); "
+                "stop what uses it or choose another",
+            ) from error
