@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum, StrEnum
-from typing import Any
+from typing import Any, Final
 
 from chain.blocks import Event
 from chain.errors import Rejection
@@ -14,6 +14,9 @@ from chain.schema import Record
 from chain.state import Overlay, View
 from chain.transactions import Transaction
 from chain.types import Address, Digest, Height, TimestampMs
+
+BODY_ITEMS_MAX: Final = 256
+"""No body holds a longer list; longer data are byte strings."""
 
 
 class Signer(StrEnum):
@@ -102,7 +105,12 @@ class Kind:
 
     def decode_bytes(self, data: bytes) -> Any:
         """Return the body of canonical bytes; raises `DecodeError`."""
-        return self.body.decode(data, what=f"body of {self.name}", size_max=self.body_size_max)
+        return self.body.decode(
+            data,
+            what=f"body of {self.name}",
+            size_max=self.body_size_max,
+            items_max=BODY_ITEMS_MAX,
+        )
 
 
 def require(condition: bool, code: str, detail: str) -> None:
