@@ -134,6 +134,11 @@ def decode_transaction(wire: bytes) -> Transaction:
     return _transaction(payload, payload_bytes, Signature(signature), wire)
 
 
+def full_digest(wire: bytes) -> Digest:
+    """Return the full digest of a transaction in its bytes, which need not be looked at."""
+    return Digest(sha256(_DIGEST_PREFIX + wire).digest())
+
+
 def sign_transaction(payload: Payload, key: SigningKey) -> Transaction:
     """Sign `payload` with `key`.
 
@@ -161,5 +166,5 @@ def _transaction(
         signature,
         wire,
         Digest(sha256(_ID_PREFIX + payload_bytes).digest()),
-        Digest(sha256(_DIGEST_PREFIX + wire).digest()),
+        full_digest(wire),
     )

@@ -15,7 +15,7 @@ from chain.admission import expected_key
 from chain.errors import DecodeError, Rejection, SecureNetError
 from chain.kinds.base import BlockContext
 from chain.records import DEVICE_TABLE
-from chain.transactions import Transaction, decode_transaction
+from chain.transactions import Transaction, decode_transaction, full_digest
 from chain.transition import check_admission, open_context
 from chain.types import Address, Digest, PublicKey, TimestampMs
 from node.api import Submission
@@ -91,16 +91,15 @@ class Intake:
         results: list[Submission | None] = [None] * len(wires)
         decoded: list[tuple[int, Transaction]] = []
         for index, wire in enumerate(wires):
+            # Peers send again what they believe lost; most of it is here and costs one hash.
+            pooled = self._mempool.get(full_digest(wire))
+            if pooled is not None:
+                results[index] = Submission(id=pooled.id, error=None)
+                continue
             try:
-                transaction = decode_transaction(wire)
+                decoded.append((index, decode_transaction(wire)))
             except DecodeError as error:
                 results[index] = self._refused(None, error, "malformed")
-                continue
-            pooled = self._mempool.find(transaction.id)
-            if pooled is not None and pooled.digest == transaction.digest:
-                results[index] = Submission(id=transaction.id, error=None)
-            else:
-                decoded.append((index, transaction))
         await self._verify([transaction for _, transaction in decoded])
         block = self._context()
         is_new = False

@@ -61,7 +61,6 @@ from node.mempool import Mempool
 from node.metrics import Metrics
 from node.ports import Clock, Executor, Log, Transport
 from node.protocol import (
-    BATCH_TRANSACTIONS_MAX,
     CONSENSUS,
     GET_PROPOSAL,
     PROPOSED,
@@ -76,6 +75,10 @@ makes up for it. A flood of one peer takes nothing from another."""
 LOG_RECORDS_MAX: Final = 512
 """After so many records the log is rewritten with the few that are still needed."""
 INVALID_POINTS: Final = 20
+RESENT_TRANSACTIONS: Final = 500
+RESENT_BYTES: Final = 256 * 1024
+"""What is sent to all when a round fails: the first in line, not the whole pool, lest a network
+that is slow because of its load is given more of it."""
 FETCH_RETRY_S: Final = 0.5
 
 log = structlog.get_logger(__name__)
@@ -249,7 +252,7 @@ class ReplicaDriver:
         if output.writes:
             await self._executor.run(self._persist, output.writes)
         if any(isinstance(request, GossipPending) for request in output.requests):
-            self._gossip.send_pending(self._mempool.take(BATCH_TRANSACTIONS_MAX, 2**62))
+            self._gossip.send_pending(self._mempool.take(RESENT_TRANSACTIONS, RESENT_BYTES))
         for send in output.sends:
             self._send(send)
         for request in output.requests:
