@@ -5,7 +5,7 @@ canonical encoding, `parse`/`render` for JSON (byte strings as lower-case hex). 
 not fit raises `DecodeError` with the path of the field.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from re import Pattern
 from typing import Any, Final, Generic, Protocol, TypeVar
 
@@ -58,6 +58,14 @@ class Integer:
         return value
 
     parse = read
+
+    def accepts_all(self, values: Sequence[Any]) -> bool:
+        """Tell whether `read` accepts each of `values`, in a fraction of the time."""
+        return (
+            set(map(type, values)) == {int}
+            and min(values) >= self.minimum
+            and max(values) <= self.maximum
+        )
 
     def write(self, value: int) -> int:
         """Return `value` itself."""
@@ -237,8 +245,11 @@ class ListOf(Generic[T]):
         self.item = item
         self.minimum = minimum
         self.maximum = maximum
+        self._accepts_all: Callable[[Sequence[Any]], bool] | None = getattr(
+            item, "accepts_all", None
+        )
 
-    def _check(self, value: object, where: str) -> list[object]:
+    def _check(self, value: object, where: str) -> list[Any]:
         if type(value) is not list:
             raise DecodeError(where, "not a list")
         if not self.minimum <= len(value) <= self.maximum:
@@ -247,8 +258,11 @@ class ListOf(Generic[T]):
 
     def read(self, value: object, where: str) -> tuple[T, ...]:
         """Read every item."""
+        items = self._check(value, where)
+        if self._accepts_all is not None and self._accepts_all(items):
+            return tuple(items)
         read = self.item.read
-        return tuple([read(item, where) for item in self._check(value, where)])
+        return tuple([read(item, where) for item in items])
 
     def write(self, value: Sequence[T]) -> list[object]:
         """Write every item."""
@@ -290,17 +304,22 @@ class Record(Generic[T]):
         self.make = make
         self.fields: Mapping[str, Schema[Any]] = fields
         self._items = tuple(fields.items())
+        self._readers = tuple([(name, schema.read) for name, schema in self._items])
 
     def read(self, value: object, where: str) -> T:
         """Read an array of the fields."""
-        if type(value) is not list or len(value) != len(self._items):
-            raise DecodeError(where, f"not an array of {len(self._items)} fields")
-        return self.make(
-            **{
-                name: schema.read(item, f"{where}.{name}")
-                for (name, schema), item in zip(self._items, value, strict=True)
-            }
-        )
+        if type(value) is not list or len(value) != len(self._readers):
+            raise DecodeError(where, f"not an array of {len(self._readers)} fields")
+        try:
+            return self.make(
+                **{
+                    name: read(item, name)
+                    for (name, read), item in zip(self._readers, value, strict=True)
+                }
+            )
+        except DecodeError as error:
+            # The path is put together on the way out; reading is on the hot path, failing is not.
+            raise DecodeError(f"{where}.{error.where}", error.reason) from error
 
     def write(self, value: T) -> list[object]:
         """Write the fields as an array."""
@@ -337,7 +356,9 @@ class Record(Generic[T]):
         """Return the canonical bytes of `value`."""
         return codec.encode(self.write(value))
 
-    def decode(self, data: bytes, *, what: str, size_max: int, items_max: int = 4096) -> T:
+    def decode(
+        self, data: bytes, *, what: str, size_max: int, items_max: int = codec.ITEMS_MAX
+    ) -> T:
         """Return the value of canonical bytes.
 
         Raises
@@ -372,14 +393,14 @@ class Tagged:
     def _record(self, word: object, where: str) -> Record[Any]:
         record = self.records.get(word) if isinstance(word, str) else None
         if record is None:
-            raise DecodeError(where, f"not one of {', '.join(self.records)}")
+            raise DecodeError(f"{where}.type", f"not one of {', '.join(self.records)}")
         return record
 
     def read(self, value: object, where: str) -> Any:
         """Read ``[word, record]``."""
         if type(value) is not list or len(value) != 2:
             raise DecodeError(where, "not a pair of type and value")
-        return self._record(value[0], f"{where}.type").read(value[1], where)
+        return self._record(value[0], where).read(value[1], where)
 
     def write(self, value: object) -> list[object]:
         """Write ``[word, record]``."""
@@ -390,7 +411,7 @@ class Tagged:
         """Parse an object with the word in its field ``type``."""
         if not isinstance(value, dict):
             raise DecodeError(where, "not an object")
-        record = self._record(value.get("type"), f"{where}.type")
+        record = self._record(value.get("type"), where)
         return record.parse({name: item for name, item in value.items() if name != "type"}, where)
 
     def render(self, value: object) -> dict[str, Any]:
