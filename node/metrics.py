@@ -43,7 +43,6 @@ class Metrics:
 
     def __init__(self, registry: CollectorRegistry | None = None) -> None:
         self.registry = registry or CollectorRegistry()
-        ProcessCollector(namespace="securenet", registry=self.registry)
         self._height = self._gauge("consensus_height", "Height of the last committed block")
         self._round = self._gauge("consensus_round", "Round of the height being agreed on")
         self._interval = Histogram(
@@ -92,7 +91,16 @@ class Metrics:
         self._lag = self._gauge(
             "eventloop_lag_seconds", "Largest delay of the event loop within the last 15 seconds"
         )
+        self._lags_s: deque[float] = deque(maxlen=LAG_SAMPLES)
         self._last_time_ms: int | None = None
+
+    def watch_process(self) -> None:
+        """Add memory, CPU time and descriptors of this process."""
+        ProcessCollector(namespace="securenet", registry=self.registry)
+
+    def watch(self, name: str, text: str, read: Callable[[], float]) -> None:
+        """Add the gauge ``securenet_name``, read whenever the metrics are asked for."""
+        self._gauge(name, text).set_function(read)
 
     def follow(
         self,
@@ -102,7 +110,7 @@ class Metrics:
         peers: Callable[[], int],
         round: Callable[[], int],
     ) -> None:
-        """Read these whenever the metrics are asked for, instead of writing them at each change."""
+        """Read these whenever the metrics are asked for; until then they show 0."""
         self._mempool_size.set_function(mempool_size)
         self._mempool_bytes.set_function(mempool_bytes)
         self._peers.set_function(peers)
@@ -151,15 +159,17 @@ class Metrics:
         """Count a verdict that nobody takes any more."""
         self._verdicts_late.inc()
 
+    def eventloop_lag(self, seconds: float) -> None:
+        """Note how late the event loop was."""
+        self._lags_s.append(max(0.0, seconds))
+        self._lag.set(max(self._lags_s))
+
     async def watch_event_loop(self, clock: Clock) -> None:
         """Measure how late the event loop calls, until cancelled."""
-        samples: deque[float] = deque(maxlen=LAG_SAMPLES)
         while True:
             asked_ns = clock.monotonic_ns()
             await asyncio.sleep(LAG_PERIOD_S)
-            late_s = (clock.monotonic_ns() - asked_ns) / _NS_PER_S - LAG_PERIOD_S
-            samples.append(max(0.0, late_s))
-            self._lag.set(max(samples))
+            self.eventloop_lag((clock.monotonic_ns() - asked_ns) / _NS_PER_S - LAG_PERIOD_S)
 
     def render(self) -> bytes:
         """Return the text that Prometheus reads."""

@@ -18,6 +18,7 @@ def commit(metrics, *, height=1, round=0, transactions=0, time_ms=1_000, write_n
 
 def test_the_names_that_dashboards_rely_on_are_there():
     metrics = Metrics()
+    metrics.watch_process()
     metrics.admission_rejected("rate_limited")
     metrics.verdicts_given(anomalous=1, flows=3)
 
@@ -44,10 +45,15 @@ def test_the_names_that_dashboards_rely_on_are_there():
 
 
 def test_every_name_has_the_prefix():
-    families = [family.name for family in Metrics().registry.collect()]
+    metrics = Metrics()
+    metrics.watch_process()
+    metrics.watch("p2p_pending", "Connections without a session", lambda: 2)
+
+    families = [family.name for family in metrics.registry.collect()]
 
     assert len(families) > 15
     assert all(name.startswith("securenet_") for name in families)
+    assert value(metrics, "p2p_pending") == 2
 
 
 def test_two_nodes_in_one_process_count_apart():
