@@ -72,8 +72,8 @@ class BlockSync:
         self._commit = commit
         self._heights: dict[Address, int] = {}
         self._changed = asyncio.Event()
-        # The peer that was asked last, and where its answer goes.
-        self._asked: Address | None = None
+        # The peer that was asked last, for which height, and where its answer goes.
+        self._asked: tuple[Address, int] | None = None
         self._answer: asyncio.Future[Blocks] | None = None
 
     @property
@@ -91,8 +91,10 @@ class BlockSync:
         self._tell(peer)
 
     def on_disconnected(self, peer: Address) -> None:
-        """Forget what a peer said."""
+        """Forget what a peer said, and wait for its answer no longer."""
         self._heights.pop(peer, None)
+        if self._asked is not None and self._asked[0] == peer:
+            self.on_blocks(peer, Blocks(height=Height(self._asked[1]), blocks=()))
         self._changed.set()
 
     def on_status(self, peer: Address, status: Status) -> None:
@@ -130,14 +132,16 @@ class BlockSync:
             size += len(data)
             if size >= SYNC_SIZE_MAX:
                 break
-        self._transport.send(peer, BLOCKS, encode_body(BLOCKS, Blocks(blocks=tuple(found))))
+        answer = Blocks(height=Height(height), blocks=tuple(found))
+        self._transport.send(peer, BLOCKS, encode_body(BLOCKS, answer))
 
     def on_blocks(self, peer: Address, answer: Blocks) -> None:
         """Take an answer; one that nobody waits for says at least that its sender is ahead."""
-        if peer == self._asked and self._answer is not None and not self._answer.done():
-            self._answer.set_result(answer)
-        elif answer.blocks:
-            self.catch_up_with(peer, Height(self._chain.height + 1))
+        if self._asked == (peer, answer.height):
+            if self._answer is not None and not self._answer.done():
+                self._answer.set_result(answer)
+        elif answer.blocks and answer.height > self._chain.height:
+            self.catch_up_with(peer, answer.height)
 
     async def run(self) -> None:
         """Ask for blocks whenever a peer is ahead, until cancelled."""
@@ -163,7 +167,7 @@ class BlockSync:
     async def _fetch(self, peer: Address) -> None:
         before = self._chain.height
         request = GetBlocks(height=Height(before + 1), count=SYNC_BLOCKS_MAX)
-        self._asked = peer
+        self._asked = (peer, before + 1)
         self._answer = asyncio.get_running_loop().create_future()
         self._transport.send(peer, GET_BLOCKS, encode_body(GET_BLOCKS, request))
         try:
@@ -179,8 +183,8 @@ class BlockSync:
         finally:
             self._asked = self._answer = None
         await self._commit(blocks)
-        if self._chain.height == before:
-            self._distrust(peer, LATE_POINTS, "its blocks did not help")
+        if not blocks and self._chain.height == before:
+            self._distrust(peer, LATE_POINTS, "it does not have what it said")
 
     def _distrust(self, peer: Address, points: int, reason: str) -> None:
         """Forget what the peer claimed; it is asked again once it has said how far it is."""

@@ -119,8 +119,9 @@ class SyncBlock:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Blocks:
-    """Committed blocks in ascending order."""
+    """Committed blocks in ascending order, from `height` on; none where the sender has none."""
 
+    height: Height
     blocks: tuple[SyncBlock, ...]
 
 
@@ -144,6 +145,7 @@ GET_PROPOSAL_RECORD: Final = Record(GetProposal, block=_DIGEST)
 GET_BLOCKS_RECORD: Final = Record(GetBlocks, height=_HEIGHT, count=Integer(1, SYNC_BLOCKS_MAX))
 BLOCKS_RECORD: Final = Record(
     Blocks,
+    height=_HEIGHT,
     blocks=ListOf(
         Record(SyncBlock, block=Blob(1, BLOCK_SIZE_MAX), certificate=Blob(1, CERTIFICATE_SIZE_MAX)),
         SYNC_BLOCKS_MAX,
