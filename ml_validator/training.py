@@ -31,7 +31,6 @@ from ml_validator.features import NSL_KDD_SCHEMA
 from ml_validator.forest import LEAF, SATURATION, Forest, saturated
 from ml_validator.manifest import FORMAT, Manifest, size_of
 from ml_validator.nsl_kdd import (
-    NORMAL,
     TEST_FILE,
     TEST_ONLY_FAMILIES,
     TRAIN_FILE,
@@ -148,7 +147,7 @@ def fit(records: Sequence[Record], settings: Settings) -> Trained:
         No row is normal, or none is an attack.
     """
     rows = NSL_KDD_SCHEMA.rows([record.flow for record in records])
-    classifier = fit_classifier(rows, [record.label for record in records], settings)
+    classifier = fit_classifier(rows, [record.is_attack for record in records], settings)
     grown = pack(classifier, column_count=NSL_KDD_SCHEMA.column_count)
     forest = grown.first(settings.trees)
     out_of_bag = _out_of_bag_scores(grown, rows, classifier.estimators_samples_)
@@ -170,15 +169,15 @@ def judge(artifact: Artifact, records: Sequence[Record]) -> Evaluation:
     return evaluate(records, scores, threshold_ppm=artifact.threshold_ppm)
 
 
-def fit_classifier(rows: Matrix, labels: Sequence[str], settings: Settings) -> Any:
-    """Fit scikit-learn's random forest to the labels of the rows.
+def fit_classifier(rows: Matrix, attacks: Sequence[bool], settings: Settings) -> Any:
+    """Fit scikit-learn's random forest to which rows are attacks.
 
     Raises
     ------
     UntrainableData
         No row is normal, or none is an attack.
     """
-    if NORMAL not in labels or len(set(labels)) < 2:
+    if len(set(attacks)) < 2:
         raise UntrainableData("training needs normal rows and attacks")
     classifier = RandomForestClassifier(
         n_estimators=settings.trees_grown,
@@ -188,31 +187,30 @@ def fit_classifier(rows: Matrix, labels: Sequence[str], settings: Settings) -> A
         n_jobs=1,
         random_state=settings.seed,
     )
-    return classifier.fit(saturated(rows), np.array(labels))
+    return classifier.fit(saturated(rows), np.array(attacks))
 
 
 def pack(classifier: Any, *, column_count: int) -> Forest:
     """Turn a fitted random forest into integers.
 
-    Each row reaches the same leaf in both. A leaf shares out `TREE_VOTES` votes among the classes
-    by largest remainder of its training weights; those of classes other than normal are its votes
-    against normal.
+    Each row reaches the same leaf in both. A leaf shares out `TREE_VOTES` votes between normal and
+    attack in proportion to its training weights, by largest remainder.
 
     Parameters
     ----------
     classifier : sklearn.ensemble.RandomForestClassifier
-        Fitted to rows saturated at `SATURATION`, with a class ``normal``.
+        Fitted to rows saturated at `SATURATION`, with the classes False (normal) and True.
     column_count : int
         Length of the rows.
     """
-    normal = list(classifier.classes_).index(NORMAL)
+    attack = list(classifier.classes_).index(True)
     sizes, features, values = [], [], []
     for estimator in classifier.estimators_:
         tree = estimator.tree_
         order = _breadth_first(tree.children_left, tree.children_right)
         leaf = tree.children_left[order] < 0
         weights = tree.value[order, 0, :] * tree.weighted_n_node_samples[order, np.newaxis]
-        against = TREE_VOTES - _share_votes(np.rint(weights).astype(np.int64))[:, normal]
+        against = _share_votes(np.rint(weights).astype(np.int64))[:, attack]
         sizes.append(len(order))
         features.append(np.where(leaf, LEAF, tree.feature[order]))
         values.append(np.where(leaf, against, integer_thresholds(tree.threshold[order])))

@@ -26,7 +26,7 @@ from tests.unit.ml_validator.conftest import SMALL
 @pytest.fixture(scope="module")
 def small_classifier(small_records):
     rows = NSL_KDD_SCHEMA.rows([record.flow for record in small_records])
-    return fit_classifier(rows, [record.label for record in small_records], SMALL)
+    return fit_classifier(rows, [record.is_attack for record in small_records], SMALL)
 
 
 @pytest.fixture(scope="module")
@@ -51,8 +51,8 @@ def test_packed_scores_are_those_of_scikit_learn_up_to_the_rounding_of_votes(
 ):
     forest = pack(small_classifier, column_count=NSL_KDD_SCHEMA.column_count)
     packed = scores_ppm(forest.votes(unseen_rows), forest.tree_count)
-    normal = list(small_classifier.classes_).index("normal")
-    theirs = 1 - small_classifier.predict_proba(saturated(unseen_rows))[:, normal]
+    assert small_classifier.classes_.tolist() == [False, True]
+    theirs = small_classifier.predict_proba(saturated(unseen_rows))[:, 1]
     assert np.abs(packed / SCORE_PPM_MAX - theirs).max() <= 1 / TREE_VOTES + 1 / SCORE_PPM_MAX
     for threshold in (0.05, 0.5):
         clear = np.abs(theirs - threshold) > 2 / TREE_VOTES
@@ -152,7 +152,7 @@ def test_rows_of_one_kind_train_nothing(profile):
 
 def test_the_model_is_no_other_for_trees_that_only_calibrate(small_records, small_model):
     rows = NSL_KDD_SCHEMA.rows([record.flow for record in small_records])
-    lone = fit_classifier(rows, [record.label for record in small_records], SMALL)
+    lone = fit_classifier(rows, [record.is_attack for record in small_records], SMALL)
     lone.estimators_ = lone.estimators_[: SMALL.trees]
     packed = pack(lone, column_count=NSL_KDD_SCHEMA.column_count)
     assert packed.value.tolist() == small_model.forest.value.tolist()
