@@ -10,7 +10,7 @@ from consensus.quorum import VoteSet
 
 ROUNDS_KEPT_MAX: Final = {
     Phase.ROUND_CHANGE: 2,
-    Phase.PRE_PREPARE: 1,
+    Phase.PRE_PREPARE: 2,
     Phase.PREPARE: 2,
     Phase.COMMIT: 8,
 }

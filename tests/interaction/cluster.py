@@ -6,13 +6,14 @@ check takes a while and always tells the truth, and what is not on the disk is g
 
 import heapq
 import random
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from chain.blocks import Header, transaction_root
 from chain.certificate import VOTE_TAG, VoteCertificate, VoteType
 from chain.crypto import address_of, signing_key, tagged_hash
 from chain.miners import Miner, MinerSet
+from chain.types import ZERO_DIGEST, Height, Round, TimestampMs
 from consensus.codec import decode_message, encode_message
 from consensus.durable import Floor, decode_record, encode_record, recover
 from consensus.errors import InvalidMessage, SafetyViolation
@@ -77,16 +78,16 @@ def genesis_header(miners):
     return Header(
         version=1,
         genesis_hash=GENESIS,
-        height=0,
-        time_ms=WALL_START_MS - 1_000,
-        parent_hash=bytes(32),
+        height=Height(0),
+        time_ms=TimestampMs(WALL_START_MS - 1_000),
+        parent_hash=ZERO_DIGEST,
         transaction_root=EMPTY,
         receipt_root=EMPTY,
         state_root=EMPTY,
         miner_set_hash=miners.hash,
         next_miner_set_hash=miners.hash,
         proposer=miners.members[0].id,
-        proposal_round=0,
+        proposal_round=Round(0),
     )
 
 
@@ -150,7 +151,7 @@ class Node:
         self.life = 0
         self.rejected = []
         self.evidence = []
-        self.replica = None
+        self.replica: Any = None
         self.crash_in = None
         self.blocks_made = 0
 
@@ -236,7 +237,7 @@ class Node:
             assert commit.proposal.digest in self.disk.blocks, "committed what is not stored"
             self.append(commit.proposal, commit.certificate)
         if output.commits:
-            self.later(1, self.start_height_once, self.height)
+            self.later(self.cluster.execute_ms, self.start_height_once, self.height)
         self.arm(output.deadline_ns)
 
     def crashes(self):
@@ -494,6 +495,9 @@ class Liar(Node):
             self.others(),
         )
         self.say(own, self.some())
+        for make in (Prepare, Commit):
+            vote = make(sender=self.id, height=config.height, round=round, digest=proposal.digest)
+            self.later(rng.uniform(1, 100), self.say, vote, self.others())
 
 
 class Cluster:
@@ -513,15 +517,17 @@ class Cluster:
         self.duplicate = 0.0
         self.delay_ms = (1, 10)
         self.check_ms_max = 30
+        self.execute_ms = 1
+        self.rounds = 0
         self.cut = set()
         self.decided = {}
         self.commits = []
-        self.filter: Callable[..., bool] | None = None
+        self.filter: Any = None
         self.restart_crashed = True
         self.trace = None
         self.nodes = []
         for index in range(n):
-            disk = Disk(log=[encode_record(Floor(height=0))])
+            disk = Disk(log=[encode_record(Floor(height=Height(0)))])
             habits = (liars or {}).get(index)
             node = Node(self, index, disk) if habits is None else Liar(self, index, disk, habits)
             self.nodes.append(node)
@@ -582,6 +588,8 @@ class Cluster:
 
     def on_commit(self, node, proposal):
         """Check agreement and validity: the laws that hold whatever happens."""
+        if self.filter is not None:
+            self.at(self.now, lambda: self.filter and self.filter.on_commit(node))
         if isinstance(node, Liar):
             return
         height = proposal.header.height
