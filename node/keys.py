@@ -11,7 +11,7 @@ import os
 import stat
 import unicodedata
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -62,6 +62,14 @@ class KeyInfo:
     is_encrypted: bool
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PrivateKey:
+    """A key and the secret it is made from, which TLS asks for."""
+
+    key: SigningKey
+    seed: bytes = field(repr=False)
+
+
 class _Encrypted(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, hide_input_in_errors=True)
 
@@ -107,13 +115,18 @@ def create_key(
     StorageError
         The disk refused; no file is left.
     """
-    seed, key = _new_seed(algorithm, random)
-    _write(path, seed, key, random, _passphrase(passphrase), cost or ScryptCost())
-    return key
+    private = _new_key(algorithm, random)
+    _write(path, private, random, _passphrase(passphrase), cost or ScryptCost())
+    return private.key
 
 
 def load_key(path: Path, passphrase: str | None = None) -> SigningKey:
-    """Read the key of a file.
+    """Read the key of a file; see `load_private_key`."""
+    return load_private_key(path, passphrase).key
+
+
+def load_private_key(path: Path, passphrase: str | None = None) -> PrivateKey:
+    """Read the key of a file, with its seed.
 
     Parameters
     ----------
@@ -128,12 +141,15 @@ def load_key(path: Path, passphrase: str | None = None) -> SigningKey:
     KeyFileError
         No such file, readable by others than its owner, or damaged.
     """
-    return _open(path, passphrase)[1]
-
-
-def load_seed(path: Path, passphrase: str | None = None) -> bytes:
-    """Read the 32 secret bytes of a key, for TLS, which wants the key itself; see `load_key`."""
-    return _open(path, passphrase)[0]
+    file = _read(path)
+    if isinstance(file.seed, str):
+        return _checked(path, file, file.seed)
+    given = _passphrase(passphrase)
+    if given is None:
+        raise WrongPassphrase(
+            path, f"the key is encrypted; give its passphrase, as in {PASSPHRASE_VARIABLE}"
+        )
+    return _checked(path, file, _unseal(path, file, file.seed, given).hex())
 
 
 def read_key_info(path: Path) -> KeyInfo:
@@ -164,40 +180,35 @@ def copy_key(
     StorageError
         The disk refused; no new file is left.
     """
-    seed, key = _open(path, passphrase)
-    _write(out, seed, key, random, new_passphrase or None, cost or ScryptCost())
-    return key
+    private = load_private_key(path, passphrase)
+    _write(out, private, random, new_passphrase or None, cost or ScryptCost())
+    return private.key
 
 
 def _passphrase(passphrase: str | None, environment: Mapping[str, str] = os.environ) -> str | None:
     return passphrase or environment.get(PASSPHRASE_VARIABLE) or None
 
 
-def _new_seed(algorithm: Algorithm, random: Random) -> tuple[bytes, SigningKey]:
+def _new_key(algorithm: Algorithm, random: Random) -> PrivateKey:
     while True:
         seed = random.bytes(SEED_SIZE)
         try:
-            return seed, signing_key(algorithm, seed)
+            return PrivateKey(key=signing_key(algorithm, seed), seed=seed)
         except InvalidKey:
             # About one seed in 2^32 is no scalar of P-256.
             continue
 
 
 def _write(
-    path: Path,
-    seed: bytes,
-    key: SigningKey,
-    random: Random,
-    passphrase: str | None,
-    cost: ScryptCost,
+    path: Path, private: PrivateKey, random: Random, passphrase: str | None, cost: ScryptCost
 ) -> None:
     document: dict[str, Any] = {
         "version": KEY_FILE_VERSION,
-        "algorithm": key.algorithm,
-        "public": key.public.hex(),
+        "algorithm": private.key.algorithm,
+        "public": private.key.public.hex(),
     }
     if passphrase is None:
-        document["seed"] = seed.hex()
+        document["seed"] = private.seed.hex()
     else:
         salt, nonce = random.bytes(SALT_SIZE), random.bytes(NONCE_SIZE)
         cipher = ChaCha20Poly1305(_derive(passphrase, salt, cost))
@@ -207,34 +218,23 @@ def _write(
             "salt": salt.hex(),
             "cipher": "chacha20-poly1305",
             "nonce": nonce.hex(),
-            "sealed": cipher.encrypt(nonce, seed, _bound(document)).hex(),
+            "sealed": cipher.encrypt(nonce, private.seed, _bound(document)).hex(),
         }
     document["checksum"] = _checksum(document)
     _create(path, json.dumps(document, indent=2).encode() + b"\n")
 
 
-def _open(path: Path, passphrase: str | None) -> tuple[bytes, SigningKey]:
-    file = _read(path)
-    if isinstance(file.seed, str):
-        return _checked(path, file, file.seed)
-    given = _passphrase(passphrase)
-    if given is None:
-        raise WrongPassphrase(
-            path, f"the key is encrypted; give its passphrase, as in {PASSPHRASE_VARIABLE}"
-        )
-    sealed = file.seed
+def _unseal(path: Path, file: _KeyFile, sealed: _Encrypted, passphrase: str) -> bytes:
     if sealed.cost.memory_bytes > SCRYPT_MEMORY_MAX:
         raise _damaged(path, "it asks for more memory than any key file of ours")
-    key = _derive(given, bytes.fromhex(sealed.salt), sealed.cost)
+    key = _derive(passphrase, bytes.fromhex(sealed.salt), sealed.cost)
+    bound = _bound({"version": file.version, "algorithm": file.algorithm, "public": file.public})
     try:
-        seed = ChaCha20Poly1305(key).decrypt(
-            bytes.fromhex(sealed.nonce),
-            bytes.fromhex(sealed.sealed),
-            _bound({"version": file.version, "algorithm": file.algorithm, "public": file.public}),
+        return ChaCha20Poly1305(key).decrypt(
+            bytes.fromhex(sealed.nonce), bytes.fromhex(sealed.sealed), bound
         )
     except InvalidTag:
         raise WrongPassphrase(path, "the passphrase is wrong") from None
-    return _checked(path, file, seed.hex())
 
 
 def _read(path: Path) -> _KeyFile:
@@ -250,7 +250,7 @@ def _read(path: Path) -> _KeyFile:
     return file
 
 
-def _checked(path: Path, file: _KeyFile, seed_hex: str) -> tuple[bytes, SigningKey]:
+def _checked(path: Path, file: _KeyFile, seed_hex: str) -> PrivateKey:
     try:
         seed = bytes.fromhex(seed_hex)
         key = signing_key(file.algorithm, seed)
@@ -258,7 +258,7 @@ def _checked(path: Path, file: _KeyFile, seed_hex: str) -> tuple[bytes, SigningK
         raise _damaged(path, "it holds no private key") from None
     if key.public.hex() != file.public:
         raise _damaged(path, "its public key is that of another private key")
-    return seed, key
+    return PrivateKey(key=key, seed=seed)
 
 
 def _damaged(path: Path, what: str) -> KeyFileError:

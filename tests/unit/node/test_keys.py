@@ -14,7 +14,7 @@ from node.keys import (
     copy_key,
     create_key,
     load_key,
-    load_seed,
+    load_private_key,
     read_key_info,
 )
 from node.random_source import SystemRandom
@@ -70,7 +70,7 @@ def test_a_seed_that_makes_no_key_is_drawn_again(path):
 
     create_key(path, "p256", Unlucky())
 
-    assert load_seed(path) == bytes(31) + b"\x05"
+    assert load_private_key(path).seed == bytes(31) + b"\x05"
 
 
 def test_the_file_belongs_to_its_owner_alone_whatever_the_umask(path):
@@ -138,7 +138,7 @@ def test_a_file_of_the_owner_alone_is_read(path, mode):
 
 def test_an_encrypted_file_shows_neither_seed_nor_passphrase(path):
     create(path, passphrase="correct horse")
-    seed = load_seed(path, "correct horse")
+    seed = load_private_key(path, "correct horse").seed
 
     assert len(seed) == 32
     assert seed.hex() not in path.read_text()
@@ -160,6 +160,14 @@ def test_the_passphrase_may_come_from_the_environment(path, monkeypatch):
 
     assert read_key_info(path).is_encrypted
     assert load_key(path).public == key.public
+
+
+def test_a_private_key_does_not_show_its_seed_when_it_is_printed(path):
+    create(path)
+    private = load_private_key(path)
+
+    assert private.key.public == load_key(path).public
+    assert repr(private.seed)[2:-1] not in repr(private)
 
 
 def test_an_empty_passphrase_is_none(path, monkeypatch):
@@ -288,7 +296,7 @@ def test_the_public_key_cannot_be_exchanged(path):
 
 def test_a_message_never_shows_the_seed(path):
     create(path)
-    seed = load_seed(path).hex()
+    seed = load_private_key(path).seed.hex()
     change(path, public=0)
 
     with pytest.raises(KeyFileError) as refusal:
