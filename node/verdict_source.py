@@ -43,7 +43,8 @@ class WorkerVerdictSource:
                 scores = decode_answer(answer)
             except (TimeoutError, OSError, asyncio.IncompleteReadError, DecodeError) as error:
                 await self.close()
-                raise ModelError(f"the worker failed: {error or type(error).__name__}") from error
+                reason = str(error) or type(error).__name__
+                raise ModelError(f"the worker failed: {reason}") from error
             except asyncio.CancelledError:
                 # Its answer would be taken for that of the next question.
                 await self.close()

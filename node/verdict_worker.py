@@ -19,7 +19,7 @@ from chain.schema import ListOf
 from chain.types import Digest
 from ml_validator.bundled import bundled_model
 from ml_validator.detector import Detector
-from ml_validator.errors import InvalidFlow, ModelError
+from ml_validator.errors import ModelError
 
 LENGTH_SIZE: Final = 4
 NICENESS: Final = 5
@@ -95,17 +95,9 @@ def serve(source: BinaryIO, sink: BinaryIO) -> None:
 
 
 def _scores(detector: Detector, flows: Sequence[Flow]) -> list[int]:
-    try:
-        return detector.judge(flows)
-    except InvalidFlow:
-        return [_score(detector, flow) for flow in flows]
-
-
-def _score(detector: Detector, flow: Flow) -> int:
-    try:
-        return detector.judge([flow])[0]
-    except InvalidFlow:
-        return SCORE_MAX
+    readable = [flow for flow in flows if detector.can_read(flow)]
+    judged = iter(detector.judge(readable))
+    return [next(judged) if detector.can_read(flow) else SCORE_MAX for flow in flows]
 
 
 def _framed(data: bytes) -> bytes:

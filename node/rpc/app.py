@@ -23,7 +23,11 @@ RPC: Final = web.AppKey("rpc", Rpc)
 
 _UNMATCHED: Final = "unmatched"
 _METHODS: Final = frozenset({"DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT"})
-_HEADERS: Final = {"X-Content-Type-Options": "nosniff", "Cache-Control": "no-store"}
+_HEADERS: Final = {
+    "X-Content-Type-Options": "nosniff",
+    "Cache-Control": "no-store",
+    "Server": "SecureNet",
+}
 
 _Next = Callable[[web.Request], Awaitable[web.StreamResponse]]
 

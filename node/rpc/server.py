@@ -1,11 +1,13 @@
 """The listening RPC of a node."""
 
 import asyncio
+import logging
 import ssl
 from typing import Final
 
 import structlog
 from aiohttp import web
+from aiohttp.http import HttpProcessingError
 
 from node.api import NodeApi
 from node.errors import ConfigError
@@ -71,6 +73,7 @@ class RpcServer:
         runner = web.AppRunner(
             app,
             access_log=None,
+            logger=_http_log(),
             auto_decompress=False,
             keepalive_timeout=self._limits.idle_timeout_ms / 1000,
             lingering_time=LINGER_S,
@@ -113,3 +116,15 @@ class RpcServer:
                 f"{self._config.host}:{self._config.port} is not to be had ({error.strerror}); "
                 "stop what uses it or choose another",
             ) from error
+
+
+def _http_log() -> logging.Logger:
+    """Return the log of aiohttp without what anybody can fill it with."""
+    logger = logging.getLogger("node.rpc.http")
+    logger.addFilter(_is_own_fault)
+    return logger
+
+
+def _is_own_fault(record: logging.LogRecord) -> bool:
+    error = record.exc_info[1] if record.exc_info else None
+    return not isinstance(error, HttpProcessingError)

@@ -1,0 +1,145 @@
+"""The home directory of a node: what lies where, and how it is made.
+
+::
+
+    config.toml  genesis.json  keys/miner.json  keys/node.json  data/chain  data/consensus.log
+"""
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from chain.errors import InvalidGenesis
+from chain.genesis import Genesis, parse_genesis, render_genesis
+from chain.types import Height
+from consensus.durable import Floor, encode_record
+from node.config import NodeConfig, load_config, render_config
+from node.errors import ConfigError
+from node.files import create_file
+from node.keys import create_key
+from node.ports import Random
+from node.storage.wal import Wal
+
+HOME_VARIABLE: Final = "SECURENET_HOME"
+GENESIS_SIZE_MAX: Final = 16 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Home:
+    """The places in a home directory."""
+
+    path: Path
+
+    @property
+    def config(self) -> Path:
+        """The configuration."""
+        return self.path / "config.toml"
+
+    @property
+    def genesis(self) -> Path:
+        """The genesis document."""
+        return self.path / "genesis.json"
+
+    @property
+    def miner_key(self) -> Path:
+        """The key that signs consensus and the miner's transactions."""
+        return self.path / "keys" / "miner.json"
+
+    @property
+    def node_key(self) -> Path:
+        """The key by which peers know the node."""
+        return self.path / "keys" / "node.json"
+
+    @property
+    def chain(self) -> Path:
+        """The database."""
+        return self.path / "data" / "chain"
+
+    @property
+    def log(self) -> Path:
+        """The write-ahead log of consensus."""
+        return self.path / "data" / "consensus.log"
+
+    def load_config(self) -> NodeConfig:
+        """Read the configuration; raises `ConfigError`."""
+        return load_config(self.config)
+
+    def load_genesis(self) -> Genesis:
+        """Read the genesis document; raises `ConfigError`."""
+        return load_genesis(self.genesis)
+
+
+def default_home() -> Path:
+    """Return ``SECURENET_HOME``, or ``~/.securenet``."""
+    chosen = os.environ.get(HOME_VARIABLE)
+    return Path(chosen) if chosen else Path.home() / ".securenet"
+
+
+def load_genesis(path: Path) -> Genesis:
+    """Read a genesis document.
+
+    Raises
+    ------
+    ConfigError
+        It cannot be read, is no JSON, or breaks a rule.
+    """
+    try:
+        if path.stat().st_size > GENESIS_SIZE_MAX:
+            raise ConfigError(str(path), f"larger than {GENESIS_SIZE_MAX} bytes")
+        return parse_genesis(json.loads(path.read_bytes()))
+    except OSError as error:
+        raise ConfigError(str(path), f"cannot be read ({error.strerror})") from error
+    except (ValueError, RecursionError) as error:
+        raise ConfigError(str(path), f"is no JSON: {error}") from error
+    except InvalidGenesis as error:
+        raise ConfigError(str(path), str(error)) from error
+
+
+def init_home(
+    path: Path,
+    config: NodeConfig,
+    random: Random,
+    *,
+    genesis: Genesis | None = None,
+    passphrase: str | None = None,
+) -> Home:
+    """Make a home directory: keys, configuration, and a log that remembers having signed nothing.
+
+    Parameters
+    ----------
+    genesis : Genesis, optional
+        The chain to take part in; `write_genesis` adds it later otherwise.
+
+    Raises
+    ------
+    ConfigError, KeyFileError
+        Something is there already, or cannot be written. What was made before stays.
+    """
+    home = Home(path)
+    for taken in (home.config, home.miner_key, home.node_key, home.log):
+        if taken.exists():
+            raise ConfigError(str(taken), "exists already; choose another home directory")
+    try:
+        home.miner_key.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        home.log.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        raise ConfigError(str(path), f"cannot be made ({error.strerror})") from error
+    create_key(home.miner_key, "ed25519", random, passphrase)
+    create_key(home.node_key, "ed25519", random, passphrase)
+    wal = Wal(home.log, random=random)
+    try:
+        # Without this record a miner has lost its memory and waits before it votes.
+        wal.append([encode_record(Floor(height=Height(0)))])
+    finally:
+        wal.close()
+    if genesis is not None:
+        write_genesis(home.genesis, genesis)
+    create_file(home.config, render_config(config).encode())
+    return home
+
+
+def write_genesis(path: Path, genesis: Genesis) -> None:
+    """Write a genesis document to a new file; raises `ConfigError`."""
+    create_file(path, (json.dumps(render_genesis(genesis), indent=2) + "\n").encode())
