@@ -13,7 +13,7 @@ import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, NamedTuple
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
@@ -53,8 +53,7 @@ class ScryptCost(BaseModel):
         return 128 * self.n * self.r
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class KeyInfo:
+class KeyInfo(NamedTuple):
     """What a key file says without its passphrase."""
 
     algorithm: Algorithm
@@ -116,7 +115,7 @@ def create_key(
         The disk refused; no file is left.
     """
     private = _new_key(algorithm, random)
-    _write(path, private, random, _passphrase(passphrase), cost or ScryptCost())
+    save_key(path, private, random, _passphrase(passphrase), cost=cost)
     return private.key
 
 
@@ -152,7 +151,12 @@ def load_private_key(path: Path, passphrase: str | None = None) -> PrivateKey:
     return _checked(path, file, _unseal(path, file, file.seed, given).hex())
 
 
-def read_key_info(path: Path) -> KeyInfo:
+def load_seed(path: Path, passphrase: str | None = None) -> bytes:
+    """Read the secret bytes of a file's key; see `load_private_key`."""
+    return load_private_key(path, passphrase).seed
+
+
+def read_public(path: Path) -> KeyInfo:
     """Read what needs no passphrase; raises `KeyFileError`."""
     file = _read(path)
     return KeyInfo(
@@ -162,27 +166,34 @@ def read_key_info(path: Path) -> KeyInfo:
     )
 
 
-def copy_key(
+def save_key(
     path: Path,
-    out: Path,
+    private: PrivateKey,
     random: Random,
-    *,
     passphrase: str | None = None,
-    new_passphrase: str | None,
+    *,
     cost: ScryptCost | None = None,
-) -> SigningKey:
-    """Write the key of a file into another, under another passphrase, or none where it is None.
+) -> None:
+    """Write a key to a new file, encrypted where a passphrase is given.
 
     Raises
     ------
     KeyFileError
-        The one cannot be read, or the other is there already.
+        There is a file already; it is left as it is.
     StorageError
-        The disk refused; no new file is left.
+        The disk refused; no file is left.
     """
-    private = load_private_key(path, passphrase)
-    _write(out, private, random, new_passphrase or None, cost or ScryptCost())
-    return private.key
+    document: dict[str, Any] = {
+        "version": KEY_FILE_VERSION,
+        "algorithm": private.key.algorithm,
+        "public": private.key.public.hex(),
+    }
+    if passphrase:
+        document["seed"] = _seal(document, private.seed, random, passphrase, cost or ScryptCost())
+    else:
+        document["seed"] = private.seed.hex()
+    document["checksum"] = _checksum(document)
+    _create(path, json.dumps(document, indent=2).encode() + b"\n")
 
 
 def _passphrase(passphrase: str | None, environment: Mapping[str, str] = os.environ) -> str | None:
@@ -199,29 +210,19 @@ def _new_key(algorithm: Algorithm, random: Random) -> PrivateKey:
             continue
 
 
-def _write(
-    path: Path, private: PrivateKey, random: Random, passphrase: str | None, cost: ScryptCost
-) -> None:
-    document: dict[str, Any] = {
-        "version": KEY_FILE_VERSION,
-        "algorithm": private.key.algorithm,
-        "public": private.key.public.hex(),
+def _seal(
+    document: Mapping[str, Any], seed: bytes, random: Random, passphrase: str, cost: ScryptCost
+) -> dict[str, Any]:
+    salt, nonce = random.bytes(SALT_SIZE), random.bytes(NONCE_SIZE)
+    cipher = ChaCha20Poly1305(_derive(passphrase, salt, cost))
+    return {
+        "kdf": "scrypt",
+        "cost": cost.model_dump(),
+        "salt": salt.hex(),
+        "cipher": "chacha20-poly1305",
+        "nonce": nonce.hex(),
+        "sealed": cipher.encrypt(nonce, seed, _bound(document)).hex(),
     }
-    if passphrase is None:
-        document["seed"] = private.seed.hex()
-    else:
-        salt, nonce = random.bytes(SALT_SIZE), random.bytes(NONCE_SIZE)
-        cipher = ChaCha20Poly1305(_derive(passphrase, salt, cost))
-        document["seed"] = {
-            "kdf": "scrypt",
-            "cost": cost.model_dump(),
-            "salt": salt.hex(),
-            "cipher": "chacha20-poly1305",
-            "nonce": nonce.hex(),
-            "sealed": cipher.encrypt(nonce, private.seed, _bound(document)).hex(),
-        }
-    document["checksum"] = _checksum(document)
-    _create(path, json.dumps(document, indent=2).encode() + b"\n")
 
 
 def _unseal(path: Path, file: _KeyFile, sealed: _Encrypted, passphrase: str) -> bytes:
