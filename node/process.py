@@ -105,6 +105,12 @@ async def _run(
     )
     transport.update_directory(_directory(node.members, config))
     metrics.watch_process()
+    metrics.follow(
+        mempool_size=lambda: node.status().mempool_transactions,
+        mempool_bytes=lambda: node.status().mempool_bytes,
+        peers=lambda: len(transport.connected()),
+        round=lambda: node.status().round,
+    )
     try:
         await _serve(node, RpcServer(node, config.rpc), metrics)
     finally:
