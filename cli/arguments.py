@@ -1,0 +1,78 @@
+"""Reading the arguments that commands have in common; a bad one is told in one line."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any, Final
+
+from chain.crypto import check_public_key
+from chain.errors import DecodeError, InvalidKey
+from chain.limits import RateLimits, parse_limits
+from chain.types import DIGEST_SIZE, Address, Digest, PublicKey
+from cli.errors import BadInput
+
+FILE_SIZE_MAX: Final = 16 * 1024 * 1024
+
+
+def parse_address(text: str, what: str) -> Address:
+    """Read an id of 32 bytes in hex; `what` names it in the message."""
+    return Address(_hex(text, DIGEST_SIZE, what))
+
+
+def parse_digest(text: str, what: str) -> Digest:
+    """Read a digest of 32 bytes in hex; `what` names it in the message."""
+    return Digest(_hex(text, DIGEST_SIZE, what))
+
+
+def parse_public_key(text: str) -> PublicKey:
+    """Read a public key in hex."""
+    try:
+        return check_public_key(bytes.fromhex(text))
+    except (ValueError, InvalidKey) as error:
+        raise BadInput(
+            f"{text[:80]!r} is no public key: {error}",
+            "give 64 (Ed25519) or 66 (P-256) hex digits, as securenet keys show prints them",
+        ) from error
+
+
+def parse_rate_limits(text: str) -> RateLimits:
+    """Read rate limits such as ``10:1,300:60``."""
+    try:
+        return parse_limits(text)
+    except DecodeError as error:
+        raise BadInput(str(error), "give capacity:seconds, as 10:1 or 10:1,300:60") from error
+
+
+def read_bytes(path: Path) -> bytes:
+    """Read a file, or stdin where the path is ``-``."""
+    try:
+        if str(path) == "-":
+            data = sys.stdin.buffer.read(FILE_SIZE_MAX + 1)
+        else:
+            with path.open("rb") as file:
+                data = file.read(FILE_SIZE_MAX + 1)
+    except OSError as error:
+        raise BadInput(
+            f"{path} cannot be read: {error.strerror or error}", "check the path"
+        ) from error
+    if len(data) > FILE_SIZE_MAX:
+        raise BadInput(f"{path} is larger than {FILE_SIZE_MAX} bytes", "give a smaller file")
+    return data
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file, or stdin where the path is ``-``."""
+    try:
+        return json.loads(read_bytes(path))
+    except (ValueError, RecursionError) as error:
+        raise BadInput(f"{path} is no JSON: {error}", "check the file") from error
+
+
+def _hex(text: str, size: int, what: str) -> bytes:
+    try:
+        data = bytes.fromhex(text)
+    except ValueError:
+        data = b""
+    if len(data) != size or len(text) != 2 * size:
+        raise BadInput(f"{text[:80]!r} is no {what}", f"give {2 * size} hex digits")
+    return data

@@ -1,0 +1,1 @@
+"""Measuring a network through its HTTP RPC: throughput, latency, memory, idleness."""

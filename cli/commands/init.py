@@ -1,0 +1,81 @@
+"""``securenet init``."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cli.options import DEFAULT_HOME, AsJson, Home, PassphraseFile
+from cli.render import show_fields, show_json, show_line
+
+app = typer.Typer()
+
+
+class Role(StrEnum):
+    """What a node may be."""
+
+    MINER = "miner"
+    OBSERVER = "observer"
+
+
+@app.command()
+def init(
+    home: Home = Path(DEFAULT_HOME),
+    genesis: Annotated[
+        Path | None,
+        typer.Option("--genesis", metavar="FILE", help="The chain's genesis document."),
+    ] = None,
+    role: Annotated[
+        Role, typer.Option("--role", help="Vote on blocks, or only follow them.")
+    ] = Role.MINER,
+    host: Annotated[
+        str, typer.Option("--host", help="Address on which peers are met.")
+    ] = "127.0.0.1",
+    port: Annotated[
+        int, typer.Option("--port", min=1, max=65_535, help="Port on which peers are met.")
+    ] = 26_756,
+    rpc_port: Annotated[
+        int, typer.Option("--rpc-port", min=1, max=65_535, help="Port of the RPC, on loopback.")
+    ] = 26_757,
+    passphrase_file: PassphraseFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Make the home of one node: its keys, its configuration, and the genesis it is given.
+
+    Without --genesis the keys come first: the chain's founders put them into the document, and
+    everybody copies it to HOME/genesis.json.
+
+    Example: securenet init --home node0 --genesis genesis.json
+    """
+    from chain.crypto import address_of
+    from cli.key_files import read_passphrase
+    from node.config import NodeConfig, P2PConfig
+    from node.home import init_home, load_genesis
+    from node.keys import read_public
+    from node.random_source import SystemRandom
+    from node.rpc.config import RpcConfig
+
+    document = None if genesis is None else load_genesis(genesis)
+    passphrase = read_passphrase(passphrase_file)
+    config = NodeConfig(
+        role=role.value, p2p=P2PConfig(host=host, port=port), rpc=RpcConfig(port=rpc_port)
+    )
+    made = init_home(
+        home.expanduser(), config, SystemRandom(), genesis=document, passphrase=passphrase
+    )
+    miner_key = read_public(made.miner_key).public
+    node_key = read_public(made.node_key).public
+    fields = {
+        "home": str(made.path),
+        "chain": None if document is None else document.chain_id,
+        "miner_id": address_of(miner_key).hex(),
+        "miner_key": miner_key.hex(),
+        "node_id": address_of(node_key).hex(),
+        "node_key": node_key.hex(),
+    }
+    if as_json:
+        show_json(fields)
+        return
+    show_fields(fields)
+    show_line(f"start it: securenet node run --home {made.path}")

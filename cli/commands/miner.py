@@ -1,0 +1,171 @@
+"""``securenet miner``: who decides, and how that is changed."""
+
+from pathlib import Path
+from typing import Annotated, Final
+
+import typer
+
+from chain.errors import DecodeError
+from chain.kinds.miners import (
+    CHANGE,
+    AddMiner,
+    MembershipChange,
+    MinerPropose,
+    MoveMiner,
+    RemoveMiner,
+    RestoreMiner,
+    sign_acceptance,
+)
+from chain.kinds.vote import MinerVote
+from cli.arguments import parse_address, parse_digest, read_json
+from cli.client import ask
+from cli.errors import BadInput
+from cli.key_files import open_key
+from cli.options import DEFAULT_RPC, AsJson, Limit, MinerKey, PassphraseFile, Rpc, Wait
+from cli.render import show_json, show_table
+from cli.sending import send
+from cli.signing import miner_sender
+
+app = typer.Typer(help="The miners, their proposals and votes.", no_args_is_help=True)
+
+_ADD: Final = CHANGE.records["add"]
+
+
+@app.command("list")
+def list_miners(limit: Limit = 100, rpc: Rpc = DEFAULT_RPC, as_json: AsJson = False) -> None:
+    """List the miners with their state and where their nodes are reached.
+
+    Example: securenet miner list
+    """
+    miners = ask(rpc, lambda client: client.pages("/v1/miners", limit=limit))
+    if as_json:
+        show_json(miners)
+        return
+    rows = [
+        [m["index"], m["id"], m["name"], m["status"], f"{m['host']}:{m['port']}"] for m in miners
+    ]
+    show_table(["index", "id", "name", "status", "address"], rows, empty="no miners")
+
+
+@app.command()
+def accept(
+    key: MinerKey,
+    node_key: Annotated[
+        Path, typer.Option("--node-key", metavar="FILE", help="Key file of the candidate's node.")
+    ],
+    name: Annotated[str, typer.Option("--name", help="Name of the miner, for people.")],
+    host: Annotated[str, typer.Option("--host", help="Where its node is reached.")],
+    port: Annotated[int, typer.Option("--port", min=1, max=65_535, help="Port of its P2P.")],
+    passphrase_file: PassphraseFile = None,
+    rpc: Rpc = DEFAULT_RPC,
+    as_json: AsJson = False,
+) -> None:
+    """Print the acceptance by which a candidate agrees to become a miner, for miner propose --add.
+
+    Example: securenet miner accept --key miner.json --node-key node.json --name m5 \
+--host 10.0.0.5 --port 26756 > m5.json
+    """
+    del as_json  # it is JSON in any case
+    candidate = open_key(key, passphrase_file)
+    node = open_key(node_key, passphrase_file)
+    genesis = ask(rpc, lambda client: client.genesis())
+    change = AddMiner(
+        name=name,
+        key=candidate.public,
+        node_key=node.public,
+        host=host,
+        port=port,
+        acceptance=sign_acceptance(genesis.hash, candidate, node.public),
+    )
+    show_json(_ADD.render(change))
+
+
+@app.command()
+def propose(
+    key: MinerKey,
+    add: Annotated[
+        Path | None,
+        typer.Option("--add", metavar="FILE", help="Add the candidate of this acceptance."),
+    ] = None,
+    remove: Annotated[
+        str | None, typer.Option("--remove", metavar="ID", help="Remove this miner.")
+    ] = None,
+    restore: Annotated[
+        str | None, typer.Option("--restore", metavar="ID", help="Restore this demoted miner.")
+    ] = None,
+    move: Annotated[
+        str | None,
+        typer.Option("--move", metavar="ID", help="Change where this miner's node is reached."),
+    ] = None,
+    host: Annotated[str | None, typer.Option("--host", help="With --move: the new host.")] = None,
+    port: Annotated[
+        int | None, typer.Option("--port", min=1, max=65_535, help="With --move: the new port.")
+    ] = None,
+    passphrase_file: PassphraseFile = None,
+    wait: Wait = True,
+    rpc: Rpc = DEFAULT_RPC,
+    as_json: AsJson = False,
+) -> None:
+    """Propose a change of the miners; the proposal's id is that of this transaction.
+
+    Example: securenet miner propose --key miner.json --add m5.json
+    """
+    changes: list[MembershipChange] = []
+    if add is not None:
+        changes.append(_read_acceptance(add))
+    if remove is not None:
+        changes.append(RemoveMiner(miner=parse_address(remove, "miner id")))
+    if restore is not None:
+        changes.append(RestoreMiner(miner=parse_address(restore, "miner id")))
+    if move is not None:
+        if host is None or port is None:
+            raise BadInput("--move needs the new address", "give --host and --port")
+        changes.append(MoveMiner(miner=parse_address(move, "miner id"), host=host, port=port))
+    if len(changes) != 1:
+        raise BadInput(
+            "a proposal holds one change", "give one of --add, --remove, --restore and --move"
+        )
+    (change,) = changes
+    signing = open_key(key, passphrase_file)
+    send(
+        rpc,
+        lambda genesis: miner_sender(genesis, signing).sign(
+            "miner.propose", MinerPropose(change=change)
+        ),
+        wait=wait,
+        as_json=as_json,
+    )
+
+
+@app.command()
+def vote(
+    proposal: Annotated[str, typer.Argument(metavar="PROPOSAL", help="Id of the proposal.")],
+    key: MinerKey,
+    approve: Annotated[bool, typer.Option("--approve/--refuse", help="What to vote.")] = True,
+    passphrase_file: PassphraseFile = None,
+    wait: Wait = True,
+    rpc: Rpc = DEFAULT_RPC,
+    as_json: AsJson = False,
+) -> None:
+    """Vote on a proposal; a quorum of the miners decides it.
+
+    Example: securenet miner vote 7d20… --key miner.json --approve
+    """
+    body = MinerVote(proposal=parse_digest(proposal, "proposal id"), approve=approve)
+    signing = open_key(key, passphrase_file)
+    send(
+        rpc,
+        lambda genesis: miner_sender(genesis, signing).sign("miner.vote", body),
+        wait=wait,
+        as_json=as_json,
+    )
+
+
+def _read_acceptance(path: Path) -> MembershipChange:
+    try:
+        change: AddMiner = _ADD.parse(read_json(path), "acceptance")
+    except DecodeError as error:
+        raise BadInput(
+            f"{path}: {error}", "the candidate makes the file with securenet miner accept"
+        ) from error
+    return change

@@ -1,0 +1,106 @@
+"""``securenet model``: which model judges."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from chain.kinds.models import ModelActivate, ModelRegister
+from cli.arguments import parse_digest, read_bytes
+from cli.client import ask
+from cli.key_files import open_key
+from cli.options import (
+    DEFAULT_RPC,
+    AsJson,
+    Limit,
+    MinerKey,
+    Organisation,
+    PassphraseFile,
+    RegistrarKey,
+    Rpc,
+    Wait,
+)
+from cli.render import show_json, show_table
+from cli.sending import send
+from cli.signing import miner_sender, registrar_sender
+
+app = typer.Typer(help="The models that judge flows.", no_args_is_help=True)
+
+
+@app.command("list")
+def list_models(limit: Limit = 100, rpc: Rpc = DEFAULT_RPC, as_json: AsJson = False) -> None:
+    """List the registered models and say which judges.
+
+    Example: securenet model list
+    """
+    items = ask(rpc, lambda client: client.pages("/v1/models", limit=limit))
+    if as_json:
+        show_json(items)
+        return
+    rows = [[m["id"], m["name"], m["threshold_ppm"], m["active"]] for m in items]
+    show_table(["model", "name", "threshold ppm", "active"], rows, empty="no models")
+
+
+@app.command()
+def publish(
+    artifact: Annotated[Path, typer.Argument(metavar="FILE", help="The model, as safetensors.")],
+    manifest: Annotated[
+        Path, typer.Option("--manifest", metavar="FILE", help="The model's manifest.")
+    ],
+    key: RegistrarKey,
+    organisation: Organisation = None,
+    passphrase_file: PassphraseFile = None,
+    wait: Wait = True,
+    rpc: Rpc = DEFAULT_RPC,
+    as_json: AsJson = False,
+) -> None:
+    """Register the digest, schema and threshold of a model.
+
+    Example: securenet model publish forest.safetensors --manifest forest.json --key registrar.json
+    """
+    from cli.testnet.create import manifest_digest
+    from ml_validator import load_artifact, load_manifest
+
+    model = load_artifact(read_bytes(artifact))
+    described = load_manifest(read_bytes(manifest))
+    described.check(model)
+    body = ModelRegister(
+        model=model.digest,
+        name=described.name,
+        schema=model.schema.digest,
+        threshold_ppm=model.threshold_ppm,
+        size_bytes=len(model.data),
+        manifest=manifest_digest(described),
+    )
+    signing = open_key(key, passphrase_file)
+    send(
+        rpc,
+        lambda genesis: registrar_sender(genesis, signing, organisation).sign(
+            "model.register", body
+        ),
+        wait=wait,
+        as_json=as_json,
+    )
+
+
+@app.command()
+def activate(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="Digest of a registered model.")],
+    key: MinerKey,
+    passphrase_file: PassphraseFile = None,
+    wait: Wait = True,
+    rpc: Rpc = DEFAULT_RPC,
+    as_json: AsJson = False,
+) -> None:
+    """Propose that a registered model judges; the miners vote with miner vote.
+
+    Example: securenet model activate 5c1d… --key miner.json
+    """
+    body = ModelActivate(model=parse_digest(model, "model digest"))
+    signing = open_key(key, passphrase_file)
+    send(
+        rpc,
+        lambda genesis: miner_sender(genesis, signing).sign("model.activate", body),
+        wait=wait,
+        as_json=as_json,
+    )

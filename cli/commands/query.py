@@ -1,0 +1,249 @@
+"""``securenet query``: what a node knows."""
+
+import asyncio
+from contextlib import aclosing
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+
+from cli.arguments import parse_address
+from cli.client import Document, ask, connect
+from cli.errors import BadInput
+from cli.options import DEFAULT_RPC, AsJson, Limit, Rpc
+from cli.render import show_fields, show_json, show_json_line, show_line, show_table
+
+app = typer.Typer(help="Ask a node what it knows.", no_args_is_help=True)
+
+
+class EventType(StrEnum):
+    """What can be subscribed to."""
+
+    BLOCK = "block"
+    TRANSACTION = "transaction"
+    VERDICT = "verdict"
+    EVENT = "event"
+
+
+@app.command()
+def status(rpc: Rpc = DEFAULT_RPC, as_json: AsJson = False) -> None:
+    """Show how a node is doing: height, hash, state root, peers, mempool.
+
+    Example: securenet query status --rpc http://127.0.0.1:26767
+    """
+    document = ask(rpc, lambda client: client.status())
+    if as_json:
+        show_json(document)
+    else:
+        show_fields(document)
+
+
+@app.command()
+def block(
+    reference: Annotated[
+        str, typer.Argument(metavar="[HEIGHT|HASH|latest]", help="Which block.")
+    ] = "latest",
+    rpc: Rpc = DEFAULT_RPC,
+    as_json: AsJson = False,
+) -> None:
+    """Show a block: header, ids of its transactions, certificate.
+
+    Example: securenet query block latest --json
+    """
+    is_hash = len(reference) == 64 and all(c in "0123456789abcdef" for c in reference)
+    if not (reference == "latest" or reference.isdecimal() or is_hash):
+        raise BadInput(f"{reference[:80]!r} is no block", "give a height, a block hash, or latest")
+    document = ask(rpc, lambda client: client.block(reference))
+    if as_json:
+        show_json(document)
+        return
+    show_fields(document["header"])
+    certificate = document["certificate"]
+    signers = None if certificate is None else [vote["index"] for vote in certificate["votes"]]
+    show_fields({"signed by miners": signers, "transactions": len(document["transaction_ids"])})
+    for id in document["transaction_ids"]:
+        show_line(f"  {id}")
+
+
+@app.command()
+def device(
+    id: Annotated[str, typer.Argument(metavar="ID", help="Id of the device.")],
+    limit: Limit = 20,
+    rpc: Rpc = DEFAULT_RPC,
+    as_json: AsJson = False,
+) -> None:
+    """Show a device with what is left of its budget and what it sent.
+
+    Example: securenet query device 41b0… --limit 5
+    """
+    address = parse_address(id, "device id").hex()
+
+    async def question() -> Document:
+        async with connect(rpc, attempts=3) as client:
+            return {
+                "device": await client.device(address),
+                "budget": await client.get(f"/v1/devices/{address}/budget"),
+                "transactions": await client.pages(
+                    f"/v1/devices/{address}/transactions", limit=limit
+                ),
+            }
+
+    document = asyncio.run(question())
+    if as_json:
+        show_json(document)
+        return
+    show_fields(document["device"])
+    windows = [
+        [w["subject"], w["capacity"], w["seconds"], w["remaining"]]
+        for w in document["budget"]["windows"]
+    ]
+    show_table(["limit of", "capacity", "seconds", "left"], windows, empty="no rate limits")
+    rows = [[t["height"], t["index"], t["id"]] for t in document["transactions"]]
+    show_table(["height", "index", "transaction"], rows, empty="no transactions")
+
+
+@app.command()
+def verdicts(limit: Limit = 100, rpc: Rpc = DEFAULT_RPC, as_json: AsJson = False) -> None:
+    """List what the miners' detectors said of the flows of each block, oldest first.
+
+    Example: securenet query verdicts --limit 10 --json
+    """
+    items = ask(rpc, lambda client: client.pages("/v1/verdicts", limit=limit))
+    if as_json:
+        show_json(items)
+        return
+    rows = [
+        [
+            v["judged_height"],
+            v["miner"],
+            len(v["scores_ppm"]),
+            sum(score >= v["threshold_ppm"] for score in v["scores_ppm"]),
+            v["height"],
+        ]
+        for v in items
+    ]
+    show_table(["block", "miner", "flows", "anomalous", "at height"], rows, empty="no verdicts")
+
+
+@app.command()
+def models(limit: Limit = 100, rpc: Rpc = DEFAULT_RPC, as_json: AsJson = False) -> None:
+    """List the registered models and say which judges.
+
+    Example: securenet query models
+    """
+    items = ask(rpc, lambda client: client.pages("/v1/models", limit=limit))
+    if as_json:
+        show_json(items)
+        return
+    rows = [[m["id"], m["name"], m["threshold_ppm"], m["active"]] for m in items]
+    show_table(["model", "name", "threshold ppm", "active"], rows, empty="no models")
+
+
+@app.command()
+def proposals(
+    status: Annotated[
+        str | None, typer.Option("--status", metavar="WORD", help="Only those in this state.")
+    ] = None,
+    limit: Limit = 100,
+    rpc: Rpc = DEFAULT_RPC,
+    as_json: AsJson = False,
+) -> None:
+    """List what miners have proposed and how far the votes are.
+
+    Example: securenet query proposals --status open
+    """
+    query = {} if status is None else {"status": status}
+    items = ask(rpc, lambda client: client.pages("/v1/proposals", limit=limit, **query))
+    if as_json:
+        show_json(items)
+        return
+    rows = [
+        [p["id"], p["kind"], p["status"], len(p["approvals"]), len(p["refusals"]), p["body"]]
+        for p in items
+    ]
+    columns = ["proposal", "kind", "status", "for", "against", "what"]
+    show_table(columns, rows, empty="no proposals")
+
+
+@app.command()
+def events(
+    follow: Annotated[
+        bool, typer.Option("--follow", help="Stay and print what comes, until Ctrl-C.")
+    ] = False,
+    types: Annotated[
+        list[EventType] | None, typer.Option("--type", help="Only these types; repeat.")
+    ] = None,
+    cursor: Annotated[
+        str | None,
+        typer.Option("--from", metavar="CURSOR", help="Continue behind this cursor; 0:0 is all."),
+    ] = None,
+    rpc: Rpc = DEFAULT_RPC,
+    as_json: AsJson = False,
+) -> None:
+    """Print events of the chain, one a line: those up to now, or with --follow all to come.
+
+    Example: securenet query events --follow --type verdict --json
+    """
+    wanted = [type.value for type in types or EventType]
+    if cursor is not None:
+        _position(cursor)
+    if follow:
+        asyncio.run(_follow(rpc, wanted, cursor, as_json))
+    else:
+        asyncio.run(_print_past(rpc, wanted, cursor or "0:0", as_json))
+
+
+async def _follow(rpc: str, types: list[str], cursor: str | None, as_json: bool) -> None:
+    async with connect(rpc) as client:
+        while True:
+            subscription: Document = {"subscribe": types}
+            if cursor is not None:
+                subscription["from"] = cursor
+            async with aclosing(client.events(subscription)) as stream:
+                async for event in stream:
+                    cursor = event["cursor"]
+                    _print_event(event, as_json)
+            # The node has stopped, or found us slow: go on behind the last event.
+            await asyncio.sleep(1)
+
+
+async def _print_past(rpc: str, types: list[str], cursor: str, as_json: bool) -> None:
+    async with connect(rpc) as client:
+        tip = await client.block("latest")
+        end = (tip["header"]["height"], len(tip["transaction_ids"]))
+        if _position(cursor) >= end:
+            return
+        # With blocks and transactions among them, one event stands at the very end.
+        subscription = {"subscribe": sorted({*types, "block", "transaction"}), "from": cursor}
+        async with aclosing(client.events(subscription)) as stream:
+            async for event in stream:
+                if event["type"] in types:
+                    _print_event(event, as_json)
+                if _position(event["cursor"]) >= end:
+                    return
+
+
+def _position(cursor: str) -> tuple[int, int]:
+    height, _, index = cursor.partition(":")
+    if not (height.isdecimal() and index.isdecimal()):
+        raise BadInput(f"{cursor[:80]!r} is no cursor", "give HEIGHT:INDEX, as 0:0")
+    return int(height), int(index)
+
+
+def _print_event(event: Document, as_json: bool) -> None:
+    if as_json:
+        show_json_line(event)
+        return
+    data = event["data"]
+    match event["type"]:
+        case "block":
+            header = data["header"]
+            text = f"{header['height']} {header['hash']} {data['transaction_count']} transactions"
+        case "transaction":
+            text = f"{data['kind']} {data['id']} from {data['sender']}"
+        case "verdict":
+            above = sum(score >= data["threshold_ppm"] for score in data["scores_ppm"])
+            text = f"block {data['judged_height']}: {above} of {len(data['scores_ppm'])} anomalous"
+        case _:
+            text = " ".join([data["name"], *data["values"]])
+    show_line(f"{event['cursor']:>12}  {event['type']:<11}  {text}")

@@ -1,0 +1,1 @@
+"""The demonstration: a network, devices honest and otherwise, and what becomes of them."""

@@ -1,0 +1,179 @@
+"""Errors of the command line: the CLI's branch of the tree in :mod:`chain.errors`.
+
+::
+
+    CliError               says what is wrong and what to do, and has an exit code
+    ├── BadInput           an argument or a file that is not what it should be
+    ├── Unreachable        no node answers at ``url``
+    ├── Refused            the node answered with a problem document
+    ├── TimedOut           what was waited for did not happen in time
+    ├── PortTaken          ``port`` is in use
+    ├── AlreadyThere       ``path`` would be overwritten
+    ├── NotRunning         a process that should run does not
+    └── Missed             what was checked or measured is not as it should be
+"""
+
+from pathlib import Path
+
+from chain.errors import SecureNetError
+from cli.exit_codes import ExitCode
+
+
+class CliError(SecureNetError):
+    """A command that cannot do what it was asked for.
+
+    Parameters
+    ----------
+    what : str
+        What is wrong, in one line.
+    advice : str
+        What to do about it, in one line.
+    """
+
+    exit_code = ExitCode.FAILED
+
+    def __init__(self, what: str, advice: str) -> None:
+        super().__init__(what)
+        self.what = what
+        self.advice = advice
+
+
+class BadInput(CliError):
+    """An argument or a file which is not what it should be."""
+
+    exit_code = ExitCode.USAGE
+
+
+class Unreachable(CliError):
+    """Nobody answers at `url`, or not in the way of a node.
+
+    Parameters
+    ----------
+    url : str
+        Where a node was looked for.
+    reason : str
+        What happened.
+    """
+
+    exit_code = ExitCode.UNREACHABLE
+
+    def __init__(self, url: str, reason: str) -> None:
+        super().__init__(
+            f"no node answers at {url}: {reason}",
+            "start one (securenet testnet up, securenet node run) or choose another with --rpc",
+        )
+        self.url = url
+
+
+class Refused(CliError):
+    """A problem document of the node.
+
+    Parameters
+    ----------
+    status : int
+        Of HTTP.
+    code : str
+        The stable word.
+    detail : str
+        What the node found.
+    retry_after_s : float, optional
+        When trying again may succeed.
+    """
+
+    def __init__(
+        self, *, status: int, code: str, detail: str, retry_after_s: float | None = None
+    ) -> None:
+        what = detail if detail.startswith(f"{code}:") else f"{code}: {detail}"
+        super().__init__(what, advice_on(code, status, retry_after_s))
+        self.status = status
+        self.code = code
+        self.detail = detail
+        self.retry_after_s = retry_after_s
+        if status == 404:
+            self.exit_code = ExitCode.NOT_FOUND
+        elif status in (429, 503):
+            self.exit_code = ExitCode.BUSY
+        else:
+            self.exit_code = ExitCode.REFUSED
+
+
+class TimedOut(CliError):
+    """What was waited for did not happen in time."""
+
+    exit_code = ExitCode.TIMED_OUT
+
+
+class PortTaken(CliError):
+    """Another program listens on a port.
+
+    Parameters
+    ----------
+    port : int
+        The port.
+    wanted_by : str
+        The node that was to listen there.
+    """
+
+    exit_code = ExitCode.PORT_TAKEN
+
+    def __init__(self, port: int, wanted_by: str) -> None:
+        super().__init__(
+            f"port {port}, where {wanted_by} is to listen, is in use by another program",
+            "stop that program, or make a test network elsewhere (testnet init --base-port)",
+        )
+        self.port = port
+
+
+class AlreadyThere(CliError):
+    """A file or directory which would be overwritten."""
+
+    exit_code = ExitCode.ALREADY_THERE
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(
+            f"{path} is there already, and nothing is overwritten",
+            "choose another place, or remove it yourself",
+        )
+        self.path = path
+
+
+class NotRunning(CliError):
+    """A process which should run does not."""
+
+    exit_code = ExitCode.NOT_RUNNING
+
+
+class Missed(CliError):
+    """What was checked or measured is not as it should be."""
+
+    exit_code = ExitCode.MISSED
+
+
+_ADVICE = {
+    "already_exists": "see what is there: securenet device list, miner list, query models",
+    "already_voted": "one miner has one vote; see securenet miner list",
+    "bad_signature": "sign with the key that is registered for the sender (securenet device show)",
+    "change_pending": "wait until the change before it is in effect",
+    "device_not_active": "see its state with securenet device show; resume or release it first",
+    "duplicate": "it is on the chain already: securenet tx show ID",
+    "expired": "set this machine's clock right and sign it again",
+    "malformed": "correct it as the message says; docs/spec/encoding.md has the form",
+    "not_permitted": "sign with the key of the role that this kind of transaction asks for",
+    "unauthorised_miner": "send it to a node that is an active miner (securenet miner list)",
+    "unknown_device": "register the device first: securenet device register",
+    "wrong_chain": "sign it anew for this chain; see securenet query status",
+}
+
+
+def advice_on(code: str, status: int, retry_after_s: float | None = None) -> str:
+    """Return what to do about a refusal with this code."""
+    if status in (429, 503):
+        when = "a moment" if retry_after_s is None else f"{retry_after_s:g} s"
+        return f"try again in {when}"
+    if code in _ADVICE:
+        return _ADVICE[code]
+    if status == 404:
+        return "check the id or height; securenet query status shows how far the chain is"
+    if status >= 500:
+        return "see the node's log"
+    return "correct the request as the message says"

@@ -1,0 +1,79 @@
+"""Key files and the passphrases that open them."""
+
+import sys
+from getpass import getpass
+from pathlib import Path
+
+from chain.crypto import Algorithm, SigningKey
+from cli.arguments import read_bytes
+from cli.errors import AlreadyThere, BadInput
+from node.errors import WrongPassphrase
+from node.keys import create_key, load_key, load_private_key, save_key
+from node.random_source import SystemRandom
+
+
+def read_passphrase(file: Path | None) -> str | None:
+    """Return the first line of `file`, or None where there is no file.
+
+    Raises
+    ------
+    BadInput
+        The file cannot be read, or the line is empty or no text.
+    """
+    if file is None:
+        return None
+    try:
+        line = read_bytes(file).decode().split("\n", 1)[0].rstrip("\r")
+    except UnicodeDecodeError as error:
+        raise BadInput(f"{file} holds no text", "write the passphrase in its first line") from error
+    if not line:
+        raise BadInput(f"the first line of {file} is empty", "write the passphrase there")
+    return line
+
+
+def open_key(path: Path, passphrase_file: Path | None) -> SigningKey:
+    """Return the key of a file.
+
+    The passphrase of an encrypted one comes from `passphrase_file`, from the environment's
+    ``SECURENET_PASSPHRASE``, or from whoever sits at the terminal.
+
+    Raises
+    ------
+    KeyFileError
+        It cannot be read, or is damaged.
+    WrongPassphrase
+        It is encrypted and stays so.
+    """
+    passphrase = read_passphrase(passphrase_file)
+    try:
+        return load_key(path, passphrase)
+    except WrongPassphrase as error:
+        if passphrase is not None:
+            raise
+        if not sys.stdin.isatty():
+            raise WrongPassphrase(path, "the key is encrypted; give --passphrase-file") from error
+    return load_key(path, getpass(f"passphrase of {path}: "))
+
+
+def make_key(path: Path, algorithm: Algorithm, passphrase: str | None) -> SigningKey:
+    """Make a key and its file; raises `AlreadyThere` or `KeyFileError`."""
+    if path.exists():
+        raise AlreadyThere(path)
+    return create_key(path, algorithm, SystemRandom(), passphrase)
+
+
+def encrypt_key(path: Path, out: Path, *, old: str | None, new: str) -> SigningKey:
+    """Write the key of `path` to `out`, closed with the passphrase `new`.
+
+    Raises
+    ------
+    AlreadyThere
+        There is an `out`.
+    KeyFileError
+        One of the files cannot be read or written.
+    """
+    if out.exists():
+        raise AlreadyThere(out)
+    private = load_private_key(path, old)
+    save_key(out, private, SystemRandom(), new)
+    return private.key

@@ -1,0 +1,1 @@
+"""Loading a network with signed transactions and watching them commit; for demo and bench."""

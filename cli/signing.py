@@ -1,0 +1,126 @@
+"""Whoever signs transactions: a device, an organisation's registrar or a miner, on one chain."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from chain.crypto import SigningKey, address_of
+from chain.genesis import Genesis
+from chain.kinds import KINDS
+from chain.kinds.device_registry import device_id
+from chain.kinds.organisations import organisation_id
+from chain.transactions import TRANSACTION_VERSION, Payload, Transaction, sign_transaction
+from chain.types import NONCE_SIZE, Address, Digest, TimestampMs
+from cli.client import Client, Document
+from cli.errors import BadInput, Refused
+from node.clock import SystemClock
+from node.random_source import SystemRandom
+
+COMMIT_TIMEOUT_S: Final = 60.0
+"""As long as a transaction lives by default: later it cannot be committed any more."""
+
+_CLOCK: Final = SystemClock()
+_RANDOM: Final = SystemRandom()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sender:
+    """Signs in the name of one address of a chain."""
+
+    genesis_hash: Digest
+    address: Address
+    key: SigningKey
+
+    def sign(self, kind: str, body: Any, *, time_ms: int | None = None) -> Transaction:
+        """Return a signed transaction with a fresh nonce, made now unless `time_ms` is given."""
+        return self.sign_body(kind, KINDS[kind].body.encode(body), time_ms=time_ms)
+
+    def sign_body(self, kind: str, body: bytes, *, time_ms: int | None = None) -> Transaction:
+        """Do the same with a body that is encoded already."""
+        payload = Payload(
+            version=TRANSACTION_VERSION,
+            genesis_hash=self.genesis_hash,
+            kind=kind,
+            sender=self.address,
+            time_ms=TimestampMs(_CLOCK.wall_ms() if time_ms is None else time_ms),
+            nonce=_RANDOM.bytes(NONCE_SIZE),
+            body=body,
+        )
+        return sign_transaction(payload, self.key)
+
+
+def miner_sender(genesis: Genesis, key: SigningKey) -> Sender:
+    """Return the miner whose key this is."""
+    return Sender(genesis_hash=genesis.hash, address=address_of(key.public), key=key)
+
+
+def registrar_sender(genesis: Genesis, key: SigningKey, organisation: str | None) -> Sender:
+    """Return the organisation whose registrar has this key.
+
+    Raises
+    ------
+    BadInput
+        No organisation is named, and genesis names none with this key.
+    """
+    if organisation is None:
+        names = [o.name for o in genesis.organisations if o.registrar_key == key.public]
+        if len(names) != 1:
+            raise BadInput(
+                "genesis does not say whose registrar has this key",
+                "name the organisation with --organisation",
+            )
+        (organisation,) = names
+    return Sender(genesis_hash=genesis.hash, address=organisation_id(organisation), key=key)
+
+
+def device_sender(genesis: Genesis, key: SigningKey, *, organisation: str) -> Sender:
+    """Return the device that was registered by `organisation` under this key."""
+    address = device_id(genesis.hash, organisation_id(organisation), key.public)
+    return Sender(genesis_hash=genesis.hash, address=address, key=key)
+
+
+async def find_device_sender(
+    client: Client, genesis: Genesis, key: SigningKey, organisation: str | None
+) -> Sender:
+    """Return the device whose first key this is, looking at the organisations of genesis.
+
+    Raises
+    ------
+    BadInput
+        There is none; a device that has another key by now has to be named.
+    """
+    names: Sequence[str] = (
+        [o.name for o in genesis.organisations] if organisation is None else [organisation]
+    )
+    for name in names:
+        sender = device_sender(genesis, key, organisation=name)
+        try:
+            await client.device(sender.address.hex())
+        except Refused as refusal:
+            if refusal.status != 404:
+                raise
+        else:
+            return sender
+    raise BadInput(
+        "no device was registered under this key",
+        "register it (securenet device register), or name it with --device if its key was rotated",
+    )
+
+
+async def submit(client: Client, transaction: Transaction, *, wait: bool) -> Document:
+    """Send a transaction and return its id and status; with `wait`, once it is committed.
+
+    Raises
+    ------
+    Refused
+        The node refuses it, or it was rejected later.
+    TimedOut
+        It is not committed in time.
+    """
+    id = transaction.id.hex()
+    answer = await client.submit(transaction.wire, wait=wait)
+    if not wait:
+        return {"id": id, "status": "pending"}
+    if answer.get("status") != "committed":
+        answer = await client.wait_committed(id, timeout_s=COMMIT_TIMEOUT_S)
+    return answer

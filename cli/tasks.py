@@ -1,0 +1,19 @@
+"""Errors out of task groups, as the plain errors that they are."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+@contextmanager
+def first_error() -> Iterator[None]:
+    """Raise the first error of an `ExceptionGroup` alone: the others follow from it."""
+    try:
+        yield
+    except BaseExceptionGroup as group:
+        raise _first(group) from group
+
+
+def _first(error: BaseException) -> BaseException:
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error

@@ -1,0 +1,1 @@
+"""Local test networks: making them, starting and stopping their nodes."""

@@ -1,0 +1,142 @@
+"""Starting and stopping the nodes of a test network, and waiting until they are ready."""
+
+import asyncio
+import signal
+import socket
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from types import FrameType
+from typing import Final
+
+from cli.client import connect
+from cli.errors import NotRunning, PortTaken, TimedOut
+from cli.processes import Process, is_running, python_command, start, stop
+from cli.progress import Progress
+from cli.testnet.network import LOCALHOST, Network, Node
+from node.clock import SystemClock
+
+READY_TIMEOUT_S: Final = 60.0
+_POLL_S: Final = 0.1
+_LOG_TAIL_BYTES: Final = 16 * 1024
+
+
+def start_nodes(network: Network, nodes: Sequence[Node]) -> dict[str, Process]:
+    """Start those of `nodes` that do not run, and return the processes of all that do.
+
+    Raises
+    ------
+    PortTaken
+        Another program listens where a node is to; then none is started.
+    """
+    running = running_processes(network)
+    absent = [node for node in nodes if node.name not in running]
+    for node in absent:
+        for port in (node.p2p_port, node.rpc_port):
+            _require_free(port, node)
+    for node in absent:
+        command = python_command("node", "run", "--home", str(network.home(node)))
+        running[node.name] = start(command, log=network.log(node), directory=network.directory)
+        # Written after each, so that none is ever running without being recorded.
+        network.record(running)
+    return running
+
+
+def stop_nodes(network: Network, nodes: Sequence[Node]) -> tuple[list[str], int]:
+    """Stop those of `nodes` that run; return their names and how many had to be killed."""
+    running = running_processes(network)
+    stopping = {node.name: running[node.name] for node in nodes if node.name in running}
+    killed = stop(list(stopping.values()))
+    network.record({name: running[name] for name in running if name not in stopping})
+    return list(stopping), killed
+
+
+@contextmanager
+def running_network(
+    network: Network, progress: Progress, nodes: Sequence[Node] = ()
+) -> Iterator[dict[str, Process]]:
+    """Start `nodes`, by default all, wait until they are ready, and stop them whatever happens.
+
+    SIGTERM ends the block as Ctrl-C does, so that nobody leaves nodes behind.
+    """
+    nodes = nodes or network.nodes
+    before = signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        progress.phase(f"starting {len(nodes)} nodes")
+        processes = start_nodes(network, nodes)
+        asyncio.run(wait_ready(network, nodes, processes))
+        yield processes
+    finally:
+        progress.phase("stopping the nodes")
+        stop_nodes(network, nodes)
+        signal.signal(signal.SIGTERM, before)
+
+
+def running_processes(network: Network) -> dict[str, Process]:
+    """Return the recorded processes that still run, by the names of their nodes."""
+    return {name: process for name, process in network.processes().items() if is_running(process)}
+
+
+async def wait_ready(
+    network: Network,
+    nodes: Sequence[Node],
+    processes: dict[str, Process],
+    *,
+    timeout_s: float = READY_TIMEOUT_S,
+) -> None:
+    """Return once every one of `nodes` answers that it is ready, and the miners know each other.
+
+    Raises
+    ------
+    NotRunning
+        One has ended meanwhile.
+    TimedOut
+        One is not ready in time.
+    """
+    clock = SystemClock()
+    deadline = clock.monotonic_ns() + int(timeout_s * 1e9)
+    peers = len(network.miners) - 1 if set(network.miners) <= set(nodes) else 0
+    for node in nodes:
+        async with connect(node.rpc, timeout_s=5) as client:
+            while not await client.is_ready(min_peers=peers):
+                require_running(network, processes)
+                if clock.monotonic_ns() > deadline:
+                    raise TimedOut(
+                        f"{node.name} is not ready after {timeout_s:g} s",
+                        f"see {network.log(node)}",
+                    )
+                await asyncio.sleep(_POLL_S)
+
+
+def require_running(network: Network, processes: dict[str, Process]) -> None:
+    """Raise `NotRunning`, with the last line of its log, if one of the processes has ended."""
+    for name, process in processes.items():
+        if not is_running(process):
+            log = network.log(network.node(name))
+            raise NotRunning(f"{name} has ended: {last_line(network, name)}", f"see {log}")
+
+
+def last_line(network: Network, name: str) -> str:
+    """Return the last line that a node has printed."""
+    try:
+        with network.log(network.node(name)).open("rb") as log:
+            log.seek(0, 2)
+            log.seek(max(0, log.tell() - _LOG_TAIL_BYTES))
+            lines = log.read().decode(errors="replace").strip().splitlines()
+    except FileNotFoundError:
+        lines = []
+    return lines[-1] if lines else "it said nothing"
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    del number, frame
+    raise KeyboardInterrupt
+
+
+def _require_free(port: int, node: Node) -> None:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((LOCALHOST, port))
+            probe.listen()
+        except OSError as error:
+            raise PortTaken(port, node.name) from error
