@@ -13,7 +13,7 @@ import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, Literal, NamedTuple
+from typing import Any, Final, Literal
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
@@ -53,7 +53,8 @@ class ScryptCost(BaseModel):
         return 128 * self.n * self.r
 
 
-class KeyInfo(NamedTuple):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeyInfo:
     """What a key file says without its passphrase."""
 
     algorithm: Algorithm
@@ -115,7 +116,7 @@ def create_key(
         The disk refused; no file is left.
     """
     private = _new_key(algorithm, random)
-    save_key(path, private, random, _passphrase(passphrase), cost=cost)
+    _save(path, private, random, _passphrase(passphrase), cost or ScryptCost())
     return private.key
 
 
@@ -151,12 +152,7 @@ def load_private_key(path: Path, passphrase: str | None = None) -> PrivateKey:
     return _checked(path, file, _unseal(path, file, file.seed, given).hex())
 
 
-def load_seed(path: Path, passphrase: str | None = None) -> bytes:
-    """Read the secret bytes of a file's key; see `load_private_key`."""
-    return load_private_key(path, passphrase).seed
-
-
-def read_public(path: Path) -> KeyInfo:
+def read_key_info(path: Path) -> KeyInfo:
     """Read what needs no passphrase; raises `KeyFileError`."""
     file = _read(path)
     return KeyInfo(
@@ -166,30 +162,39 @@ def read_public(path: Path) -> KeyInfo:
     )
 
 
-def save_key(
+def copy_key(
     path: Path,
-    private: PrivateKey,
+    out: Path,
     random: Random,
-    passphrase: str | None = None,
     *,
+    passphrase: str | None = None,
+    new_passphrase: str | None,
     cost: ScryptCost | None = None,
-) -> None:
-    """Write a key to a new file, encrypted where a passphrase is given.
+) -> SigningKey:
+    """Write the key of a file into another, under another passphrase, or none where it is None.
 
     Raises
     ------
     KeyFileError
-        There is a file already; it is left as it is.
+        The one cannot be read, or the other is there already.
     StorageError
-        The disk refused; no file is left.
+        The disk refused; no new file is left.
     """
+    private = load_private_key(path, passphrase)
+    _save(out, private, random, new_passphrase, cost or ScryptCost())
+    return private.key
+
+
+def _save(
+    path: Path, private: PrivateKey, random: Random, passphrase: str | None, cost: ScryptCost
+) -> None:
     document: dict[str, Any] = {
         "version": KEY_FILE_VERSION,
         "algorithm": private.key.algorithm,
         "public": private.key.public.hex(),
     }
     if passphrase:
-        document["seed"] = _seal(document, private.seed, random, passphrase, cost or ScryptCost())
+        document["seed"] = _seal(document, private.seed, random, passphrase, cost)
     else:
         document["seed"] = private.seed.hex()
     document["checksum"] = _checksum(document)
