@@ -8,7 +8,7 @@ from chain.crypto import Algorithm, SigningKey
 from cli.arguments import read_bytes
 from cli.errors import AlreadyThere, BadInput
 from node.errors import WrongPassphrase
-from node.keys import create_key, load_key, load_private_key, save_key
+from node.keys import copy_key, create_key, load_key
 from node.random_source import SystemRandom
 
 
@@ -74,6 +74,4 @@ def encrypt_key(path: Path, out: Path, *, old: str | None, new: str) -> SigningK
     """
     if out.exists():
         raise AlreadyThere(out)
-    private = load_private_key(path, old)
-    save_key(out, private, SystemRandom(), new)
-    return private.key
+    return copy_key(path, out, SystemRandom(), passphrase=old, new_passphrase=new)

@@ -52,7 +52,7 @@ def init(
     from cli.key_files import read_passphrase
     from node.config import NodeConfig, P2PConfig
     from node.home import init_home, load_genesis
-    from node.keys import read_public
+    from node.keys import read_key_info
     from node.random_source import SystemRandom
     from node.rpc.config import RpcConfig
 
@@ -64,8 +64,8 @@ def init(
     made = init_home(
         home.expanduser(), config, SystemRandom(), genesis=document, passphrase=passphrase
     )
-    miner_key = read_public(made.miner_key).public
-    node_key = read_public(made.node_key).public
+    miner_key = read_key_info(made.miner_key).public
+    node_key = read_key_info(made.node_key).public
     fields = {
         "home": str(made.path),
         "chain": None if document is None else document.chain_id,

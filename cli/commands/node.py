@@ -69,13 +69,13 @@ def inspect(home: Home = Path(DEFAULT_HOME), as_json: AsJson = False) -> None:
 def _inspect(path: Path) -> dict[str, Any]:
     from chain.crypto import address_of
     from node.home import Home as NodeHome
-    from node.keys import read_public
+    from node.keys import read_key_info
 
     home = NodeHome(path)
     if not path.is_dir():
         raise BadInput(f"there is no node's home in {path}", "make one: securenet init")
     config, genesis = home.load_config(), home.load_genesis()
-    miner, node = read_public(home.miner_key), read_public(home.node_key)
+    miner, node = read_key_info(home.miner_key), read_key_info(home.node_key)
     miner_id = address_of(miner.public)
     return {
         "home": str(path),

@@ -27,7 +27,7 @@ from ml_validator.manifest import Manifest
 from node.clock import SystemClock
 from node.config import P2P_PORT_DEFAULT, NodeConfig, P2PConfig, PeerConfig
 from node.home import Home, init_home, write_genesis
-from node.keys import create_key, read_public
+from node.keys import create_key, read_key_info
 from node.random_source import SystemRandom
 from node.rpc.config import PORT_DEFAULT as RPC_PORT_DEFAULT
 from node.rpc.config import RpcConfig
@@ -152,7 +152,7 @@ def _write(network: Network, hosts: Sequence[str]) -> None:
 
 def _observers(network: Network) -> list[PeerConfig]:
     return [
-        PeerConfig(node_key=read_public(Home(network.home(node)).node_key).public.hex())
+        PeerConfig(node_key=read_key_info(Home(network.home(node)).node_key).public.hex())
         for node in network.nodes
         if node.role == "observer"
     ]
@@ -175,8 +175,8 @@ def _genesis(network: Network, registrar: SigningKey, hosts: Sequence[str]) -> G
             miners.append(
                 GenesisMiner(
                     name=node.name,
-                    key=read_public(home.miner_key).public,
-                    node_key=read_public(home.node_key).public,
+                    key=read_key_info(home.miner_key).public,
+                    node_key=read_key_info(home.node_key).public,
                     host=host,
                     port=node.p2p_port,
                 )
