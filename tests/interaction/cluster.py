@@ -221,6 +221,8 @@ class Node:
         self.obey(output)
 
     def obey(self, output):
+        if self.cluster.scribe is not None:
+            self.cluster.scribe.output(self, output)
         self.rejected += output.rejected
         self.evidence += output.evidence
         if output.writes and self.crashes():
@@ -524,7 +526,7 @@ class Cluster:
         self.commits = []
         self.filter: Any = None
         self.restart_crashed = True
-        self.trace = None
+        self.scribe: Any = None
         self.nodes = []
         for index in range(n):
             disk = Disk(log=[encode_record(Floor(height=Height(0)))])
@@ -578,8 +580,6 @@ class Cluster:
 
     def _deliver(self, sender, receiver, method, args):
         if receiver.alive and self.linked(sender.index, receiver.index):
-            if self.trace is not None:
-                self.trace(sender, receiver, method, args)
             getattr(receiver, method)(*args)
 
     def on_crash(self, node):

@@ -1,8 +1,10 @@
 """Random worlds: loss, reordering, partitions, crashes, lost disks, and up to f liars."""
 
 import random
+import sys
 from typing import Any
 
+from consensus.errors import ConsensusError
 from consensus.timers import NS_PER_MS
 from tests.interaction.cluster import Cluster, Liar
 
@@ -149,3 +151,27 @@ def highest_round(cluster):
     """Return the highest round an honest miner is in."""
     snapshots = [node.replica.snapshot() for node in cluster.honest if node.alive]
     return max((s.round for s in snapshots if s is not None), default=0)
+
+
+def main(first, count):
+    """Run many worlds; print what is wrong with any, and the sum."""
+    failed, calm_ms, evidence = [], [], 0
+    for seed in range(first, first + count):
+        try:
+            result = run_world(seed)
+            assert result["accused"] <= result["liar_ids"], "an honest miner was framed"
+        except (AssertionError, ConsensusError) as error:
+            failed.append(seed)
+            print(f"seed {seed}: {error}")
+        else:
+            calm_ms.append(result["calm_ms"])
+            evidence += result["evidence"]
+    print(
+        f"{count} worlds, {len(failed)} failed, {evidence} proofs, "
+        f"{CALM_BLOCKS} blocks after healing within {max(calm_ms, default=0)} ms"
+    )
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(int(sys.argv[1]), int(sys.argv[2])))

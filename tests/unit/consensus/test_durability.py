@@ -1,0 +1,261 @@
+"""What is written, what a restart finds, and who may sign: DESIGN rules 4, 5 and 6."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from chain.errors import DecodeError
+from consensus.durable import (
+    Accepted,
+    Floor,
+    LostMemory,
+    Prepared,
+    Signed,
+    decode_record,
+    encode_record,
+    recover,
+)
+from consensus.errors import BadSignature
+from consensus.events import HeightSeen, PeerConnected
+from consensus.memory import known_height
+from consensus.messages import Commit, Prepare, PrePrepare, RoundChange
+from consensus.output import BuildBlock, CheckProposal
+from tests.interaction.cluster import make_config, make_proposal, sign
+from tests.unit.consensus.bench import Bench, asked, sent, written
+
+
+def restarted(bench):
+    """Return the same miner after a crash, with what it had written."""
+    return Bench(n=len(bench.ids), me=bench.me, records=bench.records)
+
+
+def prepared_bench():
+    bench = Bench()
+    proposal = bench.proposal()
+    bench.receive(bench.pre_prepare(proposal))
+    bench.checked(proposal)
+    bench.receive(bench.prepare(1, proposal), bench.prepare(2, proposal))
+    return bench, proposal
+
+
+def test_a_miner_keeps_its_prepare_after_a_crash():
+    bench = Bench()
+    proposal = bench.proposal()
+    bench.receive(bench.pre_prepare(proposal))
+    (prepare,) = sent(bench.checked(proposal), Prepare)
+    again = restarted(bench)
+    assert sent(again.outputs[0], Prepare) == [prepare]
+    other = again.proposal(content=b"other")
+    again.receive(again.pre_prepare(other))
+    assert not again.checked(other).sends
+
+
+def test_a_restarted_miner_counts_its_own_votes_again():
+    bench, proposal = prepared_bench()
+    again = restarted(bench)
+    assert sent(again.outputs[0], Commit)
+    again.receive(again.commit(1, proposal))
+    assert again.receive(again.commit(2, proposal)).commits
+
+
+def test_the_prepared_certificate_survives_a_crash():
+    bench, proposal = prepared_bench()
+    again = restarted(bench)
+    (message,) = sent(again.time_out(), RoundChange)
+    assert message.certificate == bench.certificate(proposal)
+
+
+def test_a_restarted_proposer_sends_the_same_proposal_and_builds_no_other():
+    bench = Bench(me=1)
+    bench.work()
+    (message,) = sent(bench.built(bench.proposal()), PrePrepare)
+    again = restarted(bench)
+    assert sent(again.outputs[0], PrePrepare) == [message]
+    assert not asked(again.work(), BuildBlock)
+
+
+def test_a_restarted_miner_takes_up_its_last_round():
+    bench = Bench()
+    bench.receive(bench.round_change(1, 10), bench.round_change(2, 10))
+    again = restarted(bench)
+    assert again.snapshot.round == 10
+    assert sent(again.outputs[0], RoundChange)
+
+
+def test_a_restarted_miner_has_a_block_checked_again_that_it_had_proposed_unchecked():
+    bench = Bench(me=2)
+    old = bench.proposal()
+    bench.receive(bench.pre_prepare(old))
+    for by in (0, 1, 3):
+        bench.receive(bench.round_change(by, 1, prepared=bench.certificate(old)))
+    assert sent(bench.outputs[-1], PrePrepare) or sent(bench.outputs[-2], PrePrepare)
+    again = restarted(bench)
+    assert asked(again.outputs[0], CheckProposal)
+
+
+@pytest.mark.parametrize("cut", range(1, 6))
+def test_a_log_cut_anywhere_never_leads_to_a_second_different_vote(cut):
+    """A crash between write and write (ATTACKS B6)."""
+    bench, _ = prepared_bench()
+    signed = {
+        (m.message.round, m.message.phase): m.message
+        for m in bench.records[:cut]
+        if isinstance(m, Signed)
+    }
+    again = Bench(records=bench.records[:cut])
+    other = again.proposal(content=b"other")
+    again.receive(again.pre_prepare(other))
+    again.checked(other)
+    again.receive(again.prepare(1, other), again.prepare(2, other))
+    for record in written_all(again):
+        message = record.message
+        known = signed.get((message.round, message.phase))
+        assert known is None or known == message
+
+
+def written_all(bench):
+    return [record for output in bench.outputs for record in written(output, Signed)]
+
+
+def test_compaction_keeps_what_the_records_add_up_to():
+    bench, _ = prepared_bench()
+    bench.time_out()
+    state = recover(bench.records)
+    assert recover(state.records()) == state
+    assert len(state.records()) <= len(bench.records)
+    assert state.settled(1) == bench.replica.durable
+
+
+def test_after_a_commit_one_record_is_enough():
+    bench, proposal = prepared_bench()
+    bench.receive(bench.commit(1, proposal), bench.commit(2, proposal))
+    bench.start(make_config(bench.miners, proposal.header))
+    assert bench.replica.durable.records() == (Floor(height=2),)
+
+
+def test_every_record_comes_back_from_its_bytes():
+    bench, _ = prepared_bench()
+    records = [*bench.records, LostMemory(height=4)]
+    assert {type(r) for r in records} == {Floor, Accepted, Prepared, Signed, LostMemory}
+    assert [decode_record(encode_record(record)) for record in records] == records
+
+
+@pytest.mark.parametrize("data", [b"", b"\x00", b"\x92\xa5floor\x91\xff", b"\x92\xa4flor\x91\x00"])
+def test_bytes_that_are_no_record_are_refused(data):
+    with pytest.raises(DecodeError):
+        decode_record(data)
+
+
+# --- lost memory ---------------------------------------------------------------------------------
+
+
+def heights_seen(bench, *heights):
+    others = [miner for index, miner in enumerate(bench.ids) if index != bench.me]
+    for miner, height in zip(others, heights, strict=False):
+        output = bench.step(HeightSeen(miner=miner, height=height))
+    return output
+
+
+def test_a_miner_with_an_empty_log_signs_nothing():
+    bench = Bench(records=())
+    proposal = bench.proposal()
+    bench.receive(bench.pre_prepare(proposal))
+    assert not bench.checked(proposal).sends
+    bench.work()
+    bench.wait(60_000)
+    assert not any(output.sends for output in bench.outputs)
+    assert bench.snapshot.signing == "lost-memory"
+
+
+def test_a_silent_miner_still_commits():
+    bench = Bench(records=())
+    proposal = bench.proposal()
+    bench.receive(bench.pre_prepare(proposal))
+    bench.checked(proposal)
+    assert bench.receive(*(bench.commit(by, proposal) for by in (1, 2, 3))).commits
+
+
+def test_a_miner_without_memory_signs_again_two_heights_after_the_one_it_finds():
+    bench = Bench(records=())
+    assert not heights_seen(bench, 1, 1).writes
+    assert written(heights_seen(bench, 1, 1, 1), Floor) == [Floor(height=3)]
+    parent = bench.proposal()
+    bench.start(make_config(bench.miners, parent.header))
+    assert bench.snapshot.signing == "floor"
+    parent = make_proposal(make_config(bench.miners, parent.header), proposer=bench.ids[2])
+    bench.start(make_config(bench.miners, parent.header))
+    assert bench.snapshot.signing == "yes"
+
+
+def test_a_liar_with_an_absurd_height_does_not_silence_a_miner_for_ever():
+    bench = Bench(n=7, records=())
+    assert written(heights_seen(bench, 10**9, 1, 1, 1, 1, 1), Floor) == [Floor(height=3)]
+
+
+def test_reports_far_ahead_have_first_to_be_reached():
+    bench = Bench(records=())
+    assert not heights_seen(bench, 50, 51, 50).writes
+
+
+def test_a_miner_shown_a_later_signature_of_its_own_falls_silent():
+    bench = Bench()
+    output = bench.receive(bench.prepare(0, bench.proposal()))
+    assert written(output, LostMemory) == [LostMemory(height=1)]
+    assert bench.snapshot.signing == "lost-memory"
+    assert restarted(bench).snapshot.signing == "lost-memory"
+    assert written(heights_seen(bench, 1, 1, 1), Floor) == [Floor(height=3)]
+
+
+def test_a_forged_signature_of_its_own_silences_nobody():
+    bench = Bench()
+    forged = sign(bench.keys[1], bench.prepare(0, bench.proposal()))
+    with pytest.raises(BadSignature):
+        bench.receive(forged)
+    assert bench.snapshot.signing == "yes"
+
+
+def test_its_own_old_signature_silences_nobody():
+    bench, proposal = prepared_bench()
+    again = restarted(bench)
+    again.receive(again.prepare(0, proposal))
+    assert again.snapshot.signing == "yes"
+
+
+def test_a_peer_that_connects_is_shown_our_messages_and_its_own():
+    """DESIGN rule 6: peers return a miner's latest signatures."""
+    bench = Bench()
+    proposal = bench.proposal()
+    bench.receive(bench.pre_prepare(proposal))
+    bench.checked(proposal)
+    theirs = bench.prepare(2, proposal)
+    bench.receive(theirs)
+    output = bench.step(PeerConnected(miner=bench.ids[2]))
+    assert all(send.to == bench.ids[2] for send in output.sends)
+    assert [send.message.sender for send in output.sends] == [bench.ids[0], bench.ids[2]]
+    assert output.sends[-1].message == theirs
+
+
+def test_a_single_miner_needs_the_operator():
+    miners = Bench(n=1).miners
+    assert known_height({}, miners, miners.members[0].id, 5) is None
+
+
+@given(st.data())
+def test_the_known_height_is_never_below_where_the_miner_may_have_signed(data):
+    """The argument of docs/spec/consensus.md, for every n, every liar and every report."""
+    n = data.draw(st.integers(2, 10))
+    miners = Bench(n=n).miners
+    ids = [miner.id for miner in miners]
+    me, others = ids[0], ids[1:]
+    liars = set(data.draw(st.permutations(others))[: max(0, miners.f - 1)])
+    signed = data.draw(st.integers(2, 20))  # the miner may have signed up to this height
+    committers = data.draw(st.permutations(others))[: miners.quorum - 1]
+    reports = {}
+    for miner in others:
+        if data.draw(st.booleans()) and data.draw(st.booleans()):
+            continue
+        low = 1 if miner in liars or miner not in committers else signed - 1
+        reports[miner] = data.draw(st.integers(low, 25))
+    height = data.draw(st.integers(1, 20))
+    known = known_height(reports, miners, me, height)
+    assert known is None or known + 2 > signed
