@@ -1,0 +1,313 @@
+"""What clients do in a world: valid, invalid and repeated transactions to nodes at random.
+
+Every client speaks to one node through `Node.submit`, as the RPC does. What must never be committed
+is told to the ledger before it is sent.
+"""
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from random import Random
+from typing import Any, Final
+
+from chain.crypto import SigningKey
+from chain.kinds import KINDS
+from chain.kinds.device_data import DeviceData
+from chain.kinds.device_registry import DeviceRegister, DeviceUpdate, Suspend, device_id
+from chain.limits import RateLimits, parse_limits
+from chain.payloads import DevicePayload, Flow, Measurement, Reading
+from chain.transactions import TRANSACTION_VERSION, Payload, Transaction, sign_transaction
+from chain.types import NONCE_SIZE, Address, Digest, TimestampMs
+from node.api import Submission
+from node.errors import StorageError
+from tests.simulation.checkers import Violation
+from tests.simulation.trace import acting
+from tests.simulation.world import FLOW_SCHEMA, World
+
+ANSWER_S: Final = 30.0
+"""How long a node in good health may take to commit what it has accepted."""
+SUSPENDED: Final = 0
+LIMITED: Final = 1
+"""Indices of the devices that are suspended, and limited to few reports."""
+FEW: Final = "3:10"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Device:
+    """A device and its key."""
+
+    id: Address
+    key: SigningKey
+
+
+class Client:
+    """Makes transactions in the names of the world's organisation and devices."""
+
+    def __init__(self, world: World, random: Random, *, devices: int = 6) -> None:
+        self.world = world
+        self.random = random
+        keys = [
+            world.draw_key(f"device/{index}", algorithm=("ed25519", "p256")[index % 2])
+            for index in range(devices)
+        ]
+        genesis_hash = world.genesis.hash
+        self.devices = [
+            Device(id=device_id(genesis_hash, world.organisation, key.public), key=key)
+            for key in keys
+        ]
+
+    def make(
+        self,
+        kind: str,
+        body: Any,
+        *,
+        sender: Address,
+        key: SigningKey,
+        time_ms: int | None = None,
+        **changes: Any,
+    ) -> Transaction:
+        """Return a signed transaction; `changes` replace fields of its payload."""
+        payload = Payload(
+            version=TRANSACTION_VERSION,
+            genesis_hash=self.world.genesis.hash,
+            kind=kind,
+            sender=sender,
+            time_ms=TimestampMs(self.world.wall_ms() if time_ms is None else time_ms),
+            nonce=self.random.randbytes(NONCE_SIZE),
+            body=body if isinstance(body, bytes) else KINDS[kind].body.encode(body),
+        )
+        return sign_transaction(replace(payload, **changes), key)
+
+    def register(self, device: Device, *, limits: RateLimits | None = None) -> Transaction:
+        """Return the registration of a device."""
+        body = DeviceRegister(
+            name=f"d{device.id.hex()[:8]}",
+            key=device.key.public,
+            roles=("sensor",),
+            gateway=None,
+            limits=limits,
+        )
+        return self.sign_as_registrar("device.register", body)
+
+    def suspend(self, device: Device) -> Transaction:
+        """Return the suspension of a device."""
+        return self.sign_as_registrar(
+            "device.update", DeviceUpdate(device=device.id, change=Suspend())
+        )
+
+    def sign_as_registrar(self, kind: str, body: Any) -> Transaction:
+        """Return a transaction of the organisation."""
+        return self.make(kind, body, sender=self.world.organisation, key=self.world.registrar)
+
+    def report(
+        self,
+        device: Device,
+        payload: DevicePayload | bytes | None = None,
+        *,
+        key: SigningKey | None = None,
+        **changes: Any,
+    ) -> Transaction:
+        """Return a `device.data` of `device`: a reading unless said otherwise; bytes stay."""
+        body: object = payload
+        if not isinstance(payload, bytes):
+            body = DeviceData(payload=payload or self.reading())
+        key = key or device.key
+        return self.make("device.data", body, sender=device.id, key=key, **changes)
+
+    def reading(self) -> Reading:
+        """Return a reading."""
+        value = Measurement(
+            name="temperature", value=self.random.randrange(400), exponent=-1, unit="C"
+        )
+        return Reading(values=(value,))
+
+    def flow(self) -> Flow:
+        """Return a flow; one in ten is anomalous to the world's judge."""
+        score = self.random.randrange(300_000) + 700_000 * (self.random.randrange(10) == 0)
+        return Flow(schema=FLOW_SCHEMA, integers=(score,), categories=())
+
+
+class Workload:
+    """Sends transactions until it is cancelled.
+
+    Parameters
+    ----------
+    per_second : int
+        How many are sent, to all nodes together.
+
+    Attributes
+    ----------
+    accepted : dict of Digest to (str, float)
+        Valid transactions that a node has accepted: which node, and when.
+    answers : Counter
+        How often what was sent got which answer.
+    """
+
+    def __init__(self, world: World, *, per_second: int = 20) -> None:
+        self.client = Client(world, world.random("workload"))
+        self.accepted: dict[Digest, tuple[str, float]] = {}
+        self.answers: Counter[tuple[str, str]] = Counter()
+        self._world = world
+        self._per_second = per_second
+        self._sent: list[Transaction] = []
+
+    async def prepare(self, *, within_s: float = ANSWER_S) -> None:
+        """Register the devices, and suspend one of them, at every node that runs."""
+        client, devices = self.client, self.client.devices
+        await self._world.reach(0, within_s=within_s)
+        limits = {LIMITED: parse_limits(FEW)}
+        wanted = [
+            client.register(device, limits=limits.get(index))
+            for index, device in enumerate(devices)
+        ]
+        await self._commit(wanted, within_s)
+        await self._commit([client.suspend(devices[SUSPENDED])], within_s)
+
+    async def run(self) -> None:
+        """Send until cancelled."""
+        random = self.client.random
+        actions: Sequence[Callable[[], tuple[str, Transaction | bytes]]] = (
+            *8 * (self._valid,),
+            *2 * (self._repeated,),
+            *3 * (self._invalid,),
+        )
+        while True:
+            await asyncio.sleep(random.uniform(0, 2 / self._per_second))
+            names = self._world.up()
+            what, transaction = random.choice(actions)()
+            if names:
+                await self._send(random.choice(names), what, transaction)
+
+    async def commit_at_each(self, *, within_s: float) -> float:
+        """Have each running node take a reading, and wait until all have committed them all.
+
+        Raises
+        ------
+        Violation
+            A healthy network does not get that far in time.
+        """
+        client = self.client
+        wanted: list[Transaction] = []
+        begun_s = self._world.time_s
+        for index, name in enumerate(self._world.up()):
+            if name[0] == "m":
+                device = client.devices[2 + index % (len(client.devices) - 2)]
+                wanted.append(client.report(device))
+                if await self._send(name, "valid", wanted[-1]) != "accepted":
+                    raise Violation(f"{name} does not accept a valid transaction")
+        await self._committed(wanted, within_s)
+        return self._world.time_s - begun_s
+
+    def check_receipts(self) -> int:
+        """Compare what running nodes say of accepted transactions with the ledger.
+
+        Returns
+        -------
+        int
+            How many of them are on the chain.
+        """
+        places = self._world.ledger.places
+        for id in self.accepted:
+            for name in self._world.up():
+                node = self._world.node(name)
+                status = node.transaction(id)
+                height = places[id][0] if id in places else None
+                if height is not None and height > node.chain.height:
+                    height = None
+                if (status.height, status.status == "committed") != (height, height is not None):
+                    raise Violation(f"{name} says {status.status} of {id.hex()[:12]} at {height}")
+        return sum(id in places for id in self.accepted)
+
+    # What is sent
+
+    def _valid(self) -> tuple[str, Transaction]:
+        client, random = self.client, self.client.random
+        device = random.choice(client.devices[1:])
+        payload = client.flow() if random.randrange(3) == 0 else client.reading()
+        time_ms = self._world.wall_ms() - random.randrange(3_000)
+        transaction = client.report(device, payload, time_ms=time_ms)
+        self._sent.append(transaction)
+        return "valid", transaction
+
+    def _repeated(self) -> tuple[str, Transaction]:
+        if not self._sent:
+            return self._valid()
+        return "repeated", self.client.random.choice(self._sent[-200:])
+
+    def _invalid(self) -> tuple[str, Transaction | bytes]:
+        client, random = self.client, self.client.random
+        device, other = random.sample(client.devices[2:], 2)
+        lifetime_ms = self._world.settings.parameters.transaction_lifetime_ms
+        now_ms = self._world.wall_ms()
+        what, make = random.choice(
+            (
+                ("forged", lambda: client.report(device, key=other.key)),
+                ("unknown", lambda: client.report(replace(device, id=self._world.organisation))),
+                ("suspended", lambda: client.report(client.devices[SUSPENDED])),
+                ("old", lambda: client.report(device, time_ms=now_ms - lifetime_ms - 10_000)),
+                # Far enough ahead that it stays so while the world lasts.
+                ("early", lambda: client.report(device, time_ms=now_ms + 3_600_000)),
+                ("foreign", lambda: client.report(device, genesis_hash=Digest(bytes(32)))),
+                ("shapeless", lambda: client.report(device, b"\x91\x01")),
+                ("presumed", lambda: self._presumed(device)),
+                ("truncated", lambda: client.report(device).wire[:-1]),
+            )
+        )
+        transaction = make()
+        if isinstance(transaction, Transaction):
+            self._world.ledger.forbid(transaction, f"a transaction that is {what}")
+        return what, transaction
+
+    def _presumed(self, device: Device) -> Transaction:
+        """Return what only a registrar may do, signed by a device."""
+        body = DeviceUpdate(device=self.client.devices[SUSPENDED].id, change=Suspend())
+        return self.client.make("device.update", body, sender=device.id, key=device.key)
+
+    # Sending
+
+    async def _send(self, name: str, what: str, transaction: Transaction | bytes) -> str:
+        """Submit to a node, which may go down meanwhile; return the answer in a word."""
+        host = self._world.hosts[name]
+        node = host.node
+        wire = transaction if isinstance(transaction, bytes) else transaction.wire
+        try:
+            with acting(name):
+                assert node is not None, f"{name} is down"
+                (answer,) = await node.submit([wire])
+        except StorageError:
+            if host.node is node and not (host.disk.failing or host.disk.full):
+                raise
+            word = "down"
+        else:
+            word = _word(answer)
+        if what in ("valid", "repeated") and word == "accepted":
+            assert isinstance(transaction, Transaction), "what is valid can be read"
+            self.accepted.setdefault(transaction.id, (name, self._world.time_s))
+        self.answers[what, word] += 1
+        return word
+
+    async def _commit(self, wanted: Sequence[Transaction], within_s: float) -> None:
+        name = self._world.up()[0]
+        for transaction in wanted:
+            await self._send(name, "valid", transaction)
+        await self._committed(wanted, within_s)
+
+    async def _committed(self, wanted: Sequence[Transaction], within_s: float) -> None:
+        """Wait until all nodes that run have committed these."""
+        world = self._world
+        places = world.ledger.places
+
+        def done() -> bool:
+            if not all(transaction.id in places for transaction in wanted):
+                return False
+            height = max(places[transaction.id][0] for transaction in wanted)
+            return min(world.heights().values()) >= height
+
+        await world.until(done, within_s=within_s, what=f"a block with {len(wanted)} transactions")
+
+
+def _word(answer: Submission) -> str:
+    if answer.error is None:
+        return "accepted"
+    return str(getattr(answer.error, "code", type(answer.error).__name__))

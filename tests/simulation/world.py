@@ -1,0 +1,537 @@
+"""A world: whole nodes on simulated ports, and what may happen to them.
+
+One seed decides everything: keys, latencies, what a crash leaves on a disk, when faults strike. A
+scene is a coroutine function that takes the world, starts and stops nodes, cuts links, and waits
+for what should happen; the checkers watch all the while.
+"""
+
+import asyncio
+import gc
+from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+from dataclasses import dataclass, field, replace
+from hashlib import sha256
+from pathlib import Path
+from random import Random
+from typing import Any, Final
+
+from chain.crypto import SigningKey, address_of, signing_key
+from chain.genesis import Genesis, GenesisMiner, GenesisOrganisation
+from chain.kinds.models import ModelRegister
+from chain.kinds.organisations import organisation_id
+from chain.parameters import Parameters
+from chain.payloads import Flow
+from chain.types import Address, Digest, Height, TimestampMs
+from consensus.durable import Floor, encode_record
+from node.errors import StorageError
+from node.metrics import Metrics
+from node.p2p import PeerDirectory, PeerEntry
+from node.ports import WriteBatch
+from node.protocol import CONSENSUS, KINDS
+from node.service import Node, Ports
+from node.storage import schema
+from tests.simulation.checkers import Ledger, Promises, Violation
+from tests.simulation.clock import SimulatedClock
+from tests.simulation.disk import PowerLost, SimulatedDisk, SimulatedExecutor
+from tests.simulation.loop import new_loop
+from tests.simulation.network import LinkQuality, SimulatedNetwork, SimulatedTransport
+from tests.simulation.random_source import SeededRandom
+from tests.simulation.trace import NODE, WORLD, Trace, short
+from tests.simulation.witness import WatchedLog, WatchedStore, WatchedTransport, digest_of
+
+START_MS: Final = 1_767_225_600_000
+"""The wall clock at simulated time 0, which is also the time of genesis."""
+POLL_S: Final = 0.05
+PORT: Final = 26_756
+ORGANISATION: Final = "acme"
+MODEL: Final = Digest(sha256(b"the model of the simulator").digest())
+FLOW_SCHEMA: Final = Digest(sha256(b"the flows of the simulator").digest())
+THRESHOLD_PPM: Final = 500_000
+JUDGING_S: Final = 0.02
+
+LogLine = tuple[str, str, MutableMapping[str, Any]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What a world is made of; its course follows from the seed.
+
+    Parameters
+    ----------
+    miners, observers : int
+        Nodes that decide, and nodes that only follow.
+    hostile : tuple of str
+        Names of miners that the scene plays itself: they get keys and no node.
+    detectors : bool
+        Whether miners judge flows.
+    quality : LinkQuality
+        Of all links, until the scene changes it.
+    disk_latency_us : int
+        What a sync takes.
+    parameters : Parameters
+        Of the chain.
+    """
+
+    miners: int = 4
+    observers: int = 0
+    hostile: tuple[str, ...] = ()
+    detectors: bool = True
+    quality: LinkQuality = field(default_factory=LinkQuality)
+    disk_latency_us: int = 500
+    parameters: Parameters = field(default_factory=lambda: Parameters(heartbeat_ms=5_000))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Identity:
+    """Name and keys of a node."""
+
+    name: str
+    key: SigningKey
+    node_key: SigningKey
+
+    @property
+    def miner_id(self) -> Address:
+        """Id as a miner."""
+        return address_of(self.key.public)
+
+    @property
+    def node_id(self) -> Address:
+        """Id as a node."""
+        return address_of(self.node_key.public)
+
+
+class Judge:
+    """A :class:`node.ports.VerdictSource`: the first number of a flow is its score."""
+
+    async def judge(self, model: Digest, flows: Sequence[Flow]) -> Sequence[int]:
+        assert model == MODEL, "the world has one model"
+        await asyncio.sleep(JUDGING_S)
+        return [min(flow.integers[0], 1_000_000) for flow in flows]
+
+
+class Host:
+    """A machine: disk and clock that stay, and a node that comes and goes.
+
+    Attributes
+    ----------
+    node : Node or None
+        None while the machine is down.
+    committed : int
+        The highest height that is durable on the disk.
+    """
+
+    def __init__(self, world: "World", identity: Identity, *, detects: bool) -> None:
+        self.identity = identity
+        self.name = identity.name
+        self.clock = SimulatedClock(world.loop.time, start_ms=START_MS)
+        self.node: Node | None = None
+        self.committed = 0
+        self._world = world
+        self._detects = detects
+        self._lives = 0
+        self._task: asyncio.Task[None] | None = None
+        self._transport: WatchedTransport | None = None
+        self._disks = 0
+        self.disk = self._new_disk()
+
+    @property
+    def is_up(self) -> bool:
+        """Whether the node runs, or is about to."""
+        return self._task is not None and not self._task.done()
+
+    def start(self, group: asyncio.TaskGroup) -> None:
+        """Start a node on what the disk holds."""
+        assert not self.is_up, f"{self.name} runs already"
+        if not self._lives:
+            self._initialise()
+        self._world.trace.note(WORLD, "start", self.name)
+        self._task = group.create_task(self._live(), name=self.name)
+
+    async def halt(self, *, power_fails: bool) -> None:
+        """End the node without warning, as by a signal that cannot be caught or a power cut."""
+        self._world.trace.note(WORLD, "crash" if power_fails else "kill", self.name)
+        self.go_silent()
+        if power_fails:
+            self.disk.crash()
+        else:
+            self.disk.kill()
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait([self._task])
+
+    def wipe(self) -> None:
+        """Put an empty disk into the machine: all data are lost, what it signed included."""
+        assert not self.is_up, f"{self.name} runs"
+        self._world.trace.note(WORLD, "wipe", self.name)
+        self.disk = self._new_disk()
+        self.committed = 0
+
+    def go_silent(self) -> None:
+        """Cut the node off at once: nothing it still does reaches anybody."""
+        if self._transport is not None:
+            self._transport.is_dead = True
+
+    def _initialise(self) -> None:
+        """Do what is done once, when a miner is created: say that it has signed nothing yet."""
+        log = self.disk.open_log()
+        log.append([encode_record(Floor(height=Height(0)))])
+        log.close()
+
+    def _new_disk(self) -> SimulatedDisk:
+        self._disks += 1
+        disk = SimulatedDisk(self._world.random(f"{self.name}/disk/{self._disks}"))
+        disk.latency_ns = self._world.settings.disk_latency_us * 1_000
+        return disk
+
+    async def _live(self) -> None:
+        NODE.set(self.name)
+        try:
+            node = self._build()
+            if node.chain.height < self.committed:
+                raise Violation(f"{self.name} has lost heights above {node.chain.height}")
+            self.node = node
+            await node.run()
+        except (Exception, PowerLost, BaseExceptionGroup) as error:
+            self._judge_end(error)
+        finally:
+            self.node = None
+            self.go_silent()
+
+    def _judge_end(self, error: BaseException) -> None:
+        """Accept the end of a node whose machine failed; anything else fails the run."""
+        leaves = _leaves(error)
+        if any(isinstance(leaf, Violation) for leaf in leaves):
+            raise error
+        if self._transport is None or not self._transport.is_dead:
+            storage = all(isinstance(leaf, StorageError) for leaf in leaves)
+            if not (storage and (self.disk.full or self.disk.failing)):
+                raise error
+            self.disk.kill()
+        self._world.trace.note(WORLD, "down", self.name, *sorted(type(e).__name__ for e in leaves))
+
+    def _build(self) -> Node:
+        self._lives += 1
+        world = self._world
+        transport = self._transport = WatchedTransport(
+            world.transport(self.identity, life=self._lives), self.name, world
+        )
+        executor = SimulatedExecutor(self.disk)
+        return Node(
+            genesis=world.genesis,
+            key=self.identity.key,
+            node_id=self.identity.node_id,
+            ports=Ports(
+                clock=self.clock,
+                random=SeededRandom(world.random(f"{self.name}/{self._lives}").getrandbits(64)),
+                executor=executor,
+                store=WatchedStore(self.disk.open_store(), self.name, world),
+                wal=WatchedLog(self.disk.open_log(), self.name, world),
+                transport=transport,
+                verdicts=Judge() if self._detects else None,
+            ),
+            metrics=Metrics(),
+            path=Path("simulated") / self.name,
+        )
+
+
+class World:
+    """Nodes, network and checkers of one seed; implements `tests.simulation.witness.Witness`.
+
+    Parameters
+    ----------
+    write : callable, optional
+        Gets every line of the trace.
+
+    Attributes
+    ----------
+    log : list of (str, str, mapping)
+        What nodes have logged: node, event, fields.
+    blames : list of (str, str, int, str)
+        Which honest node has blamed which peer, by how many points, and why.
+    """
+
+    def __init__(
+        self,
+        seed: int,
+        settings: Settings | None = None,
+        *,
+        write: Callable[[str], object] | None = None,
+    ) -> None:
+        self.seed = seed
+        self.settings = settings or Settings()
+        self.loop = new_loop()
+        self.trace = Trace(lambda: round(self.loop.time() * 1e9), write=write)
+        self.network = SimulatedNetwork(
+            self.random("network").getrandbits(64), self.settings.quality
+        )
+        count = self.settings.miners + self.settings.observers
+        identities = [self._draw_identity(f"draw{index}") for index in range(count)]
+        miners = sorted(identities[: self.settings.miners], key=lambda miner: miner.miner_id)
+        self.identities = {
+            name: replace(identity, name=name)
+            for name, identity in zip(
+                [f"m{index}" for index in range(len(miners))]
+                + [f"o{index}" for index in range(self.settings.observers)],
+                [*miners, *identities[self.settings.miners :]],
+                strict=True,
+            )
+        }
+        self.registrar = self.draw_key("registrar", algorithm="p256")
+        self.organisation = organisation_id(ORGANISATION)
+        self.genesis = self._make_genesis([name for name in self.identities if name[0] == "m"])
+        self.ledger = Ledger(self.genesis)
+        self.promises = Promises(self.genesis.hash)
+        self.log: list[LogLine] = []
+        self.blames: list[tuple[str, str, int, str]] = []
+        self.hosts: dict[str, Host] = {}
+        self._violations: list[Violation] = []
+        self._names = {identity.node_id: name for name, identity in self.identities.items()}
+        self._group: asyncio.TaskGroup | None = None
+        for name, identity in self.identities.items():
+            if name not in self.settings.hostile:
+                detects = self.settings.detectors and name[0] == "m"
+                self.hosts[name] = Host(self, identity, detects=detects)
+
+    # What a scene does
+
+    def run(self, scene: Callable[["World"], Awaitable[None]]) -> "World":
+        """Play `scene` from time 0 to its end, stop the nodes, and check what is on their disks.
+
+        Raises
+        ------
+        Violation
+            A rule was broken.
+        """
+        with self.trace.logs(self._on_log):
+            try:
+                self.loop.run_until_complete(self._play(scene))
+            except BaseException:
+                if self._violations:
+                    raise self._violations[0] from None
+                raise
+            finally:
+                self.loop.close()
+        if self._violations:
+            raise self._violations[0]
+        gc.collect()
+        if self.loop.failures:
+            raise ExceptionGroup("nobody handled", [_plain(e) for e in self.loop.failures])
+        for name in sorted(self.hosts):
+            self._check_disk(self.hosts[name])
+        return self
+
+    def random(self, purpose: str) -> Random:
+        """Return the random numbers of one purpose, which none of another purpose shifts."""
+        return Random(f"{self.seed}/{purpose}")
+
+    def draw_key(self, purpose: str, *, algorithm: Any = "ed25519") -> SigningKey:
+        """Return a key that the seed decides."""
+        return signing_key(algorithm, self.random(f"key/{purpose}").randbytes(32))
+
+    @property
+    def time_s(self) -> float:
+        """Simulated seconds since the beginning."""
+        return self.loop.time()
+
+    def wall_ms(self) -> TimestampMs:
+        """Return the true wall time."""
+        return TimestampMs(START_MS + int(self.loop.time() * 1_000))
+
+    def start(self, *names: str) -> None:
+        """Start nodes; all that are down unless some are named."""
+        assert self._group is not None, "scenes start nodes"
+        for name in names or sorted(self.hosts):
+            host = self.hosts[name]
+            if names or not host.is_up:
+                host.start(self._group)
+
+    async def kill(self, name: str) -> None:
+        """End a node's process; what it has written survives."""
+        await self.hosts[name].halt(power_fails=False)
+
+    async def crash(self, name: str) -> None:
+        """Cut the power of a node; what it has not synced survives as chance has it."""
+        await self.hosts[name].halt(power_fails=True)
+
+    def up(self) -> list[str]:
+        """Return the names of the nodes that run."""
+        return [name for name in sorted(self.hosts) if self.hosts[name].node is not None]
+
+    def node(self, name: str) -> Node:
+        """Return a running node."""
+        node = self.hosts[name].node
+        assert node is not None, f"{name} is down"
+        return node
+
+    def heights(self) -> dict[str, int]:
+        """Return the height of every running node."""
+        return {name: self.node(name).chain.height for name in self.up()}
+
+    async def until(
+        self, condition: Callable[[], bool], *, within_s: float, what: str = "the condition"
+    ) -> float:
+        """Wait until `condition` holds; return how long that took.
+
+        Raises
+        ------
+        Violation
+            It does not hold in time.
+        """
+        begun_s = self.time_s
+        while not condition():
+            if self.time_s - begun_s > within_s:
+                raise self._violated(
+                    f"{what} did not come within {within_s} s; heights {self.heights()}"
+                )
+            await asyncio.sleep(POLL_S)
+        return self.time_s - begun_s
+
+    async def reach(self, height: int, *names: str, within_s: float) -> float:
+        """Wait until nodes (all that run, unless some are named) have committed `height`."""
+
+        def reached() -> bool:
+            heights = self.heights()
+            wanted = names or [name for name, host in self.hosts.items() if host.is_up]
+            return bool(wanted) and all(heights.get(name, -1) >= height for name in wanted)
+
+        return await self.until(reached, within_s=within_s, what=f"height {height}")
+
+    def transport(self, identity: Identity, *, life: int = 1) -> SimulatedTransport:
+        """Return a transport of this identity that is not running yet."""
+        entries = [
+            PeerEntry(node_id=other.node_id, public_key=other.node_key.public, host=name, port=PORT)
+            for name, other in self.identities.items()
+        ]
+        random = self.random(f"{identity.name}/{life}/transport")
+        return SimulatedTransport(
+            self.network,
+            node_id=identity.node_id,
+            directory=PeerDirectory(tuple(entries)),
+            kinds=KINDS,
+            clock=SimulatedClock(self.loop.time, start_ms=START_MS),
+            random=SeededRandom(random.getrandbits(64)),
+            name=identity.name,
+        )
+
+    # What the ports tell
+
+    def on_delivered(self, node: str, peer: Address, kind: int, payload: bytes) -> None:
+        """Trace a message that arrives."""
+        self.trace.note(node, "deliver", self._names[peer], kind, short(payload))
+
+    def on_sent(self, node: str, peer: Address, kind: int, payload: bytes) -> None:
+        """Check a message that leaves."""
+        del peer
+        host = self.hosts[node]
+        if kind == CONSENSUS:
+            self._guard(self.promises.on_sent, node, host.identity.miner_id, payload)
+
+    def on_penalised(self, node: str, peer: Address, points: int, reason: str) -> None:
+        """Trace a blame."""
+        self.trace.note(node, "penalise", self._names[peer], points, repr(reason))
+        self.blames.append((node, self._names[peer], points, reason))
+
+    def on_logged(self, node: str, records: Sequence[bytes]) -> None:
+        """Trace what is durable in a log."""
+        self.trace.note(node, "log", *map(short, records))
+        self.promises.on_logged(node, records)
+
+    def on_writing(self, node: str, batch: WriteBatch) -> None:
+        """Check and trace a batch on its way to the disk."""
+        self.trace.note(node, "write", short(digest_of(batch)))
+        header = self._guard(self.ledger.on_write, node, batch)
+        if header is not None:
+            self.trace.note(node, "commit", header.height, header.hash.hex()[:12])
+
+    def on_written(self, node: str, batch: WriteBatch) -> None:
+        """Take note of what may not be lost any more."""
+        self.promises.on_written(node, batch)
+        place = batch.writes.get(schema.TIP_KEY)
+        if place is not None:
+            self.hosts[node].committed = int.from_bytes(place, "big")
+
+    def on_power_lost(self, node: str) -> None:
+        """Silence a node whose power failed."""
+        self.trace.note(WORLD, "power-lost", node)
+        self.hosts[node].go_silent()
+
+    # Inside
+
+    async def _play(self, scene: Callable[["World"], Awaitable[None]]) -> None:
+        async with asyncio.TaskGroup() as group:
+            self._group = group
+            await scene(self)
+            for name in sorted(self.hosts):
+                if self.hosts[name].is_up:
+                    await self.kill(name)
+
+    def _check_disk(self, host: Host) -> None:
+        host.disk.full = host.disk.failing = False
+        host.disk.lose_power_at = None
+        if host.disk.syncs:
+            store = host.disk.open_store()
+            self._guard(self.ledger.check_database, host.name, store)
+            store.close()
+
+    def _on_log(self, node: str, event: str, fields: MutableMapping[str, Any]) -> None:
+        self.log.append((node, event, dict(fields)))
+
+    def _guard(self, check: Callable[..., Any], *arguments: object) -> Any:
+        try:
+            return check(*arguments)
+        except Violation as error:
+            self._violations.append(error)
+            self.trace.note(WORLD, "violation", str(error))
+            raise
+
+    def _violated(self, what: str) -> Violation:
+        error = Violation(what)
+        self._violations.append(error)
+        self.trace.note(WORLD, "violation", what)
+        return error
+
+    def _draw_identity(self, purpose: str) -> Identity:
+        return Identity(
+            name=purpose,
+            key=self.draw_key(f"{purpose}/miner"),
+            node_key=self.draw_key(f"{purpose}/node"),
+        )
+
+    def _make_genesis(self, miners: Sequence[str]) -> Genesis:
+        return Genesis(
+            chain="simulated",
+            time_ms=TimestampMs(START_MS),
+            miners=tuple(
+                GenesisMiner(
+                    name=name,
+                    key=self.identities[name].key.public,
+                    node_key=self.identities[name].node_key.public,
+                    host=name,
+                    port=PORT,
+                )
+                for name in miners
+            ),
+            organisations=(
+                GenesisOrganisation(
+                    name=ORGANISATION, registrar_key=self.registrar.public, limits=()
+                ),
+            ),
+            parameters=self.settings.parameters,
+            model=ModelRegister(
+                model=MODEL,
+                name="first-number",
+                schema=FLOW_SCHEMA,
+                threshold_ppm=THRESHOLD_PPM,
+                size_bytes=1,
+                manifest=MODEL,
+            ),
+        )
+
+
+def _leaves(error: BaseException) -> list[BaseException]:
+    if not isinstance(error, BaseExceptionGroup):
+        return [error]
+    return [leaf for part in error.exceptions for leaf in _leaves(part)]
+
+
+def _plain(error: BaseException) -> Exception:
+    return error if isinstance(error, Exception) else RuntimeError(repr(error))
