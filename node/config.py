@@ -1,12 +1,19 @@
 """The configuration of a node: ``config.toml`` in its home directory."""
 
+import json
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Final, Literal
+from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from chain.crypto import check_public_key
+from chain.errors import InvalidKey
+from chain.transactions import TRANSACTION_SIZE_MAX
 from node.errors import ConfigError
+from node.executor_pool import THREADS_DEFAULT, THREADS_MAX
+from node.mempool import MEMPOOL_SIZE_BYTES_MAX, MEMPOOL_TRANSACTIONS_MAX, MempoolLimits
 from node.rpc.config import RpcConfig
 
 P2P_PORT_DEFAULT: Final = 26756
@@ -14,26 +21,38 @@ PEERS_MAX: Final = 256
 HOST_SIZE_MAX: Final = 253
 CONFIG_SIZE_MAX: Final = 1024 * 1024
 
-Host = Annotated[str, Field(min_length=1, max_length=HOST_SIZE_MAX)]
+Host = Annotated[str, Field(min_length=1, max_length=HOST_SIZE_MAX, pattern=r"^[^\s/]+$")]
 Port = Annotated[int, Field(ge=0, le=65_535)]
 NodeKey = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
 class PeerConfig(_Section):
-    """A node that is no miner but may connect, read and sync; or an address of a miner."""
+    """A node that is no miner but may connect, read and sync; or another address of a miner.
+
+    Parameters
+    ----------
+    node_key : str
+        Its public node key, in hex.
+    host, port : str and int, optional
+        Where to dial it; without them only it dials.
+    """
 
     node_key: NodeKey
     host: Host | None = None
     port: Annotated[int, Field(ge=1, le=65_535)] | None = None
 
     @model_validator(mode="after")
-    def _check(self) -> "PeerConfig":
+    def _check(self) -> Self:
         if (self.host is None) != (self.port is None):
             raise ValueError("host and port belong together")
+        try:
+            check_public_key(bytes.fromhex(self.node_key))
+        except InvalidKey as error:
+            raise ValueError(f"node_key is {error}") from error
         return self
 
 
@@ -44,12 +63,44 @@ class P2PConfig(_Section):
     port: Port = P2P_PORT_DEFAULT
     peers: Annotated[list[PeerConfig], Field(max_length=PEERS_MAX)] = []
 
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if len({peer.node_key for peer in self.peers}) != len(self.peers):
+            raise ValueError("one node_key is given twice")
+        return self
+
+
+class MempoolConfig(_Section):
+    """How much may wait for a block; see `node.mempool.MempoolLimits`."""
+
+    transactions_max: Annotated[int, Field(ge=1_000, le=1_000_000)] = MEMPOOL_TRANSACTIONS_MAX
+    size_bytes_max: Annotated[int, Field(ge=32 * TRANSACTION_SIZE_MAX, le=2**32)] = (
+        MEMPOOL_SIZE_BYTES_MAX
+    )
+
+    def limits(self) -> MempoolLimits:
+        """Return the bounds as the pool takes them."""
+        return MempoolLimits(
+            transactions_max=self.transactions_max, size_bytes_max=self.size_bytes_max
+        )
+
 
 class LogConfig(_Section):
-    """What is told, and how."""
+    """What is told, how and where.
+
+    Parameters
+    ----------
+    file : Path, optional
+        Instead of standard error.
+    file_size_max_bytes, files_max : int
+        A file of this size is put aside under a number, and so many of those are kept.
+    """
 
     level: Literal["debug", "info", "warning", "error"] = "info"
     format: Literal["console", "json"] = "console"
+    file: Annotated[Path | None, Field(strict=False)] = None
+    file_size_max_bytes: Annotated[int, Field(ge=64 * 1024, le=2**32)] = 16 * 1024 * 1024
+    files_max: Annotated[int, Field(ge=1, le=1_000)] = 8
 
 
 class NodeConfig(_Section):
@@ -67,14 +118,23 @@ class NodeConfig(_Section):
 
     role: Literal["miner", "observer"] = "miner"
     detectors: bool = True
-    threads: Annotated[int, Field(ge=1, le=64)] = 4
+    threads: Annotated[int, Field(ge=1, le=THREADS_MAX)] = THREADS_DEFAULT
     p2p: P2PConfig = P2PConfig()
     rpc: RpcConfig = RpcConfig()
+    mempool: MempoolConfig = MempoolConfig()
     log: LogConfig = LogConfig()
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.p2p.port == self.rpc.port != 0 and self.p2p.host == self.rpc.host:
+            raise ValueError(f"p2p and rpc cannot both listen on port {self.rpc.port}")
+        return self
 
 
 def load_config(path: Path) -> NodeConfig:
     """Read a configuration; what it leaves out has its default.
+
+    File names in it are taken from the directory of `path`.
 
     Raises
     ------
@@ -87,56 +147,94 @@ def load_config(path: Path) -> NodeConfig:
         document = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(str(path), f"cannot be read ({error.strerror})") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ConfigError(str(path), f"is no TOML: {error}") from error
     try:
-        return NodeConfig.model_validate(document)
+        return _resolved(NodeConfig.model_validate(document), path.parent)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "the document"
-        raise ConfigError(f"{path}: {where}", first["msg"].lower()) from error
+        where, reason = _first_of(error)
+        raise ConfigError(f"{path}: {where}" if where else str(path), reason) from error
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error.where}", error.reason) from error
 
 
 def render_config(config: NodeConfig) -> str:
     """Return the TOML of a configuration, with a word on each setting."""
-    lines = [
-        "# SecureNet node. docs/operating.md explains every setting.",
-        f'role = "{config.role}"  # miner or observer',
-        f"detectors = {_toml(config.detectors)}  # judge flows (miners only)",
-        f"threads = {config.threads}  # for signatures and the disk",
-        "",
-        "[p2p]  # where peers are met",
-        f"host = {_toml(config.p2p.host)}",
-        f"port = {config.p2p.port}",
-        "",
-        "[rpc]  # where clients are answered; off loopback only with TLS or insecure = true",
-        f"host = {_toml(config.rpc.host)}",
-        f"port = {config.rpc.port}",
-    ]
-    if config.rpc.tls_certificate is not None:
-        lines.append(f"tls_certificate = {_toml(str(config.rpc.tls_certificate))}")
-    if config.rpc.tls_key is not None:
-        lines.append(f"tls_key = {_toml(str(config.rpc.tls_key))}")
-    lines += [
-        f"insecure = {_toml(config.rpc.insecure)}",
-        "",
-        "[log]",
-        f"level = {_toml(config.log.level)}",
-        f"format = {_toml(config.log.format)}  # console or json",
-    ]
-    for peer in config.p2p.peers:
-        lines += [
-            "",
-            "[[p2p.peers]]  # may connect, read and sync",
-            f'node_key = "{peer.node_key}"',
-        ]
-        if peer.host is not None:
-            lines += [f"host = {_toml(peer.host)}", f"port = {peer.port}"]
-    return "\n".join(lines) + "\n"
+    return "\n".join(_lines(config)) + "\n"
 
 
-def _toml(value: str | bool) -> str:
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    escaped = value.replace("\\", "\\\\").replace('"', '\\"')
-    return f'"{escaped}"'
+def _lines(config: NodeConfig) -> Iterator[str]:
+    p2p, rpc, mempool, log = config.p2p, config.rpc, config.mempool, config.log
+    yield "# A SecureNet node. Names of files are taken from the directory of this one."
+    yield ""
+    yield from _setting("role", config.role, "miner or observer")
+    yield from _setting("detectors", config.detectors, "judge flows (miners only)")
+    yield from _setting("threads", config.threads, "for signatures and the disk")
+    yield ""
+    yield "[p2p]  # where peers are met"
+    yield from _setting("host", p2p.host)
+    yield from _setting("port", p2p.port, "0: any free port")
+    yield ""
+    yield "[rpc]  # where clients are answered"
+    yield from _setting("host", rpc.host, "off loopback only with TLS, or with insecure = true")
+    yield from _setting("port", rpc.port)
+    yield from _setting("tls_certificate", rpc.tls_certificate, "PEM, with tls_key")
+    yield from _setting("tls_key", rpc.tls_key, "PEM, without a passphrase")
+    yield from _setting("insecure", rpc.insecure)
+    yield ""
+    yield "[mempool]  # what may wait for a block"
+    yield from _setting("transactions_max", mempool.transactions_max)
+    yield from _setting("size_bytes_max", mempool.size_bytes_max)
+    yield ""
+    yield "[log]"
+    yield from _setting("level", log.level, "debug, info, warning or error")
+    yield from _setting("format", log.format, "console or json")
+    yield from _setting("file", log.file, "instead of standard error")
+    yield from _setting("file_size_max_bytes", log.file_size_max_bytes)
+    yield from _setting("files_max", log.files_max)
+    for peer in p2p.peers:
+        yield ""
+        yield "[[p2p.peers]]  # may connect, read and sync"
+        yield from _setting("node_key", peer.node_key)
+        yield from _setting("host", peer.host, "where to dial it, with port")
+        yield from _setting("port", peer.port)
+
+
+def _setting(name: str, value: str | int | Path | None, word: str = "") -> Iterator[str]:
+    """Yield the line of a setting; one that is not set is shown as a comment."""
+    remark = f"  # {word}" if word else ""
+    if value is None:
+        yield f"# {name} = {remark}".rstrip()
+    elif isinstance(value, int):
+        yield f"{name} = {str(value).lower()}{remark}"
+    else:
+        # A string of JSON is one of TOML, but for one control character.
+        text = json.dumps(str(value), ensure_ascii=False).replace("\x7f", "\\u007F")
+        yield f"{name} = {text}{remark}"
+
+
+def _resolved(config: NodeConfig, directory: Path) -> NodeConfig:
+    def files(section: BaseModel, *names: str) -> dict[str, Any]:
+        found = {name: getattr(section, name) for name in names}
+        return {name: directory / value for name, value in found.items() if value is not None}
+
+    return config.model_copy(
+        update={
+            "rpc": config.rpc.model_copy(update=files(config.rpc, "tls_certificate", "tls_key")),
+            "log": config.log.model_copy(update=files(config.log, "file")),
+        }
+    )
+
+
+def _first_of(error: ValidationError) -> tuple[str, str]:
+    """Return the first fault's place and reason, in one line."""
+    faults = error.errors(include_url=False)
+    first = faults[0]
+    where = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        reason = "there is no such setting"
+    else:
+        reason = first["msg"].removeprefix("Value error, ").replace("\n", " ")
+        reason = reason[:1].lower() + reason[1:]
+    more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
+    return where, reason + more
