@@ -198,6 +198,11 @@ def test_wiped_miner_stays_silent_for_two_heights(wiped):
     height = node.height
     sent = []
     transmit = node.transmit
-    node.transmit = lambda send: (sent.append(send.message.height), transmit(send))
+
+    def noted(send):
+        sent.append(send.message.height)
+        transmit(send)
+
+    node.transmit = noted
     assert cluster.run_to(height + 5)
     assert min(sent) >= height + 2

@@ -1,9 +1,11 @@
 """One replica on the bench, and the means to speak to it in the name of every other miner."""
 
-from chain.certificate import SignedVote, VoteCertificate, VoteType
-from consensus.durable import DurableState, Floor, recover
-from consensus.events import BlockBuilt, ProposalChecked, Received, StartHeight, Tick, WorkPending
-from consensus.messages import Commit, Justification, Prepare, PrePrepare, RoundChange
+from typing import Any
+
+from chain.certificate import SignedVote, VoteType
+from consensus.durable import DurableState, recover
+from consensus.events import Received, StartHeight, Tick, WorkPending
+from consensus.messages import Justification
 from consensus.output import Output
 from consensus.replica import Replica
 from consensus.timers import NS_PER_MS
@@ -15,6 +17,16 @@ from tests.interaction.cluster import (
     miner_keys,
     miner_set,
     sign,
+)
+from tests.unit.consensus.plain import (
+    BlockBuilt,
+    Commit,
+    Floor,
+    Prepare,
+    PrePrepare,
+    ProposalChecked,
+    RoundChange,
+    VoteCertificate,
 )
 
 FRESH_LOG = (Floor(height=0),)
@@ -32,7 +44,7 @@ class Bench:
         self.config = make_config(self.miners)
         self.records = list(records)
         self.outputs: list[Output] = []
-        self.replica = Replica(
+        self.replica: Any = Replica(
             signer=self.keys[me],
             miner_id=self.ids[me],
             durable=recover(records) if durable is None else durable,
@@ -49,9 +61,7 @@ class Bench:
         return output
 
     def receive(self, *messages, wall_ms=WALL_START_MS):
-        for message in messages:
-            output = self.step(Received(message=message, wall_ms=wall_ms))
-        return output
+        return [self.step(Received(message=message, wall_ms=wall_ms)) for message in messages][-1]
 
     def work(self):
         return self.step(WorkPending())
@@ -67,8 +77,8 @@ class Bench:
         round = self.snapshot.round
         while self.snapshot.round == round:
             self.now = self.replica.snapshot().deadline_ns
-            output = self.step(Tick())
-        return output
+            self.step(Tick())
+        return self.outputs[-1]
 
     def built(self, proposal, round=0):
         return self.step(BlockBuilt(height=1, round=round, proposal=proposal))

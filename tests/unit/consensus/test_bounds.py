@@ -6,14 +6,15 @@ import pytest
 
 from consensus.durable import recover
 from consensus.errors import NotAMember
-from consensus.events import ProposalChecked, Tick
+from consensus.events import Tick
 from consensus.height import CANDIDATES_MAX
 from consensus.log import HEIGHTS_AHEAD_MAX, ROUNDS_KEPT_MAX
-from consensus.messages import Phase, Prepare
+from consensus.messages import Phase
 from consensus.output import AnswerOldHeight, CatchUp, CheckProposal
 from consensus.replica import Replica
 from tests.interaction.cluster import TIMING, make_config, make_proposal, sign
 from tests.unit.consensus.bench import Bench, asked
+from tests.unit.consensus.plain import Prepare, ProposalChecked
 
 
 def test_a_flood_of_far_rounds_displaces_only_messages_of_its_sender():

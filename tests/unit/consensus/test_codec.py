@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -10,13 +11,12 @@ from hypothesis import strategies as st
 from chain import codec
 from chain.blocks import BLOCK_TRANSACTIONS_MAX
 from chain.certificate import VOTE_TAG
-from chain.crypto import verify
 from chain.errors import DecodeError
 from chain.types import HEIGHT_MAX, ROUND_MAX
 from consensus.codec import MESSAGE, MESSAGE_SIZE_MAX, decode_message, encode_message
-from consensus.messages import Commit, Prepare, Proposal, RoundChange
 from tests.interaction.cluster import GENESIS
 from tests.unit.consensus.bench import Bench
+from tests.unit.consensus.plain import Commit, Prepare, Proposal, RoundChange, verify
 
 VECTORS = Path(__file__).parents[2] / "vectors" / "consensus.json"
 
@@ -118,7 +118,7 @@ def test_a_prepared_round_change_is_small():
     ],
 )
 def test_a_vote_with_a_field_out_of_bounds_is_refused(field, value):
-    fields = MESSAGE.write(example_messages()["prepare"])
+    fields: Any = MESSAGE.write(example_messages()["prepare"])
     fields[1][field] = value
     with pytest.raises(DecodeError):
         decode_message(codec.encode(fields))
@@ -127,14 +127,14 @@ def test_a_vote_with_a_field_out_of_bounds_is_refused(field, value):
 @pytest.mark.parametrize("index", [-1, 100, 2**31])
 def test_a_certificate_with_an_index_out_of_range_is_refused(index):
     """ATTACKS D5."""
-    fields = MESSAGE.write(example_messages()["round-change, prepared"])
+    fields: Any = MESSAGE.write(example_messages()["round-change, prepared"])
     fields[1][5][3][0][0] = index
     with pytest.raises(DecodeError):
         decode_message(codec.encode(fields))
 
 
 def test_half_a_digest_is_refused():
-    fields = MESSAGE.write(example_messages()["pre-prepare of round 0"])
+    fields: Any = MESSAGE.write(example_messages()["pre-prepare of round 0"])
     fields[1][3][1] += b"\x00"
     with pytest.raises(DecodeError):
         decode_message(codec.encode(fields))

@@ -1,27 +1,28 @@
 """What is written, what a restart finds, and who may sign: DESIGN rules 4, 5 and 6."""
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from chain.errors import DecodeError
-from consensus.durable import (
-    Accepted,
-    Floor,
-    LostMemory,
-    Prepared,
-    Signed,
-    decode_record,
-    encode_record,
-    recover,
-)
+from consensus.durable import Accepted, Prepared, Signed, decode_record, encode_record, recover
 from consensus.errors import BadSignature
-from consensus.events import HeightSeen, PeerConnected
-from consensus.memory import known_height
-from consensus.messages import Commit, Prepare, PrePrepare, RoundChange
+from consensus.events import PeerConnected
 from consensus.output import BuildBlock, CheckProposal
 from tests.interaction.cluster import make_config, make_proposal, sign
 from tests.unit.consensus.bench import Bench, asked, sent, written
+from tests.unit.consensus.plain import (
+    Commit,
+    Floor,
+    HeightSeen,
+    LostMemory,
+    Prepare,
+    PrePrepare,
+    RoundChange,
+    known_height,
+)
 
 
 def restarted(bench):
@@ -120,7 +121,7 @@ def written_all(bench):
 def test_compaction_keeps_what_the_records_add_up_to():
     bench, _ = prepared_bench()
     bench.time_out()
-    state = recover(bench.records)
+    state: Any = recover(bench.records)
     assert recover(state.records()) == state
     assert len(state.records()) <= len(bench.records)
     assert state.settled(1) == bench.replica.durable
@@ -151,9 +152,8 @@ def test_bytes_that_are_no_record_are_refused(data):
 
 def heights_seen(bench, *heights):
     others = [miner for index, miner in enumerate(bench.ids) if index != bench.me]
-    for miner, height in zip(others, heights, strict=False):
-        output = bench.step(HeightSeen(miner=miner, height=height))
-    return output
+    reports = zip(others, heights, strict=False)
+    return [bench.step(HeightSeen(miner=miner, height=height)) for miner, height in reports][-1]
 
 
 def test_a_miner_with_an_empty_log_signs_nothing():

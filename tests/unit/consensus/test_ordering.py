@@ -13,11 +13,10 @@ from consensus.errors import (
     Unjustified,
     UntimelyProposal,
 )
-from consensus.events import BlockFetched
-from consensus.messages import Commit, Prepare, PrePrepare
 from consensus.output import BuildBlock, CheckProposal, FetchBlock
 from tests.interaction.cluster import EMPTY, WALL_START_MS, sign
 from tests.unit.consensus.bench import Bench, asked, sent, written
+from tests.unit.consensus.plain import BlockFetched, Commit, Prepare, PrePrepare
 
 
 def test_proposer_asks_for_a_block_only_when_there_is_work():

@@ -1,16 +1,17 @@
 """Leaving a round and proposing in the next: DESIGN rules 3, 8 and 10."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from chain.certificate import VoteType
+from chain.types import Round
 from consensus.errors import Unjustified, UntimelyProposal
-from consensus.events import BlockFetched
-from consensus.messages import Commit, Prepare, PrePrepare, RoundChange
 from consensus.output import BuildBlock, CheckProposal, FetchBlock, GossipPending
 from tests.interaction.cluster import EMPTY, WALL_START_MS, sign
 from tests.unit.consensus.bench import TIMING, Bench, asked, sent
+from tests.unit.consensus.plain import BlockFetched, Commit, Prepare, PrePrepare, RoundChange
 
 
 def test_no_timer_runs_while_there_is_nothing_to_do():
@@ -26,7 +27,7 @@ def test_round_0_timer_starts_on(trigger):
         output = bench.receive(bench.pre_prepare(bench.proposal()))
     else:
         output = bench.receive(bench.round_change(2, 1))
-    assert output.deadline_ns == TIMING.round_timeout_ns(0)
+    assert output.deadline_ns == TIMING.round_timeout_ns(Round(0))
 
 
 def test_time_out_gossips_pending_transactions_and_sends_round_change():
@@ -64,7 +65,7 @@ def test_the_timer_of_a_later_round_waits_until_a_quorum_has_reached_it():
 
 def test_timeouts_grow_linearly_up_to_a_bound():
     """Uncapped doubling freezes networks (ATTACKS A4)."""
-    waits = [TIMING.round_timeout_ns(round) // 1_000_000 for round in (0, 1, 2, 6, 7, 10**6)]
+    waits = [TIMING.round_timeout_ns(Round(round)) // 1_000_000 for round in (0, 1, 2, 6, 7, 10**6)]
     assert waits == [1_000, 1_500, 2_000, 4_000, 4_000, 4_000]
 
 
@@ -188,7 +189,7 @@ def bad_justifications():
         cases.append(pytest.param(function, id=function.__name__))
         return function
 
-    cases = []
+    cases: list[Any] = []
 
     @case
     def without(bench):

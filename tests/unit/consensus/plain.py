@@ -1,0 +1,29 @@
+"""The classes under test without their static types.
+
+Tests write plain integers and bytes for heights, rounds and digests; `NewType`s would hide them
+among conversions.
+"""
+
+from typing import Any
+
+from chain import certificate, crypto
+from consensus import durable, events, memory, messages, timers
+
+verify: Any = crypto.verify
+known_height: Any = memory.known_height
+VoteCertificate: Any = certificate.VoteCertificate
+Timing: Any = timers.Timing
+
+Commit: Any = messages.Commit
+Prepare: Any = messages.Prepare
+PrePrepare: Any = messages.PrePrepare
+Proposal: Any = messages.Proposal
+RoundChange: Any = messages.RoundChange
+
+Floor: Any = durable.Floor
+LostMemory: Any = durable.LostMemory
+
+BlockBuilt: Any = events.BlockBuilt
+BlockFetched: Any = events.BlockFetched
+HeightSeen: Any = events.HeightSeen
+ProposalChecked: Any = events.ProposalChecked
