@@ -99,6 +99,7 @@ class Guard(asyncio.Protocol):
         self._http: asyncio.Protocol | None = None
         self._transport: asyncio.Transport | None = None
         self._loop = asyncio.get_running_loop()
+        self._is_answering = False
         self._reading: asyncio.TimerHandle | None = None
         self._writing: asyncio.TimerHandle | None = None
 
@@ -134,6 +135,9 @@ class Guard(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         """Start the clock: the client does not take what it is sent."""
+        # An answer that is still being taken is not idleness, even if its handler has ended.
+        self._stop_reading()
+        self._owner.set_idle(self, False)
         self._stop_writing()
         seconds = self._owner.limits.write_timeout_ms / 1000
         self._writing = self._loop.call_later(seconds, self._owner.drop, self, "not_reading")
@@ -143,6 +147,8 @@ class Guard(asyncio.Protocol):
     def resume_writing(self) -> None:
         """Stop the clock again."""
         self._stop_writing()
+        if not self._is_answering:
+            self._await_request(self._owner.limits.idle_timeout_ms)
         if self._http is not None:
             self._http.resume_writing()
 
@@ -150,12 +156,15 @@ class Guard(asyncio.Protocol):
 
     def begin(self) -> None:
         """Note that the headers of a request have arrived."""
+        self._is_answering = True
         self._stop_reading()
         self._owner.set_idle(self, False)
 
     def end(self) -> None:
         """Note that the request is answered; the next one may be awaited."""
-        if self._transport is not None and not self._transport.is_closing():
+        self._is_answering = False
+        is_open = self._transport is not None and not self._transport.is_closing()
+        if is_open and self._writing is None:
             self._await_request(self._owner.limits.idle_timeout_ms)
 
     def abort(self) -> None:

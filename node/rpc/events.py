@@ -236,8 +236,10 @@ class EventStreams:
                 # resumes between them sees some again and misses none.
                 cursor = (height, index) if left == 0 else (height, index - 1)
                 text = f'{{"type":"{type_}","cursor":"{render_place(cursor)}","data":{data}}}'
-                await self._send(stream, text)
+                # A send that waits has already joined what the socket holds: it comes before any
+                # later message, and so before the one that names this cursor as the last.
                 stream.cursor = cursor
+                await self._send(stream, text)
                 sent += 1
                 if sent % _TURN == 0:
                     await asyncio.sleep(0)
