@@ -15,6 +15,9 @@ from chain.errors import DecodeError
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 
+MATCHED_TEXTS_MAX: Final = 1_024
+"""Texts that a field remembers to have accepted; further ones are checked each time."""
+
 _HEX: Final = frozenset("0123456789abcdef")
 
 
@@ -153,11 +156,15 @@ class Text:
         self.minimum = minimum
         self.maximum = maximum
         self.pattern = pattern
+        # Names recur in every reading of a device; matching them costs more than all else here.
+        self._matched: set[str] = set()
 
     def read(self, value: object, where: str) -> str:
         """Check type, size and form."""
         if type(value) is not str:
             raise DecodeError(where, "not a string")
+        if value in self._matched:
+            return value
         try:
             size = len(value) if value.isascii() else len(value.encode())
         except UnicodeEncodeError as error:
@@ -166,6 +173,8 @@ class Text:
             raise DecodeError(where, f"{size} bytes, not {self.minimum} to {self.maximum}")
         if self.pattern is not None and self.pattern.fullmatch(value) is None:
             raise DecodeError(where, f"does not match {self.pattern.pattern}")
+        if len(self._matched) < MATCHED_TEXTS_MAX:
+            self._matched.add(value)
         return value
 
     parse = read

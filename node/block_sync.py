@@ -33,8 +33,10 @@ from node.storage.chain_store import ChainStore
 
 ANSWER_TIMEOUT_S: Final = 5.0
 """How long a peer may take to answer before another is asked."""
-PATIENCE_S: Final = 0.4
+PATIENCE_S: Final = 2.0
 """A peer that is one block ahead is left alone for so long: consensus will bring that block."""
+PATIENCE_BEHIND_S: Final = 0.3
+"""The same for peers that are further ahead, unless blocks are being fetched already."""
 LATE_POINTS: Final = 10
 LIE_POINTS: Final = 50
 
@@ -149,10 +151,13 @@ class BlockSync:
         while True:
             await self._changed.wait()
             self._changed.clear()
+            is_catching_up = False
             while ahead := self._ahead():
-                if not self.is_behind and await self._moves_on_by_itself():
+                if not is_catching_up and await self._moves_on_by_itself():
                     continue
+                height = self._chain.height
                 await self._fetch(ahead[turn % len(ahead)])
+                is_catching_up = self.is_behind and self._chain.height > height
                 turn += 1
 
     def _ahead(self) -> list[Address]:
@@ -160,8 +165,9 @@ class BlockSync:
         return sorted(peer for peer, theirs in self._heights.items() if theirs > height)
 
     async def _moves_on_by_itself(self) -> bool:
+        """Wait whether consensus brings the next block: it does where the load is high."""
         before = self._chain.height
-        await asyncio.sleep(PATIENCE_S)
+        await asyncio.sleep(PATIENCE_BEHIND_S if self.is_behind else PATIENCE_S)
         return self._chain.height > before
 
     async def _fetch(self, peer: Address) -> None:
