@@ -1,6 +1,7 @@
 """A peer that says what it likes: TLS with a real node key, and raw bytes inside."""
 
 import asyncio
+import socket
 import ssl
 
 from chain.types import Digest
@@ -8,7 +9,7 @@ from node.p2p.framing import HEADER, FrameDecoder, FrameEncoder
 from node.p2p.handshake import GOODBYE, HANDSHAKE_LIMITS, HELLO, PING, PONG, Handshake, Role
 from node.p2p.tls import ChannelContexts
 from node.random_source import SystemRandom
-from tests.p2p import GENESIS, KINDS, NodeKey
+from tests.p2p import GENESIS, KINDS, NodeKey, node_keys
 
 LIMITS = HANDSHAKE_LIMITS | {PING: 0, PONG: 0, GOODBYE: 1}
 
@@ -44,18 +45,23 @@ class RawPeer:
         # A connection that the victim has ended may say so here.
         await asyncio.gather(self.writer.wait_closed(), return_exceptions=True)
 
-    async def channel(self, port: int) -> "RawPeer":
+    async def channel(self, port: int, *, receive_buffer: int | None = None) -> "RawPeer":
         """Connect and shake hands in TLS."""
         contexts = ChannelContexts(self.own.seed, SystemRandom())
         contexts.trust([self.victim.public_key])
+        sock = socket.socket()
+        sock.setblocking(False)
+        if receive_buffer is not None:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+        await asyncio.get_running_loop().sock_connect(sock, ("127.0.0.1", port))
         self.reader, self.writer = await asyncio.open_connection(
-            "127.0.0.1", port, ssl=contexts.dialling, server_hostname=""
+            sock=sock, ssl=contexts.dialling, server_hostname=""
         )
         return self
 
-    async def session(self, port: int) -> "RawPeer":
+    async def session(self, port: int, *, receive_buffer: int | None = None) -> "RawPeer":
         """Connect and exchange hellos."""
-        await self.channel(port)
+        await self.channel(port, receive_buffer=receive_buffer)
         self.write(frame(HELLO, self.hello()))
         kind, payload = await self.receive()
         assert kind == HELLO, f"refused with kind {kind}, {payload!r}"
@@ -91,6 +97,17 @@ class RawPeer:
             if received[0] != PING:
                 return received
 
+    async def size_before(self, kind: int) -> int:
+        """Read on; return how many bytes arrive before the first message of `kind` is complete."""
+        assert isinstance(self.writer.transport, asyncio.Transport)
+        self.writer.transport.resume_reading()
+        size = 0
+        while True:
+            data = await self.reader.read(2**12)
+            size += len(data)
+            if kind in [received for received, _ in self._decoder.feed(data)]:
+                return size
+
     async def is_closed(self, within_s: float = 5.0) -> bool:
         """Tell whether the victim ends the connection in time."""
         try:
@@ -102,3 +119,39 @@ class RawPeer:
         except (ConnectionError, ssl.SSLError):
             return True
         return True
+
+
+class RawListener:
+    """A listening end that takes one connection into TLS and says nothing."""
+
+    def __init__(self, own: NodeKey) -> None:
+        self.own = own
+
+    async def __aenter__(self) -> "RawListener":
+        contexts = ChannelContexts(self.own.seed, SystemRandom())
+        contexts.trust(key.public_key for key in node_keys(3))
+        self._connected: asyncio.Future[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = (
+            asyncio.get_running_loop().create_future()
+        )
+        self._server = await asyncio.start_server(
+            self._on_connection, "127.0.0.1", 0, ssl=contexts.listening
+        )
+        self.port: int = self._server.sockets[0].getsockname()[1]
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._server.close()
+        if self._connected.done():
+            self._connected.result()[1].transport.abort()
+        await asyncio.sleep(0)
+
+    def _on_connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self._connected.done():
+            writer.transport.abort()
+        else:
+            self._connected.set_result((reader, writer))
+
+    async def greeting(self, size: int) -> bytes:
+        """Return the first `size` bytes that arrive."""
+        async with asyncio.timeout(5):
+            return await (await asyncio.shield(self._connected))[0].readexactly(size)

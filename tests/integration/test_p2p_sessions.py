@@ -9,8 +9,9 @@ import pytest
 
 from chain.types import Digest
 from node.p2p import PeerDirectory, PeerEntry, Reason
-from node.p2p.framing import HEADER
-from tests.integration.p2p_peer import RawPeer, message
+from node.p2p.framing import HEADER, FrameEncoder
+from node.p2p.handshake import GOODBYE, HELLO, HELLO_SIZE, goodbye
+from tests.integration.p2p_peer import RawListener, RawPeer, frame, message
 from tests.p2p import (
     BLOCK,
     QUICK,
@@ -112,6 +113,45 @@ async def test_nodes_of_two_chains_refuse_each_other_and_say_so():
             assert list(dialler.connected()) == list(listener.connected()) == []
 
 
+@pytest.mark.parametrize(("node", "peer"), [(ALICE, BOB), (BOB, ALICE)])
+async def test_of_two_that_greet_at_once_the_smaller_id_goes_first(node, peer):
+    async with RawListener(peer) as listener:
+        transport = make_transport(node, [peer.entry(listener.port)])
+        async with running(transport, Recorder()):
+            # The node has said hello and waits for the answer.
+            greeting = await listener.greeting(HEADER.size + HELLO_SIZE)
+            assert greeting[HEADER.size - 1] == HELLO
+            async with RawPeer(peer, node) as caller:
+                await caller.channel(transport.port)
+                caller.write(frame(HELLO, caller.hello()))
+                kind, payload = await caller.receive()
+
+                if node is ALICE:
+                    assert (kind, payload) == (GOODBYE, goodbye(Reason.DUPLICATE))
+                    assert list(transport.connected()) == []
+                else:
+                    assert kind == HELLO
+                    assert list(transport.connected()) == [peer.node_id]
+                    assert transport.stats().refused == {Reason.DUPLICATE: 1}
+
+
+async def test_the_end_of_a_session_is_told_before_the_next_begins():
+    receiver = Recorder()
+    victim = make_transport(ALICE, [BOB.entry()])
+    async with running(victim, receiver), RawPeer(BOB, ALICE) as peer:
+        await peer.session(victim.port)
+        await until(victim.connected)
+        session = victim._sessions[BOB.node_id]
+        # Both in one turn of the loop, as when the peer's new connection is read right behind.
+        session.close(Reason.CLOSED)
+        victim.on_established(session)
+        victim.on_closed(session)
+        await asyncio.sleep(0)
+
+        told = [event[0] for event in receiver.events]
+        assert told == ["connected", "disconnected", "connected", "disconnected"]
+
+
 async def test_an_address_that_is_taken_is_an_error_of_run():
     with socket.create_server(("127.0.0.1", 0)) as holder:
         transport = make_transport(ALICE, port=holder.getsockname()[1])
@@ -196,21 +236,35 @@ async def test_a_lost_connection_makes_room_once_the_peer_dials_anew():
             assert victim.stats().ended == {Reason.IDLE: 1}
 
 
-async def test_an_urgent_message_overtakes_megabytes():
+async def test_megabytes_flow_without_anything_else_to_push_them():
+    limits = replace(QUICK, ping_interval_ms=60_000, idle_timeout_ms=60_000)
     receiver = Recorder()
-    listener = make_transport(ALICE, [BOB.entry()])
+    listener = make_transport(ALICE, [BOB.entry()], limits=limits)
     async with running(listener, receiver):
-        sender = make_transport(BOB, [ALICE.entry(listener.port)])
+        sender = make_transport(BOB, [ALICE.entry(listener.port)], limits=limits)
         async with running(sender, Recorder()):
             await until(lambda: sender.connected() and listener.connected())
             for _ in range(4):
                 assert sender.send(ALICE.node_id, BLOCK, bytes(6 * 2**20))
-            await asyncio.sleep(0.01)
-            assert sender.send(ALICE.node_id, VOTE, b"vote")
-            await until(lambda: len(receiver.messages) == 5)
 
-            kinds = [kind for _, kind, _ in receiver.messages]
-            assert kinds.index(VOTE) <= 2
+            await until(lambda: len(receiver.messages) == 4)
+
+
+async def test_an_urgent_message_overtakes_megabytes_on_a_slow_line():
+    victim = make_transport(ALICE, [BOB.entry()])
+    async with running(victim, Recorder()), RawPeer(BOB, ALICE) as slow:
+        await slow.session(victim.port, receive_buffer=64 * 1024)
+        await until(victim.connected)
+        slow.fall_silent()
+        for _ in range(4):
+            assert victim.send(BOB.node_id, BLOCK, bytes(6 * 2**20))
+        # Now all buffers below the queues are full.
+        await asyncio.sleep(0.2)
+        assert victim.send(BOB.node_id, VOTE, b"vote")
+        before = await slow.size_before(VOTE)
+
+        # Both ends' sockets, a record or two, and what the reader had taken: not 24 MiB.
+        assert before < 2**20
 
 
 async def test_a_peer_above_its_bytes_a_second_is_slowed_and_loses_nothing():
@@ -231,15 +285,24 @@ async def test_a_peer_above_its_bytes_a_second_is_slowed_and_loses_nothing():
             assert receiver.count("disconnected") == 0
 
 
-async def test_what_is_sent_in_one_turn_leaves_in_one_record():
+async def test_what_is_sent_in_one_turn_leaves_in_one_write(monkeypatch):
+    writes = []
+    take = FrameEncoder.take
+
+    def spy(*arguments):
+        writes.append(take(*arguments))
+        return writes[-1]
+
     victim = make_transport(ALICE, [BOB.entry()])
     async with running(victim, Recorder()), RawPeer(BOB, ALICE) as peer:
         await peer.session(victim.port)
         await until(victim.connected)
+        monkeypatch.setattr(FrameEncoder, "take", spy)
         for _ in range(100):
             victim.send(BOB.node_id, VOTE, bytes(20))
+        await peer.receive()
 
-        assert len(await peer.reader.read(2**16)) == 100 * (20 + HEADER.size)
+        assert [len(data) for data in writes if data] == [100 * (20 + HEADER.size)]
 
 
 async def test_the_traffic_is_counted():
