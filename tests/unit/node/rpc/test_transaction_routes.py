@@ -449,12 +449,8 @@ async def test_an_unknown_transaction_is_unknown(client):
 
 async def test_a_body_that_no_kind_reads_is_shown_as_hex(node):
     payload = node.payload("device.data", FLOW, node.device(0))
-    odd = attach_signature(
-        type(payload)(**{**_fields(payload), "body": b"\xc0"}), Signature(bytes(64))
-    )
-    strange = attach_signature(
-        type(payload)(**{**_fields(payload), "kind": "poem"}), Signature(bytes(64))
-    )
+    odd = attach_signature(replace(payload, body=b"\xc0"), Signature(bytes(64)))
+    strange = attach_signature(replace(payload, kind="poem"), Signature(bytes(64)))
 
     assert render_transaction(odd)["body"] == "c0"
     assert render_transaction(strange)["body"] == payload.body.hex()
