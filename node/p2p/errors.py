@@ -29,7 +29,6 @@ class Reason(StrEnum):
     """Why a connection was refused or ended: the closed set of words in counters and logs."""
 
     BANNED = "banned"
-    BUSY = "busy"
     CLOSED = "closed"
     DUPLICATE = "duplicate"
     HANDSHAKE_TIMEOUT = "handshake_timeout"

@@ -1,6 +1,7 @@
 """Sessions between honest nodes over real sockets: how they come about, last and end."""
 
 import asyncio
+import errno
 import socket
 from contextlib import AsyncExitStack
 from dataclasses import replace
@@ -158,6 +159,26 @@ async def test_an_address_that_is_taken_is_an_error_of_run():
 
         with pytest.raises(OSError, match="in use"):
             await transport.run(Recorder())
+
+
+async def test_a_node_out_of_descriptors_accepts_again_later(monkeypatch):
+    accept = socket.socket.accept
+    failures = []
+
+    def fail_twice(listener):
+        if len(failures) < 2:
+            failures.append(OSError(errno.EMFILE, "Too many open files"))
+            raise failures[-1]
+        return accept(listener)
+
+    monkeypatch.setattr(socket.socket, "accept", fail_twice)
+    listener = make_transport(ALICE, [BOB.entry()])
+    async with running(listener, Recorder()):
+        dialler = make_transport(BOB, [ALICE.entry(listener.port)])
+        async with running(dialler, Recorder()):
+            await until(lambda: listener.connected() and dialler.connected())
+
+    assert len(failures) == 2
 
 
 async def test_a_node_with_a_new_key_keeps_its_id():
