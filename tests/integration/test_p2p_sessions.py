@@ -163,7 +163,7 @@ async def test_an_address_that_is_taken_is_an_error_of_run():
 
 async def test_a_node_out_of_descriptors_accepts_again_later(monkeypatch):
     accept = socket.socket.accept
-    failures = []
+    failures: list[OSError] = []
 
     def fail_twice(listener):
         if len(failures) < 2:
