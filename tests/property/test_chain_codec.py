@@ -1,6 +1,7 @@
 """Bytes from outside: one encoding of a value, and no error but DecodeError."""
 
 import json
+from typing import Any
 
 import pytest
 from hypothesis import example, given, settings
@@ -42,7 +43,7 @@ def test_what_is_encoded_is_decoded_again(value):
 @example(b"\x91\x80")
 @example(b"\x91\xd0\x01")
 def test_bytes_are_refused_or_the_one_encoding_of_their_value(data):
-    results = []
+    results: list[list[object] | None] = []
     for items_max in (codec.ITEMS_MAX, SCANNED):
         try:
             results.append(codec.decode(data, what="value", items_max=items_max))
@@ -69,7 +70,7 @@ ALL = {**BODIES, **RECORDS, **OTHERS}
 @pytest.mark.parametrize("record", ALL.values(), ids=list(ALL))
 @settings(max_examples=10)
 @given(data=st.data())
-def test_bytes_and_json_hold_the_same_value(record: Record, data):
+def test_bytes_and_json_hold_the_same_value(record: Record[Any], data):
     value = data.draw(from_schema(record))
     encoded = record.encode(value)
     document = json.loads(json.dumps(record.render(value)))
@@ -96,7 +97,7 @@ def test_a_body_is_refused_or_canonical(kind: Kind, data):
 @pytest.mark.parametrize("table", TABLES, ids=lambda table: table.prefix.decode())
 @settings(max_examples=8)
 @given(data=st.data())
-def test_a_record_of_the_state_is_refused_or_canonical(table: Table, data):
+def test_a_record_of_the_state_is_refused_or_canonical(table: Table[Any], data):
     encoded = table.encode(data.draw(from_schema(table.record)))
     assert table.encode(table.decode(encoded)) == encoded
     changed = data.draw(mutated(encoded))
@@ -185,7 +186,7 @@ JSON = st.recursive(
 @pytest.mark.parametrize("record", ALL.values(), ids=list(ALL))
 @settings(max_examples=10)
 @given(data=st.data())
-def test_json_is_refused_or_a_value(record: Record, data):
+def test_json_is_refused_or_a_value(record: Record[Any], data):
     document = record.render(data.draw(from_schema(record)))
     names = st.sampled_from(sorted(document)) if document else st.text(max_size=5)
     document[data.draw(names | st.text(max_size=5))] = data.draw(JSON)

@@ -1,0 +1,268 @@
+"""The golden vectors: the code makes them, and a client written from the page alone does too.
+
+The client below uses nothing of the project; it follows docs/spec/encoding.md.
+"""
+
+import hashlib
+import json
+from pathlib import Path
+
+import pytest
+
+from chain.blocks import decode_block, decode_header
+from chain.certificate import VoteType, decode_certificate
+from chain.genesis import genesis_header, genesis_state, parse_genesis
+from chain.light_client import verify_header
+from chain.limits import parse_limits
+from chain.lookback import BlockSummary, Lookback, OpenBlock
+from chain.merkle import merkle_root, verify_inclusion
+from chain.parameters import FUTURE_DRIFT_MS, Parameters
+from chain.records import TABLES
+from chain.state import State, miner_sets_of
+from chain.state_tree import STATE_PROOF
+from chain.transactions import decode_transaction
+from chain.types import Address, Digest, PublicKey
+from scripts.make_vectors import render, vectors
+from tests.builders import Chain
+
+FOLDER = Path(__file__).parents[2] / "vectors"
+
+
+def load(name):
+    return json.loads((FOLDER / name).read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="module")
+def made():
+    return vectors()
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "algorithm_1.json",
+        "chain.json",
+        "digests.json",
+        "encoding.json",
+        "merkle.json",
+        "signatures.json",
+        "state_tree.json",
+        "transactions.json",
+    ],
+)
+def test_the_code_reproduces_the_file(made, name):
+    assert (FOLDER / name).read_text(encoding="utf-8") == render(made[name])
+
+
+# --- a client written from the page ---------------------------------------------------------------
+
+
+def pack(value):
+    """Return the canonical bytes, by the table of the page."""
+    match value:
+        case None:
+            return b"\xc0"
+        case bool():
+            return b"\xc3" if value else b"\xc2"
+        case int():
+            return pack_integer(value)
+        case str():
+            data = value.encode()
+            if len(data) < 32:
+                return bytes([0xA0 | len(data)]) + data
+            return pack_length(len(data), {1: 0xD9, 2: 0xDA, 4: 0xDB}) + data
+        case {"hex": str(text)}:
+            data = bytes.fromhex(text)
+            return pack_length(len(data), {1: 0xC4, 2: 0xC5, 4: 0xC6}) + data
+        case list():
+            inner = b"".join(pack(item) for item in value)
+            if len(value) < 16:
+                return bytes([0x90 | len(value)]) + inner
+            return pack_length(len(value), {2: 0xDC, 4: 0xDD}) + inner
+    raise AssertionError(value)
+
+
+def pack_integer(value):
+    if -32 <= value < 128:
+        return bytes([value & 0xFF])
+    heads = (
+        {1: 0xCC, 2: 0xCD, 4: 0xCE, 8: 0xCF} if value > 0 else {1: 0xD0, 2: 0xD1, 4: 0xD2, 8: 0xD3}
+    )
+    for size, head in heads.items():
+        if (value >> 8 * size if value > 0 else (value >> 8 * size - 1) + 1) == 0:
+            return bytes([head]) + (value & (1 << 8 * size) - 1).to_bytes(size, "big")
+    raise AssertionError(value)
+
+
+def pack_length(length, heads):
+    for size, head in heads.items():
+        if length < 1 << 8 * size:
+            return bytes([head]) + length.to_bytes(size, "big")
+    raise AssertionError(length)
+
+
+def tagged(tag, data):
+    return hashlib.sha256(bytes([len(tag)]) + tag.encode() + data).hexdigest()
+
+
+def raw(text):
+    return {"hex": text}
+
+
+def test_a_stranger_encodes_the_values():
+    for case in load("encoding.json")["accepted"]:
+        assert pack(case["value"]).hex() == case["bytes"]
+
+
+def test_a_stranger_computes_the_ids_and_digests():
+    known = load("digests.json")
+    device, miners = known["device_id"], known["miner_set"]["members"]
+
+    assert (
+        tagged("securenet/address/v1", bytes.fromhex(known["miner_id"]["key"]))
+        == (known["miner_id"]["id"])
+    )
+    assert tagged("securenet/organisation-id/v1", b"acme") == known["organisation_id"]["id"]
+    first = [device["genesis_hash"], device["organisation"], device["first_key"]]
+    assert tagged("securenet/device-id/v1", pack([raw(item) for item in first])) == device["id"]
+    members = [[raw(member["id"]), raw(member["key"])] for member in miners]
+    assert tagged("securenet/miner-set/v1", pack(members)) == known["miner_set"]["hash"]
+    vote = known["commit_vote"]
+    message = [
+        raw(vote["genesis_hash"]),
+        "commit",
+        vote["height"],
+        vote["round"],
+        raw(vote["digest"]),
+    ]
+    assert pack(message).hex() == vote["message"]
+
+
+def test_a_stranger_builds_a_reading_that_the_chain_reads():
+    known = next(case for case in load("transactions.json") if case["name"] == "a reading")
+    form = known["json"]
+    values = [
+        [value["name"], value["value"], value["exponent"], value["unit"]]
+        for value in form["body"]["payload"]["values"]
+    ]
+    body = pack([["reading", [values]]])
+    payload = pack(
+        [
+            form["version"],
+            raw(form["genesis_hash"]),
+            form["kind"],
+            raw(form["sender"]),
+            form["time_ms"],
+            raw(form["nonce"]),
+            raw(body.hex()),
+        ]
+    )
+    wire = pack([raw(payload.hex()), raw(form["signature"])])
+
+    assert (payload.hex(), wire.hex()) == (known["payload"], known["wire"])
+    assert tagged("securenet/transaction-id/v1", payload) == known["id"]
+    assert tagged("securenet/transaction-digest/v1", wire) == known["digest"]
+    assert known["signed"] == "18" + b"securenet/transaction/v1".hex() + payload.hex()
+    assert decode_transaction(wire).is_signed_by(PublicKey(bytes.fromhex(known["public_key"])))
+
+
+# --- what a reader of the files does --------------------------------------------------------------
+
+
+def test_every_transaction_verifies_under_its_key():
+    for known in load("transactions.json"):
+        transaction = decode_transaction(bytes.fromhex(known["wire"]))
+
+        assert transaction.is_signed_by(PublicKey(bytes.fromhex(known["public_key"]))), known[
+            "name"
+        ]
+        assert transaction.id.hex() == known["id"]
+
+
+def test_the_blocks_replay_to_the_state():
+    known = load("chain.json")
+    chain = Chain(parse_genesis(known["genesis"]))
+    for block in known["blocks"]:
+        miners = miner_sets_of(chain.state)[0]
+        decoded = decode_block(bytes.fromhex(block["block"]))
+        certificate = decode_certificate(bytes.fromhex(block["certificate_bytes"]))
+        assert decode_header(bytes.fromhex(block["header_bytes"])) == decoded.header
+        verify_header(decoded.header, certificate, miners)
+        chain.accept(decoded)
+
+    entries = {
+        entry["table"].encode() + bytes.fromhex(entry["key"]): bytes.fromhex(entry["value"])
+        for entry in known["state"]
+    }
+    assert chain.source.entries == entries
+    assert chain.state.root.hex() == known["state_root"]
+
+
+def test_the_state_of_the_vectors_shows_most_tables():
+    shown = {entry["table"] for entry in load("chain.json")["state"]}
+
+    assert {table.prefix.decode() for table in TABLES} - shown == {"passed-over"}
+
+
+def test_paths_of_the_merkle_trees_verify():
+    for case in load("merkle.json"):
+        leaves = [bytes.fromhex(leaf) for leaf in case["leaves"]]
+        assert merkle_root(leaves).hex() == case["root"]
+        for index, path in enumerate(case["paths"]):
+            verify_inclusion(
+                root=bytes.fromhex(case["root"]),
+                leaf=leaves[index],
+                index=index,
+                leaf_count=len(leaves),
+                path=[bytes.fromhex(item) for item in path],
+            )
+
+
+def test_proofs_of_the_state_trees_verify():
+    for case in load("state_tree.json"):
+        for known in case["proofs"]:
+            STATE_PROOF.parse(known["proof"], "proof").verify(
+                root=Digest(bytes.fromhex(case["root"])),
+                key=bytes.fromhex(known["key"]),
+                value=None if known["value"] is None else bytes.fromhex(known["value"]),
+            )
+
+
+def test_rate_cases_are_decided_as_written():
+    subject = Address(bytes(32))
+    for case in load("algorithm_1.json")["rates"]:
+        past = Lookback()
+        for height, block in enumerate(case["earlier_blocks"]):
+            past.append(
+                BlockSummary(
+                    height=height,
+                    time_ms=block["time_ms"],
+                    ids=(),
+                    sent={subject: block["count"]},
+                    flows=(),
+                ),
+                Parameters(),
+            )
+        now = OpenBlock(
+            past, time_ms=case["block_time_ms"], sent={subject: case["earlier_in_block"]}
+        )
+        passes = all(
+            now.sent_within(subject, window.seconds) < window.capacity
+            for window in parse_limits(case["limits"])
+        )
+        assert passes == case["passes"], case
+
+
+def test_the_drift_of_the_vectors_is_the_chains():
+    assert load("algorithm_1.json")["future_drift_ms"] == FUTURE_DRIFT_MS
+
+
+def test_the_first_header_follows_from_the_genesis_document():
+    known = load("chain.json")
+    genesis = parse_genesis(known["genesis"])
+    root = State(Chain(genesis).source).root
+
+    assert genesis.hash.hex() == known["genesis_hash"]
+    assert genesis_header(genesis, root).hash.hex() == known["genesis_header"]["hash"]
+    assert genesis_state(genesis)
+    assert VoteType.COMMIT.value == "commit"
