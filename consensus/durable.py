@@ -1,7 +1,8 @@
 """What a miner must not forget: the records of its log, and the state they add up to.
 
 DESIGN rules 4 to 6. A log begins with a `Floor`, written when the miner is created; a log without
-one belongs to a miner that has lost its memory. docs/spec/consensus.md, section "What is durable", is normative.
+one belongs to a miner that has lost its memory. docs/spec/consensus.md, section "What is durable",
+is normative.
 """
 
 from collections.abc import Iterable

@@ -29,8 +29,11 @@ class Draft:
     rejected: list[InvalidMessage] = field(default_factory=list)
 
     def send(self, message: Message, to: Address | None = None) -> None:
-        """Add a message to be sent."""
-        self.sends.append(Send(message=message, data=encode_message(message), to=to))
+        """Add a message to be sent; for several receivers it is encoded once."""
+        data = next((send.data for send in self.sends if send.message is message), None)
+        if data is None:
+            data = encode_message(message)
+        self.sends.append(Send(message=message, data=data, to=to))
 
     def finish(self, deadline_ns: int | None) -> Output:
         """Return the output."""
