@@ -6,9 +6,7 @@ from typing import Any
 
 from chain.miners import MinerSet
 from chain.miners import quorum as true_quorum
-from chain.types import Round
 from consensus import durable, round_change
-from consensus.log import MessageLog
 from consensus.replica import Replica
 
 Patch = Callable[[Any], None]
@@ -79,14 +77,3 @@ def no_resend(patch):
         state.resend_ns = None
 
     patch.setattr(Replica, "_resend", silent)
-
-
-def past_commits_forgotten(patch):
-    """Count COMMITs of the present round only."""
-    votes = MessageLog.votes
-
-    def present(log, phase):
-        reached = max(log.reached().values(), default=Round(0))
-        return [v for v in votes(log, phase) if v.round == reached]
-
-    patch.setattr(MessageLog, "votes", present)
