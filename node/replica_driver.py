@@ -21,7 +21,7 @@ from chain.state import miner_sets_of, parameters_of
 from chain.transition import Execution
 from chain.types import Address, Digest, Height, TimestampMs
 from consensus.durable import WalRecord, encode_record
-from consensus.errors import ConsensusError
+from consensus.errors import InvalidMessage
 from consensus.events import (
     BlockBuilt,
     BlockFetched,
@@ -240,7 +240,7 @@ class ReplicaDriver:
     ) -> None:
         try:
             output = self._replica.step(event, self._clock.monotonic_ns())
-        except ConsensusError as error:
+        except InvalidMessage as error:
             self._metrics.peer_refused("consensus")
             log.debug("consensus message refused", reason=str(error))
             if peer is not None:
