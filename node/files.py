@@ -5,40 +5,45 @@ from pathlib import Path
 from typing import Final
 
 from node.errors import ConfigError
+from node.storage.files import storage_error, sync_directory
 
-PRIVATE: Final = 0o600
-PUBLIC: Final = 0o644
+PUBLIC_MODE: Final = 0o644
 
 
-def create_file(path: Path, data: bytes, *, mode: int = PUBLIC) -> None:
+def create_file(path: Path, data: bytes) -> None:
     """Create `path` with `data`, synced; never replaces what is there.
 
     Raises
     ------
     ConfigError
-        It exists already, or cannot be written.
+        It exists already.
+    StorageError
+        It cannot be written; nothing is left of it.
     """
-    temporary = path.with_name(path.name + ".new")
+    draft = path.with_name(f".{path.name}.{os.getpid()}.new")
     try:
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
         try:
-            os.fchmod(descriptor, mode)
-            with open(descriptor, "wb", closefd=False) as file:
-                file.write(data)
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-        try:
+            _write(draft, data)
             # A link refuses to replace, which a rename would do.
-            os.link(temporary, path)
+            os.link(draft, path)
         finally:
-            temporary.unlink()
-        directory = os.open(path.parent, os.O_RDONLY)
+            draft.unlink(missing_ok=True)
         try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
+            sync_directory(path.parent)
+        except OSError:
+            path.unlink()
+            raise
     except FileExistsError as error:
         raise ConfigError(str(path), "exists already; it is not replaced") from error
     except OSError as error:
-        raise ConfigError(str(path), f"cannot be written ({error.strerror})") from error
+        raise storage_error(path, error) from error
+
+
+def _write(path: Path, data: bytes) -> None:
+    descriptor = os.open(
+        path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, PUBLIC_MODE
+    )
+    with open(descriptor, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())

@@ -7,6 +7,7 @@
 
 import json
 import os
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -20,6 +21,7 @@ from node.errors import ConfigError
 from node.files import create_file
 from node.keys import create_key
 from node.ports import Random
+from node.storage.files import make_directory
 from node.storage.wal import Wal
 
 HOME_VARIABLE: Final = "SECURENET_HOME"
@@ -74,7 +76,7 @@ class Home:
 def default_home() -> Path:
     """Return ``SECURENET_HOME``, or ``~/.securenet``."""
     chosen = os.environ.get(HOME_VARIABLE)
-    return Path(chosen) if chosen else Path.home() / ".securenet"
+    return Path(chosen).expanduser() if chosen else Path.home() / ".securenet"
 
 
 def load_genesis(path: Path) -> Genesis:
@@ -107,39 +109,56 @@ def init_home(
 ) -> Home:
     """Make a home directory: keys, configuration, and a log that remembers having signed nothing.
 
+    All of it, or nothing: what was made before a failure is removed again. The configuration is
+    written last, so that a home with one is whole even where the machine stopped meanwhile.
+
     Parameters
     ----------
     genesis : Genesis, optional
         The chain to take part in; `write_genesis` adds it later otherwise.
+    passphrase : str, optional
+        Encrypts the keys; by default the environment's ``SECURENET_PASSPHRASE``.
 
     Raises
     ------
-    ConfigError, KeyFileError
-        Something is there already, or cannot be written. What was made before stays.
+    ConfigError, KeyFileError, StorageError
+        Something is there already, or cannot be written.
     """
     home = Home(path)
-    for taken in (home.config, home.miner_key, home.node_key, home.log):
+    for taken in (home.config, home.miner_key, home.node_key, home.log, home.chain):
         if taken.exists():
             raise ConfigError(str(taken), "exists already; choose another home directory")
-    try:
-        home.miner_key.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        home.log.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    except OSError as error:
-        raise ConfigError(str(path), f"cannot be made ({error.strerror})") from error
-    create_key(home.miner_key, "ed25519", random, passphrase)
-    create_key(home.node_key, "ed25519", random, passphrase)
-    wal = Wal(home.log, random=random)
-    try:
+    with ExitStack() as undo:
+        for directory in (path, home.miner_key.parent, home.log.parent):
+            if not directory.is_dir():
+                undo.callback(_remove_directory, directory)
+                make_directory(directory)
+        for key in (home.miner_key, home.node_key):
+            create_key(key, "ed25519", random, passphrase)
+            undo.callback(key.unlink)
+        undo.callback(_remove_log, home.log)
         # Without this record a miner has lost its memory and waits before it votes.
-        wal.append([encode_record(Floor(height=Height(0)))])
-    finally:
-        wal.close()
-    if genesis is not None:
-        write_genesis(home.genesis, genesis)
-    create_file(home.config, render_config(config).encode())
+        with closing(Wal(home.log, random=random)) as wal:
+            wal.append([encode_record(Floor(height=Height(0)))])
+        if genesis is not None:
+            write_genesis(home.genesis, genesis)
+            undo.callback(home.genesis.unlink)
+        create_file(home.config, render_config(config).encode())
+        undo.pop_all()
     return home
 
 
 def write_genesis(path: Path, genesis: Genesis) -> None:
     """Write a genesis document to a new file; raises `ConfigError`."""
     create_file(path, (json.dumps(render_genesis(genesis), indent=2) + "\n").encode())
+
+
+def _remove_directory(path: Path) -> None:
+    # It may never have been made, and somebody may have put something there meanwhile.
+    with suppress(OSError):
+        path.rmdir()
+
+
+def _remove_log(path: Path) -> None:
+    for file in path.parent.glob(f"{path.name}*"):
+        file.unlink()

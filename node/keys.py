@@ -22,7 +22,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from chain.crypto import SEED_SIZE, Algorithm, SigningKey, signing_key
 from chain.errors import InvalidKey
 from chain.types import PublicKey
-from node.errors import KeyFileError, StorageError, WrongPassphrase
+from node.errors import KeyFileError, WrongPassphrase
 from node.ports import Random
 from node.storage.files import FILE_MODE, storage_error, sync_directory
 
@@ -312,11 +312,9 @@ def _create(path: Path, data: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         sync_directory(path.parent)
-    except (OSError, StorageError) as error:
+    except OSError as error:
         path.unlink(missing_ok=True)
-        if isinstance(error, OSError):
-            raise storage_error(path, error) from error
-        raise
+        raise storage_error(path, error) from error
 
 
 def _read_private(path: Path) -> bytes:
