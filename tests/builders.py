@@ -24,7 +24,7 @@ from chain.genesis import (
 from chain.kinds import KINDS
 from chain.kinds.base import BlockContext
 from chain.kinds.device_data import DeviceData
-from chain.kinds.device_registry import DeviceRegister, device_id
+from chain.kinds.device_registry import DeviceRegister, DeviceUpdate, device_id
 from chain.kinds.models import ModelRegister
 from chain.kinds.organisations import organisation_id
 from chain.kinds.verdict import Verdict, pack_scores
@@ -34,7 +34,7 @@ from chain.lookback import Lookback
 from chain.miners import Miner, MinerSet
 from chain.parameters import Parameters
 from chain.payloads import Flow, Measurement, Reading
-from chain.records import DEVICE_TABLE, DeviceRecord
+from chain.records import DEVICE_TABLE, MINER_TABLE, DeviceRecord, Table
 from chain.state import MemorySource, State, active_model_at, miner_sets_of
 from chain.transactions import Payload, Transaction, attach_signature, sign_transaction
 from chain.transition import BlockExecution, Execution, Tip, advance, check_block, open_context
@@ -380,6 +380,18 @@ class Chain:
             return error
         raise AssertionError(f"{transaction.payload.kind} was accepted")
 
+    def put(self, table: Table[Any], record: Any, key: bytes = b"") -> None:
+        """Write a record that no transaction would write; the next block starts from it."""
+        delta = {table.key(key): table.encode(record)}
+        self.source.apply(delta)
+        self.state.advance(delta, self.state.tree.updated(delta))
+
+    def demote(self, miner: Address) -> None:
+        """Demote a miner, as evidence against it would."""
+        record = self.state.get(MINER_TABLE, miner)
+        assert record is not None, "the miner is on record"
+        self.put(MINER_TABLE, replace(record, status="demoted"), miner)
+
     # --- shortcuts ------------------------------------------------------------------------------
 
     def register(self, name: str = "device", **fields: Any) -> Device:
@@ -387,6 +399,11 @@ class Chain:
         device, transaction = self.registration(name, **fields)
         self.commit(transaction)
         return device
+
+    def update(self, device: Device, change: Any, *, organisation: str = "acme") -> Transaction:
+        """Return a registrar's change of a device."""
+        body = DeviceUpdate(device=device.id, change=change)
+        return self.by_registrar("device.update", body, organisation=organisation)
 
     def device(self, device: Device) -> DeviceRecord:
         """Return what the registry says of a device."""
