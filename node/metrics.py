@@ -4,7 +4,6 @@ Every node has a registry of its own, so that several can live in one process. T
 of the interface: later work adds to them and renames none.
 """
 
-import asyncio
 from collections import deque
 from collections.abc import Callable
 from typing import Final
@@ -18,15 +17,13 @@ from prometheus_client import (
     generate_latest,
 )
 
-from node.ports import Clock
 
 INTERVAL_BUCKETS: Final = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 WRITE_BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5)
 REASONS_MAX: Final = 64
 """Values of one label; further ones are counted as ``other``."""
-LAG_PERIOD_S: Final = 0.25
-LAG_SAMPLES: Final = 60
-"""The lag shown is the largest of so many, so that a scrape every 15 seconds misses none."""
+LAG_LOOKS: Final = 30
+"""The lag shown is the largest of so many looks at it, so that a scrape misses no short one."""
 
 _MS_PER_S: Final = 1_000
 _NS_PER_S: Final = 1_000_000_000
@@ -89,9 +86,9 @@ class Metrics:
             "verdicts_late", "Verdicts that were ready after their window had closed"
         )
         self._lag = self._gauge(
-            "eventloop_lag_seconds", "Largest delay of the event loop within the last 15 seconds"
+            "eventloop_lag_seconds", "Largest delay of the event loop among the last looks at it"
         )
-        self._lags_s: deque[float] = deque(maxlen=LAG_SAMPLES)
+        self._lags_s: deque[float] = deque(maxlen=LAG_LOOKS)
         self._last_time_ms: int | None = None
 
     def watch_process(self) -> None:
@@ -163,13 +160,6 @@ class Metrics:
         """Note how late the event loop was."""
         self._lags_s.append(max(0.0, seconds))
         self._lag.set(max(self._lags_s))
-
-    async def watch_event_loop(self, clock: Clock) -> None:
-        """Measure how late the event loop calls, until cancelled."""
-        while True:
-            asked_ns = clock.monotonic_ns()
-            await asyncio.sleep(LAG_PERIOD_S)
-            self.eventloop_lag((clock.monotonic_ns() - asked_ns) / _NS_PER_S - LAG_PERIOD_S)
 
     def render(self) -> bytes:
         """Return the text that Prometheus reads."""
