@@ -39,6 +39,8 @@ Place = tuple[int, int]
 """Height and index of a transaction."""
 
 PAGE_MAX: Final = 1_000
+RECENT_BLOCKS: Final = 4
+"""Blocks that stay in memory after their commit, for many ask for them just then."""
 
 
 class StateSource:
@@ -102,6 +104,7 @@ class ChainStore:
         self._executor = executor
         self._path = path
         self.genesis = genesis
+        self._recent: dict[int, tuple[Block, tuple[Receipt, ...]]] = {}
         self._begin()
         self._source = StateSource(store)
         state = State(self._source)
@@ -132,12 +135,18 @@ class ChainStore:
 
     def block(self, height: int) -> Block | None:
         """Return a committed block, or None."""
-        header = self.header(height)
-        body = self._store.get(schema.BODY + schema.height_bytes(height))
-        if header is None or body is None:
+        recent = self._recent.get(height)
+        if recent is not None:
+            return recent[0]
+        header, wires = self.header(height), self.wires(height)
+        if header is None or wires is None:
             return None
-        wires = schema.decode_body(body)
         return Block(header=header, transactions=tuple([decode_transaction(w) for w in wires]))
+
+    def wires(self, height: int) -> tuple[bytes, ...] | None:
+        """Return the bytes of a committed block's transactions, unread, or None."""
+        body = self._store.get(schema.BODY + schema.height_bytes(height))
+        return None if body is None else schema.decode_body(body)
 
     def certificate(self, height: int) -> CommitCertificate | None:
         """Return the certificate of a committed block; None for genesis."""
@@ -146,6 +155,9 @@ class ChainStore:
 
     def receipts(self, height: int) -> tuple[Receipt, ...]:
         """Return the receipts of a committed block."""
+        recent = self._recent.get(height)
+        if recent is not None:
+            return recent[1]
         data = self._store.get(schema.RECEIPTS + schema.height_bytes(height))
         return () if data is None else schema.decode_receipts(data)
 
@@ -200,6 +212,8 @@ class ChainStore:
         try:
             await self._executor.run(self._write, execution, block, certificate)
             self.tip = advance(self.tip, execution)
+            self._recent[self.height] = (block, execution.receipts)
+            self._recent.pop(self.height - RECENT_BLOCKS, None)
         finally:
             self._source.release()
 
