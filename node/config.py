@@ -204,7 +204,7 @@ def _setting(name: str, value: str | int | Path | None, word: str = "") -> Itera
     """Yield the line of a setting; one that is not set is shown as a comment."""
     remark = f"  # {word}" if word else ""
     if value is None:
-        yield f"# {name} = {remark}".rstrip()
+        yield f"# {name} ={remark}"
     elif isinstance(value, int):
         yield f"{name} = {str(value).lower()}{remark}"
     else:

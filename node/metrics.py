@@ -101,12 +101,14 @@ class Metrics:
     def follow(
         self,
         *,
+        height: Callable[[], int],
         mempool_size: Callable[[], int],
         mempool_bytes: Callable[[], int],
         peers: Callable[[], int],
         round: Callable[[], int],
     ) -> None:
         """Read these whenever the metrics are asked for; until then they show 0."""
+        self._height.set_function(height)
         self._mempool_size.set_function(mempool_size)
         self._mempool_bytes.set_function(mempool_bytes)
         self._peers.set_function(peers)

@@ -108,6 +108,7 @@ async def _run(
     transport.update_directory(_directory(node.members, config))
     metrics.watch_process()
     metrics.follow(
+        height=lambda: node.chain.height,
         mempool_size=lambda: node.status().mempool_transactions,
         mempool_bytes=lambda: node.status().mempool_bytes,
         peers=lambda: len(transport.connected()),

@@ -94,7 +94,7 @@ def test_every_setting_is_shown():
 
     for section in (NodeConfig, P2PConfig, PeerConfig, RpcConfig, MempoolConfig, LogConfig):
         for name in section.model_fields:
-            assert re.search(rf"^(?:# )?{name} = |^\[+(?:p2p\.)?{name}\]", text, re.MULTILINE), name
+            assert re.search(rf"^(?:# )?{name} =|^\[+(?:p2p\.)?{name}\]", text, re.MULTILINE), name
 
 
 def test_names_of_files_are_taken_from_the_directory_of_the_configuration(path):

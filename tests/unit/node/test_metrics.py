@@ -89,6 +89,7 @@ def test_what_is_followed_is_read_when_it_is_asked_for():
     metrics = Metrics()
     waiting = [1, 2]
     metrics.follow(
+        height=lambda: 9,
         mempool_size=lambda: len(waiting),
         mempool_bytes=lambda: 10 * len(waiting),
         peers=lambda: 3,
@@ -97,6 +98,7 @@ def test_what_is_followed_is_read_when_it_is_asked_for():
 
     waiting.append(3)
 
+    assert value(metrics, "consensus_height") == 9
     assert value(metrics, "mempool_size") == 3
     assert value(metrics, "mempool_size_bytes") == 30
     assert value(metrics, "p2p_peers") == 3
