@@ -67,9 +67,19 @@ class BlockMaker:
         self._miner = miner
         self._candidates: dict[Digest, Candidate] = {}
 
-    def candidate(self, digest: Digest) -> Candidate | None:
-        """Return a block that was built or checked for the next height."""
-        return self._candidates.get(digest)
+    async def recall(self, digest: Digest) -> Candidate | None:
+        """Return a block that was checked here, executing it again if that was before a restart.
+
+        The replica remembers from its log what it has attested; the block itself is on disk.
+        """
+        candidate = self._candidates.get(digest)
+        if candidate is not None:
+            return candidate
+        block = self._chain.proposed(digest)
+        execution = None if block is None else await self.execute(block)
+        if block is None or execution is None:
+            return None
+        return Candidate(block=block, execution=execution)
 
     def forget(self) -> None:
         """Drop all candidates: their height is decided."""

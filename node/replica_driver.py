@@ -384,7 +384,7 @@ class ReplicaDriver:
     # Committing
 
     async def _commit_decided(self, committed: Committed, group: asyncio.TaskGroup) -> None:
-        candidate = self._maker.candidate(committed.proposal.digest)
+        candidate = await self._maker.recall(committed.proposal.digest)
         assert candidate is not None, "the replica commits only what was checked here"
         await self._commit(candidate.block, candidate.execution, committed.certificate, group)
 

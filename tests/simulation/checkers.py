@@ -164,6 +164,10 @@ class Promises:
         """How many different messages honest miners have signed and sent."""
         return len(self._signed)
 
+    def last(self, miner: Address) -> Position | None:
+        """Return the place of what an honest miner has signed last."""
+        return self._last.get(miner)
+
     def on_logged(self, node: str, records: Sequence[bytes]) -> None:
         """Take note of what is durable in a node's log."""
         self._logged.setdefault(node, set()).update(records)

@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
+from consensus.messages import Phase
 from tests.simulation.network import LinkQuality
 from tests.simulation.workload import Workload
 from tests.simulation.world import Settings, World
@@ -88,6 +89,28 @@ def test_power_that_fails_in_any_sync_loses_no_promise(sync):
         await load.commit_at_each(within_s=ROUND_TIMEOUTS_S)
 
     play(scene, seed=sync)
+
+
+def test_a_block_attested_before_a_restart_is_committed_after_it():
+    async def scene(world):
+        miner = world.identities["m1"].miner_id
+        world.start()
+        await world.reach(1, within_s=20)
+        # Without m0, the others need m1.
+        await world.kill("m0")
+
+        def has_attested():
+            last = world.promises.last(miner)
+            return last.height > world.ledger.height and last.phase == Phase.PREPARE
+
+        for _ in range(3):
+            await world.until(has_attested, within_s=60, what="the PREPARE of m1")
+            await world.kill("m1")
+            await asyncio.sleep(1)
+            world.start("m1")
+            await world.reach(world.ledger.height + 1, within_s=60)
+
+    play(scene, quality=LinkQuality(latency_us_min=200_000, latency_us_max=200_000))
 
 
 def test_one_of_four_down_does_not_stop_the_chain():
