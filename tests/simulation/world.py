@@ -198,7 +198,7 @@ class Host:
 
     def _judge_end(self, error: BaseException) -> None:
         """Accept the end of a node whose machine failed; anything else fails the run."""
-        leaves = _leaves(error)
+        leaves = leaves_of(error)
         if any(isinstance(leaf, Violation) for leaf in leaves):
             raise error
         if self._transport is None or not self._transport.is_dead:
@@ -527,10 +527,11 @@ class World:
         )
 
 
-def _leaves(error: BaseException) -> list[BaseException]:
+def leaves_of(error: BaseException) -> list[BaseException]:
+    """Return the errors in a group, and in the groups in it."""
     if not isinstance(error, BaseExceptionGroup):
         return [error]
-    return [leaf for part in error.exceptions for leaf in _leaves(part)]
+    return [leaf for part in error.exceptions for leaf in leaves_of(part)]
 
 
 def _plain(error: BaseException) -> Exception:
