@@ -62,7 +62,7 @@ class Client:
     session : aiohttp.ClientSession
         Owned by the caller; see `connect`.
     attempts : int
-        How often a request is made while the node answers 429 or 503.
+        How often a request is made while the node answers 503 and says when to try again.
     """
 
     def __init__(self, url: str, session: aiohttp.ClientSession, *, attempts: int = 1) -> None:
@@ -227,9 +227,10 @@ class Client:
             try:
                 return await self._request_once(method, path, query, body)
             except Refused as refusal:
-                if refusal.status not in (429, 503) or attempt == self._attempts:
+                after_s = refusal.retry_after_s
+                if refusal.status != 503 or after_s is None or attempt == self._attempts:
                     raise
-                await asyncio.sleep(min(refusal.retry_after_s or 1.0, RETRY_AFTER_S_MAX))
+                await asyncio.sleep(min(after_s, RETRY_AFTER_S_MAX))
         raise AssertionError("the last attempt returns or raises")
 
     async def _request_once(

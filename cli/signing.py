@@ -112,11 +112,14 @@ async def submit(client: Client, transaction: Transaction, *, wait: bool) -> Doc
 
     Raises
     ------
+    DecodeError
+        A value in it is out of bounds; no node would take it, so none is asked.
     Refused
         The node refuses it, or it was rejected later.
     TimedOut
         It is not committed in time.
     """
+    KINDS[transaction.payload.kind].decode(transaction)
     id = transaction.id.hex()
     answer = await client.submit(transaction.wire, wait=wait)
     if not wait:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import Final
 
 from chain.crypto import signing_key
@@ -74,13 +75,14 @@ def reading_of_size(wire_bytes: int) -> bytes:
     """
     key = signing_key("ed25519", bytes(32))
     sender = Sender(genesis_hash=Digest(bytes(32)), address=Address(bytes(32)), key=key)
-    for count in range(1, _MEASUREMENTS_MAX + 1):
-        for length in range(2, _NAME_SIZE_MAX + 1):
-            values = tuple(
-                Measurement(name=f"{n}".ljust(length, "x"), value=2_150, exponent=-2, unit="C")
-                for n in range(count)
-            )
-            body = body_of(Reading(values=values))
-            if len(sender.sign_body(KIND, body).wire) == wire_bytes:
-                return body
-    raise BadInput(f"no reading makes a transaction of {wire_bytes} bytes", "try 250 to 700")
+    for count, length, unit in product(
+        range(1, _MEASUREMENTS_MAX + 1), range(1, _NAME_SIZE_MAX + 1), ("C", "Cs")
+    ):
+        names = [*(f"{n}".ljust(_NAME_SIZE_MAX, "x") for n in range(count - 1)), "y" * length]
+        values = tuple(
+            Measurement(name=name, value=2_150, exponent=-2, unit=unit) for name in names
+        )
+        body = body_of(Reading(values=values))
+        if len(sender.sign_body(KIND, body).wire) == wire_bytes:
+            return body
+    raise BadInput(f"no reading makes a transaction of {wire_bytes} bytes", "try 300")

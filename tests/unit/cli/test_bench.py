@@ -1,0 +1,90 @@
+"""The measurements: sizes, signing, targets, and a small run against the fake node."""
+
+import pytest
+
+from chain.crypto import SEED_SIZE, signing_key
+from chain.transactions import decode_transaction
+from cli.bench.run import Bench, Settings
+from cli.bench.sign import DeviceKey, reading_of_size, sign_batches
+from cli.commands import bench
+from cli.errors import BadInput
+from cli.exit_codes import ExitCode
+from cli.progress import Progress
+from cli.signing import device_sender
+from tests.unit.cli.fake_node import REGISTRAR
+
+
+@pytest.mark.parametrize("size", [250, 300, 500])
+def test_a_reading_makes_a_transaction_of_exactly_the_size_asked_for(node, size):
+    seed = b"s" * SEED_SIZE
+    sender = device_sender(node.chain.genesis, signing_key("ed25519", seed), organisation="acme")
+    body = reading_of_size(size)
+
+    batches = sign_batches(
+        node.chain.genesis.hash, [DeviceKey(address=sender.address, seed=seed)], [body], 5, 2
+    )
+
+    assert [len(batch.wires) for batch in batches] == [2, 2, 1]
+    for batch in batches:
+        for wire, id in zip(batch.wires, batch.ids, strict=True):
+            transaction = decode_transaction(wire)
+            assert len(wire) == size
+            assert transaction.id.hex() == id
+            assert transaction.is_signed_by(sender.key.public)
+
+
+@pytest.mark.parametrize("size", [10, 100_000])
+def test_a_size_no_reading_has_is_told(size):
+    with pytest.raises(BadInput):
+        reading_of_size(size)
+
+
+async def test_a_run_has_the_figures_of_the_contract(node):
+    settings = Settings(transactions=60, flows=20, devices=3, batch=10, idle_commits=3)
+
+    figures = await Bench([node.url], REGISTRAR, settings, Progress()).run()
+
+    assert figures["committed"] == 60
+    assert figures["wire_bytes"] == 300
+    assert figures["tx_per_s"] > 0
+    assert figures["tx_per_s_flows_with_detectors"] > 0
+    assert figures["idle_commit_p50_ms"] > 0
+    assert set(figures["latency_ms"]) == {"p50", "p99"}
+
+
+@pytest.mark.parametrize(
+    ("figures", "missed"),
+    [
+        ({"tx_per_s": 3000.0, "idle_commit_p50_ms": 100.0}, False),
+        ({"tx_per_s": 2999.9, "idle_commit_p50_ms": 10.0}, True),
+        ({"tx_per_s": 5000.0, "idle_commit_p50_ms": 100.1}, True),
+    ],
+)
+def test_a_missed_target_ends_with_its_exit_code(securenet, monkeypatch, figures, missed):
+    monkeypatch.setattr(bench, "_measure_testnet", lambda directory, settings: figures)
+
+    ended = securenet("bench", "--json")
+
+    assert ended.code == (ExitCode.MISSED if missed else ExitCode.OK)
+    assert ended.document == figures
+
+
+def test_nodes_are_measured_by_their_addresses(securenet, node, registrar):
+    ended = securenet(
+        *("bench", "--rpc", node.url, "--key", registrar, "--transactions", "20", "--flows", "0"),
+        *("--devices", "2", "--batch", "10", "--target-tx-per-s", "0", "--target-idle-ms", "1e6"),
+    )
+
+    assert ended.code == ExitCode.OK, ended.err
+    assert "committed           20\n" in ended.out
+    assert ended.out.splitlines()[-1].endswith(" ms")
+
+
+def test_nodes_cannot_be_measured_without_a_registrar(securenet, node):
+    assert securenet("bench", "--rpc", node.url).code == ExitCode.USAGE
+
+
+def test_one_network_is_measured_at_a_time(securenet, node, tmp_path):
+    ended = securenet("bench", "--rpc", node.url, "--dir", tmp_path)
+
+    assert ended.code == ExitCode.USAGE

@@ -1,0 +1,142 @@
+"""`securenet device`: the registry through the command line."""
+
+import pytest
+
+from chain.crypto import signing_key
+from cli.exit_codes import ExitCode
+from tests.unit.cli.conftest import key_file
+
+SENSOR = signing_key("ed25519", b"s" * 32)
+
+
+def test_a_registered_device_is_listed_and_shown(securenet, node, registrar, sensor):
+    arguments = ("--key", registrar, "--name", "pump-1", "--device-key", sensor)
+    ended = securenet("device", "register", *arguments, "--limits", "10:1,300:60", "--json")
+
+    assert ended.code == ExitCode.OK, ended.err
+    id = ended.document["device"]
+    assert ended.document["transaction"]["status"] == "committed"
+    (listed,) = securenet("device", "list", "--json").document
+    assert (listed["id"], listed["name"], listed["limits"]) == (id, "pump-1", "10:1,300:60")
+    assert securenet("device", "show", id, "--json").document["key"] == SENSOR.public.hex()
+
+
+def test_a_device_is_registered_by_its_public_key_alone(securenet, node, registrar):
+    ended = securenet(
+        *("device", "register", "--key", registrar, "--name", "x", "--role", "gateway"),
+        *("--public-key", SENSOR.public.hex(), "--json"),
+    )
+
+    assert ended.code == ExitCode.OK, ended.err
+    assert securenet("device", "list", "--json").document[0]["roles"] == ["gateway"]
+
+
+def test_the_life_of_a_device(securenet, node, registrar, sensor):
+    id = node.register(SENSOR)
+
+    def status():
+        return securenet("device", "show", id, "--json").document["status"]
+
+    assert securenet("device", "suspend", id, "--key", registrar).code == ExitCode.OK
+    assert status() == "suspended"
+    assert securenet("device", "resume", id, "--key", registrar).code == ExitCode.OK
+    assert status() == "active"
+    assert securenet("device", "revoke", id, "--key", registrar).code == ExitCode.OK
+    assert status() == "revoked"
+
+    ended = securenet("device", "resume", id, "--key", registrar)
+
+    assert ended.code == ExitCode.REFUSED
+    assert ended.err.startswith("error: device_not_active: ")
+
+
+def test_limits_and_roles_are_changed(securenet, node, registrar):
+    id = node.register(SENSOR)
+
+    assert securenet("device", "limits", id, "5:10", "--key", registrar).code == ExitCode.OK
+    assert securenet("device", "roles", id, "--role", "gateway", "--key", registrar).code == 0
+
+    device = securenet("device", "show", id, "--json").document
+    assert (device["limits"], device["roles"]) == ("5:10", ["gateway"])
+
+
+def test_a_rotated_device_keeps_its_id_and_signs_with_the_new_key(
+    securenet, node, registrar, sensor, tmp_path
+):
+    id = node.register(SENSOR)
+    new = key_file(tmp_path / "new.json", "w", "p256")
+
+    assert securenet("device", "rotate", id, "--key", registrar, "--new-key", new).code == 0
+
+    send = ("tx", "submit", "--reading", "t=1")
+    assert securenet(*send, "--key", new, "--device", id, "--wait").code == ExitCode.OK
+    refused = securenet(*send, "--key", sensor)
+    assert refused.code == ExitCode.REFUSED
+    assert "bad_signature" in refused.err
+
+
+def test_release_of_a_device_that_is_not_quarantined_is_refused(securenet, node, registrar):
+    id = node.register(SENSOR)
+
+    ended = securenet("device", "release", id, "--key", registrar)
+
+    assert ended.code == ExitCode.REFUSED
+    assert "invalid_state" in ended.err
+
+
+def test_only_devices_of_a_state_are_listed(securenet, node):
+    node.register(SENSOR)
+
+    assert securenet("device", "list", "--status", "active", "--json").document != []
+    assert securenet("device", "list", "--status", "quarantined").out == "no devices\n"
+
+
+def test_an_unknown_device_is_not_found(securenet, node):
+    ended = securenet("device", "show", "ab" * 32)
+
+    assert ended.code == ExitCode.NOT_FOUND
+    assert ended.out == ""
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("show", "no-hex"),
+        ("show", "ab" * 31),
+        ("register", "--key", "KEY", "--name", "x"),
+        ("register", "--key", "KEY", "--name", "x", "--public-key", "00" * 32),
+        ("register", "--key", "KEY", "--name", "bad name", "--public-key", SENSOR.public.hex()),
+        (
+            *("register", "--key", "KEY", "--name", "x", "--public-key", SENSOR.public.hex()),
+            "--role",
+            "boss",
+        ),
+        ("limits", "ab" * 32, "ten a second", "--key", "KEY"),
+        ("list", "--limit", "0"),
+    ],
+)
+def test_an_argument_that_is_not_what_it_should_be_changes_nothing(
+    securenet, node, registrar, arguments
+):
+    filled = [registrar if argument == "KEY" else argument for argument in arguments]
+
+    ended = securenet("device", *filled)
+
+    assert ended.code == ExitCode.USAGE
+    assert len(ended.err.splitlines()) == 2
+    assert "POST /v1/transactions" not in node.requests
+
+
+def test_a_key_of_no_registrar_is_told_before_anything_is_sent(securenet, node, sensor):
+    ended = securenet("device", "suspend", "ab" * 32, "--key", sensor)
+
+    assert ended.code == ExitCode.USAGE
+    assert "--organisation" in ended.err
+    assert "POST /v1/transactions" not in node.requests
+
+
+def test_acting_for_an_organisation_with_a_strange_key_is_refused(securenet, node, sensor):
+    ended = securenet("device", "suspend", "ab" * 32, "--key", sensor, "--organisation", "acme")
+
+    assert ended.code == ExitCode.REFUSED
+    assert "bad_signature" in ended.err

@@ -1,0 +1,163 @@
+"""What miners and registrars decide: miner, param, policy, organisation, model."""
+
+import json
+
+import pytest
+
+from chain.crypto import signing_key
+from cli.exit_codes import ExitCode
+from ml_validator.bundled import bundled_model
+from tests.unit.cli.conftest import key_file
+
+STRANGER = signing_key("ed25519", b"x" * 32)
+
+
+def test_miners_are_listed(securenet, node):
+    (miner,) = securenet("miner", "list", "--json").document
+
+    assert miner["name"] == "m0"
+    assert "127.0.0.1:26756" in securenet("miner", "list").out
+
+
+def test_a_candidate_accepts_and_the_only_miner_adds_it(securenet, node, miner, tmp_path):
+    candidate = key_file(tmp_path / "candidate.json", "c")
+    node_key = key_file(tmp_path / "node.json", "d")
+    accepted = securenet(
+        *("miner", "accept", "--key", candidate, "--node-key", node_key),
+        *("--name", "m1", "--host", "10.0.0.2", "--port", "26756"),
+    )
+    (tmp_path / "m1.json").write_text(accepted.out)
+
+    ended = securenet("miner", "propose", "--key", miner, "--add", tmp_path / "m1.json", "--json")
+
+    assert ended.code == ExitCode.OK, ended.err
+    names = [event["name"] for event in ended.document["receipt"]["events"]]
+    assert names == ["proposal_opened", "proposal_enacted", "miner_add"]
+    (proposal,) = securenet("query", "proposals", "--json").document
+    assert proposal["status"] == "enacted"
+
+
+def test_a_miner_is_moved(securenet, node, miner):
+    (listed,) = securenet("miner", "list", "--json").document
+    ended = securenet(
+        *("miner", "propose", "--key", miner, "--move", listed["id"]),
+        *("--host", "10.0.0.9", "--port", "1234"),
+    )
+
+    assert ended.code == ExitCode.OK, ended.err
+    assert "10.0.0.9:1234" in securenet("miner", "list").out
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        (),
+        ("--remove", "ab" * 32, "--restore", "ab" * 32),
+        ("--move", "ab" * 32),
+        ("--remove", "me"),
+    ],
+)
+def test_a_proposal_that_is_none_is_not_sent(securenet, node, miner, change):
+    ended = securenet("miner", "propose", "--key", miner, *change)
+
+    assert ended.code == ExitCode.USAGE
+    assert "POST /v1/transactions" not in node.requests
+
+
+def test_an_acceptance_that_is_none_is_told(securenet, node, miner, tmp_path):
+    (tmp_path / "m1.json").write_text(json.dumps({"name": "m1"}))
+
+    ended = securenet("miner", "propose", "--key", miner, "--add", tmp_path / "m1.json")
+
+    assert ended.code == ExitCode.USAGE
+    assert "securenet miner accept" in ended.err
+
+
+def test_a_vote_on_nothing_is_refused(securenet, node, miner):
+    ended = securenet("miner", "vote", "ab" * 32, "--key", miner, "--refuse")
+
+    assert ended.code == ExitCode.REFUSED
+    assert "not_found" in ended.err
+
+
+def test_a_stranger_may_not_vote(securenet, node, sensor):
+    ended = securenet("miner", "vote", "ab" * 32, "--key", sensor)
+
+    assert ended.code == ExitCode.REFUSED
+    assert "not_permitted" in ended.err
+
+
+def test_a_parameter_is_changed(securenet, node, miner):
+    assert securenet("param", "propose", "heartbeat_ms", "30000", "--key", miner).code == 0
+
+    assert securenet("param", "show", "--json").document["parameters"]["heartbeat_ms"] == 30_000
+    assert "heartbeat_ms " in securenet("param", "show").out
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("colour", "1"), ("heartbeat_ms", "soon"), ("heartbeat_ms", "1")]
+)
+def test_a_parameter_out_of_its_bounds_is_not_sent(securenet, node, miner, name, value):
+    ended = securenet("param", "propose", name, value, "--key", miner)
+
+    assert ended.code == ExitCode.USAGE
+    assert "POST /v1/transactions" not in node.requests
+
+
+def test_a_policy_is_set_and_shown(securenet, node, registrar):
+    assert securenet("policy", "show", "--json").document["is_default"] is True
+    ended = securenet(
+        *("policy", "set", "--key", registrar, "--action", "observe"),
+        *("--anomalous-min", "5", "--window", "20", "--duration-ms", "60000"),
+    )
+
+    assert ended.code == ExitCode.OK, ended.err
+    policy = securenet("policy", "show", "--organisation", "acme", "--json").document
+    assert (policy["action"], policy["anomalous_min"], policy["window"]) == ("observe", 5, 20)
+
+
+def test_a_policy_that_can_never_hold_is_not_sent(securenet, node, registrar):
+    ended = securenet(
+        *("policy", "set", "--key", registrar, "--anomalous-min", "30", "--window", "20")
+    )
+
+    assert ended.code == ExitCode.USAGE
+    assert "POST /v1/transactions" not in node.requests
+
+
+def test_an_organisation_is_proposed_and_listed(securenet, node, miner):
+    ended = securenet(
+        *("organisation", "propose", "--key", miner, "--name", "beta", "--limits", "100:1"),
+        *("--registrar-key", STRANGER.public.hex()),
+    )
+
+    assert ended.code == ExitCode.OK, ended.err
+    names = {o["name"] for o in securenet("organisation", "list", "--json").document}
+    assert names == {"acme", "beta"}
+
+
+def test_a_model_is_published_and_activated(securenet, node, registrar, miner, tmp_path):
+    artifact, manifest = bundled_model()
+    (tmp_path / "model.safetensors").write_bytes(artifact.data)
+    (tmp_path / "model.json").write_text(manifest.to_json())
+
+    published = securenet(
+        *("model", "publish", tmp_path / "model.safetensors"),
+        *("--manifest", tmp_path / "model.json", "--key", registrar),
+    )
+    activated = securenet("model", "activate", artifact.digest.hex(), "--key", miner)
+
+    assert (published.code, activated.code) == (0, 0), published.err + activated.err
+    (model,) = securenet("query", "models", "--json").document
+    assert model["id"] == artifact.digest.hex()
+
+
+def test_a_file_that_is_no_model_is_told(securenet, node, registrar, tmp_path):
+    (tmp_path / "x").write_bytes(b"not a model")
+
+    ended = securenet(
+        *("model", "publish", tmp_path / "x", "--manifest", tmp_path / "x", "--key", registrar)
+    )
+
+    assert ended.code == ExitCode.USAGE
+    assert len(ended.err.splitlines()) == 2

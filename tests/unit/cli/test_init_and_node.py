@@ -1,0 +1,107 @@
+"""`securenet init`, `node run`, `node inspect`, `db verify`: one home directory."""
+
+import json
+
+import pytest
+
+from cli.exit_codes import ExitCode
+from cli.testnet.create import create_network
+from node.home import Home
+from tests.unit.cli.fake_node import make_genesis
+
+
+@pytest.fixture
+def home(tmp_path):
+    """Return the home of a node that never ran."""
+    network = create_network(tmp_path / "net", miners=1, observers=0, base_port=0)
+    return network.home(network.nodes[0])
+
+
+def test_init_makes_keys_first_and_prints_what_a_genesis_needs(securenet, tmp_path):
+    ended = securenet("init", "--home", tmp_path / "home", "--port", "4000", "--json")
+
+    assert ended.code == ExitCode.OK, ended.err
+    assert len(ended.document["miner_key"]) == 64
+    assert ended.document["chain"] is None
+    home = Home(tmp_path / "home")
+    assert home.load_config().p2p.port == 4000
+    assert not home.genesis.exists()
+
+
+def test_init_takes_a_genesis(securenet, tmp_path):
+    from chain.genesis import render_genesis
+
+    genesis = make_genesis()
+    (tmp_path / "genesis.json").write_text(json.dumps(render_genesis(genesis)))
+
+    ended = securenet(
+        *("init", "--home", tmp_path / "home", "--genesis", tmp_path / "genesis.json"),
+        *("--role", "observer"),
+    )
+
+    assert ended.code == ExitCode.OK, ended.err
+    assert Home(tmp_path / "home").load_genesis().hash == genesis.hash
+
+
+def test_init_never_replaces_a_home(securenet, home):
+    ended = securenet("init", "--home", home)
+
+    assert ended.code == ExitCode.CONFIGURATION
+    assert len(ended.err.splitlines()) == 2
+
+
+@pytest.mark.parametrize("content", ["", "{}", '{"chain": "x"}', "[" * 100_000])
+def test_a_genesis_that_is_none_makes_no_home(securenet, tmp_path, content):
+    (tmp_path / "genesis.json").write_text(content)
+
+    ended = securenet("init", "--home", tmp_path / "h", "--genesis", tmp_path / "genesis.json")
+
+    assert ended.code == ExitCode.CONFIGURATION
+    assert not (tmp_path / "h").exists()
+
+
+def test_the_home_is_taken_from_the_environment(securenet, home, monkeypatch):
+    monkeypatch.setenv("SECURENET_HOME", str(home))
+
+    document = securenet("node", "inspect", "--json").document
+
+    assert document["home"] == str(home)
+    assert document["first_miner"] is True
+    assert document["keys_encrypted"] is False
+
+
+@pytest.mark.parametrize("words", [("node", "inspect"), ("db", "verify")])
+def test_a_home_that_is_not_there_is_told(securenet, tmp_path, words):
+    ended = securenet(*words, "--home", tmp_path / "absent")
+
+    assert ended.code == ExitCode.USAGE
+    assert len(ended.err.splitlines()) == 2
+
+
+def test_a_setting_that_is_unknown_stops_the_node_in_one_line(securenet, home):
+    with (home / "config.toml").open("a") as file:
+        file.write("\n[mempool]\ncolour = 3\n")
+
+    ended = securenet("node", "run", "--home", home)
+
+    assert ended.code == ExitCode.CONFIGURATION
+    assert "mempool" in ended.err.splitlines()[0]
+
+
+def test_a_node_without_its_genesis_does_not_start(securenet, home):
+    (home / "genesis.json").unlink()
+
+    assert securenet("node", "run", "--home", home).code == ExitCode.CONFIGURATION
+
+
+def test_a_node_with_a_damaged_key_does_not_start(securenet, home):
+    (home / "keys/miner.json").write_text("{}")
+
+    assert securenet("node", "run", "--home", home).code == ExitCode.KEY
+
+
+def test_a_database_that_was_never_written_is_not_made_by_looking(securenet, home):
+    ended = securenet("db", "verify", "--home", home)
+
+    assert ended.code == ExitCode.USAGE
+    assert not (home / "data/chain").exists()

@@ -1,0 +1,168 @@
+"""The tree of commands: help everywhere, light to start, and one line for each error."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+
+from cli.errors import Refused
+from cli.exit_codes import ExitCode
+from cli.main import COMMANDS, app
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+def commands(command: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """Yield every command that does something, with its words."""
+    children = getattr(command, "commands", None)
+    if children is None:
+        yield path, command
+        return
+    for name in children:
+        yield from commands(children[name], (*path, name))
+
+
+ALL = list(commands(typer.main.get_command(app)))
+NAMES = [" ".join(path) for path, _ in ALL]
+
+
+def test_the_commands_of_the_interface_are_there():
+    promised = """
+        init|version|completion|keys new|keys show|keys encrypt|testnet init|testnet up|
+        testnet status|testnet logs|testnet down|testnet load|node run|node status|node inspect|
+        device register|device list|device show|device rotate|device suspend|device resume|
+        device revoke|device release|tx submit|tx show|tx decode|miner list|miner propose|
+        miner vote|param show|param propose|policy show|policy set|query status|query block|
+        query device|query verdicts|query models|query events|consensus why|db verify|bench|demo|
+        light verify
+    """
+    assert {" ".join(name.split()) for name in promised.split("|")} <= set(NAMES)
+
+
+@pytest.mark.parametrize("path", [path for path, _ in ALL], ids=NAMES)
+def test_every_command_has_help_with_an_example(securenet, path):
+    ended = securenet(*path, "--help")
+
+    assert ended.code == ExitCode.OK
+    assert f"Example: securenet {' '.join(path)}" in " ".join(ended.out.split()) or (
+        "Example: source <(securenet completion" in ended.out
+    )
+
+
+@pytest.mark.parametrize(("path", "command"), ALL, ids=NAMES)
+def test_every_command_prints_json_when_asked(path, command):
+    options = {option for param in command.params for option in param.opts}
+
+    assert "--json" in options
+
+
+@pytest.mark.parametrize("path", [path for path, _ in ALL], ids=NAMES)
+def test_an_unknown_flag_is_one_line_of_what_is_wrong_and_one_of_what_to_do(securenet, path):
+    ended = securenet(*path, "--no-such-flag")
+
+    assert ended.code == ExitCode.USAGE
+    assert ended.out == ""
+    what, advice = ended.err.splitlines()
+    assert what.startswith("error: ")
+    assert advice == f"  try: securenet {' '.join(path)} --help"
+
+
+def test_an_unknown_command_is_told_and_a_near_one_offered(securenet):
+    ended = securenet("devcie", "list")
+
+    assert ended.code == ExitCode.USAGE
+    assert "No such command 'devcie'" in ended.err
+    assert "device" in ended.err
+
+
+def test_version_starts_without_the_libraries_of_other_commands():
+    program = """
+import sys
+from cli.main import run
+run(["version"])
+heavy = {"aiohttp", "cryptography", "nacl", "numpy", "rich", "sklearn", "structlog"}
+print(*sorted(heavy & set(sys.modules)))
+"""
+    result = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+
+    version, loaded = result.stdout.splitlines()
+    assert version.startswith("securenet ")
+    assert loaded == ""
+
+
+def test_no_command_loads_scikit_learn_at_its_start():
+    program = f"""
+import importlib, sys
+for name in {COMMANDS!r}:
+    importlib.import_module(f"cli.commands.{{name}}")
+print("sklearn" in sys.modules, "numpy" in sys.modules)
+"""
+    result = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+
+    assert result.stdout.split() == ["False", "False"]
+
+
+def test_version_is_that_of_the_project(securenet):
+    assert securenet("version", "--json").document == {"version": "0.1.0"}
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_prints_a_script(securenet, shell):
+    ended = securenet("completion", shell)
+
+    assert ended.code == ExitCode.OK
+    assert "_SECURENET_COMPLETE" in ended.out
+
+
+def test_completion_knows_the_commands():
+    result = subprocess.run(
+        [sys.executable, "-c", "from cli.main import main; main()"],
+        cwd=ROOT,
+        env={
+            "_SECURENET_COMPLETE": "complete_bash",
+            "COMP_WORDS": "securenet ver",
+            "COMP_CWORD": "1",
+        },
+        capture_output=True,
+        text=True,
+    )
+
+    assert "version" in result.stdout.split()
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "exit_code"),
+    [
+        (400, "malformed", ExitCode.REFUSED),
+        (404, "not_found", ExitCode.NOT_FOUND),
+        (422, "unknown_device", ExitCode.REFUSED),
+        (422, "some_new_code", ExitCode.REFUSED),
+        (429, "rate_limited", ExitCode.BUSY),
+        (503, "mempool_full", ExitCode.BUSY),
+        (500, "internal", ExitCode.REFUSED),
+    ],
+)
+def test_every_problem_of_a_node_has_an_exit_code_and_advice(status, code, exit_code):
+    error = Refused(status=status, code=code, detail="said the node")
+
+    assert error.exit_code is exit_code
+    assert error.what == f"{code}: said the node"
+    assert error.advice
+
+
+def test_a_reader_that_goes_away_is_no_error():
+    program = "from cli.main import main; main()"
+    command = f"{sys.executable} -c '{program}' completion bash | head -n 1"
+    result = subprocess.run(
+        ["bash", "-o", "pipefail", "-c", command], cwd=ROOT, capture_output=True, text=True
+    )
+
+    assert result.stderr == ""

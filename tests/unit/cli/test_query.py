@@ -1,0 +1,119 @@
+"""`securenet query`, `consensus why`, `node status`: reading."""
+
+import json
+
+import pytest
+
+from chain.crypto import signing_key
+from cli.demo.attack import reading
+from cli.exit_codes import ExitCode
+from cli.signing import device_sender
+
+SENSOR = signing_key("ed25519", b"s" * 32)
+
+
+@pytest.fixture
+def grown(node):
+    """Return a node with a device and three of its readings."""
+    node.register(SENSOR)
+    sender = device_sender(node.chain.genesis, SENSOR, organisation="acme")
+    for value in range(3):
+        node.chain.commit([sender.sign("device.data", reading(value))])
+    return node
+
+
+@pytest.mark.parametrize("words", [("query", "status"), ("node", "status")])
+def test_status_is_the_nodes(securenet, grown, words):
+    document = securenet(*words, "--json").document
+
+    assert document["height"] == 4
+    assert document["state_root"] == grown.chain.tip.header.state_root.hex()
+    assert "height      4\n" in securenet(*words).out
+
+
+@pytest.mark.parametrize("reference", ["latest", "4", "HASH"])
+def test_a_block_is_found_by_height_hash_or_as_the_latest(securenet, grown, reference):
+    block_hash = grown.chain.tip.header.hash.hex()
+
+    document = securenet(
+        "query", "block", block_hash if reference == "HASH" else reference, "--json"
+    ).document
+
+    assert document["header"]["hash"] == block_hash
+
+
+def test_a_block_for_people_names_signers_and_transactions(securenet, grown):
+    out = securenet("query", "block").out
+
+    assert "signed by miners  0\n" in out
+    assert grown.chain.blocks[-1].transactions[0].id.hex() in out
+
+
+@pytest.mark.parametrize(
+    ("reference", "code"),
+    [("99", ExitCode.NOT_FOUND), ("-1", ExitCode.USAGE), ("../params", ExitCode.USAGE)],
+)
+def test_a_block_that_is_none(securenet, grown, reference, code):
+    assert securenet("query", "block", "--", reference).code == code
+
+
+def test_a_device_comes_with_budget_and_history(securenet, grown):
+    id = securenet("device", "list", "--json").document[0]["id"]
+
+    document = securenet("query", "device", id, "--limit", "2", "--json").document
+
+    assert document["device"]["name"] == "sensor-1"
+    assert [entry["height"] for entry in document["transactions"]] == [2, 3]
+    assert "no rate limits" in securenet("query", "device", id).out
+
+
+def test_events_up_to_now_are_printed_and_the_command_ends(securenet, grown):
+    lines = securenet("query", "events", "--type", "block", "--json").out.splitlines()
+
+    assert [json.loads(line)["data"]["header"]["height"] for line in lines] == [1, 2, 3, 4]
+
+
+def test_events_continue_behind_a_cursor(securenet, grown):
+    ended = securenet("query", "events", "--from", "3:0", "--json")
+
+    cursors = [json.loads(line)["cursor"] for line in ended.out.splitlines()]
+    assert cursors == ["3:1", "4:0", "4:1"]
+    assert securenet("query", "events", "--from", "4:1").out == ""
+
+
+def test_a_cursor_that_is_none_is_told(securenet, node):
+    assert securenet("query", "events", "--from", "yesterday").code == ExitCode.USAGE
+
+
+@pytest.mark.parametrize(
+    ("words", "empty"),
+    [
+        (("query", "verdicts"), "no verdicts\n"),
+        (("query", "models"), "no models\n"),
+        (("query", "proposals"), "no proposals\n"),
+        (("model", "list"), "no models\n"),
+    ],
+)
+def test_an_empty_list_says_so(securenet, node, words, empty):
+    assert securenet(*words).out == empty
+    assert securenet(*words, "--json").document == []
+
+
+def test_why_says_what_is_awaited(securenet, node):
+    out = securenet("consensus", "why").out
+
+    assert out.startswith("height 1, round 0, idle: there is no work\n")
+    assert securenet("consensus", "why", "--json").document["quorum"] == 1
+
+
+def test_a_node_that_is_not_there_has_its_exit_code(securenet):
+    ended = securenet("query", "status", "--rpc", "http://127.0.0.1:1")
+
+    assert ended.code == ExitCode.UNREACHABLE
+    what, advice = ended.err.splitlines()
+    assert "http://127.0.0.1:1" in what
+    assert "--rpc" in advice
+
+
+def test_an_address_that_is_none_is_a_usage_error(securenet):
+    assert securenet("query", "status", "--rpc", "nonsense").code == ExitCode.USAGE

@@ -1,0 +1,61 @@
+"""Device data as people give it."""
+
+import json
+
+import pytest
+
+from chain.payloads import FLOW, Measurement
+from cli.errors import BadInput
+from cli.readings import parse_flow_file, parse_readings
+from ml_validator.nsl_kdd import write_records
+from ml_validator.synthetic import Profile, generate
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("temperature=21.5C", ("temperature", 215, -1, "C")),
+        ("humidity=45%", ("humidity", 45, 0, "%")),
+        ("t=-0.25", ("t", -25, -2, "")),
+        ("p=1013 hPa", ("p", 1013, 0, "hPa")),
+        ("x=+1.50e-3 A", ("x", 150, -5, "A")),
+        ("e=3eV", ("e", 3, 0, "eV")),
+    ],
+)
+def test_a_measurement_is_a_name_a_decimal_number_and_a_unit(text, expected):
+    name, value, exponent, unit = expected
+
+    (measurement,) = parse_readings([text]).values
+
+    assert measurement == Measurement(name=name, value=value, exponent=exponent, unit=unit)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["temperature", "=5", "t=", "t=C", "t=1e99", "bad name=5", f"t={10**30}", "t=1" + "u" * 17],
+)
+def test_what_is_no_measurement_is_told(text):
+    with pytest.raises(BadInput):
+        parse_readings([text])
+
+
+def test_a_flow_is_read_from_json_or_from_a_row(tmp_path):
+    (record,) = generate(Profile.DNS, 1, seed=1)
+    (tmp_path / "flow.json").write_text(json.dumps(FLOW.render(record.flow)))
+    write_records(tmp_path / "flow.txt", [record])
+
+    assert parse_flow_file(tmp_path / "flow.json") == record.flow
+    assert parse_flow_file(tmp_path / "flow.txt") == record.flow
+
+
+@pytest.mark.parametrize("content", ["", "{", '{"integers": []}', '{"a":' * 100_000])
+def test_a_file_that_is_no_flow_is_told(tmp_path, content):
+    (tmp_path / "flow").write_text(content)
+
+    with pytest.raises(BadInput):
+        parse_flow_file(tmp_path / "flow")
+
+
+def test_a_missing_file_is_told(tmp_path):
+    with pytest.raises(BadInput, match="cannot be read"):
+        parse_flow_file(tmp_path / "absent.json")
