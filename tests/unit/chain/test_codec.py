@@ -104,7 +104,7 @@ def test_items_of_every_array_are_bounded(items_max):
 
 @pytest.mark.parametrize(
     "value",
-    [2**64, -(2**63) - 1, object(), {1}, ["\ud800"], 1j],
+    [2**64, -(2**63) - 1, pytest.param(object(), id="an object"), {1}, ["\ud800"], 1j],
     ids=repr,
 )
 def test_what_nobody_could_read_is_not_encoded(value):
