@@ -9,7 +9,8 @@ from aiohttp import web
 from chain.errors import SecureNetError
 from node.api import NodeApi
 from node.rpc.bodies import Bodies
-from node.rpc.events import EventFeed, EventStreams
+from node.rpc.events import EventStreams
+from node.rpc.feed import EventFeed
 from node.rpc.limits import RpcLimits
 from node.rpc.metrics import RpcMetrics
 from node.rpc.problems import Problem, problem_of

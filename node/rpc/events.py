@@ -7,9 +7,8 @@ nothing for a while is told so and disconnected. docs/spec/rpc.md, section "Even
 
 import asyncio
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import structlog
 from aiohttp import WSMessage, WSMsgType, web
@@ -17,23 +16,15 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from chain.errors import DecodeError, SecureNetError
 from node.api import NodeApi
-from node.rpc import render
 from node.rpc.bodies import parse_json
-from node.rpc.errors import CursorAhead, MalformedRequest, Pruned, RpcError, SlowConsumer
-from node.rpc.limits import (
-    FEED_BLOCKS_MAX,
-    FEED_EVENTS_MAX,
-    SUBSCRIBE_SIZE_MAX,
-    RpcLimits,
-)
+from node.rpc.errors import CursorAhead, MalformedRequest, RpcError, SlowConsumer
+from node.rpc.feed import TYPES, EventFeed
+from node.rpc.limits import SUBSCRIBE_SIZE_MAX, RpcLimits
 from node.rpc.metrics import RpcMetrics
 from node.rpc.paging import CURSOR_SIZE_MAX, malformed, parse_place, render_place
 from node.rpc.problems import INTERNAL, Problem, problem_of
-from node.rpc.reader import BlockReader, HeightCache
 
 log = structlog.get_logger(__name__)
-
-TYPES: Final = ("block", "transaction", "verdict", "event")
 
 CLOSE_CODES: Final = {
     "malformed": 1008,
@@ -50,8 +41,6 @@ _CLOSE_S: Final = 2.0
 """For a close handshake; afterwards the connection is dropped when its buffer has drained."""
 
 Place = tuple[int, int]
-Position = Sequence[tuple[str, str]]
-"""Type and JSON of each event at one position of a block."""
 
 
 class Subscription(BaseModel):
@@ -68,45 +57,6 @@ class Subscription(BaseModel):
         if unknown := set(self.subscribe) - set(TYPES):
             raise MalformedRequest(f"subscribe: {min(unknown)[:40]} is none of {', '.join(TYPES)}")
         return frozenset(self.subscribe)
-
-
-class EventFeed:
-    """The rendered events of recent blocks, made once for all subscribers."""
-
-    def __init__(self, node: NodeApi, reader: BlockReader) -> None:
-        self._node = node
-        self._reader = reader
-        self._rendered: HeightCache[Sequence[Position]] = HeightCache(
-            weight_max=FEED_EVENTS_MAX, count_max=FEED_BLOCKS_MAX
-        )
-        self._rendering = asyncio.Lock()
-
-    async def events(self, height: int) -> Sequence[Position]:
-        """Return the events of a committed block by position.
-
-        Raises
-        ------
-        Pruned
-            The node does not keep the block any more.
-        """
-        async with self._rendering:
-            positions = self._rendered.get(height)
-            if positions is None:
-                block = await self._reader.block(height)
-                if block is None:
-                    raise Pruned(f"block {height} is not kept any more")
-                known = render.thresholds(self._node.chain.state, block)
-                receipts = await self._reader.run(self._node.chain.receipts, height)
-                positions = await self._reader.run(_render, block, receipts, known)
-                self._rendered.put(height, positions, sum(map(len, positions)))
-            return positions
-
-
-def _render(*of: Any) -> Sequence[Position]:
-    return [
-        [(type_, json.dumps(data, separators=(",", ":"))) for type_, data in position]
-        for position in render.events(*of)
-    ]
 
 
 @dataclass(slots=True)
@@ -180,12 +130,9 @@ class EventStreams:
 
     async def close(self) -> None:
         """End all streams; the node stops."""
-        for socket in list(self._open):
-            try:
-                async with asyncio.timeout(_CLOSE_S):
-                    await socket.close(code=CLOSE_SHUTDOWN, message=b"shutdown")
-            except TimeoutError:
-                log.debug("a subscriber did not answer the close")
+        async with asyncio.TaskGroup() as group:
+            for socket in list(self._open):
+                group.create_task(_shut(socket))
 
     async def _run(self, stream: _Stream) -> None:
         first = await _first_message(stream.socket, self._limits)
@@ -209,7 +156,7 @@ class EventStreams:
     async def _start(self, cursor: str | None) -> Place:
         height = self._node.chain.height
         if cursor is None:
-            return height, len(await self._feed.events(height)) - 1
+            return height, await self._feed.count(height) - 1
         place = parse_place(cursor, "from")
         if place[0] > height:
             raise CursorAhead(f"block {place[0]} is not committed here; the last one is {height}")
@@ -221,17 +168,15 @@ class EventStreams:
         while True:
             while height > self._node.chain.height:
                 await self._node.wait_height(height)
-            positions = await self._feed.events(height)
-            await self._send_block(stream, height, positions, first=index + 1)
+            await self._send_block(stream, height, first=index + 1)
             height, index = height + 1, -1
 
-    async def _send_block(
-        self, stream: _Stream, height: int, positions: Sequence[Position], *, first: int
-    ) -> None:
+    async def _send_block(self, stream: _Stream, height: int, *, first: int) -> None:
         sent = 0
-        for index in range(first, len(positions)):
-            wanted = [event for event in positions[index] if event[0] in stream.types]
-            for left, (type_, data) in enumerate(wanted, start=1 - len(wanted)):
+        for index, events in await self._feed.events(height, stream.types):
+            if index < first:
+                continue
+            for left, (type_, data) in enumerate(events, start=1 - len(events)):
                 # All but the last event of a position carry the one before it, so that whoever
                 # resumes between them sees some again and misses none.
                 cursor = (height, index) if left == 0 else (height, index - 1)
@@ -243,7 +188,7 @@ class EventStreams:
                 sent += 1
                 if sent % _TURN == 0:
                     await asyncio.sleep(0)
-        stream.cursor = (height, max(len(positions), first) - 1)
+        stream.cursor = (height, max(await self._feed.count(height), first) - 1)
         await asyncio.sleep(0)
 
     async def _send(self, stream: _Stream, text: str) -> None:
@@ -278,6 +223,15 @@ class EventStreams:
                 )
         except (TimeoutError, ConnectionError):
             log.debug("a subscriber did not take the reason", code=problem.code)
+
+
+async def _shut(socket: web.WebSocketResponse) -> None:
+    try:
+        async with asyncio.timeout(_CLOSE_S):
+            await socket.close(code=CLOSE_SHUTDOWN, message=b"shutdown")
+    except (TimeoutError, ConnectionError, RuntimeError):
+        # A stalled one is dropped with its connection; one still opening has nothing to close.
+        log.debug("a subscriber did not take the close")
 
 
 async def _first_message(socket: web.WebSocketResponse, limits: RpcLimits) -> WSMessage | None:

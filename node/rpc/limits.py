@@ -29,8 +29,9 @@ CACHED_TRANSACTIONS_MAX: Final = 20_000
 """Transactions of the decoded blocks that are kept; the block used longest ago is dropped."""
 CACHED_BLOCKS_MAX: Final = 256
 FEED_EVENTS_MAX: Final = 20_000
-"""Rendered events that are kept for subscribers; the block used longest ago is dropped."""
-FEED_BLOCKS_MAX: Final = 256
+"""Rendered events that are kept for subscribers; the list used longest ago is dropped."""
+FEED_LISTS_MAX: Final = 1_024
+"""Rendered lists of events, one for each block and type; the one used longest ago is dropped."""
 SUBSCRIBE_SIZE_MAX: Final = 4_096
 
 

@@ -11,11 +11,12 @@ from node.rpc.limits import CACHED_BLOCKS_MAX, CACHED_TRANSACTIONS_MAX, READERS
 from node.storage.chain_store import ChainStore
 
 T = TypeVar("T")
+K = TypeVar("K")
 V = TypeVar("V")
 
 
-class HeightCache(Generic[V]):
-    """Values by height, the one used longest ago dropped where they weigh too much.
+class Cache(Generic[K, V]):
+    """Values by key, the one used longest ago dropped where they weigh too much.
 
     Parameters
     ----------
@@ -29,23 +30,23 @@ class HeightCache(Generic[V]):
         self._weight_max = weight_max
         self._count_max = count_max
         self._weight = 0
-        self._values: OrderedDict[int, tuple[V, int]] = OrderedDict()
+        self._values: OrderedDict[K, tuple[V, int]] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._values)
 
-    def get(self, height: int) -> V | None:
-        """Return the value of `height`, or None."""
-        found = self._values.get(height)
+    def get(self, key: K) -> V | None:
+        """Return the value of `key`, or None."""
+        found = self._values.get(key)
         if found is None:
             return None
-        self._values.move_to_end(height)
+        self._values.move_to_end(key)
         return found[0]
 
-    def put(self, height: int, value: V, weight: int) -> None:
-        """Keep the value of `height`."""
-        self._weight += weight - self._values.pop(height, (None, 0))[1]
-        self._values[height] = (value, weight)
+    def put(self, key: K, value: V, weight: int) -> None:
+        """Keep the value of `key`."""
+        self._weight += weight - self._values.pop(key, (None, 0))[1]
+        self._values[key] = (value, weight)
         while len(self._values) > 1 and (
             self._weight > self._weight_max or len(self._values) > self._count_max
         ):
@@ -69,7 +70,7 @@ class BlockReader:
     def __init__(self, chain: ChainStore) -> None:
         self._chain = chain
         self._threads = ThreadPool(READERS, name="rpc-reader")
-        self._blocks: HeightCache[Block] = HeightCache(
+        self._blocks: Cache[int, Block] = Cache(
             weight_max=CACHED_TRANSACTIONS_MAX, count_max=CACHED_BLOCKS_MAX
         )
         self._reading = asyncio.Lock()

@@ -1,10 +1,10 @@
 """Records of the chain as the documents of docs/spec/rpc.md; the forms come from their schemas."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from chain.admission import metered_subjects
-from chain.blocks import Block, Header, Receipt, render_header
+from chain.blocks import Event, Header, Receipt, render_header
 from chain.certificate import CERTIFICATE, CommitCertificate
 from chain.genesis import genesis_miners
 from chain.kinds import KINDS
@@ -152,13 +152,9 @@ def model(id: bytes, record: ModelRecord, active: dict[bytes, int], now: bytes |
     }
 
 
-def thresholds(state: State, of: Block) -> dict[Digest, int]:
-    """Return the thresholds of the models that the verdicts of a block name."""
-    models = {
-        VERDICT.decode(transaction).model
-        for transaction in of.transactions
-        if transaction.payload.kind == VERDICT.name
-    }
+def thresholds(state: State, verdicts: Iterable[Transaction]) -> dict[Digest, int]:
+    """Return the thresholds of the models that verdict transactions name."""
+    models = {VERDICT.decode(transaction).model for transaction in verdicts}
     records = {id: state.get(MODEL_TABLE, id) for id in sorted(models)}
     return {id: record.threshold_ppm for id, record in records.items() if record is not None}
 
@@ -180,36 +176,28 @@ def verdict(
     }
 
 
-def events(
-    of: Block, receipts: tuple[Receipt, ...], known: Mapping[Digest, int]
-) -> list[list[tuple[str, Any]]]:
-    """Render the events of a block: for each position a list of type and data.
+def transaction(value: Transaction, place: tuple[int, int]) -> dict[str, Any]:
+    """Render what a transaction is about, without its body."""
+    payload = value.payload
+    return {
+        "id": value.id.hex(),
+        "height": place[0],
+        "index": place[1],
+        "kind": payload.kind,
+        "sender": payload.sender.hex(),
+        "time_ms": payload.time_ms,
+    }
 
-    Position 0 is the block, i + 1 its transaction i. It reads no state, so that a thread may call
-    it: the cache of a state belongs to the event loop.
-    """
-    height = of.header.height
-    head = {"header": render_header(of.header), "transaction_count": len(of.transactions)}
-    positions: list[list[tuple[str, Any]]] = [[("block", head)]]
-    for transaction, receipt in zip(of.transactions, receipts, strict=True):
-        payload = transaction.payload
-        place = {"height": height, "index": receipt.index}
-        id = transaction.id.hex()
-        about = {
-            "id": id,
-            **place,
-            "kind": payload.kind,
-            "sender": payload.sender.hex(),
-            "time_ms": payload.time_ms,
-        }
-        position: list[tuple[str, Any]] = [("transaction", about)]
-        if payload.kind == VERDICT.name:
-            position.append(("verdict", verdict(transaction, (height, receipt.index), known)))
-        for event in receipt.events:
-            values = {"name": event.name, "values": list(event.values)}
-            position.append(("event", {**values, "transaction_id": id, **place}))
-        positions.append(position)
-    return positions
+
+def event(value: Event, receipt: Receipt, height: int) -> dict[str, Any]:
+    """Render something that a transaction brought about."""
+    return {
+        "name": value.name,
+        "values": list(value.values),
+        "transaction_id": receipt.transaction_id.hex(),
+        "height": height,
+        "index": receipt.index,
+    }
 
 
 def status(node: NodeApi) -> dict[str, Any]:

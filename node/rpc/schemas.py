@@ -26,7 +26,7 @@ from chain.schema import Blob
 from chain.state_tree import STATE_PROOF
 from chain.transactions import PAYLOAD
 from chain.types import DIGEST_SIZE, SIGNATURE_SIZE
-from node.rpc.events import TYPES
+from node.rpc.feed import TYPES
 from node.rpc.limits import BATCH_TRANSACTIONS_MAX
 
 Schema = dict[str, Any]

@@ -336,16 +336,11 @@ class Growing:
 
 
 async def test_a_slow_subscriber_is_told_its_cursor_and_others_go_on(node, monkeypatch):
-    original = render.events
-
-    def padded(*of):
-        # Large events fill the buffers of the kernel sooner.
-        return [
-            [(type_, {**data, "padding": "x" * 20_000}) for type_, data in position]
-            for position in original(*of)
-        ]
-
-    monkeypatch.setattr(render, "events", padded)
+    original = render.transaction
+    # Large events fill the buffers of the kernel sooner.
+    monkeypatch.setattr(
+        render, "transaction", lambda *of: {**original(*of), "padding": "x" * 20_000}
+    )
     request = (
         b"GET /v1/events HTTP/1.1\r\nHost: node\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
         b"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Version: 13\r\n\r\n"

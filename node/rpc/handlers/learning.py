@@ -1,15 +1,23 @@
 """Models and what their detectors said."""
 
+from collections.abc import Sequence
+from itertools import groupby
+from operator import itemgetter
 from typing import Any
 
 from aiohttp import web
 
+from chain.kinds.verdict import KIND as VERDICT
+from chain.kinds.verdict import SCORE_SIZE
 from chain.records import ACTIVE_MODELS, MODEL_TABLE
 from chain.state import active_model_at
+from chain.transactions import Transaction, decode_transaction
+from chain.types import Digest
 from node.rpc import render
 from node.rpc.context import Rpc
 from node.rpc.limits import PAGE_TRANSACTIONS_MAX
 from node.rpc.paging import PageQuery, page, page_of_table, parse_place, render_place
+from node.storage.chain_store import ChainStore
 
 
 async def models(rpc: Rpc, request: web.Request, query: PageQuery) -> Any:
@@ -31,20 +39,30 @@ async def verdicts(rpc: Rpc, request: web.Request, query: PageQuery) -> Any:
     chain = rpc.node.chain
     after = None if query.cursor is None else parse_place(query.cursor, "query.cursor")
     found = chain.verdict_transactions(after=after, limit=query.limit)
-    items: list[Any] = []
-    seen = scores = 0
-    for height, index, _ in found:
-        if scores >= PAGE_TRANSACTIONS_MAX:
-            break
-        seen += 1
-        block = await rpc.reader.block(height)
-        if block is None:
-            continue
-        known = render.thresholds(chain.state, block)
-        items.append(render.verdict(block.transactions[index], (height, index), known))
-        scores += len(items[-1]["scores_ppm"])
+    loaded, seen = await rpc.reader.run(_load, chain, found)
+    known = render.thresholds(chain.state, [transaction for _, transaction in loaded])
+    items = [render.verdict(transaction, place, known) for place, transaction in loaded]
     is_last = seen == len(found) < query.limit
     return page(items, None if is_last else render_place(found[seen - 1][:2]))
+
+
+def _load(
+    chain: ChainStore, found: Sequence[tuple[int, int, Digest]]
+) -> tuple[list[tuple[tuple[int, int], Transaction]], int]:
+    """Return as many verdicts as fit on a page, and how many places were looked at for them."""
+    loaded: list[tuple[tuple[int, int], Transaction]] = []
+    seen = scores = 0
+    for height, of_block in groupby(found, key=itemgetter(0)):
+        wires = chain.wires(height)
+        for _, index, _ in of_block:
+            if scores >= PAGE_TRANSACTIONS_MAX:
+                return loaded, seen
+            seen += 1
+            if wires is not None:
+                transaction = decode_transaction(wires[index])
+                loaded.append(((height, index), transaction))
+                scores += len(VERDICT.decode(transaction).scores) // SCORE_SIZE
+    return loaded, seen
 
 
 async def nothing_yet(rpc: Rpc, request: web.Request, query: PageQuery) -> Any:

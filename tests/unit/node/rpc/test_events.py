@@ -112,15 +112,28 @@ async def test_verdicts_and_what_they_bring_about_are_events(client, node):
     assert [event["cursor"] for event in events] == ["3:1", "3:2", "3:2", "3:3"]
 
 
+async def test_whoever_follows_blocks_alone_has_no_transaction_decoded(client, node, monkeypatch):
+    def fail(*_):
+        raise AssertionError("nothing of it is asked for")
+
+    for name in ("block", "receipts", "verdict_transactions"):
+        monkeypatch.setattr(node.chain, name, fail)
+
+    async with stream(client, ["block"], **{"from": "0:0"}) as socket:
+        events = await receive(socket, 2)
+
+    assert events[1]["data"]["transaction_count"] == 3
+
+
 async def test_many_subscribers_share_what_is_rendered(client, node, monkeypatch):
     calls = []
-    original = render.events
+    original = render.transaction
 
     def counted(*of):
         calls.append(of)
         return original(*of)
 
-    monkeypatch.setattr(render, "events", counted)
+    monkeypatch.setattr(render, "transaction", counted)
 
     async with stream(client) as a, stream(client) as b, stream(client) as c:
         for socket in (a, b, c):
@@ -205,13 +218,18 @@ async def test_a_cursor_behind_the_end_of_a_block_goes_on_with_the_next(client, 
     assert event["cursor"] == "2:0"
 
 
-async def test_a_block_that_is_gone_ends_the_stream_and_is_not_skipped(client, node, monkeypatch):
+@pytest.mark.parametrize("type_", ALL)
+async def test_a_block_that_is_gone_ends_the_stream_and_is_not_skipped(
+    client, node, monkeypatch, type_
+):
     await node.mine(node.report(0))
     await node.mine(node.report(1))
     block = node.chain.block
+    wires = node.chain.wires
     monkeypatch.setattr(node.chain, "block", lambda height: None if height == 2 else block(height))
+    monkeypatch.setattr(node.chain, "wires", lambda height: None if height == 2 else wires(height))
 
-    async with stream(client, ["block"], **{"from": "0:0"}) as socket:
+    async with stream(client, [type_], **{"from": "0:0"}) as socket:
         last, code, reason = await receive_end(socket)
 
     assert (last["error"]["code"], code) == ("pruned", 4010)
@@ -224,7 +242,7 @@ async def test_a_fault_of_the_node_ends_the_stream_and_shows_nothing(client, nod
 
     monkeypatch.setattr(node.chain, "receipts", fail)
 
-    async with stream(client, ["block"], **{"from": "0:0"}) as socket:
+    async with stream(client, ["event"], **{"from": "0:0"}) as socket:
         last, code, _ = await receive_end(socket)
 
     assert (last["error"]["code"], code) == ("internal", 1011)

@@ -2,11 +2,11 @@
 
 import asyncio
 
-from node.rpc.reader import BlockReader, HeightCache
+from node.rpc.reader import BlockReader, Cache
 
 
 def test_the_value_used_longest_ago_gives_way_by_weight():
-    cache: HeightCache[str] = HeightCache(weight_max=10, count_max=100)
+    cache: Cache[int, str] = Cache(weight_max=10, count_max=100)
     cache.put(1, "a", 4)
     cache.put(2, "b", 4)
     cache.get(1)
@@ -17,7 +17,7 @@ def test_the_value_used_longest_ago_gives_way_by_weight():
 
 
 def test_the_value_used_longest_ago_gives_way_by_count():
-    cache: HeightCache[str] = HeightCache(weight_max=10, count_max=2)
+    cache: Cache[int, str] = Cache(weight_max=10, count_max=2)
 
     for height in range(5):
         cache.put(height, str(height), 0)
@@ -27,7 +27,7 @@ def test_the_value_used_longest_ago_gives_way_by_count():
 
 
 def test_one_value_above_the_bound_is_kept_alone():
-    cache: HeightCache[str] = HeightCache(weight_max=10, count_max=2)
+    cache: Cache[int, str] = Cache(weight_max=10, count_max=2)
     cache.put(1, "a", 1)
 
     cache.put(2, "b", 99)
@@ -36,7 +36,7 @@ def test_one_value_above_the_bound_is_kept_alone():
 
 
 def test_a_value_put_again_weighs_once():
-    cache: HeightCache[str] = HeightCache(weight_max=10, count_max=2)
+    cache: Cache[int, str] = Cache(weight_max=10, count_max=2)
     for _ in range(5):
         cache.put(1, "a", 6)
 
