@@ -1,0 +1,241 @@
+"""miner.propose: who is a miner, from which height on."""
+
+import pytest
+
+from chain.crypto import address_of
+from chain.kinds.miners import (
+    AddMiner,
+    MinerPropose,
+    MoveMiner,
+    RemoveMiner,
+    RestoreMiner,
+    sign_acceptance,
+)
+from chain.miners import MINERS_MAX, MinerSet
+from chain.records import MINER_SETS, MINER_TABLE
+from chain.types import Address, Signature
+from tests.builders import Chain, digest_of, key_of, make_genesis
+
+
+@pytest.fixture
+def chain():
+    return Chain()
+
+
+def addition(chain, number=4, **fields):
+    key, node_key = key_of(f"miner {number}"), key_of(f"node {number}").public
+    values = {
+        "name": f"miner-{number}",
+        "key": key.public,
+        "node_key": node_key,
+        "host": "10.0.0.4",
+        "port": 1,
+        "acceptance": sign_acceptance(chain.genesis.hash, key, node_key),
+        **fields,
+    }
+    return MinerPropose(change=AddMiner(**values))
+
+
+def removal(number):
+    return MinerPropose(change=RemoveMiner(miner=id_of(number)))
+
+
+def id_of(number):
+    return address_of(key_of(f"miner {number}").public)
+
+
+def ids(miners: MinerSet):
+    return {miner.id for miner in miners}
+
+
+def refusal(chain, body, number=0):
+    return chain.rejection(chain.by_miner(number, "miner.propose", body)).code
+
+
+def test_a_change_tallied_at_h_is_effective_at_h_plus_2(chain):
+    before = chain.miners
+    chain.decide("miner.propose", addition(chain))
+    decided = chain.tip.header
+    assert chain.miners == before
+
+    chain.commit()
+    between = chain.tip.header
+    assert ids(chain.miners) == {*ids(before), id_of(4)}
+
+    chain.commit()
+    after = chain.tip.header
+    new = chain.miners
+    assert (decided.miner_set_hash, decided.next_miner_set_hash) == (before.hash, before.hash)
+    assert (between.miner_set_hash, between.next_miner_set_hash) == (before.hash, new.hash)
+    assert (after.miner_set_hash, after.next_miner_set_hash) == (new.hash, new.hash)
+    assert after.height == decided.height + 2
+
+
+def test_a_new_member_governs_once_it_is_effective(chain):
+    chain.decide("miner.propose", addition(chain))
+
+    assert refusal(chain, removal(0), number=4) == "not_permitted"
+    chain.commit()
+    chain.commit(
+        chain.by_miner(
+            4, "miner.propose", MinerPropose(change=MoveMiner(miner=id_of(4), host="new", port=2))
+        )
+    )
+
+
+def test_a_removed_member_acts_no_more_but_decides_until_h_plus_2(chain):
+    chain.decide("miner.propose", removal(3))
+
+    assert refusal(chain, removal(0), number=3) == "not_permitted"
+    assert id_of(3) in chain.miners
+    chain.commit()
+    assert id_of(3) not in chain.miners
+    record = chain.state.get(MINER_TABLE, id_of(3))
+    assert record is not None
+    assert record.status == "removed"
+
+
+@pytest.mark.parametrize("heights", [0, 1])
+def test_one_change_is_pending_at_a_time(chain, heights):
+    chain.decide("miner.propose", addition(chain))
+    for _ in range(heights):
+        chain.commit()
+
+    expected = "change_pending" if heights == 0 else None
+    for body in (addition(chain, 5), removal(3)):
+        transaction = chain.by_miner(0, "miner.propose", body)
+        if expected:
+            assert chain.rejection(transaction).code == expected
+        else:
+            chain.commit(transaction)
+
+
+def test_of_two_changes_agreed_in_one_block_the_second_is_void(chain):
+    first = chain.by_miner(0, "miner.propose", addition(chain))
+    second = chain.by_miner(0, "miner.propose", removal(3))
+    chain.commit(first, second)
+
+    execution = chain.commit(
+        chain.vote(1, first), chain.vote(2, first), chain.vote(1, second), chain.vote(2, second)
+    )
+
+    names = [event.name for receipt in execution.receipts for event in receipt.events]
+    assert names == ["proposal_enacted", "miner_add", "proposal_void"]
+    chain.commit()
+    assert len(chain.miners) == 5
+
+
+def test_the_last_miner_cannot_be_removed():
+    chain = Chain(make_genesis(miners=1))
+
+    assert refusal(chain, removal(0)) == "invalid_state"
+
+
+def test_two_miners_can_become_one():
+    chain = Chain(make_genesis(miners=2))
+    chain.decide("miner.propose", removal(1), voters=(0, 1))
+    chain.commit()
+
+    assert ids(chain.miners) == {id_of(0)}
+
+
+@pytest.mark.parametrize("field", ["key", "node_key", "name"])
+def test_a_member_is_distinct_from_the_others(chain, field):
+    # A duplicate in a validator update halted other chains.
+    member = chain.genesis.miners[1]
+    values = {
+        "key": {"number": 1, "node_key": key_of("node 4").public, "name": "miner-4"},
+        "node_key": {"node_key": member.node_key},
+        "name": {"name": member.name},
+    }[field]
+    number = values.pop("number", 4)
+    key = key_of(f"miner {number}")
+    node_key = values.get("node_key", key_of("node 4").public)
+    acceptance = sign_acceptance(chain.genesis.hash, key, node_key)
+
+    assert refusal(chain, addition(chain, number, acceptance=acceptance, **values)) == (
+        "already_exists"
+    )
+
+
+def test_the_candidate_has_to_accept(chain):
+    node_key = key_of("node 4").public
+    for acceptance in (
+        Signature(bytes(64)),
+        sign_acceptance(chain.genesis.hash, key_of("miner 5"), node_key),
+        sign_acceptance(chain.genesis.hash, key_of("miner 4"), key_of("node 5").public),
+        sign_acceptance(digest_of("another chain"), key_of("miner 4"), node_key),
+    ):
+        assert refusal(chain, addition(chain, acceptance=acceptance)) == "bad_signature"
+
+
+def test_keys_of_small_order_are_refused(chain):
+    assert refusal(chain, addition(chain, key=bytes(32))) == "malformed"
+    assert refusal(chain, addition(chain, node_key=bytes(32))) == "malformed"
+
+
+@pytest.mark.parametrize("host", ["", "a b", "host\n", "<b>", "x" * 254])
+def test_a_host_is_a_name_or_an_address(chain, host):
+    assert refusal(chain, addition(chain, host=host)) == "malformed"
+
+
+def test_there_are_never_more_than_the_most():
+    chain = Chain(make_genesis(miners=MINERS_MAX))
+
+    assert refusal(chain, addition(chain, 0)) == "limit_reached"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        RemoveMiner(miner=Address(digest_of("nobody"))),
+        RestoreMiner(miner=Address(digest_of("nobody"))),
+        MoveMiner(miner=Address(digest_of("nobody")), host="h", port=1),
+    ],
+)
+def test_strangers_are_not_changed(chain, change):
+    assert refusal(chain, MinerPropose(change=change)) == "not_found"
+
+
+def test_a_removed_member_is_not_removed_again_but_may_come_back(chain):
+    chain.decide("miner.propose", removal(3))
+    chain.commit()
+    assert refusal(chain, removal(3)) == "not_found"
+
+    chain.decide("miner.propose", addition(chain, 3), voters=(0, 1))
+    chain.commit()
+
+    assert len(chain.miners) == 4
+    record = chain.state.get(MINER_TABLE, id_of(3))
+    assert record is not None
+    assert (record.status, record.host) == ("active", "10.0.0.4")
+
+
+def test_a_demoted_member_is_restored_by_vote_and_nobody_else_is(chain):
+    assert refusal(chain, MinerPropose(change=RestoreMiner(miner=id_of(3)))) == "invalid_state"
+    chain.demote(id_of(3))
+
+    chain.decide("miner.propose", MinerPropose(change=RestoreMiner(miner=id_of(3))))
+
+    record = chain.state.get(MINER_TABLE, id_of(3))
+    assert record is not None
+    assert record.status == "active"
+    assert len(chain.miners) == 4
+
+
+def test_demotion_changes_neither_n_nor_the_quorum(chain):
+    chain.demote(id_of(3))
+    chain.commit()
+
+    assert (len(chain.miners), chain.miners.quorum) == (4, 3)
+
+
+def test_moving_a_member_changes_its_address_alone(chain):
+    sets = chain.state.get(MINER_SETS)
+    move = MoveMiner(miner=id_of(2), host="new.example", port=99)
+    chain.decide("miner.propose", MinerPropose(change=move))
+
+    record = chain.state.get(MINER_TABLE, id_of(2))
+    assert record is not None
+    assert (record.host, record.port, record.name) == ("new.example", 99, "miner-2")
+    assert chain.state.get(MINER_SETS) == sets

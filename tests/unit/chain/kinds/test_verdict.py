@@ -1,0 +1,355 @@
+"""verdict: scores are data; quorums of them quarantine devices."""
+
+import pytest
+
+from chain.crypto import address_of
+from chain.kinds.device_registry import Suspend
+from chain.kinds.miners import AddMiner, MinerPropose, RemoveMiner, sign_acceptance
+from chain.kinds.policy import PolicySet
+from chain.kinds.verdict import (
+    FLAGGED_EVENTS_MAX,
+    SCORE_MAX,
+    Verdict,
+    pack_scores,
+    unpack_scores,
+)
+from chain.parameters import VERDICT_WINDOW
+from chain.records import (
+    JUDGEMENT_TABLE,
+    TALLY_TABLE,
+    PolicyRecord,
+    TallyRecord,
+    height_key,
+)
+from chain.types import Height
+from tests.builders import (
+    MODEL,
+    THRESHOLD_PPM,
+    Chain,
+    digest_of,
+    flow,
+    key_of,
+    make_genesis,
+    make_model,
+    reading,
+)
+
+BAD, GOOD = SCORE_MAX, 0
+
+
+@pytest.fixture
+def chain():
+    return Chain(make_genesis(model=make_model()))
+
+
+@pytest.fixture
+def device(chain):
+    return chain.register()
+
+
+def set_policy(chain, **fields):
+    chain.commit(chain.by_registrar("policy.set", PolicySet(policy=PolicyRecord(**fields))))
+
+
+def send(chain, device, count=1):
+    """Commit flows of a device and return the height of their block."""
+    chain.commit(*[chain.by_device(device, flow()) for _ in range(count)])
+    return chain.tip.header.height
+
+
+def judge(chain, device, outcomes):
+    """Let a quorum find flows anomalous or not; return the events of the deciding verdict."""
+    height = send(chain, device, len(outcomes))
+    scores = [BAD if outcome else GOOD for outcome in outcomes]
+    execution = chain.commit(*[chain.verdict(voter, height, scores) for voter in (0, 1, 2)])
+    return [(event.name, event.values) for event in execution.receipts[-1].events]
+
+
+def status(chain, device):
+    return chain.device(device).status
+
+
+def tally(chain, device):
+    record = chain.state.get(TALLY_TABLE, device.id)
+    assert record is not None
+    return record
+
+
+def judgement(chain, height):
+    return chain.state.get(JUDGEMENT_TABLE, height_key(height))
+
+
+# --- what is taken --------------------------------------------------------------------------------
+
+
+def test_scores_are_three_bytes_each():
+    scores = [0, 1, 255, 65_536, SCORE_MAX]
+
+    assert len(pack_scores(scores)) == 15
+    assert unpack_scores(pack_scores(scores)) == scores
+
+
+def test_a_verdict_judges_a_committed_block(chain, device):
+    height = send(chain, device)
+
+    assert chain.rejection(chain.verdict(0, height + 1, [BAD])).code == "too_early"
+    assert chain.rejection(chain.verdict(0, height + 2, [BAD])).code == "too_early"
+    chain.commit(chain.verdict(0, height, [BAD]))
+
+
+def test_flows_of_the_same_block_are_not_judged_yet(chain, device):
+    body = Verdict(height=chain.tip.next_height, model=MODEL, scores=pack_scores([BAD]))
+
+    assert chain.rejection(chain.by_miner(0, "verdict", body)).code == "too_early"
+
+
+def test_a_verdict_is_taken_within_the_window(chain, device):
+    height = send(chain, device)
+    for _ in range(VERDICT_WINDOW - 1):
+        chain.commit()
+    in_time = chain.verdict(0, height, [BAD])
+    chain.commit(in_time)
+
+    assert judgement(chain, height) is None, "forgotten with the last block that could use it"
+    assert chain.rejection(chain.verdict(1, height, [BAD])).code == "too_late"
+
+
+def test_only_flows_that_the_model_reads_are_judged(chain, device):
+    other = flow(schema=digest_of("another schema"))
+    chain.commit(
+        chain.by_device(device, reading()),
+        chain.by_device(device, other),
+        chain.by_device(device, flow()),
+    )
+
+    height = chain.tip.header.height
+    assert chain.tip.recent.flows(height) == (device.id,)
+    assert chain.rejection(chain.verdict(0, height, [BAD, BAD, BAD])).code == "malformed"
+    chain.commit(chain.verdict(0, height, [BAD]))
+
+
+def test_a_block_without_flows_is_not_judged(chain, device):
+    assert chain.rejection(chain.verdict(0, 1, [BAD])).code == "nothing_to_judge"
+
+
+@pytest.mark.parametrize(
+    ("scores", "code"),
+    [
+        (pack_scores([BAD]), "malformed"),
+        (pack_scores([BAD] * 3), "malformed"),
+        (pack_scores([BAD] * 2) + b"\x00", "malformed"),
+        (pack_scores([BAD, SCORE_MAX + 1]), "malformed"),
+        (b"", "malformed"),
+    ],
+)
+def test_scores_of_another_shape_are_refused(chain, device, scores, code):
+    height = send(chain, device, 2)
+    body = Verdict(height=Height(height), model=MODEL, scores=scores)
+
+    assert chain.rejection(chain.by_miner(0, "verdict", body)).code == code
+
+
+def test_a_verdict_is_bound_to_the_model_of_that_height(chain, device):
+    height = send(chain, device)
+    wrong = chain.verdict(0, height, [BAD], model=digest_of("another model"))
+
+    assert chain.rejection(wrong).code == "wrong_model"
+
+
+def test_a_miner_judges_a_block_once(chain, device):
+    height = send(chain, device)
+    chain.commit(chain.verdict(0, height, [GOOD]))
+
+    assert chain.rejection(chain.verdict(0, height, [BAD])).code == "duplicate_verdict"
+
+
+def test_strangers_and_demoted_miners_judge_nothing(chain, device):
+    height = send(chain, device)
+    body = Verdict(height=Height(height), model=MODEL, scores=pack_scores([BAD]))
+    by_device = chain.transaction("verdict", body, device.key, device.id)
+    chain.demote(address_of(key_of("miner 3").public))
+
+    assert chain.rejection(by_device).code == "not_permitted"
+    assert chain.rejection(chain.verdict(3, height, [BAD])).code == "not_permitted"
+
+
+# --- what follows ---------------------------------------------------------------------------------
+
+
+def test_a_quorum_of_verdicts_decides_a_block(chain, device):
+    height = send(chain, device, 2)
+    chain.commit(chain.verdict(0, height, [BAD, GOOD]), chain.verdict(1, height, [BAD, BAD]))
+    assert chain.state.get(TALLY_TABLE, device.id) is None
+
+    execution = chain.commit(chain.verdict(2, height, [GOOD, GOOD]))
+
+    assert tally(chain, device) == TallyRecord(judged=2, anomalous=1, ring=bytes(31) + b"\x02")
+    event = execution.receipts[0].events[0]
+    assert (event.name, event.values) == ("block_judged", (str(height), "2", "1", "0"))
+
+
+def test_a_late_verdict_is_on_record_and_changes_nothing(chain, device):
+    height = send(chain, device)
+    chain.judge(height, [GOOD])
+    before = tally(chain, device)
+
+    chain.commit(chain.verdict(3, height, [BAD]))
+
+    assert tally(chain, device) == before
+    assert len(judgement(chain, height).miners) == 4
+    assert judgement(chain, height).votes == ()
+
+
+@pytest.mark.parametrize("score", [THRESHOLD_PPM - 1, THRESHOLD_PPM])
+def test_a_score_at_the_threshold_is_anomalous(chain, device, score):
+    chain.judge(send(chain, device), [score])
+
+    assert tally(chain, device).anomalous == (score == THRESHOLD_PPM)
+
+
+def test_a_verdict_of_a_miner_demoted_meanwhile_does_not_count(chain, device):
+    height = send(chain, device)
+    chain.commit(chain.verdict(0, height, [BAD]), chain.verdict(1, height, [BAD]))
+    chain.demote(address_of(key_of("miner 0").public))
+    chain.commit(chain.verdict(2, height, [GOOD]))
+    assert not judgement(chain, height).decided
+
+    chain.commit(chain.verdict(3, height, [GOOD]))
+
+    assert judgement(chain, height).decided
+    assert tally(chain, device).anomalous == 0
+
+
+def test_records_of_verdicts_hold_members_only(chain, device):
+    # However often the set changes, the record stays within what can be read again.
+    height = send(chain, device)
+    chain.commit(chain.verdict(3, height, [BAD]))
+    removed = address_of(key_of("miner 3").public)
+    chain.decide("miner.propose", MinerPropose(change=RemoveMiner(miner=removed)))
+    chain.commit()
+    chain.commit(chain.verdict(0, height, [BAD]))
+
+    assert judgement(chain, height).miners == (address_of(key_of("miner 0").public),)
+    assert len(judgement(chain, height).votes) == 1
+
+
+def test_a_new_member_judges_too(chain, device):
+    key, node_key = key_of("miner 4"), key_of("node 4").public
+    addition = AddMiner(
+        name="miner-4",
+        key=key.public,
+        node_key=node_key,
+        host="h",
+        port=1,
+        acceptance=sign_acceptance(chain.genesis.hash, key, node_key),
+    )
+    height = send(chain, device)
+    chain.decide("miner.propose", MinerPropose(change=addition))
+    assert chain.rejection(chain.verdict(4, height, [BAD])).code == "not_permitted"
+    chain.commit()
+
+    chain.commit(chain.verdict(4, height, [BAD]))
+
+
+# --- quarantine -----------------------------------------------------------------------------------
+
+
+def test_a_device_is_quarantined_at_exactly_k_of_m(chain, device):
+    set_policy(chain, anomalous_min=3, window=5, duration_ms=60_000)
+
+    judge(chain, device, [1, 1, 0, 0, 0])
+    judge(chain, device, [1])
+    assert status(chain, device) == "active", "only two of the last five"
+    judge(chain, device, [0, 1])
+    assert status(chain, device) == "active"
+    events = judge(chain, device, [1])
+
+    assert status(chain, device) == "quarantined"
+    until = chain.tip.header.time_ms + 60_000
+    assert chain.device(device).quarantined_until_ms == until
+    assert ("device_quarantined", (device.id.hex(), str(until))) in events
+
+
+def test_the_default_policy_stands_at_30_of_100(chain, device):
+    judge(chain, device, [1] * 29)
+    assert status(chain, device) == "active"
+
+    judge(chain, device, [1])
+    assert status(chain, device) == "quarantined"
+
+
+def test_algorithm_1_obeys_from_the_next_transaction_on(chain, device):
+    set_policy(chain, anomalous_min=1, window=1)
+    height = send(chain, device)
+    verdicts = [chain.verdict(voter, height, [BAD]) for voter in (0, 1, 2)]
+
+    assert chain.rejection(chain.by_device(device), *verdicts).code == "device_not_active"
+
+
+def test_a_quarantine_ends_at_its_time(chain, device):
+    set_policy(chain, anomalous_min=1, window=1, duration_ms=90_000)
+    judge(chain, device, [1])
+    until = chain.device(device).quarantined_until_ms
+
+    late = chain.by_device(device, time_ms=until)
+    assert chain.rejection(late, time_ms=until - 1).code == "device_not_active"
+    chain.commit(late, time_ms=until)
+
+
+def test_the_ring_is_cleared_when_a_quarantine_begins(chain, device):
+    set_policy(chain, anomalous_min=2, window=10, duration_ms=1_000)
+    judge(chain, device, [1, 1])
+    assert tally(chain, device).ring == bytes(32)
+    chain.pass_time(1_000)
+
+    judge(chain, device, [1])
+    assert status(chain, device) == "quarantined"
+    assert chain.device(device).is_active(chain.tip.header.time_ms), "the old one, and over"
+    assert tally(chain, device).judged == 3
+
+
+def test_flows_judged_during_a_quarantine_count_but_do_not_prolong_it(chain, device):
+    set_policy(chain, anomalous_min=2, window=10, duration_ms=60_000)
+    first, second = send(chain, device, 2), send(chain, device, 2)
+    chain.judge(first, [BAD, BAD])
+    until = chain.device(device).quarantined_until_ms
+    chain.judge(second, [BAD, BAD])
+
+    assert chain.device(device).quarantined_until_ms == until
+    assert tally(chain, device) == TallyRecord(judged=4, anomalous=4, ring=bytes(31) + b"\x03")
+
+
+def test_a_suspended_device_is_not_quarantined(chain, device):
+    set_policy(chain, anomalous_min=1, window=1)
+    height = send(chain, device)
+    chain.commit(chain.update(device, Suspend()))
+    chain.judge(height, [BAD])
+
+    assert status(chain, device) == "suspended"
+
+
+def test_an_observing_policy_flags_and_lets_go_on(chain, device):
+    set_policy(chain, action="observe", anomalous_min=2, window=2)
+
+    events = judge(chain, device, [1, 1])
+
+    assert status(chain, device) == "active"
+    assert ("device_flagged", (device.id.hex(),)) in events
+    assert events[0][1][3] == "1"
+    chain.commit(chain.by_device(device))
+
+
+def test_a_receipt_names_so_many_flagged_devices_and_no_more(chain):
+    # Otherwise a policy that observes single flows could fill receipts beyond what is read again.
+    set_policy(chain, action="observe", anomalous_min=1, window=1)
+    count = FLAGGED_EVENTS_MAX + 5
+    pairs = [chain.registration(f"device-{number}") for number in range(count)]
+    chain.commit(*[transaction for _, transaction in pairs])
+    chain.commit(*[chain.by_device(device, flow()) for device, _ in pairs])
+    height = chain.tip.header.height
+
+    execution = chain.commit(*[chain.verdict(voter, height, [BAD] * count) for voter in (0, 1, 2)])
+
+    events = execution.receipts[-1].events
+    assert events[0].values == (str(height), str(count), str(count), str(count))
+    assert len(events) == 1 + FLAGGED_EVENTS_MAX
