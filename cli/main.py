@@ -23,6 +23,8 @@ COMMANDS: Final = (
     "param", "policy", "organisation", "model", "consensus", "light", "db", "bench", "demo",
 )  # fmt: skip
 
+_PORT_ADVICE: Final = "stop the program that uses the port, or choose another in config.toml"
+
 
 class _Commands(Mapping[str, Any]):
     """The commands by name, each imported when it is looked up."""
@@ -104,8 +106,8 @@ def run(arguments: Sequence[str]) -> int:
             # Whoever read our output has seen enough, as `head` does.
             sys.stdout = None  # nothing may be flushed into the pipe
             return ExitCode.OK
-        show_error(_os_error(error), "check the path, its permissions and the room on the disk")
-        return ExitCode.STORAGE
+        show_error(_os_error(error), _os_advice(error))
+        return ExitCode.PORT_TAKEN if _is_taken_port(error) else ExitCode.STORAGE
     return result if isinstance(result, int) else ExitCode.OK
 
 
@@ -135,6 +137,10 @@ def _explain_below(error: SecureNetError) -> tuple[ExitCode, str, str]:
 
     if isinstance(error, node_errors.KeyFileError):
         return ExitCode.KEY, str(error), "check the file, or make a key with securenet keys new"
+    if isinstance(error, node_errors.ConfigError) and _is_taken_port(error.__cause__):
+        return ExitCode.PORT_TAKEN, str(error), _PORT_ADVICE
+    if isinstance(error, node_errors.StoreLocked):
+        return ExitCode.STORAGE, str(error), "securenet testnet down, or stop that process yourself"
     if isinstance(error, node_errors.ConfigError):
         return ExitCode.CONFIGURATION, str(error), "correct the setting or the file that is named"
     if isinstance(error, node_errors.StorageError):
@@ -143,6 +149,16 @@ def _explain_below(error: SecureNetError) -> tuple[ExitCode, str, str]:
     if isinstance(error, ModelError):
         return ExitCode.USAGE, str(error), "check the file that is named"
     return ExitCode.FAILED, str(error), "see the message; docs/operating.md says more"
+
+
+def _is_taken_port(error: BaseException | None) -> bool:
+    return isinstance(error, OSError) and error.errno == errno.EADDRINUSE
+
+
+def _os_advice(error: OSError) -> str:
+    if _is_taken_port(error):
+        return _PORT_ADVICE
+    return "check the path, its permissions and the room on the disk"
 
 
 def _os_error(error: OSError) -> str:

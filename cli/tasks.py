@@ -10,7 +10,8 @@ def first_error() -> Iterator[None]:
     try:
         yield
     except BaseExceptionGroup as group:
-        raise _first(group) from group
+        error = _first(group)
+        raise error from error.__cause__
 
 
 def _first(error: BaseException) -> BaseException:

@@ -58,7 +58,7 @@ class Settings:
     devices: int = 100
     batch: int = 100
     wire_bytes: int = 300
-    under_way_max: int = 8_000
+    under_way_max: int = 4_000
     idle_commits: int = 40
 
 

@@ -55,7 +55,7 @@ def bench(
     under_way: Annotated[
         int,
         typer.Option("--under-way", min=1, help="Transactions sent and not committed, at most."),
-    ] = 8_000,
+    ] = 4_000,
     target_tx_per_s: Annotated[
         float, typer.Option("--target-tx-per-s", help="Fewer committed readings are a failure.")
     ] = 3_000.0,
@@ -123,10 +123,10 @@ def _measure_testnet(directory: Path | None, settings: "Settings") -> dict[str, 
     if directory is not None:
         network = load_network(directory)
         processes = running_processes(network)
-        nodes = [node for node in network.nodes if node.name in processes]
+        nodes = [node for node in network.miners if node.name in processes]
         if not nodes:
             raise BadInput(
-                f"no node of {directory} runs", f"securenet testnet up --dir {directory}"
+                f"no miner of {directory} runs", f"securenet testnet up --dir {directory}"
             )
         measuring = Bench(
             [node.rpc for node in nodes],

@@ -215,9 +215,9 @@ def load(
 
     network = load_network(directory)
     running = running_processes(network)
-    rpcs = [n.rpc for n in network.nodes if n.name in running]
+    rpcs = [miner.rpc for miner in network.miners if miner.name in running]
     if not rpcs:
-        raise NotRunning(f"no node of {directory} runs", f"securenet testnet up --dir {directory}")
+        raise NotRunning(f"no miner of {directory} runs", f"securenet testnet up --dir {directory}")
     figures = asyncio.run(
         steady_load(
             rpcs,

@@ -12,6 +12,8 @@ from cli.load.watch import CommitWatch
 TRIES_MAX: Final = 100
 """How often a transaction is offered to a node whose pool is full."""
 PAUSE_S_MAX: Final = 1.0
+PAUSE_S: Final = 0.2
+"""Where the node does not say when there is room again."""
 
 
 class Post:
@@ -47,7 +49,7 @@ class Post:
             except Refused as refusal:
                 if refusal.status != 503:
                     raise
-                await asyncio.sleep(min(refusal.retry_after_s or PAUSE_S_MAX, PAUSE_S_MAX))
+                await asyncio.sleep(min(refusal.retry_after_s or PAUSE_S, PAUSE_S_MAX))
                 continue
             again = []
             for item, result in zip(left, results, strict=True):
@@ -56,7 +58,7 @@ class Post:
                     continue
                 if refusal_of.status == 503:
                     again.append(item)
-                    pause_s = min(refusal_of.retry_after_s or PAUSE_S_MAX, PAUSE_S_MAX)
+                    pause_s = min(refusal_of.retry_after_s or PAUSE_S, PAUSE_S_MAX)
                 else:
                     self.note_refused(item[1], refusal_of.code)
             if not again:

@@ -1,18 +1,22 @@
 """`securenet init`, `node run`, `node inspect`, `db verify`: one home directory."""
 
 import json
+import socket
 
 import pytest
 
 from cli.exit_codes import ExitCode
 from cli.testnet.create import create_network
 from node.home import Home
+from node.storage.lock import HomeLock
 from tests.unit.cli.fake_node import make_genesis
 
 
 @pytest.fixture
-def home(tmp_path):
+def home(tmp_path, monkeypatch):
     """Return the home of a node that never ran."""
+    # A node sets up the logs of its process, which here is that of all tests.
+    monkeypatch.setattr("node.logs.configure_logs", lambda config: None)
     network = create_network(tmp_path / "net", miners=1, observers=0, base_port=0)
     return network.home(network.nodes[0])
 
@@ -105,3 +109,24 @@ def test_a_database_that_was_never_written_is_not_made_by_looking(securenet, hom
 
     assert ended.code == ExitCode.USAGE
     assert not (home / "data/chain").exists()
+
+
+@pytest.mark.parametrize("which", ["p2p", "rpc"])
+def test_a_node_whose_port_is_taken_says_so_and_ends(securenet, home, which):
+    config = Home(home).load_config()
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", getattr(config, which).port))
+        taken.listen()
+
+        ended = securenet("node", "run", "--home", home)
+
+    assert ended.code == ExitCode.PORT_TAKEN
+    assert len([line for line in ended.err.splitlines() if line.startswith("error: ")]) == 1
+
+
+def test_two_nodes_never_share_a_home(securenet, home):
+    with HomeLock(home):
+        ended = securenet("node", "run", "--home", home)
+
+    assert ended.code == ExitCode.STORAGE
+    assert "in use by process" in ended.err
