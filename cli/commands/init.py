@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from cli.errors import BadInput
 from cli.options import DEFAULT_HOME, AsJson, Home, PassphraseFile
 from cli.render import show_fields, show_json, show_line
 
@@ -35,9 +36,22 @@ def init(
     port: Annotated[
         int, typer.Option("--port", min=1, max=65_535, help="Port on which peers are met.")
     ] = 26_756,
+    rpc_host: Annotated[
+        str, typer.Option("--rpc-host", help="Address of the RPC; off loopback it needs TLS.")
+    ] = "127.0.0.1",
     rpc_port: Annotated[
-        int, typer.Option("--rpc-port", min=1, max=65_535, help="Port of the RPC, on loopback.")
+        int, typer.Option("--rpc-port", min=1, max=65_535, help="Port of the RPC.")
     ] = 26_757,
+    tls_certificate: Annotated[
+        Path | None,
+        typer.Option("--tls-certificate", metavar="FILE", help="Certificate of the RPC, PEM."),
+    ] = None,
+    tls_key: Annotated[
+        Path | None, typer.Option("--tls-key", metavar="FILE", help="Its private key, PEM.")
+    ] = None,
+    insecure: Annotated[
+        bool, typer.Option("--insecure", help="Let the RPC be off loopback without TLS.")
+    ] = False,
     passphrase_file: PassphraseFile = None,
     as_json: AsJson = False,
 ) -> None:
@@ -58,8 +72,18 @@ def init(
 
     document = None if genesis is None else load_genesis(genesis)
     passphrase = read_passphrase(passphrase_file)
+    if port == rpc_port:
+        raise BadInput(f"port {port} is given twice", "choose another --port or --rpc-port")
     config = NodeConfig(
-        role=role.value, p2p=P2PConfig(host=host, port=port), rpc=RpcConfig(port=rpc_port)
+        role=role.value,
+        p2p=P2PConfig(host=host, port=port),
+        rpc=RpcConfig(
+            host=rpc_host,
+            port=rpc_port,
+            tls_certificate=None if tls_certificate is None else tls_certificate.resolve(),
+            tls_key=None if tls_key is None else tls_key.resolve(),
+            insecure=insecure,
+        ),
     )
     made = init_home(
         home.expanduser(), config, SystemRandom(), genesis=document, passphrase=passphrase

@@ -28,14 +28,13 @@ def run(
     Example: securenet node run --home node0
     """
     from cli.key_files import read_passphrase
-    from node.config import LogConfig
     from node.home import Home as NodeHome
     from node.logs import configure_logs
     from node.process import run_node
 
     path = home.expanduser()
     settings = NodeHome(path).load_config().log
-    configure_logs(LogConfig(level=settings.level, format="json") if as_json else settings)
+    configure_logs(settings.model_copy(update={"format": "json"}) if as_json else settings)
     with first_error():
         asyncio.run(run_node(path, passphrase=read_passphrase(passphrase_file)))
 

@@ -47,6 +47,20 @@ def test_init_takes_a_genesis(securenet, tmp_path):
     assert Home(tmp_path / "home").load_genesis().hash == genesis.hash
 
 
+def test_an_rpc_off_loopback_needs_tls_or_insecure(securenet, tmp_path):
+    refused = securenet("init", "--home", tmp_path / "a", "--rpc-host", "0.0.0.0")
+    allowed = securenet("init", "--home", tmp_path / "b", "--rpc-host", "0.0.0.0", "--insecure")
+    with_tls = securenet(
+        *("init", "--home", tmp_path / "c", "--rpc-host", "0.0.0.0"),
+        *("--tls-certificate", tmp_path / "cert.pem", "--tls-key", tmp_path / "key.pem"),
+    )
+
+    assert refused.code == ExitCode.CONFIGURATION
+    assert not (tmp_path / "a").exists()
+    assert allowed.code == with_tls.code == ExitCode.OK
+    assert Home(tmp_path / "c").load_config().rpc.tls_key == tmp_path / "key.pem"
+
+
 def test_init_never_replaces_a_home(securenet, home):
     ended = securenet("init", "--home", home)
 
