@@ -129,7 +129,7 @@ def status(directory: TestnetDir = Path(DEFAULT_TESTNET), as_json: AsJson = Fals
     """
     network = load_network(directory)
     document = _describe(network)
-    states = asyncio.run(_ask_all(network))
+    states = asyncio.run(_ask_all(network, network.genesis_hash()))
     for entry, state in zip(document["nodes"], states, strict=True):
         entry["status"] = state
     if as_json:
@@ -290,13 +290,15 @@ def _show_nodes(network: Network, document: dict[str, Any] | None = None) -> Non
     show_table(columns, rows, empty="no nodes")
 
 
-async def _ask_all(network: Network) -> list[dict[str, Any] | None]:
+async def _ask_all(network: Network, genesis_hash: str) -> list[dict[str, Any] | None]:
     async def ask_one(node: Node) -> dict[str, Any] | None:
         try:
             async with connect(node.rpc, timeout_s=3) as client:
-                return await client.status()
+                state = await client.status()
         except (Unreachable, Refused):
             return None
+        # A node that is down may have left its port to one of another network.
+        return state if state["genesis_hash"] == genesis_hash else None
 
     return list(await asyncio.gather(*map(ask_one, network.nodes)))
 

@@ -18,6 +18,7 @@ from typing import Any, Final, Literal
 
 from cli.errors import BadInput
 from cli.processes import Process
+from node.home import load_genesis
 
 NETWORK_FILE: Final = "testnet.json"
 GENESIS_FILE: Final = "genesis.json"
@@ -84,6 +85,10 @@ class Network:
                 return node
         names = ", ".join(node.name for node in self.nodes)
         raise BadInput(f"the test network has no node {name!r}", f"choose one of {names}")
+
+    def genesis_hash(self) -> str:
+        """Return the hash of the chain's genesis, in hex; raises `ConfigError`."""
+        return load_genesis(self.directory / GENESIS_FILE).hash.hex()
 
     def save(self) -> None:
         """Write the list of nodes."""

@@ -28,7 +28,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 class Handler(BaseHTTPRequestHandler):
     def do_GET(self):
         body = json.dumps({"ready": True, "height": 7, "block_hash": "ab", "state_root": "cd",
-                           "peers": 3}).encode()
+                           "peers": 3, "genesis_hash": sys.argv[2]}).encode()
         self.send_response(200)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
@@ -52,7 +52,7 @@ def stand_ins(monkeypatch, network):
     def command(*arguments: str) -> list[str]:
         home = Path(arguments[arguments.index("--home") + 1])
         node = network.node(home.name)
-        return [sys.executable, "-c", STAND_IN, str(node.rpc_port)]
+        return [sys.executable, "-c", STAND_IN, str(node.rpc_port), network.genesis_hash()]
 
     monkeypatch.setattr(control, "python_command", command)
     yield
@@ -153,6 +153,25 @@ def test_nodes_start_answer_and_stop(securenet, network, stand_ins):
     assert down.document == {"stopped": ["node0", "node1"], "killed": 0}
     assert not any(is_running(process) for process in processes)
     assert securenet("testnet", "down", "--dir", network.directory).out == "none was running\n"
+
+
+def test_a_node_of_another_network_on_a_port_of_ours_is_not_taken_for_ours(
+    securenet, network, monkeypatch
+):
+    monkeypatch.setattr(
+        control,
+        "python_command",
+        lambda *arguments: [
+            *(sys.executable, "-c", STAND_IN),
+            *(str(network.node(Path(arguments[-1]).name).rpc_port), "ab" * 32),
+        ],
+    )
+    securenet("testnet", "up", "--dir", network.directory, "--detach")
+    try:
+        document = securenet("testnet", "status", "--dir", network.directory, "--json").document
+        assert [node["status"] for node in document["nodes"]] == [None, None]
+    finally:
+        control.stop_nodes(network, network.nodes)
 
 
 def test_one_node_is_stopped_and_started_again(securenet, network, stand_ins):
@@ -269,7 +288,7 @@ from cli.testnet import control
 from cli.testnet.network import load_network
 network = load_network(Path({str(network.directory)!r}))
 control.python_command = lambda *a: [
-    sys.executable, "-c", {STAND_IN!r}, str(network.node(Path(a[-1]).name).rpc_port)
+    sys.executable, "-c", {STAND_IN!r}, str(network.node(Path(a[-1]).name).rpc_port), "00"
 ]
 sys.exit(run(["testnet", "up", "--dir", {str(network.directory)!r}]))
 """
