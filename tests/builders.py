@@ -5,6 +5,7 @@ Everything here is a function of its arguments: the same call gives the same byt
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from hashlib import sha256
 from itertools import count
 from typing import Any
@@ -31,7 +32,7 @@ from chain.kinds.verdict import Verdict, pack_scores
 from chain.kinds.vote import MinerVote
 from chain.limits import parse_limits
 from chain.lookback import Lookback
-from chain.miners import Miner, MinerSet
+from chain.miners import MINERS_MAX, Miner, MinerSet
 from chain.parameters import Parameters
 from chain.payloads import Flow, Measurement, Reading
 from chain.records import DEVICE_TABLE, MINER_TABLE, DeviceRecord, Table
@@ -55,6 +56,7 @@ MODEL = Digest(sha256(b"a model").digest())
 THRESHOLD_PPM = 500_000
 
 
+@cache
 def key_of(name: str, algorithm: Algorithm = "ed25519") -> SigningKey:
     """Return the key that belongs to a name."""
     return signing_key(algorithm, sha256(f"key of {name}".encode()).digest())
@@ -63,6 +65,13 @@ def key_of(name: str, algorithm: Algorithm = "ed25519") -> SigningKey:
 def digest_of(name: str) -> Digest:
     """Return a digest that belongs to a name."""
     return Digest(sha256(name.encode()).digest())
+
+
+@cache
+def miner_keys() -> dict[Address, SigningKey]:
+    """Return the keys of ``miner 0``, ``miner 1``, … by the ids of the miners."""
+    keys = [key_of(f"miner {number}") for number in range(MINERS_MAX)]
+    return {address_of(key.public): key for key in keys}
 
 
 def make_miner_set(size: int) -> MinerSet:
@@ -138,6 +147,15 @@ def forged(transaction: Transaction) -> Transaction:
     return attach_signature(transaction.payload, Signature(flipped))
 
 
+def code_of(execution: BlockExecution, transaction: Transaction) -> str | None:
+    """Execute a transaction; return the code with which it is refused, or None."""
+    try:
+        execution.apply(transaction)
+    except Rejection as error:
+        return error.code
+    return None
+
+
 def make_certificate(
     header: Header,
     miners: MinerSet,
@@ -196,10 +214,7 @@ class Chain:
             header=genesis_header(self.genesis, state.root), state=state, recent=Lookback()
         )
         self.blocks: list[Block] = []
-        self.keys: dict[Address, SigningKey] = {}
-        for number in range(100):
-            key = key_of(f"miner {number}")
-            self.keys[address_of(key.public)] = key
+        self.keys = miner_keys()
         self._nonces = count()
 
     @property

@@ -131,7 +131,7 @@ HOSTILE = {
     "one head that claims 2^32 items": b"\xdd\xff\xff\xff\xff",
     "a claim of 2^32 bytes": b"\x91\xc6\xff\xff\xff\xff",
     "a claim of a string of 2^32 bytes": b"\x91\xdb\xff\xff\xff\xff",
-    "many empty arrays": b"\xdc\x01\x2c" + (b"\xdc\x03\xe8" + b"\x90" * 1000) * 300,
+    "many empty arrays": b"\xdc\x01\x00" + (b"\xdc\x01\x00" + b"\x90" * 256) * 256,
     "arrays within arrays within bounds": b"\xdc\x03\xe8" + (b"\x9f" + b"\x90" * 15) * 1_000,
 }
 
