@@ -9,7 +9,7 @@ from types import FrameType
 from typing import Final
 
 from cli.client import connect
-from cli.errors import NotRunning, PortTaken, TimedOut
+from cli.errors import NotRunning, PortTaken, TimedOut, Unreachable
 from cli.processes import Process, is_running, python_command, start, stop
 from cli.progress import Progress
 from cli.testnet.network import LOCALHOST, Network, Node
@@ -59,16 +59,24 @@ def running_network(
     SIGTERM ends the block as Ctrl-C does, so that nobody leaves nodes behind.
     """
     nodes = nodes or network.nodes
-    before = signal.signal(signal.SIGTERM, _interrupt)
+    # A background job of a script inherits an ignored Ctrl-C, on which SIGTERM builds here.
+    handlers = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: _interrupt}
+    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
+    processes: dict[str, Process] = {}
     try:
         progress.phase(f"starting {len(nodes)} nodes")
         processes = start_nodes(network, nodes)
         asyncio.run(wait_ready(network, nodes, processes))
         yield processes
+    except Unreachable:
+        # That a node has ended says more than that it does not answer.
+        require_running(network, processes)
+        raise
     finally:
         progress.phase("stopping the nodes")
         stop_nodes(network, nodes)
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def running_processes(network: Network) -> dict[str, Process]:
@@ -129,7 +137,8 @@ def last_line(network: Network, name: str) -> str:
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
     del number, frame
-    raise KeyboardInterrupt
+    # asyncio ends its tasks in order on this one.
+    signal.raise_signal(signal.SIGINT)
 
 
 def _require_free(port: int, node: Node) -> None:
