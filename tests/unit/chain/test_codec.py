@@ -142,12 +142,11 @@ def test_hostile_bytes_allocate_no_more_than_a_multiple_of_their_size(data, item
     # CometBFT 0.40 #5946: a small message on the wire grew to a large one in memory.
     tracemalloc.start()
     try:
-        refused = refuses(data, items_max=items_max, size_max=2**23)
+        refuses(data, items_max=items_max, size_max=2**23)
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
 
-    assert refused or items_max == SCANNED
     assert peak < 4 * 2**20 + 80 * len(data)
     assert peak < 32 * 2**20
 
