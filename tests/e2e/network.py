@@ -141,7 +141,9 @@ class LiveNetwork:
         async with patience(f"nodes {chosen} get ready"):
             for number in chosen:
                 client = await self.client(number)
-                while not await client.is_ready(min_peers=peers if min_peers is None else min_peers):
+                while not await client.is_ready(
+                    min_peers=peers if min_peers is None else min_peers
+                ):
                     self.require_running(number)
                     await asyncio.sleep(POLL_S)
 

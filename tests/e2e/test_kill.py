@@ -90,9 +90,7 @@ async def _kill(network: LiveNetwork, choice: random.Random, kills: int) -> str:
 def _check(chain: list[dict[str, Any]], book: Book) -> None:
     """Assert that a node's chain holds all that any node has said, and nothing twice."""
     ids = [id for block in chain for id in block["transaction_ids"]]
-    heights = {
-        id: block["header"]["height"] for block in chain for id in block["transaction_ids"]
-    }
+    heights = {id: block["header"]["height"] for block in chain for id in block["transaction_ids"]}
     assert len(ids) == len(heights), "no transaction is committed twice"
     lost = {id: at for id, at in book.acknowledged.items() if heights.get(id) != at}
     assert not lost, "what was acknowledged is where the receipt said"
