@@ -172,6 +172,9 @@ class EventStreams:
             height, index = height + 1, -1
 
     async def _send_block(self, stream: _Stream, height: int, *, first: int) -> None:
+        count = await self._feed.count(height)
+        if first >= count:
+            return
         sent = 0
         for index, events in await self._feed.events(height, stream.types):
             if index < first:
@@ -188,7 +191,7 @@ class EventStreams:
                 sent += 1
                 if sent % _TURN == 0:
                     await asyncio.sleep(0)
-        stream.cursor = (height, max(await self._feed.count(height), first) - 1)
+        stream.cursor = (height, count - 1)
         await asyncio.sleep(0)
 
     async def _send(self, stream: _Stream, text: str) -> None:

@@ -24,12 +24,13 @@ from node.rpc import RpcConfig, RpcLimits, RpcServer, render
 from tests.unit.node.rpc.chain_node import ChainNode, serving
 
 QUICK = RpcLimits(
-    header_timeout_ms=300,
-    idle_timeout_ms=400,
-    body_timeout_ms=300,
-    write_timeout_ms=1_500,
-    slow_consumer_ms=300,
+    header_timeout_ms=1_000,
+    idle_timeout_ms=1_000,
+    body_timeout_ms=500,
+    write_timeout_ms=3_000,
+    slow_consumer_ms=500,
 )
+"""Short, but not shorter than a busy machine may pause."""
 STATUS = b"GET /v1/status HTTP/1.1\r\nHost: node\r\n\r\n"
 
 
@@ -145,7 +146,7 @@ async def test_a_body_that_drips_is_answered_408(node):
 
 
 async def test_a_request_under_way_is_not_idle(node):
-    limits = replace(QUICK, commit_wait_ms=1_200)
+    limits = replace(QUICK, commit_wait_ms=1_500)
     transaction = node.report()
 
     async with (
@@ -348,7 +349,8 @@ async def test_a_slow_subscriber_is_told_its_cursor_and_others_go_on(node, monke
     message = b'{"subscribe":["transaction"],"from":"1:3"}'
     frame = bytes((0x81, 0x80 | len(message))) + bytes(4) + message
 
-    async with serving(node, limits=replace(QUICK, write_timeout_ms=5_000)) as server:
+    limits = replace(QUICK, header_timeout_ms=20_000, write_timeout_ms=10_000)
+    async with serving(node, limits=limits) as server:
         with closing(socket.socket()) as slow:
             slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
             slow.connect(("127.0.0.1", server.port))

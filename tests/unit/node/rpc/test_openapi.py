@@ -2,6 +2,7 @@
 
 import re
 
+import msgpack
 import pytest
 
 from chain.kinds import KINDS
@@ -145,12 +146,10 @@ async def full(node):
 
 @pytest.mark.parametrize(
     "route",
-    [route for route in ROUTES if route.media == "application/json" and route.method == "GET"],
+    [route for route in ROUTES if route.media == "application/json" and 200 in route.answers],
     ids=lambda route: route.path,
 )
 async def test_answers_are_as_described(client, full, route):
-    if route.path == "/v1/events":
-        pytest.skip("its messages are no answers")
     organisation = full.chain.block(1).transactions[0].payload.sender.hex()
     ids = {
         "devices": full.device(0).hex(),
@@ -162,9 +161,14 @@ async def test_answers_are_as_described(client, full, route):
     family = route.path.split("/")[2] if route.path.startswith("/v1/") else ""
     path = route.path.replace("{id}", ids.get(family, "")).replace("{block}", "3")
 
-    answer = await client.get(path)
+    if route.method == "POST":
+        batch = [full.report(1).wire] if route.path.endswith("batch") else full.report(1).wire
+        body = msgpack.packb(batch) if isinstance(batch, list) else batch
+        answer = await client.post(path, data=body, headers={"Content-Type": "application/msgpack"})
+    else:
+        answer = await client.get(path)
 
-    schema = SCHEMAS["Problem"] if answer.status == 404 else route.answers[200]
+    schema = SCHEMAS["Problem"] if answer.status == 404 else route.answers[answer.status]
     assert errors(schema, await answer.json()) == []
 
 
