@@ -170,6 +170,8 @@ class SimulatedStore:
         file.check_free()
         disk.check_read(file.path)
         self._view.write(WriteBatch(writes=file.content()))
+        # LevelDB moves what it finds in its log into a table that it syncs.
+        file.keep_all()
         self._epoch = file.hold()
 
     def get(self, key: bytes) -> bytes | None:
@@ -331,6 +333,11 @@ class _StoreFile(_File):
     def keep_last(self) -> None:
         """Make the last batch durable; earlier ones stay as they are."""
         self._recent[-1] = (self._recent[-1][0], True)
+        self._settle()
+
+    def keep_all(self) -> None:
+        """Make everything durable."""
+        self._recent = [(batch, True) for batch, _ in self._recent]
         self._settle()
 
     def crash(self, random: Random) -> None:

@@ -7,6 +7,7 @@ judge them.
 """
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any, Final
@@ -14,7 +15,7 @@ from typing import Any, Final
 from chain.blocks import Block, encode_block, transaction_root
 from chain.certificate import VOTE_TAG
 from chain.eligibility import eligible_miners, proposer_of
-from chain.errors import Rejection
+from chain.errors import DecodeError, Rejection
 from chain.payloads import Flow
 from chain.state import miner_sets_of
 from chain.transactions import Transaction
@@ -192,7 +193,9 @@ class Hostile:
                 proposal = Proposal(header=block.header, digests=digests)
                 self._transport.send(peer, PROPOSED, encode_body(PROPOSED, proposal))
         elif kind == CONSENSUS:
-            self._seen = [*self.heard(), decode_message(payload)]
+            # Another hostile miner may send noise.
+            with contextlib.suppress(DecodeError):
+                self._seen = [*self.heard(), decode_message(payload)]
 
     async def _watch(self) -> None:
         """Play the trick once at each height at which it is this miner's turn."""

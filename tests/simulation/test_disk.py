@@ -71,6 +71,18 @@ def test_a_kill_of_the_process_loses_nothing_that_was_written():
     assert keys(disk) == [b"a"]
 
 
+@pytest.mark.parametrize("seed", SEEDS)
+def test_what_a_store_shows_when_it_is_opened_is_durable(seed: int):
+    disk = SimulatedDisk(Random(seed))
+    disk.open_store().write(put(b"a"), sync=False)
+    disk.kill()
+
+    disk.open_store().write(put(b"b"))
+    disk.crash()
+
+    assert keys(disk) == [b"a", b"b"]
+
+
 def test_a_crash_closes_what_is_open():
     disk = SimulatedDisk(Random(1))
     store, log = disk.open_store(), disk.open_log()

@@ -201,6 +201,8 @@ class Host:
         leaves = leaves_of(error)
         if any(isinstance(leaf, Violation) for leaf in leaves):
             raise error
+        if any(isinstance(leaf, PowerLost) for leaf in leaves):
+            self.go_silent()
         if self._transport is None or not self._transport.is_dead:
             storage = all(isinstance(leaf, StorageError) for leaf in leaves)
             if not (storage and (self.disk.full or self.disk.failing)):
