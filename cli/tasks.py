@@ -1,7 +1,17 @@
-"""Errors out of task groups, as the plain errors that they are."""
+"""Tasks beside each other, and the errors out of their groups as the plain ones that they are."""
 
-from collections.abc import Iterator
+import asyncio
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
+from typing import Any
+
+Guard = Callable[[], Coroutine[Any, Any, None]]
+"""Runs beside a long piece of work until it is cancelled; raises when going on makes no sense."""
+
+
+async def no_guard() -> None:
+    """Guard nothing."""
+    await asyncio.Event().wait()
 
 
 @contextmanager

@@ -22,7 +22,7 @@ from cli.load.watch import CommitWatch, percentile
 from cli.processes import Process, usage
 from cli.progress import Bar, Progress
 from cli.signing import Sender, registrar_sender, submit
-from cli.tasks import first_error
+from cli.tasks import Guard, first_error, no_guard
 from node.clock import SystemClock
 from node.random_source import SystemRandom
 
@@ -71,6 +71,8 @@ class Bench:
         Addresses of the nodes; load goes to them in turn.
     processes : sequence of Process
         Those of the nodes, where they run on this machine.
+    guard : callable
+        Runs beside it, and raises when it makes no sense to go on.
     """
 
     def __init__(
@@ -82,6 +84,7 @@ class Bench:
         *,
         organisation: str | None = None,
         processes: Sequence[Process] = (),
+        guard: Guard = no_guard,
     ) -> None:
         self._rpcs = rpcs
         self._registrar_key = registrar
@@ -89,6 +92,7 @@ class Bench:
         self._progress = progress
         self._organisation = organisation
         self._processes = processes
+        self._guard = guard
 
     async def run(self) -> dict[str, Any]:
         """Return the figures.
@@ -110,9 +114,10 @@ class Bench:
             )
             stack.enter_context(first_error())
             async with asyncio.TaskGroup() as group:
-                following = group.create_task(watch.run(first))
+                beside = [group.create_task(watch.run(first)), group.create_task(self._guard())]
                 figures = await self._measure(clients, watch, genesis, workers)
-                following.cancel()
+                for task in beside:
+                    task.cancel()
         return figures
 
     async def _measure(

@@ -2,6 +2,7 @@
 
 import asyncio
 import shutil
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -115,7 +116,7 @@ def _measure_nodes(
 def _measure_testnet(directory: Path | None, settings: "Settings") -> dict[str, Any]:
     from cli.bench.run import Bench
     from cli.key_files import open_key
-    from cli.testnet.control import running_network, running_processes
+    from cli.testnet.control import running_network, running_processes, watch_running
     from cli.testnet.create import create_network
     from cli.testnet.network import fresh_directory, load_network
 
@@ -145,6 +146,7 @@ def _measure_testnet(directory: Path | None, settings: "Settings") -> dict[str, 
             settings,
             progress,
             processes=list(processes.values()),
+            guard=partial(watch_running, network, processes),
         )
         figures = asyncio.run(measuring.run())
     shutil.rmtree(network.directory)

@@ -2,6 +2,7 @@
 
 import asyncio
 import shutil
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -40,20 +41,21 @@ def demo(
 
     Example: securenet demo --data nsl-kdd
     """
-    from cli.demo.run import Demo
+    from cli.demo.run import run_demo
     from cli.demo.traffic import ATTACKERS, NORMAL_DEVICES, nsl_kdd_rows, synthetic_rows
     from cli.key_files import open_key
-    from cli.testnet.control import running_network
+    from cli.testnet.control import running_network, watch_running
     from cli.testnet.create import create_network
     from cli.testnet.network import fresh_directory, write_json
 
     progress = Progress()
     rows = synthetic_rows() if data is None else nsl_kdd_rows(data)
     network = create_network(fresh_directory(directory), miners=4, observers=0, base_port=0)
-    with running_network(network, progress):
+    with running_network(network, progress) as processes:
         rpcs = [node.rpc for node in network.nodes]
         registrar = open_key(network.registrar_key, None)
-        report = asyncio.run(Demo(rpcs, registrar, rows, progress).run())
+        guard = partial(watch_running, network, processes)
+        report = asyncio.run(run_demo(rpcs, registrar, rows, progress, guard=guard))
     out.parent.mkdir(parents=True, exist_ok=True)
     write_json(out, report.document())
     shutil.rmtree(network.directory)

@@ -17,6 +17,7 @@ from node.clock import SystemClock
 
 READY_TIMEOUT_S: Final = 60.0
 _POLL_S: Final = 0.1
+_WATCH_S: Final = 0.5
 _LOG_TAIL_BYTES: Final = 16 * 1024
 
 
@@ -113,6 +114,13 @@ async def wait_ready(
                         f"see {network.log(node)}",
                     )
                 await asyncio.sleep(_POLL_S)
+
+
+async def watch_running(network: Network, processes: dict[str, Process]) -> None:
+    """Raise `NotRunning` as soon as one of the processes has ended; never returns."""
+    while True:
+        require_running(network, processes)
+        await asyncio.sleep(_WATCH_S)
 
 
 def require_running(network: Network, processes: dict[str, Process]) -> None:

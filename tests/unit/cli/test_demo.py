@@ -1,21 +1,27 @@
 """The parts of the demonstration: its input, its attacks, its arithmetic, its report."""
 
+import asyncio
 import json
 
 import pytest
 
 from chain.crypto import signing_key
 from chain.limits import parse_limits
+from cli.client import connect
 from cli.demo import attack
 from cli.demo.judgement import judge
 from cli.demo.report import NodeReport, Report
+from cli.demo.run import make_attempt, run_demo
 from cli.demo.traffic import ATTACKER_NAMES, NORMAL_NAMES, batches, nsl_kdd_rows, synthetic_rows
-from cli.errors import BadInput, CliError
+from cli.errors import BadInput, CliError, Missed, NotRunning
 from cli.exit_codes import ExitCode
-from cli.load.watch import Commit
+from cli.load.post import Post
+from cli.load.watch import Commit, CommitWatch
+from cli.progress import Progress
 from cli.signing import Sender, device_sender
 from ml_validator.nsl_kdd import write_records
 from ml_validator.synthetic import Profile, generate
+from tests.unit.cli.fake_node import REGISTRAR
 
 SENSOR = signing_key("ed25519", b"s" * 32)
 OTHER = signing_key("ed25519", b"o" * 32)
@@ -94,6 +100,29 @@ def test_each_attempt_is_refused_by_its_step(node):
             with pytest.raises(Rejection) as rejected:
                 node.chain.commit([transaction])
             assert rejected.value.code == attempt.code, attempt.name
+
+
+async def test_an_attempt_that_succeeds_fails_the_demonstration(node):
+    node.register(SENSOR)
+    honest = device_sender(node.chain.genesis, SENSOR, organisation="acme")
+    harmless = attack.Attempt(
+        name="harmless",
+        code="expired",
+        transactions=(honest.sign("device.data", attack.reading(1)),),
+    )
+
+    async with connect(node.url) as client:
+        with pytest.raises(Missed, match="refused by nothing, not by expired"):
+            await make_attempt([client], Post(CommitWatch(client)), harmless)
+
+
+async def test_a_demonstration_ends_when_its_guard_says_so(node):
+    async def guard() -> None:
+        await asyncio.sleep(0.1)
+        raise NotRunning("node2 has ended", "see its log")
+
+    with pytest.raises(NotRunning):
+        await run_demo([node.url], REGISTRAR, synthetic_rows(), Progress(), guard=guard)
 
 
 def commit(height: int, index: int) -> Commit:
