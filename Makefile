@@ -21,6 +21,11 @@ FIRST ?= 1
 TESTNET ?= build/testnet
 # test: pytest's processes, and whatever else pytest should be told
 WORKERS ?= auto
+# kill, e2e: how often a node is killed and under how many transactions a second, and how long a chain
+# a node that starts from nothing fetches
+KILLS ?= 50
+RATE ?= 500
+BLOCKS ?= 5000
 # test, bench: further arguments
 ARGS ?=
 
@@ -28,7 +33,7 @@ ARGS ?=
 export DATA
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format testnet bench simulate lock clean
+.PHONY: help demo test check format testnet bench simulate e2e kill lock clean
 
 help:
 	@echo 'make demo [DATA=PATH]            four miners, fifty devices, a summary; ends by itself'
@@ -38,6 +43,8 @@ help:
 	@echo 'make testnet                     four nodes that stay up, in $(TESTNET)'
 	@echo 'make bench [ARGS=...]            transactions per second and latency of four nodes'
 	@echo 'make simulate SEEDS=n FIRST=s    whole nodes in n simulated worlds'
+	@echo 'make e2e [BLOCKS=n]              networks of processes and of containers: stopped, killed, cut off'
+	@echo 'make kill KILLS=n RATE=r         n kills while r transactions a second come in'
 	@echo 'make lock [UPGRADE=--upgrade]    write requirements/*.lock anew from pyproject.toml'
 	@echo 'make clean                       remove what was built, test networks too; the environment stays'
 
@@ -66,6 +73,13 @@ bench: $(VENV)/.installed-run
 
 simulate: $(VENV)/.installed-dev
 	@"$(VENV)/bin/python" -m tests.simulation --seeds $(SEEDS) --first $(FIRST)
+
+e2e: $(VENV)/.installed-dev
+	@CONTAINERS=1 KILLS=$(KILLS) RATE=$(RATE) BLOCKS=$(BLOCKS) \
+		"$(VENV)/bin/python" -m pytest --quiet tests/e2e $(ARGS)
+
+kill: $(VENV)/.installed-dev
+	@KILLS=$(KILLS) RATE=$(RATE) "$(VENV)/bin/python" -m pytest --quiet tests/e2e/test_kill.py $(ARGS)
 
 # A venv which is broken (moved, half made, or Python was upgraded) is made again.
 $(VENV)/.installed-run: requirements/run.lock pyproject.toml
