@@ -5,6 +5,9 @@ after a kill at any instant the node opens at a block boundary with all of it or
 """
 
 from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from heapq import merge
 from pathlib import Path
 from typing import Final
 
@@ -27,7 +30,7 @@ from chain.limits import RATE_SECONDS_MAX
 from chain.lookback import Lookback
 from chain.parameters import FUTURE_DRIFT_MS, VERDICT_WINDOW
 from chain.state import MemorySource, State, parameters_of
-from chain.transactions import decode_transaction
+from chain.transactions import Transaction, decode_transaction
 from chain.transition import Execution, Tip, advance, summarise
 from chain.types import Address, Digest
 from node.errors import ConfigError, CorruptStore
@@ -62,9 +65,21 @@ class StateSource:
 
     def scan(self, prefix: bytes, after: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
         """Iterate the entries under `prefix`, those behind `after`, in key order."""
-        start = schema.STATE + (after + b"\x00" if after else prefix)
-        for key, value in self._store.scan(start=start, stop=prefix_end(schema.STATE + prefix)):
-            yield key[1:], value
+        first, stop = (after + b"\x00" if after else prefix), prefix_end(schema.STATE + prefix)
+        stored = (
+            (key[1:], value)
+            for key, value in self._store.scan(start=schema.STATE + first, stop=stop)
+        )
+        if not self._held:
+            return stored
+        held = self._held
+        shown = {
+            key: value
+            for key, value in held.items()
+            if value is not None and key.startswith(prefix) and key > after
+        }
+        others = (entry for entry in stored if entry[0] not in held)
+        return merge(others, sorted(shown.items()))
 
     def hold(self, keys: Iterator[bytes]) -> None:
         """Keep the present values of `keys` in sight."""
@@ -73,6 +88,15 @@ class StateSource:
     def release(self) -> None:
         """Show what the store holds again."""
         self._held = {}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CommittedTransaction:
+    """A transaction that is final."""
+
+    height: int
+    transaction: Transaction
+    receipt: Receipt
 
 
 class ChainStore:
@@ -131,7 +155,8 @@ class ChainStore:
     def header(self, height: int) -> Header | None:
         """Return a committed header, or None."""
         data = self._store.get(schema.HEADER + schema.height_bytes(height))
-        return None if data is None else decode_header(data)
+        with self._reading(f"the header of block {height}"):
+            return None if data is None else decode_header(data)
 
     def block(self, height: int) -> Block | None:
         """Return a committed block, or None."""
@@ -141,17 +166,41 @@ class ChainStore:
         header, wires = self.header(height), self.wires(height)
         if header is None or wires is None:
             return None
-        return Block(header=header, transactions=tuple([decode_transaction(w) for w in wires]))
+        with self._reading(f"block {height}"):
+            return Block(header=header, transactions=tuple([decode_transaction(w) for w in wires]))
+
+    def recent(self, block_hash: Digest) -> Block | None:
+        """Return one of the last blocks, which are in memory, or None."""
+        for block, _ in self._recent.values():
+            if block.header.hash == block_hash:
+                return block
+        return None
 
     def wires(self, height: int) -> tuple[bytes, ...] | None:
         """Return the bytes of a committed block's transactions, unread, or None."""
         body = self._store.get(schema.BODY + schema.height_bytes(height))
-        return None if body is None else schema.decode_body(body)
+        with self._reading(f"block {height}"):
+            return None if body is None else schema.decode_body(body)
+
+    def encoded(self, height: int) -> tuple[bytes, bytes] | None:
+        """Return the bytes of a committed block and of its certificate, unread, or None.
+
+        May be called from any thread.
+        """
+        key = schema.height_bytes(height)
+        header, body, certificate = (
+            self._store.get(prefix + key)
+            for prefix in (schema.HEADER, schema.BODY, schema.CERTIFICATE)
+        )
+        if header is None or body is None or certificate is None:
+            return None
+        return schema.join_block(header, body), certificate
 
     def certificate(self, height: int) -> CommitCertificate | None:
         """Return the certificate of a committed block; None for genesis."""
         data = self._store.get(schema.CERTIFICATE + schema.height_bytes(height))
-        return None if data is None else decode_certificate(data)
+        with self._reading(f"the certificate of block {height}"):
+            return None if data is None else decode_certificate(data)
 
     def receipts(self, height: int) -> tuple[Receipt, ...]:
         """Return the receipts of a committed block."""
@@ -159,7 +208,8 @@ class ChainStore:
         if recent is not None:
             return recent[1]
         data = self._store.get(schema.RECEIPTS + schema.height_bytes(height))
-        return () if data is None else schema.decode_receipts(data)
+        with self._reading(f"the receipts of block {height}"):
+            return () if data is None else schema.decode_receipts(data)
 
     def height_of(self, block_hash: Digest) -> int | None:
         """Return the height of a committed block, or None."""
@@ -170,6 +220,25 @@ class ChainStore:
         """Return where a committed transaction stands, or None."""
         data = self._store.get(schema.transaction_key(id))
         return None if data is None else schema.read_place(data)
+
+    def transaction(self, id: Digest) -> CommittedTransaction | None:
+        """Return a committed transaction with its receipt, reading no other of its block."""
+        place = self.locate(id)
+        if place is None:
+            return None
+        height, index = place
+        recent = self._recent.get(height)
+        if recent is not None:
+            transaction, receipt = recent[0].transactions[index], recent[1][index]
+        else:
+            key = schema.height_bytes(height)
+            body, receipts = (self._store.get(p + key) for p in (schema.BODY, schema.RECEIPTS))
+            if body is None or receipts is None:
+                raise self._damaged(f"block {height}, which an index names, is missing")
+            with self._reading(f"block {height}"):
+                transaction = decode_transaction(schema.decode_body(body)[index])
+                receipt = schema.decode_receipt(receipts, index)
+        return CommittedTransaction(height=height, transaction=transaction, receipt=receipt)
 
     def transactions_of(
         self, sender: Address, *, after: Place | None, limit: int
@@ -186,7 +255,8 @@ class ChainStore:
     def proposed(self, block_hash: Digest) -> Block | None:
         """Return a block that was stored before a vote on it, or None."""
         data = self._store.get(schema.PROPOSED + block_hash)
-        return None if data is None else decode_block(data)
+        with self._reading("a proposed block"):
+            return None if data is None else decode_block(data)
 
     # Writing
 
@@ -261,6 +331,8 @@ class ChainStore:
                     "started with, or another home directory",
                 )
             return
+        if next(self._store.scan(start=b"", stop=b"\xff"), None) is not None:
+            raise self._damaged("the genesis document of this chain is missing")
         entries = genesis_state(self.genesis)
         state = State(MemorySource(entries))
         header = genesis_header(self.genesis, state.root)
@@ -278,7 +350,7 @@ class ChainStore:
 
     def _stored_height(self) -> int:
         data = self._store.get(schema.TIP_KEY)
-        if data is None:
+        if data is None or len(data) != schema.HEIGHT_SIZE:
             raise self._damaged("the height of the last block is missing")
         return int.from_bytes(data, "big")
 
@@ -296,10 +368,7 @@ class ChainStore:
                 break
             first -= 1
         for height in range(max(first, 1), self.height + 1):
-            try:
-                block = self.block(height)
-            except DecodeError as error:
-                raise self._damaged(f"block {height} cannot be read: {error}") from error
+            block = self.block(height)
             if block is None:
                 raise self._damaged(f"block {height} is missing")
             self.tip.recent.append(summarise(block, self.tip.state), parameters)
@@ -318,6 +387,14 @@ class ChainStore:
 
     def _scan(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
         return self._store.scan(start=prefix, stop=prefix_end(prefix))
+
+    @contextmanager
+    def _reading(self, what: str) -> Iterator[None]:
+        """Take what cannot be decoded for damage."""
+        try:
+            yield
+        except DecodeError as error:
+            raise self._damaged(f"{what} cannot be read: {error}") from error
 
     def _damaged(self, what: str) -> CorruptStore:
         return CorruptStore(

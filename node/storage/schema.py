@@ -55,6 +55,8 @@ CLASSES: Final = {
 HEIGHT_SIZE: Final = 8
 PLACE_SIZE: Final = HEIGHT_SIZE + 4
 
+_PAIR: Final = b"\x92"
+"""The head of an array of two."""
 _WIRES: Final = ListOf(Blob(1, TRANSACTION_SIZE_MAX), BLOCK_TRANSACTIONS_MAX)
 _RECEIPTS: Final = ListOf(RECEIPT, BLOCK_TRANSACTIONS_MAX)
 _RECEIPTS_SIZE_MAX: Final = 2 * BLOCK_SIZE_MAX
@@ -98,6 +100,14 @@ def decode_body(data: bytes) -> tuple[bytes, ...]:
     return _WIRES.read(items, "body")
 
 
+def join_block(header: bytes, body: bytes) -> bytes:
+    """Return what `chain.blocks.encode_block` gives for the block stored as these two entries.
+
+    A block is the pair of both; the body's bytes are those of its second item already.
+    """
+    return _PAIR + codec.encode(header) + body
+
+
 def encode_receipts(receipts: tuple[Receipt, ...]) -> bytes:
     """Return the bytes of a block's receipts."""
     return codec.encode(_RECEIPTS.write(receipts))
@@ -105,7 +115,15 @@ def encode_receipts(receipts: tuple[Receipt, ...]) -> bytes:
 
 def decode_receipts(data: bytes) -> tuple[Receipt, ...]:
     """Read `encode_receipts`; raises `DecodeError`."""
-    items = codec.decode(
+    return _RECEIPTS.read(_receipt_items(data), "receipts")
+
+
+def decode_receipt(data: bytes, index: int) -> Receipt:
+    """Read one of `encode_receipts`; raises `DecodeError`."""
+    return RECEIPT.read(_receipt_items(data)[index], "receipt")
+
+
+def _receipt_items(data: bytes) -> list[object]:
+    return codec.decode(
         data, what="receipts", size_max=_RECEIPTS_SIZE_MAX, items_max=BLOCK_TRANSACTIONS_MAX + 1
     )
-    return _RECEIPTS.read(items, "receipts")

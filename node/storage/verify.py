@@ -7,8 +7,9 @@ root over them is under the certificate of the miners.
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Final
 
-from chain.blocks import Block, decode_header
+from chain.blocks import HEADER, Block, decode_block, decode_header, transaction_root
 from chain.certificate import decode_certificate
 from chain.errors import DecodeError, InvalidBlock, InvalidCertificate
 from chain.genesis import GENESIS, Genesis, genesis_header, genesis_state
@@ -21,6 +22,9 @@ from node.errors import CorruptStore
 from node.ports import KeyValueStore
 from node.storage import schema
 from node.storage.kv import prefix_end
+
+_LONGEST_KEY: Final = 256
+"""More than any key has bytes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,7 +90,7 @@ class _Check:
             yield Finding(where="meta tip", what="missing or malformed")
             return
         tip = int.from_bytes(stored, "big")
-        yield from self._check_header(0)
+        yield from self._check_genesis()
         for height in range(1, tip + 1):
             findings = list(self._check_block(height))
             yield from findings
@@ -98,11 +102,23 @@ class _Check:
             self._progress(height, tip)
         yield from self._check_state()
         yield from self._check_counts(tip)
+        yield from self._check_proposed()
+        yield from self._check_strangers()
 
-    def _check_header(self, height: int) -> Iterator[Finding]:
-        data = self._store.get(schema.HEADER + schema.height_bytes(height))
-        if data is None or decode_header(data) != self._tip.header:
-            yield Finding(where=f"header {height}", what="not the one that follows from genesis")
+    def _check_genesis(self) -> Iterator[Finding]:
+        """Compare the entries of block 0 with what the genesis document gives."""
+        header = self._tip.header
+        key = schema.height_bytes(0)
+        for entry, expected in {
+            schema.HEADER + key: HEADER.encode(header),
+            schema.BODY + key: schema.encode_body([]),
+            schema.HASH + header.hash: key,
+        }.items():
+            if self._store.get(entry) != expected:
+                yield Finding(
+                    where=f"{schema.CLASSES[entry[:1]]} of block 0",
+                    what="not what the genesis document gives",
+                )
 
     def _check_block(self, height: int) -> Iterator[Finding]:
         key = schema.height_bytes(height)
@@ -196,6 +212,32 @@ class _Check:
                 yield Finding(
                     where=schema.CLASSES[prefix], what=f"{found} entries where {count} belong"
                 )
+
+    def _check_proposed(self) -> Iterator[Finding]:
+        for key, value in self._scan(schema.PROPOSED):
+            where = f"proposed block {key[1:].hex()}"
+            try:
+                block = decode_block(value)
+            except DecodeError as error:
+                yield Finding(where=where, what=str(error))
+                continue
+            digests = [transaction.digest for transaction in block.transactions]
+            if block.header.hash != key[1:]:
+                yield Finding(where=where, what="another block stands there")
+            elif transaction_root(digests) != block.header.transaction_root:
+                yield Finding(where=where, what="these are not its transactions")
+
+    def _check_strangers(self) -> Iterator[Finding]:
+        """Find entries of no known class, between and behind those that are."""
+        start = b""
+        for prefix in sorted(schema.CLASSES):
+            yield from self._strange(start, prefix)
+            start = prefix_end(prefix)
+        yield from self._strange(start, b"\xff" * _LONGEST_KEY)
+
+    def _strange(self, start: bytes, stop: bytes) -> Iterator[Finding]:
+        for key, _ in self._store.scan(start=start, stop=stop):
+            yield Finding(where=f"entry {key.hex()}", what="of no class that a node writes")
 
     def _scan(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
         return self._store.scan(start=prefix, stop=prefix_end(prefix))
