@@ -6,7 +6,7 @@ write.
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -28,6 +28,8 @@ from node.verification import Verifier
 
 CANDIDATES_MAX: Final = 64
 """Executed blocks of one height that are kept; beyond it the oldest is executed again if needed."""
+STORED_MAX: Final = 4
+"""Blocks from before a restart that stay decoded, for their voters are asked for them."""
 
 log = structlog.get_logger(__name__)
 
@@ -66,16 +68,18 @@ class BlockMaker:
         self._clock = clock
         self._miner = miner
         self._candidates: dict[Digest, Candidate] = {}
+        self._stored: dict[Digest, Block] = {}
 
     async def recall(self, digest: Digest) -> Candidate | None:
         """Return a block that was checked here, executing it again if that was before a restart.
 
-        The replica remembers from its log what it has attested; the block itself is on disk.
+        The replica remembers from its log what it has attested; the block itself is on disk, unless
+        the disk has lost it: None then.
         """
         candidate = self._candidates.get(digest)
         if candidate is not None:
             return candidate
-        block = self._chain.proposed(digest)
+        block = self._proposed(digest)
         execution = None if block is None else await self.execute(block)
         if block is None or execution is None:
             return None
@@ -84,6 +88,7 @@ class BlockMaker:
     def forget(self) -> None:
         """Drop all candidates: their height is decided."""
         self._candidates.clear()
+        self._stored.clear()
 
     async def build(self, *, round: Round, limit_shift: int) -> Proposal | None:
         """Build a block of what is pending, execute it and store it durably.
@@ -169,33 +174,52 @@ class BlockMaker:
         return None
 
     def find(self, block: Digest, digests: Sequence[Digest]) -> list[Transaction]:
-        """Return those of the transactions that are held here, for a peer that misses them."""
-        candidate = self._candidates.get(block)
-        stored = candidate.block if candidate is not None else self._chain.proposed(block)
-        if stored is None:
-            height = self._chain.height_of(block)
-            stored = None if height is None else self._chain.block(height)
-        if stored is not None:
+        """Return those of the transactions that are held here, for a peer that misses them.
+
+        Each once, and no more than a block may hold, whatever the peer asks for.
+        """
+        held = self._held(block)
+        found: Iterable[Transaction | None]
+        if held is None:
+            found = map(self._mempool.get, dict.fromkeys(digests))
+        else:
             wanted = set(digests)
-            return [found for found in stored.transactions if found.digest in wanted]
-        pooled = (self._mempool.get(digest) for digest in digests)
-        return [transaction for transaction in pooled if transaction is not None]
+            found = [known for known in held.transactions if known.digest in wanted]
+        room = parameters_of(self._chain.state).block_bytes_max
+        answer: list[Transaction] = []
+        for transaction in found:
+            if transaction is not None:
+                room -= len(transaction.wire)
+                if room < 0:
+                    break
+                answer.append(transaction)
+        return answer
 
     def proposal(self, digest: Digest) -> Proposal | None:
         """Return header and digests of a block that is held here."""
+        block = self._held(digest)
+        return None if block is None else _proposal_of(block)
+
+    def _held(self, digest: Digest) -> Block | None:
+        """Return a block that peers may ask for: of this height, or committed a moment ago."""
         candidate = self._candidates.get(digest)
-        block = candidate.block if candidate is not None else self._chain.proposed(digest)
-        if block is None:
-            return None
-        return Proposal(
-            header=block.header,
-            digests=tuple([transaction.digest for transaction in block.transactions]),
-        )
+        if candidate is not None:
+            return candidate.block
+        return self._chain.recent(digest) or self._proposed(digest)
+
+    def _proposed(self, digest: Digest) -> Block | None:
+        """Return a block that was stored here before a restart, decoded once."""
+        block = self._stored.get(digest) or self._chain.proposed(digest)
+        if block is not None:
+            self._stored[digest] = block
+            if len(self._stored) > STORED_MAX:
+                del self._stored[next(iter(self._stored))]
+        return block
 
     async def _transactions_of(
         self, proposal: Proposal, holders: Callable[[], Sequence[Address]]
     ) -> tuple[Transaction, ...]:
-        stored = self._chain.proposed(proposal.digest)
+        stored = self._proposed(proposal.digest)
         if stored is not None:
             return stored.transactions
         found: dict[Digest, Transaction] = {}
@@ -223,5 +247,9 @@ class BlockMaker:
         if len(self._candidates) >= CANDIDATES_MAX:
             del self._candidates[next(iter(self._candidates))]
         self._candidates[block.header.hash] = Candidate(block=block, execution=execution)
-        digests = tuple([transaction.digest for transaction in block.transactions])
-        return Proposal(header=block.header, digests=digests)
+        return _proposal_of(block)
+
+
+def _proposal_of(block: Block) -> Proposal:
+    digests = tuple([transaction.digest for transaction in block.transactions])
+    return Proposal(header=block.header, digests=digests)

@@ -3,6 +3,9 @@
 A node learns from its peers' statuses how far they are. While it is behind it asks one of them
 for the next blocks; the driver verifies each block and its certificate before it is committed, so
 that a lying peer costs time and its own standing, never a wrong block.
+
+Blocks are read, decoded and encoded in the executor, one answer at a time: a small question must
+not stop the event loop for a large answer.
 """
 
 import asyncio
@@ -12,11 +15,11 @@ from typing import Final
 
 import structlog
 
-from chain.blocks import Block, decode_block, encode_block
-from chain.certificate import CERTIFICATE, CommitCertificate, decode_certificate
+from chain.blocks import Block, decode_block
+from chain.certificate import CommitCertificate, decode_certificate
 from chain.errors import DecodeError
 from chain.types import Address, Height
-from node.ports import Transport
+from node.ports import Executor, Transport
 from node.protocol import (
     BLOCKS,
     GET_BLOCKS,
@@ -32,7 +35,7 @@ from node.protocol import (
 from node.storage.chain_store import ChainStore
 
 ANSWER_TIMEOUT_S: Final = 5.0
-"""How long a peer may take to answer before another is asked."""
+"""How long a peer may take to answer before another is asked, for fewer blocks."""
 PATIENCE_S: Final = 2.0
 """A peer that is one block ahead is left alone for so long: consensus will bring that block."""
 PATIENCE_BEHIND_S: Final = 0.3
@@ -67,16 +70,23 @@ class BlockSync:
         *,
         chain: ChainStore,
         transport: Transport,
+        executor: Executor,
         commit: Callable[[Sequence[FetchedBlock]], Awaitable[None]],
     ) -> None:
         self._chain = chain
         self._transport = transport
+        self._executor = executor
         self._commit = commit
+        # Both hold at most one entry for each connected peer.
         self._heights: dict[Address, int] = {}
+        self._questions: dict[Address, GetBlocks] = {}
+        self._questioned = asyncio.Event()
         self._changed = asyncio.Event()
+        # How many blocks are asked for at once: fewer where the last answer came too late.
+        self._count = SYNC_BLOCKS_MAX
         # The peer that was asked last, for which height, and where its answer goes.
         self._asked: tuple[Address, int] | None = None
-        self._answer: asyncio.Future[Blocks] | None = None
+        self._answer: asyncio.Future[Blocks | None] | None = None
 
     @property
     def highest_seen(self) -> int:
@@ -95,8 +105,9 @@ class BlockSync:
     def on_disconnected(self, peer: Address) -> None:
         """Forget what a peer said, and wait for its answer no longer."""
         self._heights.pop(peer, None)
+        self._questions.pop(peer, None)
         if self._asked is not None and self._asked[0] == peer:
-            self.on_blocks(peer, Blocks(height=Height(self._asked[1]), blocks=()))
+            self._settle(None)
         self._changed.set()
 
     def on_status(self, peer: Address, status: Status) -> None:
@@ -112,41 +123,38 @@ class BlockSync:
 
     def catch_up_with(self, peer: Address, height: Height) -> None:
         """Take note that `peer` has shown to have committed up to `height`."""
-        if height > self._heights.get(peer, 0):
+        if height > self._heights.get(peer, 0) and peer in self._transport.connected():
             self._heights[peer] = height
             self._changed.set()
 
     def on_get_blocks(self, peer: Address, request: GetBlocks) -> None:
-        """Answer with committed blocks, as many as fit into one message."""
-        self.send_blocks(peer, request.height, request.count)
+        """Answer with committed blocks, as many as fit into one message, when it is its turn.
 
-    def send_blocks(self, peer: Address, height: int, count: int = 1) -> None:
-        """Send a peer the committed blocks from `height` on."""
-        found: list[SyncBlock] = []
-        size = 0
-        for wanted in range(max(1, height), min(height + count, self._chain.height + 1)):
-            block = self._chain.block(wanted)
-            certificate = self._chain.certificate(wanted)
-            if block is None or certificate is None:
-                break
-            data = encode_block(block)
-            found.append(SyncBlock(block=data, certificate=CERTIFICATE.encode(certificate)))
-            size += len(data)
-            if size >= SYNC_SIZE_MAX:
-                break
-        answer = Blocks(height=Height(height), blocks=tuple(found))
-        self._transport.send(peer, BLOCKS, encode_body(BLOCKS, answer))
+        A peer has one question open: a further one takes the place of the one before.
+        """
+        self._questions[peer] = request
+        self._questioned.set()
+
+    def send_block(self, peer: Address, height: Height) -> None:
+        """Send a peer that works on `height` that block, unless it has asked for some itself."""
+        self._questions.setdefault(peer, GetBlocks(height=height, count=1))
+        self._questioned.set()
 
     def on_blocks(self, peer: Address, answer: Blocks) -> None:
         """Take an answer; one that nobody waits for says at least that its sender is ahead."""
         if self._asked == (peer, answer.height):
-            if self._answer is not None and not self._answer.done():
-                self._answer.set_result(answer)
+            self._settle(answer)
         elif answer.blocks and answer.height > self._chain.height:
             self.catch_up_with(peer, answer.height)
 
     async def run(self) -> None:
-        """Ask for blocks whenever a peer is ahead, until cancelled."""
+        """Ask and answer until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._catch_up())
+            group.create_task(self._answer_all())
+
+    async def _catch_up(self) -> None:
+        """Ask for blocks whenever a peer is ahead."""
         turn = 0
         while True:
             await self._changed.wait()
@@ -160,6 +168,31 @@ class BlockSync:
                 is_catching_up = self.is_behind and self._chain.height > height
                 turn += 1
 
+    async def _answer_all(self) -> None:
+        """Answer the peers in the order of their questions."""
+        while True:
+            await self._questioned.wait()
+            self._questioned.clear()
+            while self._questions:
+                peer = next(iter(self._questions))
+                request = self._questions.pop(peer)
+                answer = await self._executor.run(self._read, request)
+                self._transport.send(peer, BLOCKS, answer)
+
+    def _read(self, request: GetBlocks) -> bytes:
+        """Return the message with the blocks asked for, as far as they are here; runs aside."""
+        found: list[SyncBlock] = []
+        size = 0
+        for height in range(max(1, request.height), request.height + request.count):
+            stored = self._chain.encoded(height)
+            if stored is None:
+                break
+            found.append(SyncBlock(block=stored[0], certificate=stored[1]))
+            size += len(stored[0]) + len(stored[1])
+            if size >= SYNC_SIZE_MAX:
+                break
+        return encode_body(BLOCKS, Blocks(height=request.height, blocks=tuple(found)))
+
     def _ahead(self) -> list[Address]:
         height = self._chain.height
         return sorted(peer for peer, theirs in self._heights.items() if theirs > height)
@@ -172,25 +205,36 @@ class BlockSync:
 
     async def _fetch(self, peer: Address) -> None:
         before = self._chain.height
-        request = GetBlocks(height=Height(before + 1), count=SYNC_BLOCKS_MAX)
+        request = GetBlocks(height=Height(before + 1), count=self._count)
         self._asked = (peer, before + 1)
         self._answer = asyncio.get_running_loop().create_future()
         self._transport.send(peer, GET_BLOCKS, encode_body(GET_BLOCKS, request))
         try:
             async with asyncio.timeout(ANSWER_TIMEOUT_S):
                 answer = await self._answer
-            blocks = [_decode(peer, item) for item in answer.blocks]
         except TimeoutError:
+            # On a slow link even an honest answer is late, unless it is short.
+            self._count = max(1, self._count // 4)
             self._distrust(peer, LATE_POINTS, "no blocks in time")
-            return
-        except DecodeError as error:
-            self._distrust(peer, LIE_POINTS, str(error))
             return
         finally:
             self._asked = self._answer = None
+        if answer is None:
+            return
+        self._count = min(2 * self._count, SYNC_BLOCKS_MAX)
+        try:
+            blocks = await self._executor.run(_decode, peer, answer)
+        except DecodeError as error:
+            self._distrust(peer, LIE_POINTS, str(error))
+            return
         await self._commit(blocks)
         if not blocks and self._chain.height == before:
             self._distrust(peer, LATE_POINTS, "it does not have what it said")
+
+    def _settle(self, answer: Blocks | None) -> None:
+        """End the wait for an answer; None where none will come."""
+        if self._answer is not None and not self._answer.done():
+            self._answer.set_result(answer)
 
     def _distrust(self, peer: Address, points: int, reason: str) -> None:
         """Forget what the peer claimed; it is asked again once it has said how far it is."""
@@ -203,9 +247,12 @@ class BlockSync:
         self._transport.send(peer, STATUS, encode_body(STATUS, status))
 
 
-def _decode(peer: Address, item: SyncBlock) -> FetchedBlock:
-    return FetchedBlock(
-        peer=peer,
-        block=decode_block(item.block),
-        certificate=decode_certificate(item.certificate),
-    )
+def _decode(peer: Address, answer: Blocks) -> list[FetchedBlock]:
+    return [
+        FetchedBlock(
+            peer=peer,
+            block=decode_block(item.block),
+            certificate=decode_certificate(item.certificate),
+        )
+        for item in answer.blocks
+    ]

@@ -9,20 +9,33 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from chain.transactions import Transaction, decode_transaction
+from chain.errors import DecodeError
+from chain.transactions import Transaction, decode_transaction, full_digest
 from chain.types import Address, Digest
 from node.ports import Transport
 from node.protocol import BODIES, GET_BODIES, Bodies, GetBodies, encode_body
 
 ANSWER_TIMEOUT_S: Final = 0.5
-"""How long one holder is waited for before the next is asked."""
+"""How long one holder is waited for before the next is asked, and how long all of them rest after
+each has been asked."""
+MALFORMED_POINTS: Final = 50
 
 
 @dataclass(slots=True)
 class _Wanted:
+    """The transactions of one block that are missing.
+
+    Attributes
+    ----------
+    owing : set of Address
+        Peers that were asked and have not answered: an answer of anybody else is dropped.
+    """
+
     missing: set[Digest]
     found: dict[Digest, Transaction] = field(default_factory=dict)
+    owing: set[Address] = field(default_factory=set)
     answered: asyncio.Event = field(default_factory=asyncio.Event)
+    complete: asyncio.Event = field(default_factory=asyncio.Event)
 
 
 class BodyExchange:
@@ -31,7 +44,8 @@ class BodyExchange:
     Parameters
     ----------
     find : callable
-        ``find(block, digests)`` yields those of the transactions that this node holds.
+        ``find(block, digests)`` yields those of the transactions that this node holds, no more
+        than fit into one message.
     """
 
     def __init__(
@@ -58,43 +72,47 @@ class BodyExchange:
 
         Notes
         -----
-        Ends only with all of them; the caller cancels it when the block is not wanted any more.
+        Ends only with all of them; the caller cancels it when the block is not wanted any more. A
+        later call for the same block takes over from an earlier one that is being cancelled.
         """
-        wanted = self._wanted.setdefault(block, _Wanted(missing=set(missing)))
+        wanted = _Wanted(missing=set(missing))
+        self._wanted[block] = wanted
+        asked: set[Address] = set()
         try:
-            turn = 0
             while wanted.missing:
-                peers = holders()
-                wanted.answered.clear()
-                if peers:
-                    self._ask(peers[turn % len(peers)], block, wanted)
-                turn += 1
-                try:
-                    async with asyncio.timeout(ANSWER_TIMEOUT_S):
-                        await wanted.answered.wait()
-                except TimeoutError:
+                peer = next((holder for holder in holders() if holder not in asked), None)
+                if peer is None:
+                    # Holders that answer at once with nothing are not asked at once again.
+                    asked.clear()
+                    await _wait(wanted.complete)
                     continue
+                asked.add(peer)
+                wanted.answered.clear()
+                if self._ask(peer, block, wanted):
+                    await _wait(wanted.answered)
             return wanted.found
         finally:
-            self._wanted.pop(block, None)
+            if self._wanted.get(block) is wanted:
+                del self._wanted[block]
 
-    def on_bodies(self, answer: Bodies) -> None:
-        """Take an answer; what was not asked for is dropped.
-
-        Raises
-        ------
-        DecodeError
-            It holds bytes that are no transaction.
-        """
+    def on_bodies(self, peer: Address, answer: Bodies) -> None:
+        """Take the answer of a peer that was asked; what was not asked for is dropped."""
         wanted = self._wanted.get(answer.block)
-        if wanted is None:
+        if wanted is None or peer not in wanted.owing:
             return
-        for wire in answer.wires:
-            transaction = decode_transaction(wire)
-            if transaction.digest in wanted.missing:
-                wanted.missing.discard(transaction.digest)
-                wanted.found[transaction.digest] = transaction
+        wanted.owing.discard(peer)
+        try:
+            for wire in answer.wires:
+                digest = full_digest(wire)
+                if digest in wanted.missing:
+                    wanted.found[digest] = decode_transaction(wire)
+                    wanted.missing.discard(digest)
+        except DecodeError as error:
+            # Whoever holds a transaction has read it.
+            self._transport.penalise(peer, MALFORMED_POINTS, str(error))
         wanted.answered.set()
+        if not wanted.missing:
+            wanted.complete.set()
 
     def on_get_bodies(self, peer: Address, request: GetBodies) -> None:
         """Answer a peer with those of the transactions that are here."""
@@ -102,6 +120,15 @@ class BodyExchange:
         answer = encode_body(BODIES, Bodies(block=request.block, wires=wires))
         self._transport.send(peer, BODIES, answer)
 
-    def _ask(self, peer: Address, block: Digest, wanted: _Wanted) -> None:
+    def _ask(self, peer: Address, block: Digest, wanted: _Wanted) -> bool:
         request = GetBodies(block=block, digests=tuple(sorted(wanted.missing)))
-        self._transport.send(peer, GET_BODIES, encode_body(GET_BODIES, request))
+        wanted.owing.add(peer)
+        return self._transport.send(peer, GET_BODIES, encode_body(GET_BODIES, request))
+
+
+async def _wait(event: asyncio.Event) -> None:
+    try:
+        async with asyncio.timeout(ANSWER_TIMEOUT_S):
+            await event.wait()
+    except TimeoutError:
+        pass  # whoever waits looks at what is missing

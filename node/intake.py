@@ -5,13 +5,14 @@ and pooled. Only a receipt makes it final.
 """
 
 import asyncio
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Final
 
 import structlog
 
-from chain.admission import expected_key
+from chain.admission import Verify, expected_key
 from chain.errors import DecodeError, Rejection, SecureNetError
 from chain.kinds.base import BlockContext
 from chain.records import DEVICE_TABLE
@@ -21,17 +22,25 @@ from chain.types import Address, Digest, PublicKey, TimestampMs
 from node.api import Submission
 from node.errors import MempoolFull
 from node.gossip import Gossip
-from node.mempool import Mempool
+from node.mempool import Added, Mempool
 from node.metrics import Metrics
 from node.ports import Clock
 from node.storage.chain_store import ChainStore
 from node.verification import Verifier
 
-PEER_BATCHES_MAX: Final = 64
-"""Batches of one peer that wait to be admitted; further ones are dropped and counted."""
+PEER_BATCHES_MAX: Final = 1_024
+PEER_SIZE_MAX: Final = 8 * 1024 * 1024
+"""Batches of one peer, and their bytes, that wait to be admitted; more are dropped and counted."""
+STEP_TRANSACTIONS: Final = 128
+"""How many transactions are decoded and admitted before others get their turn."""
 WORK_CANDIDATES: Final = 64
 """How many pooled transactions are looked at, at the most, to find one that a block may hold."""
-BAD_BATCH_POINTS: Final = 5
+HOSTILE_POINTS: Final = 20
+"""Price of a batch with what no honest node accepts, whatever its state."""
+BAD_SIGNATURES_PER_POINT: Final = 64
+"""Signatures of one peer's transactions that do not verify, until it is penalised. An honest peer
+sends some on where a device has changed its key in a block that only one of both has yet; in a
+flood they cost this node the verification, so they cannot be free."""
 
 log = structlog.get_logger(__name__)
 
@@ -74,7 +83,9 @@ class Intake:
         # What was pooled since the last block counts against the rates, as if it stood in it.
         self._sent: dict[Address, int] = {}
         self._sent_height = -1
-        self._batches: dict[Address, deque[tuple[bytes, ...]]] = {}
+        self._batches: dict[Address, _Waiting] = {}
+        # Below `BAD_SIGNATURES_PER_POINT` each, and an entry for each peer that has sent any.
+        self._bad_signatures: Counter[Address] = Counter()
         self._arrived = asyncio.Event()
 
     async def submit(
@@ -88,6 +99,16 @@ class Intake:
             The peer they came from; None for this node's own clients, whose transactions are sent
             on to the other miners.
         """
+        results: list[Submission] = []
+        for start in range(0, len(wires), STEP_TRANSACTIONS):
+            if start:
+                await asyncio.sleep(0)
+            results += await self._submit_some(wires[start : start + STEP_TRANSACTIONS], source)
+        return results
+
+    async def _submit_some(
+        self, wires: Sequence[bytes], source: Address | None
+    ) -> list[Submission]:
         results: list[Submission | None] = [None] * len(wires)
         decoded: list[tuple[int, Transaction]] = []
         for index, wire in enumerate(wires):
@@ -100,24 +121,29 @@ class Intake:
                 decoded.append((index, decode_transaction(wire)))
             except DecodeError as error:
                 results[index] = self._refused(None, error, "malformed")
-        await self._verify([transaction for _, transaction in decoded])
+        verify = await self._verify([transaction for _, transaction in decoded])
         block = self._context()
         is_new = False
         for index, transaction in decoded:
-            refusal = self._admit(transaction, block, source)
+            refusal = self._admit(transaction, block, verify, source)
             is_new = is_new or refusal is None
             results[index] = Submission(id=transaction.id, error=refusal)
         if is_new:
             self._on_work()
         return [result for result in results if result is not None]
 
+    def has_room(self, peer: Address, size: int) -> bool:
+        """Tell whether another batch of so many bytes may wait; asked before it is decoded."""
+        waiting = self._batches.get(peer)
+        return waiting is None or (
+            len(waiting.batches) < PEER_BATCHES_MAX and waiting.size + size <= PEER_SIZE_MAX
+        )
+
     def on_transactions(self, peer: Address, wires: tuple[bytes, ...]) -> None:
-        """Take a batch from a peer; it is admitted in its turn."""
-        waiting = self._batches.setdefault(peer, deque())
-        if len(waiting) >= PEER_BATCHES_MAX:
-            self._metrics.peer_refused("intake_full")
-            return
-        waiting.append(wires)
+        """Take a batch from a peer, for which there is room; it is admitted in its turn."""
+        waiting = self._batches.setdefault(peer, _Waiting())
+        waiting.batches.append(wires)
+        waiting.size += sum(map(len, wires))
         self._arrived.set()
 
     async def run(self) -> None:
@@ -128,12 +154,23 @@ class Intake:
             while self._batches:
                 for peer in list(self._batches):
                     waiting = self._batches[peer]
-                    wires = waiting.popleft()
-                    if not waiting:
+                    wires = waiting.batches.popleft()
+                    waiting.size -= sum(map(len, wires))
+                    if not waiting.batches:
                         del self._batches[peer]
                     results = await self.submit(wires, source=peer)
-                    if any(_is_hostile(result.error) for result in results):
-                        self._penalise(peer, BAD_BATCH_POINTS, "bad transactions")
+                    self._judge(peer, results)
+
+    def _judge(self, peer: Address, results: Sequence[Submission]) -> None:
+        """Penalise a peer for transactions that an honest one, which checked them, keeps back."""
+        if any(_is_hostile(result.error) for result in results):
+            self._penalise(peer, HOSTILE_POINTS, "transactions that no node accepts")
+        self._bad_signatures[peer] += sum(_is_badly_signed(result.error) for result in results)
+        points, rest = divmod(self._bad_signatures.pop(peer), BAD_SIGNATURES_PER_POINT)
+        if rest:
+            self._bad_signatures[peer] = rest
+        if points:
+            self._penalise(peer, points, "bad signatures")
 
     def has_work(self) -> bool:
         """Tell whether some pooled transaction would stand in the next block; drop those found bad.
@@ -160,11 +197,15 @@ class Intake:
         return False
 
     def _admit(
-        self, transaction: Transaction, block: BlockContext, source: Address | None
+        self,
+        transaction: Transaction,
+        block: BlockContext,
+        verify: Verify,
+        source: Address | None,
     ) -> SecureNetError | None:
         try:
-            admitted = check_admission(transaction, block, self._verifier.check)
-            self._mempool.add(
+            admitted = check_admission(transaction, block, verify)
+            added = self._mempool.add(
                 transaction,
                 lane=admitted.kind.lane,
                 source=source,
@@ -177,21 +218,37 @@ class Intake:
         except MempoolFull as error:
             self._metrics.admission_rejected("mempool_full")
             return error
+        if added is not Added.NEW:
+            # It came twice at once, or again under another signature: charged and sent on already.
+            return None
         for subject in admitted.subjects:
             block.recent.charge(subject)
         if source is None:
             self._gossip.add(transaction)
         return None
 
-    async def _verify(self, transactions: Sequence[Transaction]) -> None:
-        """Verify ahead, off the event loop, under the keys that Algorithm 1 will ask for."""
+    async def _verify(self, transactions: Sequence[Transaction]) -> Verify:
+        """Verify ahead, off the event loop, under the keys that Algorithm 1 will ask for.
+
+        Returns
+        -------
+        callable
+            VERIFYSIG, which knows the bad answers as well, so that nothing is verified again here.
+        """
         wanted: list[tuple[Transaction, PublicKey]] = []
         for transaction in transactions:
             key = expected_key(transaction, self._chain.state)
             if key is not None and not self._verifier.is_known(transaction, key):
                 wanted.append((transaction, key))
-        if wanted:
-            await self._verifier.verify_many(wanted)
+        answers = await self._verifier.verify_many(wanted) if wanted else []
+        bad = {
+            (transaction.digest, key)
+            for (transaction, key), is_good in zip(wanted, answers, strict=True)
+            if not is_good
+        }
+        return lambda transaction, key: (
+            (transaction.digest, key) not in bad and self._verifier.check(transaction, key)
+        )
 
     def _context(self) -> BlockContext:
         if self._sent_height != self._chain.height:
@@ -215,8 +272,18 @@ class Intake:
         return Submission(id=id, error=error)
 
 
+@dataclass(slots=True)
+class _Waiting:
+    batches: deque[tuple[bytes, ...]] = field(default_factory=deque)
+    size: int = 0
+
+
 def _is_hostile(error: SecureNetError | None) -> bool:
-    """Tell what an honest peer, which checked the same, does not send on."""
+    """Tell what is wrong for everybody, whatever the state of the chain."""
     if isinstance(error, DecodeError):
         return True
-    return isinstance(error, Rejection) and error.code in ("bad_signature", "wrong_chain")
+    return isinstance(error, Rejection) and error.code == "wrong_chain"
+
+
+def _is_badly_signed(error: SecureNetError | None) -> bool:
+    return isinstance(error, Rejection) and error.code == "bad_signature"

@@ -12,7 +12,7 @@ from chain.certificate import CERTIFICATE_SIZE_MAX
 from chain.schema import Blob, Integer, ListOf, Record
 from chain.transactions import TRANSACTION_SIZE_MAX
 from chain.types import DIGEST_SIZE, HEIGHT_MAX, Digest, Height
-from consensus.codec import MESSAGE_SIZE_MAX, PROPOSAL, PROPOSAL_SIZE_MAX
+from consensus.codec import MESSAGE_SIZE_MAX, PROPOSAL, PROPOSAL_SIZE_MAX, DigestList
 from consensus.messages import Proposal
 from node.p2p.limits import KindPolicy, KindTable
 
@@ -48,27 +48,22 @@ KINDS: Final[KindTable] = {
     CONSENSUS: KindPolicy(
         payload_size_max=MESSAGE_SIZE_MAX, messages_per_second=2_000, burst=4_000
     ),
-    STATUS: KindPolicy(payload_size_max=64, messages_per_second=500, burst=1_000),
-    GET_BODIES: KindPolicy(
-        payload_size_max=DIGEST_SIZE * (BLOCK_TRANSACTIONS_MAX + 4),
-        messages_per_second=100,
-        burst=200,
-    ),
-    GET_PROPOSAL: KindPolicy(payload_size_max=64, messages_per_second=100, burst=200),
-    PROPOSED: KindPolicy(payload_size_max=PROPOSAL_SIZE_MAX, messages_per_second=100, burst=200),
+    STATUS: KindPolicy(payload_size_max=64, messages_per_second=200, burst=400),
+    GET_BODIES: KindPolicy(payload_size_max=PROPOSAL_SIZE_MAX, messages_per_second=50, burst=100),
+    GET_PROPOSAL: KindPolicy(payload_size_max=64, messages_per_second=20, burst=40),
+    PROPOSED: KindPolicy(payload_size_max=PROPOSAL_SIZE_MAX, messages_per_second=20, burst=40),
     TRANSACTIONS: KindPolicy(
         payload_size_max=BATCH_SIZE_MAX + TRANSACTION_SIZE_MAX + _SLACK,
         messages_per_second=2_000,
         burst=4_000,
     ),
-    BODIES: KindPolicy(
-        payload_size_max=BLOCK_SIZE_MAX + _SLACK, messages_per_second=100, burst=200
-    ),
-    GET_BLOCKS: KindPolicy(payload_size_max=64, messages_per_second=100, burst=200),
+    BODIES: KindPolicy(payload_size_max=BLOCK_SIZE_MAX + _SLACK, messages_per_second=50, burst=100),
+    GET_BLOCKS: KindPolicy(payload_size_max=64, messages_per_second=20, burst=40),
     BLOCKS: KindPolicy(
-        payload_size_max=SYNC_SIZE_MAX + BLOCK_SIZE_MAX + _SLACK, messages_per_second=100, burst=200
+        payload_size_max=SYNC_SIZE_MAX + BLOCK_SIZE_MAX + _SLACK, messages_per_second=40, burst=80
     ),
 }
+"""What is accepted of one peer. Questions are rare between honest nodes and dear to answer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,7 +133,7 @@ _WIRE: Final = Blob(1, TRANSACTION_SIZE_MAX)
 
 STATUS_RECORD: Final = Record(Status, height=_HEIGHT)
 GET_BODIES_RECORD: Final = Record(
-    GetBodies, block=_DIGEST, digests=ListOf(_DIGEST, BLOCK_TRANSACTIONS_MAX, minimum=1)
+    GetBodies, block=_DIGEST, digests=DigestList(BLOCK_TRANSACTIONS_MAX)
 )
 BODIES_RECORD: Final = Record(Bodies, block=_DIGEST, wires=ListOf(_WIRE, BLOCK_TRANSACTIONS_MAX))
 GET_PROPOSAL_RECORD: Final = Record(GetProposal, block=_DIGEST)

@@ -1,41 +1,40 @@
-"""Obeys the replica: writes and fsyncs, then sends, then builds, checks and commits blocks.
+"""Obeys the replica: writes and fsyncs, then sends, then commits blocks.
 
 The driver is the only one that moves the chain on. Everything that concerns consensus goes through
-its one queue, so that a block from a peer and a decision of the replica never cross.
-docs/spec/durability.md says why the order of obedience is what it is.
+its one inbox, so that a block from a peer and a decision of the replica never cross.
+docs/spec/durability.md says why the order of obedience is what it is, docs/adr/0010 why there is
+one queue.
 """
 
 import asyncio
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final, assert_never
 
 import structlog
 
-from chain.blocks import Block
+from chain.blocks import Block, transaction_root
 from chain.certificate import CommitCertificate, VoteType
 from chain.eligibility import eligible_miners
 from chain.errors import InvalidBlock, InvalidCertificate
 from chain.parameters import Parameters
 from chain.state import miner_sets_of, parameters_of
 from chain.transition import Execution
-from chain.types import Address, Digest, Height, TimestampMs
+from chain.types import HEIGHT_MAX, Address, Height, TimestampMs
+from consensus.codec import decode_message
 from consensus.durable import WalRecord, encode_record
-from consensus.errors import InvalidMessage
+from consensus.errors import InvalidMessage, NotAMember, SafetyViolation, UntimelyProposal
 from consensus.events import (
-    BlockBuilt,
-    BlockFetched,
     Event,
     HeightConfig,
     HeightSeen,
     PeerConnected,
-    ProposalChecked,
     Received,
     StartHeight,
     Tick,
     WorkPending,
 )
-from consensus.messages import Message, Proposal
+from consensus.messages import Proposal
 from consensus.output import (
     AnswerOldHeight,
     BuildBlock,
@@ -55,39 +54,33 @@ from node.block_maker import BlockMaker
 from node.block_sync import LIE_POINTS, BlockSync, FetchedBlock
 from node.errors import LogFull
 from node.gossip import Gossip
+from node.height_work import HeightWork
+from node.inbox import FromPeer, Inbox
 from node.intake import Intake
 from node.members import Members
 from node.mempool import Mempool
 from node.metrics import Metrics
 from node.ports import Clock, Executor, Log, Transport
-from node.protocol import (
-    CONSENSUS,
-    GET_PROPOSAL,
-    PROPOSED,
-    GetProposal,
-    encode_body,
-)
+from node.protocol import CONSENSUS, PROPOSED, GetProposal, encode_body
 from node.storage.chain_store import ChainStore
 
-PEER_MESSAGES_MAX: Final = 1_024
-"""Consensus messages of one peer that wait for the driver; further ones are dropped, and resending
-makes up for it. A flood of one peer takes nothing from another."""
 LOG_RECORDS_MAX: Final = 512
 """After so many records the log is rewritten with the few that are still needed."""
 INVALID_POINTS: Final = 20
+EXCESS_POINTS: Final = 1
+"""Price of a message above what one peer may say."""
 RESENT_TRANSACTIONS: Final = 500
 RESENT_BYTES: Final = 256 * 1024
 """What is sent to all when a round fails: the first in line, not the whole pool, lest a network
 that is slow because of its load is given more of it."""
-FETCH_RETRY_S: Final = 0.5
+HEARTBEAT_S: Final = 1.0
+"""How often it is looked whether an idle chain is due for a block, or work was left over."""
+
+_BLAMELESS: Final = (UntimelyProposal, NotAMember)
+"""What honest peers may be found guilty of: a slow link, a wrong clock, news of another height."""
+_WORK: Final = "work"
 
 log = structlog.get_logger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class _FromPeer:
-    peer: Address
-    event: Received
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,44 +133,64 @@ class ReplicaDriver:
         self._members = members
         self._metrics = metrics
         self._on_committed = on_committed
-        self.sync = BlockSync(chain=chain, transport=transport, commit=self.commit_fetched)
-        self._queue: asyncio.Queue[Event | _FromPeer | _Fetched] = asyncio.Queue()
-        self._waiting: dict[Address, int] = {}
+        self._inbox: Inbox[Event | Committed | _Fetched] = Inbox()
+        self.sync = BlockSync(
+            chain=chain, transport=transport, executor=executor, commit=self.commit_fetched
+        )
+        self._height_work = HeightWork(
+            replica=replica,
+            chain=chain,
+            maker=maker,
+            members=members,
+            transport=transport,
+            metrics=metrics,
+            answer=self._inbox.put,
+        )
         self._deadline_ns: int | None = None
-        # What is under way for the present height; cancelled when it is decided.
-        self._tasks: dict[tuple[str, Digest | None], asyncio.Task[None]] = {}
         self._work_told = False
-        self._wanted_proposals: dict[Digest, asyncio.Future[Proposal]] = {}
 
     # What others tell the driver; none of these waits
 
-    def on_message(self, peer: Address, message: Message) -> None:
-        """Take a message of consensus from a peer."""
-        waiting = self._waiting.get(peer, 0)
-        if waiting >= PEER_MESSAGES_MAX:
+    def on_message(self, peer: Address, payload: bytes) -> None:
+        """Take a message of consensus from a peer.
+
+        Raises
+        ------
+        DecodeError
+            It is none.
+        """
+        if self._members.miner_of(peer) is None:
+            # Miners say what they have signed themselves; nobody else has anything to say.
+            self._metrics.peer_refused("no_miner")
+            return
+        if not self._inbox.is_within_allowance(peer, len(payload), self._clock.monotonic_ns()):
+            self._metrics.peer_refused("consensus_excess")
+            self._transport.penalise(peer, EXCESS_POINTS, "too much to say")
+            return
+        if not self._inbox.has_room(peer, len(payload)):
             self._metrics.peer_refused("consensus_queue_full")
             return
-        self._waiting[peer] = waiting + 1
-        received = Received(message=message, wall_ms=TimestampMs(self._clock.wall_ms()))
-        self._queue.put_nowait(_FromPeer(peer, received))
+        received = Received(
+            message=decode_message(payload), wall_ms=TimestampMs(self._clock.wall_ms())
+        )
+        self._inbox.put_message(peer, received, len(payload))
 
     def on_connected(self, peer: Address) -> None:
         """Show a miner what it may have missed."""
         miner = self._members.miner_of(peer)
         if miner is not None:
-            self._queue.put_nowait(PeerConnected(miner=miner))
+            self._inbox.tell(("connected", miner), PeerConnected(miner=miner))
 
     def on_status(self, peer: Address, height: Height) -> None:
         """Learn up to which height a peer has committed."""
         miner = self._members.miner_of(peer)
         if miner is not None:
-            self._queue.put_nowait(HeightSeen(miner=miner, height=Height(height + 1)))
+            seen = HeightSeen(miner=miner, height=Height(min(height + 1, HEIGHT_MAX)))
+            self._inbox.tell(("height", miner), seen)
 
-    def on_proposal(self, proposal: Proposal) -> None:
+    def on_proposal(self, peer: Address, proposal: Proposal) -> None:
         """Take the answer to a question for a block by its hash."""
-        wanted = self._wanted_proposals.get(proposal.digest)
-        if wanted is not None and not wanted.done():
-            wanted.set_result(proposal)
+        self._height_work.on_proposal(peer, proposal)
 
     def on_get_proposal(self, peer: Address, request: GetProposal) -> None:
         """Answer a peer that has to propose a block which it does not hold."""
@@ -187,9 +200,10 @@ class ReplicaDriver:
 
     def on_work(self) -> None:
         """Tell the replica that there is something to agree on, once a height."""
+        self._height_work.on_work()
         if not self._work_told and (self._is_heartbeat_due() or self._intake.has_work()):
             self._work_told = True
-            self._queue.put_nowait(WorkPending())
+            self._inbox.tell(_WORK, WorkPending())
 
     def snapshot(self) -> Snapshot | None:
         """Return what consensus waits for; None before the first height has begun."""
@@ -198,7 +212,7 @@ class ReplicaDriver:
     async def commit_fetched(self, blocks: Sequence[FetchedBlock]) -> None:
         """Verify and commit blocks from peers, in their turn."""
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._queue.put_nowait(_Fetched(blocks, done))
+        self._inbox.put(_Fetched(blocks, done))
         await done
 
     # The loop
@@ -211,9 +225,11 @@ class ReplicaDriver:
             while True:
                 item = await self._next()
                 match item:
-                    case _FromPeer():
-                        self._waiting[item.peer] -= 1
-                        await self._step(item.event, group, peer=item.peer)
+                    case FromPeer():
+                        await self._step(item.received, group, peer=item.peer)
+                    case Committed():
+                        if item.height > self._chain.height:
+                            await self._commit_decided(item, group)
                     case _Fetched():
                         await self._commit_all(item.blocks, group)
                         if not item.done.done():
@@ -221,19 +237,18 @@ class ReplicaDriver:
                     case _:
                         await self._step(item, group)
 
-    async def _next(self) -> Event | _FromPeer | _Fetched:
+    async def _next(self) -> Event | Committed | FromPeer | _Fetched:
         if self._deadline_ns is None:
-            return await self._queue.get()
+            return await self._inbox.get()
         left_ns = self._deadline_ns - self._clock.monotonic_ns()
-        if left_ns <= 0:
-            self._deadline_ns = None
-            return Tick()
-        try:
-            async with asyncio.timeout(left_ns / 1e9):
-                return await self._queue.get()
-        except TimeoutError:
-            self._deadline_ns = None
-            return Tick()
+        if left_ns > 0:
+            try:
+                async with asyncio.timeout(left_ns / 1e9):
+                    return await self._inbox.get()
+            except TimeoutError:
+                pass  # the deadline has come
+        self._deadline_ns = None
+        return Tick()
 
     async def _step(
         self, event: Event, group: asyncio.TaskGroup, *, peer: Address | None = None
@@ -243,7 +258,7 @@ class ReplicaDriver:
         except InvalidMessage as error:
             self._metrics.peer_refused("consensus")
             log.debug("consensus message refused", reason=str(error))
-            if peer is not None:
+            if peer is not None and not isinstance(error, _BLAMELESS):
                 self._transport.penalise(peer, INVALID_POINTS, str(error))
             return
         await self._obey(output, group)
@@ -292,101 +307,31 @@ class ReplicaDriver:
             case GossipPending():
                 pass  # obeyed before the sends
             case BuildBlock():
-                self._spawn(("build", None), self._build(request), group)
+                self._height_work.build(request, group)
             case CheckProposal():
-                if not request.committed:
-                    self._drop_checks(other_than=request.proposal.digest)
-                self._spawn(("check", request.proposal.digest), self._check(request), group)
+                self._height_work.check(request, group)
             case FetchBlock():
-                for node in self._members.nodes_of(request.holders):
-                    if request.certificate is not None:
+                if request.certificate is not None:
+                    for node in self._members.nodes_of(request.holders):
                         self.sync.catch_up_with(node, request.height)
-                self._spawn(("fetch", request.digest), self._fetch(request), group)
+                self._height_work.fetch(request, group)
             case AnswerOldHeight():
                 for node in self._members.nodes_of([request.miner]):
-                    self.sync.send_blocks(node, request.height)
+                    self.sync.send_block(node, request.height)
             case CatchUp():
                 for node in self._members.nodes_of([request.miner]):
                     self.sync.catch_up_with(node, Height(request.height - 1))
-
-    def _spawn(
-        self,
-        key: tuple[str, Digest | None],
-        work: Coroutine[Any, Any, None],
-        group: asyncio.TaskGroup,
-    ) -> None:
-        """Begin `work`, unless the same is under way; a new build replaces an old one."""
-        running = self._tasks.get(key)
-        if running is not None and not running.done():
-            if key[0] != "build":
-                work.close()
-                return
-            running.cancel()
-        self._tasks[key] = group.create_task(work)
-
-    def _drop_checks(self, *, other_than: Digest) -> None:
-        for (what, digest), task in self._tasks.items():
-            if what == "check" and digest != other_than:
-                task.cancel()
-
-    async def _build(self, request: BuildBlock) -> None:
-        proposal = await self._maker.build(round=request.round, limit_shift=request.limit_shift)
-        if proposal is None:
-            self._work_told = False
-            return
-        self._queue.put_nowait(
-            BlockBuilt(height=request.height, round=request.round, proposal=proposal)
-        )
-
-    async def _check(self, request: CheckProposal) -> None:
-        digest = request.proposal.digest
-
-        def holders() -> Sequence[Address]:
-            known = self._replica.holders(digest)
-            return self._members.nodes_of(dict.fromkeys((*request.holders, *known)))
-
-        reason = ""
-        try:
-            await self._maker.check(request.proposal, holders)
-        except InvalidBlock as error:
-            reason = str(error)
-            log.warning("proposal refused", height=request.height, code=error.code, reason=reason)
-            self._metrics.peer_refused("bad_proposal")
-        if self._chain.height < request.height:
-            self._queue.put_nowait(
-                ProposalChecked(
-                    height=request.height, digest=digest, valid=not reason, reason=reason
-                )
-            )
-
-    async def _fetch(self, request: FetchBlock) -> None:
-        """Ask the holders in turn for the header and digests of a block."""
-        proposal = self._maker.proposal(request.digest)
-        wanted: asyncio.Future[Proposal] = asyncio.get_running_loop().create_future()
-        self._wanted_proposals[request.digest] = wanted
-        question = encode_body(GET_PROPOSAL, GetProposal(block=request.digest))
-        turn = 0
-        try:
-            while proposal is None:
-                nodes = self._members.nodes_of(
-                    dict.fromkeys((*request.holders, *self._replica.holders(request.digest)))
-                )
-                if nodes:
-                    self._transport.send(nodes[turn % len(nodes)], GET_PROPOSAL, question)
-                    turn += 1
-                done, _ = await asyncio.wait([wanted], timeout=FETCH_RETRY_S)
-                if done:
-                    proposal = wanted.result()
-        finally:
-            self._wanted_proposals.pop(request.digest, None)
-        self._queue.put_nowait(BlockFetched(height=request.height, proposal=proposal))
+            case _:
+                assert_never(request)
 
     # Committing
 
     async def _commit_decided(self, committed: Committed, group: asyncio.TaskGroup) -> None:
         candidate = await self._maker.recall(committed.proposal.digest)
-        assert candidate is not None, "the replica commits only what was checked here"
-        await self._commit(candidate.block, candidate.execution, committed.certificate, group)
+        if candidate is None:
+            self._height_work.recover(committed, group)
+        else:
+            await self._commit(candidate.block, candidate.execution, committed.certificate, group)
 
     async def _commit_all(self, blocks: Sequence[FetchedBlock], group: asyncio.TaskGroup) -> None:
         for fetched in blocks:
@@ -408,7 +353,15 @@ class ReplicaDriver:
             await self._commit(fetched.block, execution, fetched.certificate, group)
 
     async def _check_fetched(self, fetched: FetchedBlock) -> Execution:
-        """Check certificate and block; a candidate of this node was executed already."""
+        """Check certificate and block; a candidate of this node was executed already.
+
+        Raises
+        ------
+        InvalidBlock, InvalidCertificate
+            The peer sent something else than a committed block.
+        SafetyViolation
+            A quorum has committed what this node finds invalid.
+        """
         header = fetched.block.header
         if header.height != self._chain.height + 1:
             raise InvalidBlock(f"height {header.height} does not follow {self._chain.height}")
@@ -419,7 +372,16 @@ class ReplicaDriver:
         certificate.verify(
             type=VoteType.COMMIT, genesis_hash=self._chain.genesis.hash, miners=miners
         )
-        execution = await self._maker.execute(fetched.block)
+        digests = [transaction.digest for transaction in fetched.block.transactions]
+        if transaction_root(digests) != header.transaction_root:
+            raise InvalidBlock("these are not the transactions of the committed block")
+        try:
+            execution = await self._maker.execute(fetched.block)
+        except InvalidBlock as error:
+            # Header and transactions are the quorum's own, whoever sent them.
+            raise SafetyViolation(
+                f"a quorum committed an invalid block at {header.height}: {error}"
+            ) from error
         assert execution is not None, "only this task moves the chain on"
         return execution
 
@@ -439,9 +401,7 @@ class ReplicaDriver:
             time_ms=block.header.time_ms,
             write_ns=self._clock.monotonic_ns() - started_ns,
         )
-        for task in self._tasks.values():
-            task.cancel()
-        self._tasks.clear()
+        self._height_work.drop()
         self._maker.forget()
         self._mempool.remove([transaction.id for transaction in block.transactions])
         log.info(
@@ -468,14 +428,15 @@ class ReplicaDriver:
             parent=tip.header,
             timing=_timing(parameters_of(tip.state)),
         )
+        # What was told of the height before may be on the chain by now.
+        self._inbox.retract(_WORK)
         await self._step(StartHeight(config=config), group)
         self._work_told = False
         self.on_work()
 
     async def _heartbeat(self) -> None:
-        """Look now and then whether an idle chain is due for a block, or work was left over."""
         while True:
-            await asyncio.sleep(1.0)
+            await asyncio.sleep(HEARTBEAT_S)
             self.on_work()
 
     def _is_heartbeat_due(self) -> bool:

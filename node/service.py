@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Final
+from typing import Final, assert_never
 
 import structlog
 
@@ -20,7 +20,6 @@ from chain.genesis import Genesis
 from chain.transactions import Transaction
 from chain.transition import Execution
 from chain.types import Address, Digest
-from consensus.codec import decode_message
 from consensus.durable import DurableState, decode_record, recover
 from consensus.messages import Proposal
 from consensus.replica import Replica
@@ -224,16 +223,13 @@ class Node:
 
     def transaction(self, id: Digest) -> TransactionStatus:
         """Return where a transaction is in its life."""
-        place = self._chain.locate(id)
-        if place is not None:
-            height, index = place
-            block = self._chain.block(height)
-            assert block is not None, "an indexed block is here"
+        found = self._chain.transaction(id)
+        if found is not None:
             return TransactionStatus(
                 status="committed",
-                transaction=block.transactions[index],
-                height=height,
-                receipt=self._chain.receipts(height)[index],
+                transaction=found.transaction,
+                height=found.height,
+                receipt=found.receipt,
             )
         fate = self._mempool.fate(id)
         if fate is None:
@@ -276,14 +272,21 @@ class Node:
 
     def on_message(self, peer: Address, kind: int, payload: bytes) -> None:
         """Hand a message to whom it concerns; refuse what is malformed."""
+        if kind == protocol.TRANSACTIONS and not self._intake.has_room(peer, len(payload)):
+            self._metrics.peer_refused("intake_full")
+            return
+        body: protocol.Body | None = None
         try:
             if kind == protocol.CONSENSUS:
-                self._driver.on_message(peer, decode_message(payload))
+                self._driver.on_message(peer, payload)
             else:
-                self._on_body(peer, protocol.decode_body(kind, payload))
+                body = protocol.decode_body(kind, payload)
         except DecodeError as error:
             self._metrics.peer_refused("malformed")
             self._ports.transport.penalise(peer, MALFORMED_POINTS, str(error))
+        # Not within the above: what cannot be read of this node's own disk is no peer's fault.
+        if body is not None:
+            self._on_body(peer, body)
 
     def _on_body(self, peer: Address, body: protocol.Body) -> None:
         match body:
@@ -295,15 +298,17 @@ class Node:
             case GetBodies():
                 self._bodies.on_get_bodies(peer, body)
             case Bodies():
-                self._bodies.on_bodies(body)
+                self._bodies.on_bodies(peer, body)
             case GetProposal():
                 self._driver.on_get_proposal(peer, body)
             case Proposal():
-                self._driver.on_proposal(body)
+                self._driver.on_proposal(peer, body)
             case GetBlocks():
                 self._driver.sync.on_get_blocks(peer, body)
             case Blocks():
                 self._driver.sync.on_blocks(peer, body)
+            case _:
+                assert_never(body)
 
     # Life
 

@@ -27,7 +27,7 @@ from node.storage.chain_store import ChainStore
 
 RESCAN_S: Final = 10.0
 """How often it is looked for blocks whose verdict got lost on the way."""
-RETRY_AFTER_MS: Final = 90_000
+RETRY_AFTER_NS: Final = 90 * 10**9
 """A verdict that is not on the chain after this time has expired; the block is judged again."""
 
 _KIND: Final = KINDS["verdict"]
@@ -89,16 +89,16 @@ class VerdictService:
         """Return the lowest recent height that lacks this miner's verdict, or None."""
         newest = self._chain.height
         oldest = max(1, newest + 1 - VERDICT_WINDOW)
-        now_ms = self._clock.wall_ms()
+        now_ns = self._clock.monotonic_ns()
         for height in [known for known in self._done if known < oldest]:
             del self._done[height]
         for height in range(oldest, newest + 1):
-            done_ms = self._done.get(height)
-            if done_ms is not None and now_ms - done_ms < RETRY_AFTER_MS:
+            done_ns = self._done.get(height)
+            if done_ns is not None and now_ns - done_ns < RETRY_AFTER_NS:
                 continue
             if self._chain.tip.recent.flows(height) and not self._is_judged(height):
                 return height
-            self._done[height] = now_ms
+            self._done[height] = now_ns
         return None
 
     def _is_judged(self, height: int) -> bool:
@@ -106,7 +106,7 @@ class VerdictService:
         return judgement is not None and self._miner in judgement.miners
 
     async def _judge(self, height: int) -> None:
-        self._done[height] = self._clock.wall_ms()
+        self._done[height] = self._clock.monotonic_ns()
         block = self._chain.block(height)
         model = active_model_at(self._chain.state, height)
         if block is None or model is None:

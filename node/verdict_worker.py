@@ -6,6 +6,7 @@ the highest score: an honest device does not send it.
 """
 
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from typing import BinaryIO, Final
@@ -105,5 +106,7 @@ def _framed(data: bytes) -> bytes:
 
 
 if __name__ == "__main__":
+    # An interrupt at a terminal reaches the node too, which ends this process by closing the pipe.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.nice(NICENESS)
     serve(sys.stdin.buffer, sys.stdout.buffer)
