@@ -9,6 +9,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from functools import cache
 
 import pytest
 
@@ -55,15 +56,19 @@ async def among_honest(world: World, trick: Trick, *, turns: int = 1):
         part.cancel()
 
 
-def play(trick: Trick, *, seed: int = 1, turns: int = 1) -> tuple[World, Hostile]:
-    """Play a trick in a world of three honest miners and one hostile one."""
+@cache
+def play(trick: Trick, *, turns: int = 1) -> tuple[World, Hostile]:
+    """Play a trick in a world of three honest miners and one hostile one.
+
+    The world is over when it is returned; several tests may look at it.
+    """
     found: list[Hostile] = []
 
     async def scene(world: World) -> None:
         async with among_honest(world, trick, turns=turns) as (hostile, _):
             found.append(hostile)
 
-    world = World(seed, Settings(hostile=(HOSTILE,))).run(scene)
+    world = World(1, Settings(hostile=(HOSTILE,))).run(scene)
     return world, found[0]
 
 
