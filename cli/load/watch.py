@@ -113,7 +113,8 @@ class CommitWatch:
     def _retire(self) -> None:
         oldest = self._clock.monotonic_ns() - int(LATE_S * _NS_PER_S)
         # They stand in the order in which they were sent.
-        for id, sent in list(self._under_way.items()):
+        while self._under_way:
+            id, sent = next(iter(self._under_way.items()))
             if sent >= oldest:
                 return
             self._late[id] = self._under_way.pop(id)
