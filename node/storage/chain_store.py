@@ -281,11 +281,12 @@ class ChainStore:
         self._source.hold(iter(execution.delta))
         try:
             await self._executor.run(self._write, execution, block, certificate)
-            self.tip = advance(self.tip, execution)
-            self._recent[self.height] = (block, execution.receipts)
-            self._recent.pop(self.height - RECENT_BLOCKS, None)
         finally:
             self._source.release()
+        # Not before: to advance reads the parameters, and the state remembers what it has read.
+        self.tip = advance(self.tip, execution)
+        self._recent[self.height] = (block, execution.receipts)
+        self._recent.pop(self.height - RECENT_BLOCKS, None)
 
     def _write(self, execution: Execution, block: Block, certificate: CommitCertificate) -> None:
         header = execution.header

@@ -1,0 +1,94 @@
+"""A chain that a store keeps: what `tests.builders.Chain` commits, committed to a `ChainStore`."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from chain.blocks import Block
+from chain.genesis import Genesis
+from chain.transactions import Transaction
+from chain.transition import Execution, check_block
+from node.ports import Executor, KeyValueStore
+from node.storage.chain_store import ChainStore
+from node.storage.kv import MemoryStore
+from tests.builders import Chain, flow, make_genesis, make_model, reading
+
+PATH = Path("memory")
+ALL = {"start": b"", "stop": b"\xff"}
+
+
+class Inline:
+    """An executor that calls at once."""
+
+    async def run(self, function: Callable[..., Any], *args: object) -> Any:
+        return function(*args)
+
+
+class StoredChain:
+    """Commits each block in memory and in a store.
+
+    Attributes
+    ----------
+    chain : Chain
+        What the store should hold; makes the transactions.
+    store : ChainStore
+        The one under test.
+    """
+
+    def __init__(
+        self,
+        kv: KeyValueStore | None = None,
+        *,
+        genesis: Genesis | None = None,
+        executor: Executor | None = None,
+    ) -> None:
+        self.kv = kv or MemoryStore()
+        self.chain = Chain(genesis or make_genesis(model=make_model()))
+        self.executor = executor or Inline()
+        self.store = self.open()
+        self.certificates: list[Any] = []
+
+    def open(self) -> ChainStore:
+        """Open what is stored, once more."""
+        return ChainStore(self.kv, self.chain.genesis, self.executor, path=PATH)
+
+    async def commit(self, *transactions: Transaction, **fields: Any) -> Execution:
+        """Commit a block to both."""
+        miners = self.chain.miners
+        execution = self.chain.commit(*transactions, **fields)
+        self.certificates.append(self.chain.certificate(execution.header, miners))
+        await self.catch_up()
+        return execution
+
+    async def catch_up(self) -> None:
+        """Commit to the store what only the chain in memory has."""
+        for block in self.chain.blocks[self.store.height :]:
+            execution = self.execute(block)
+            certificate = self.certificates[block.header.height - 1]
+            await self.store.commit(execution, block, certificate)
+
+    def execute(self, block: Block) -> Execution:
+        """Return what a block does on top of the store's tip."""
+        return check_block(self.store.tip, block, lambda transaction, key: True)
+
+    async def fill(self, blocks: int = 3) -> None:
+        """Commit devices, a gateway's among them, then blocks with readings, flows and verdicts."""
+        gateway, first = self.chain.registration("gateway", roles=("gateway",))
+        await self.commit(first)
+        device, second = self.chain.registration("device", gateway=gateway)
+        await self.commit(second)
+        for _ in range(blocks):
+            judged = self.store.height
+            verdicts = []
+            if self.chain.tip.recent.flows(judged):
+                verdicts = [self.chain.verdict(miner, judged, [0]) for miner in range(3)]
+            reports = [
+                self.chain.by_device(device, flow()),
+                self.chain.by_device(gateway, reading()),
+            ]
+            await self.commit(*verdicts, *reports)
+
+
+def dump(kv: KeyValueStore) -> dict[bytes, bytes]:
+    """Return every entry."""
+    return dict(kv.scan(**ALL))

@@ -1,0 +1,84 @@
+"""Keys and values of the database: where they stand, in which order, and how they are read."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from chain.blocks import HEADER, Event, Receipt, encode_block
+from chain.errors import DecodeError
+from chain.types import Address
+from node.storage import schema
+from tests.builders import Chain, digest_of
+from tests.unit.node.storage.stored_chain import StoredChain, dump
+
+PLACES = st.tuples(st.integers(0, 2**63 - 1), st.integers(0, 2**32 - 1))
+
+
+@given(PLACES, PLACES)
+def test_places_are_in_the_order_of_their_bytes_and_read_back(one, other):
+    assert (one < other) == (schema.place_bytes(*one) < schema.place_bytes(*other))
+    assert schema.read_place(schema.place_bytes(*one)) == one
+
+
+def test_every_class_has_a_letter_of_its_own_and_a_name():
+    letters = [
+        value
+        for name, value in vars(schema).items()
+        if name.isupper() and isinstance(value, bytes) and len(value) == 1 and name[0] != "_"
+    ]
+
+    assert len(set(letters)) == len(letters)
+    assert set(letters) == schema.CLASSES.keys()
+    assert len(set(schema.CLASSES.values())) == len(letters)
+
+
+async def test_every_class_but_proposed_blocks_is_in_a_chain_with_verdicts():
+    stored = StoredChain()
+    await stored.fill()
+
+    assert {key[:1] for key in dump(stored.kv)} == schema.CLASSES.keys() - {schema.PROPOSED}
+
+
+async def test_no_key_of_one_sender_stands_among_those_of_another():
+    a, b = Address(bytes(31) + b"\x01"), Address(bytes(31) + b"\x02")
+
+    keys = [schema.sender_key(a, 2**40, 9), schema.sender_key(b, 1, 0)]
+
+    assert keys == sorted(keys)
+
+
+def test_the_bytes_of_a_block_follow_from_its_two_entries():
+    chain = Chain()
+    device = chain.register()
+    for block in (
+        chain.block(chain.by_device(device)),
+        chain.block(*[chain.by_device(device) for _ in range(40)]),
+        chain.block(time_ms=chain.tip.header.time_ms + 60_000),
+    ):
+        wires = [transaction.wire for transaction in block.transactions]
+        header = HEADER.encode(block.header)
+
+        assert schema.join_block(header, schema.encode_body(wires)) == encode_block(block)
+        assert list(schema.decode_body(schema.encode_body(wires))) == wires
+
+
+def test_receipts_are_read_together_or_alone():
+    receipts = tuple(
+        Receipt(
+            transaction_id=digest_of(f"{index}"),
+            index=index,
+            events=(Event(name="something", values=("a", str(index))),) * index,
+        )
+        for index in range(4)
+    )
+    data = schema.encode_receipts(receipts)
+
+    assert schema.decode_receipts(data) == receipts
+    assert tuple(schema.decode_receipt(data, index) for index in range(4)) == receipts
+
+
+@pytest.mark.parametrize("read", [schema.decode_body, schema.decode_receipts])
+@pytest.mark.parametrize("data", [b"", b"\xc0", b"\x91", b"\x91\xc0", b"\xff" * 9, b"\x92\xc4\x00"])
+def test_what_is_no_list_of_theirs_is_refused(read, data):
+    with pytest.raises(DecodeError):
+        read(data)
