@@ -149,6 +149,14 @@ def test_a_proposal_that_nobody_decides_expires_by_block_time(chain):
     assert open_ids(chain) == ()
 
 
+def test_a_deadline_is_reached_at_its_millisecond():
+    chain = Chain(make_genesis(parameters=with_parameters(proposal_lifetime_ms=60_000)))
+    early, late = propose(chain), propose(chain, 1)
+    chain.commit(chain.vote(2, late), time_ms=record(chain, early).deadline_ms)
+
+    assert (record(chain, early).status, record(chain, late).status) == ("expired", "open")
+
+
 def test_what_is_no_longer_possible_when_agreed_is_void(chain):
     chain.demote(id_of(3))
     body = MinerPropose(change=RestoreMiner(miner=id_of(3)))

@@ -4,9 +4,11 @@ from dataclasses import replace
 
 import pytest
 
+from chain.crypto import tagged_hash
 from chain.errors import InvalidProof
 from chain.state_tree import STATE_PROOF, LeafHashes, StateProof, StateTree
 from chain.types import ZERO_DIGEST, Digest
+from tests.builders import digest_of
 
 ENTRIES: dict[bytes, bytes | None] = {b"key %d" % n: b"value %d" % n for n in range(50)}
 TREE = StateTree().updated(ENTRIES)
@@ -97,13 +99,26 @@ def test_another_leaf_proves_absence_only_where_it_stands():
 def test_path_and_value_hash_cannot_share_their_bytes_differently():
     # A path of 33 and a value hash of 31 bytes hash to the same leaf, under a path that is
     # nobody's: the present key would seem absent.
-    proof = TREE.prove(KEY)
+    tree = StateTree().updated({KEY: b"value"})
+    proof = tree.prove(KEY)
     assert proof.leaf is not None
     both = proof.leaf.path + proof.leaf.value_hash
     for cut in (31, 33):
         leaf = LeafHashes(path=Digest(both[:cut]), value_hash=Digest(both[cut:]))
         with pytest.raises(InvalidProof):
-            replace(proof, leaf=leaf).verify(root=TREE.root, key=KEY, value=None)
+            replace(proof, leaf=leaf).verify(root=tree.root, key=KEY, value=None)
+
+
+def test_a_leaf_off_the_path_of_the_key_proves_nothing_even_under_its_root():
+    # No tree of ours holds a leaf in a wrong place; a verifier does not take that on trust.
+    elsewhere = LeafHashes(path=Digest(b"\x00" * 32), value_hash=digest_of("value"))
+    key = next(key for key in ABSENT if tagged_hash(b"securenet/state-key/v1", key)[0] & 0x80)
+    leaf = tagged_hash(b"securenet/state-leaf/v1", elsewhere.path, elsewhere.value_hash)
+    root = tagged_hash(b"securenet/state-branch/v1", ZERO_DIGEST, leaf)
+    proof = StateProof(siblings=(ZERO_DIGEST,), leaf=elsewhere)
+
+    with pytest.raises(InvalidProof):
+        proof.verify(root=root, key=key, value=None)
 
 
 def test_a_path_longer_than_a_key_has_bits_is_refused():

@@ -6,11 +6,12 @@ import pytest
 
 from chain.blocks import Block
 from chain.errors import InvalidBlock, Rejection
+from chain.kinds import KINDS
 from chain.kinds.device_registry import Suspend
 from chain.kinds.policy import PolicySet
 from chain.lookback import Lookback
 from chain.parameters import Parameters
-from chain.records import PolicyRecord
+from chain.records import POLICY_TABLE, PolicyRecord
 from chain.state import State, parameters_of
 from chain.transactions import Transaction
 from chain.transition import STEP_TRANSACTIONS, check_block, checking, summarise
@@ -219,6 +220,18 @@ def test_a_check_pauses_so_that_others_may_run(chain):
     steps = checking(chain.tip, block, Transaction.is_signed_by)
 
     assert len(list(steps)) == 2
+
+
+def test_what_a_kind_wrote_before_it_refused_is_dropped(chain, monkeypatch):
+    def write_and_refuse(body, transaction, block):
+        block.state.put(POLICY_TABLE, body.policy, transaction.payload.sender)
+        raise Rejection("refused", "after all")
+
+    careless = replace(KINDS["policy.set"], apply=write_and_refuse)
+    monkeypatch.setitem(KINDS, "policy.set", careless)
+    transaction = chain.by_registrar("policy.set", PolicySet(policy=PolicyRecord()))
+
+    assert chain.rejection(transaction).code == "refused"
 
 
 # --- receipts and summaries -----------------------------------------------------------------------
