@@ -14,7 +14,6 @@ from node.storage.kv import MemoryStore
 from tests.builders import Chain, flow, make_genesis, make_model, reading
 
 PATH = Path("memory")
-ALL = {"start": b"", "stop": b"\xff"}
 
 
 class Inline:
@@ -91,4 +90,4 @@ class StoredChain:
 
 def dump(kv: KeyValueStore) -> dict[bytes, bytes]:
     """Return every entry."""
-    return dict(kv.scan(**ALL))
+    return dict(kv.scan(start=b"", stop=b"\xff" * 64))
