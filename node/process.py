@@ -106,6 +106,13 @@ async def _run(
         on_membership=lambda: transport.update_directory(_directory(node.members, config)),
     )
     transport.update_directory(_directory(node.members, config))
+    if config.role == "miner" and node.status().miner_id is None:
+        # Right for one that waits to be voted in; otherwise keys and chain do not belong together.
+        log.warning(
+            "keys/miner.json is no miner's key on this chain; the node only follows it",
+            miner=address_of(key.public).hex(),
+            height=node.chain.height,
+        )
     metrics.watch_process()
     metrics.follow(
         height=lambda: node.chain.height,
