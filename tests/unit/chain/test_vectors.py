@@ -12,6 +12,7 @@ import pytest
 from chain.blocks import decode_block, decode_header
 from chain.certificate import VoteType, decode_certificate
 from chain.genesis import genesis_header, genesis_state, parse_genesis
+from chain.kinds import KINDS
 from chain.light_client import verify_header
 from chain.limits import parse_limits
 from chain.lookback import BlockSummary, Lookback, OpenBlock
@@ -22,7 +23,7 @@ from chain.state import State, miner_sets_of
 from chain.state_tree import STATE_PROOF
 from chain.transactions import decode_transaction
 from chain.types import Address, Digest, PublicKey
-from scripts.make_vectors import render, vectors
+from scripts.make_vectors import TAGS, render, vectors
 from tests.builders import Chain
 
 FOLDER = Path(__file__).parents[2] / "vectors"
@@ -266,3 +267,37 @@ def test_the_first_header_follows_from_the_genesis_document():
     assert genesis_header(genesis, root).hash.hex() == known["genesis_header"]["hash"]
     assert genesis_state(genesis)
     assert VoteType.COMMIT.value == "commit"
+
+
+# --- the page itself ------------------------------------------------------------------------------
+
+
+def hex_in(block):
+    """Return the bytes that the lines of a code block begin with; the rest of a line explains."""
+    found = []
+    for line in block.splitlines():
+        for word in line.split():
+            if len(word) % 2 or not set(word) <= set("0123456789abcdef"):
+                break
+            found.append(word)
+    return "".join(found)
+
+
+def test_the_worked_example_of_the_page_is_that_of_the_vectors():
+    page = (FOLDER.parents[1] / "docs/spec/encoding.md").read_text(encoding="utf-8")
+    example = page[page.index("### A worked example") :]
+    body, payload = example.split("```")[1:5:2]
+    known = next(case for case in load("transactions.json") if case["name"] == "a reading")
+
+    assert hex_in(body) == known["body"]
+    assert hex_in(payload) == known["payload"]
+    for value in (known["id"], known["digest"], known["public_key"]):
+        assert value in example
+
+
+def test_the_page_names_every_kind_and_every_tag():
+    page = (FOLDER.parents[1] / "docs/spec/encoding.md").read_text(encoding="utf-8")
+
+    assert [name for name in KINDS if f"`{name}`" not in page] == []
+    named = page.replace("`…/", "`securenet/")
+    assert [tag for tag in TAGS if f"`{tag}`" not in named] == []
