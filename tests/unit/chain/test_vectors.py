@@ -3,6 +3,7 @@
 The client below uses nothing of the project; it follows docs/spec/encoding.md.
 """
 
+import ast
 import hashlib
 import json
 from pathlib import Path
@@ -17,8 +18,9 @@ from chain.light_client import verify_header
 from chain.limits import parse_limits
 from chain.lookback import BlockSummary, Lookback, OpenBlock
 from chain.merkle import merkle_root, verify_inclusion
-from chain.parameters import FUTURE_DRIFT_MS, Parameters
+from chain.parameters import CHANGEABLE, FUTURE_DRIFT_MS, PARAMETERS, Parameters
 from chain.records import TABLES
+from chain.schema import Integer
 from chain.state import State, miner_sets_of
 from chain.state_tree import STATE_PROOF
 from chain.transactions import decode_transaction
@@ -301,3 +303,31 @@ def test_the_page_names_every_kind_and_every_tag():
     assert [name for name in KINDS if f"`{name}`" not in page] == []
     named = page.replace("`…/", "`securenet/")
     assert [tag for tag in TAGS if f"`{tag}`" not in named] == []
+
+
+def test_the_page_on_state_names_every_table_parameter_and_code():
+    page = (FOLDER.parents[1] / "docs/spec/state.md").read_text(encoding="utf-8")
+    rows = {line.split("`")[1]: line for line in page.splitlines() if line.startswith("| `")}
+
+    for table in TABLES:
+        assert table.prefix.decode() in rows
+    for name, field in PARAMETERS.fields.items():
+        default = getattr(Parameters(), name)
+        if name in CHANGEABLE and isinstance(field, Integer):
+            assert f"{field.minimum:,}…{field.maximum:,}" in rows[name]
+            assert f"| {default:,} |" in rows[name]
+    assert [code for code in rejection_codes() if f"`{code}`" not in page] == []
+
+
+def rejection_codes():
+    """Return the first string of every `Rejection(…)` and the second of every `require(…)`."""
+    found = set()
+    for path in sorted((FOLDER.parents[1] / "chain").rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+                place = {"Rejection": 0, "require": 1}.get(node.func.id)
+                argument = None if place is None else node.args[place]
+                if isinstance(argument, ast.Constant) and isinstance(argument.value, str):
+                    found.add(argument.value)
+    assert len(found) > 20
+    return sorted(found)
