@@ -40,6 +40,8 @@ PATIENCE_S: Final = 2.0
 """A peer that is one block ahead is left alone for so long: consensus will bring that block."""
 PATIENCE_BEHIND_S: Final = 0.3
 """The same for peers that are further ahead, unless blocks are being fetched already."""
+COUNT_STEP: Final = 2
+"""How many blocks more are asked for after an answer in time; half as many after a late one."""
 LATE_POINTS: Final = 10
 LIE_POINTS: Final = 50
 
@@ -87,6 +89,10 @@ class BlockSync:
         # The peer that was asked last, for which height, and where its answer goes.
         self._asked: tuple[Address, int] | None = None
         self._answer: asyncio.Future[Blocks | None] | None = None
+        # The last that was too late, how far it had said to be, and its answer once that has come.
+        self._late: tuple[Address, int] | None = None
+        self._late_height = 0
+        self._late_answer: Blocks | None = None
 
     @property
     def highest_seen(self) -> int:
@@ -144,8 +150,12 @@ class BlockSync:
         """Take an answer; one that nobody waits for says at least that its sender is ahead."""
         if self._asked == (peer, answer.height):
             self._settle(answer)
-        elif answer.blocks and answer.height > self._chain.height:
-            self.catch_up_with(peer, answer.height)
+        elif answer.blocks:
+            shown = answer.height + len(answer.blocks) - 1
+            if self._late == (peer, answer.height):
+                self._late_answer = answer
+                shown = max(shown, self._late_height)
+            self.catch_up_with(peer, Height(shown))
 
     async def run(self) -> None:
         """Ask and answer until cancelled."""
@@ -164,9 +174,10 @@ class BlockSync:
                 if not is_catching_up and await self._moves_on_by_itself():
                     continue
                 height = self._chain.height
-                await self._fetch(ahead[turn % len(ahead)])
+                if not await self._use_late_answer():
+                    await self._fetch(ahead[turn % len(ahead)])
+                    turn += 1
                 is_catching_up = self.is_behind and self._chain.height > height
-                turn += 1
 
     async def _answer_all(self) -> None:
         """Answer the peers in the order of their questions."""
@@ -214,22 +225,37 @@ class BlockSync:
                 answer = await self._answer
         except TimeoutError:
             # On a slow link even an honest answer is late, unless it is short.
-            self._count = max(1, self._count // 4)
+            self._late, self._late_height = self._asked, self._heights.get(peer, 0)
+            self._count = max(1, self._count // 2)
             self._distrust(peer, LATE_POINTS, "no blocks in time")
             return
         finally:
             self._asked = self._answer = None
         if answer is None:
             return
-        self._count = min(2 * self._count, SYNC_BLOCKS_MAX)
+        self._count = min(self._count + COUNT_STEP, SYNC_BLOCKS_MAX)
+        await self._take(peer, answer)
+        if not answer.blocks and self._chain.height == before:
+            self._distrust(peer, LATE_POINTS, "it does not have what it said")
+
+    async def _use_late_answer(self) -> bool:
+        """Take what came too late, if it still leads on; what crossed a slow link was dear."""
+        late, answer = self._late, self._late_answer
+        if late is None or answer is None:
+            return False
+        self._late = self._late_answer = None
+        if answer.height != self._chain.height + 1:
+            return False
+        await self._take(late[0], answer)
+        return True
+
+    async def _take(self, peer: Address, answer: Blocks) -> None:
         try:
             blocks = await self._executor.run(_decode, peer, answer)
         except DecodeError as error:
             self._distrust(peer, LIE_POINTS, str(error))
-            return
-        await self._commit(blocks)
-        if not blocks and self._chain.height == before:
-            self._distrust(peer, LATE_POINTS, "it does not have what it said")
+        else:
+            await self._commit(blocks)
 
     def _settle(self, answer: Blocks | None) -> None:
         """End the wait for an answer; None where none will come."""

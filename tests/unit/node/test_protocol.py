@@ -1,0 +1,141 @@
+"""The kinds of message: their bytes, their limits, and that nothing else is read."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from chain import codec
+from chain.blocks import BLOCK_SIZE_MAX, BLOCK_TRANSACTIONS_MAX
+from chain.certificate import CERTIFICATE_SIZE_MAX
+from chain.errors import DecodeError
+from chain.transactions import TRANSACTION_SIZE_MAX
+from chain.types import HEIGHT_MAX, Digest, Height
+from consensus.messages import Proposal
+from node import protocol
+from node.p2p.limits import URGENT_KINDS_END
+from node.protocol import (
+    KINDS,
+    RECORDS,
+    Blocks,
+    Bodies,
+    Body,
+    GetBlocks,
+    GetBodies,
+    GetProposal,
+    Status,
+    SyncBlock,
+    Transactions,
+    decode_body,
+    encode_body,
+)
+from tests.builders import Chain
+
+BLOCK_BYTES_MAX = 7 * 1024 * 1024
+"""The highest value of the parameter."""
+DIGEST = Digest(b"\x0d" * 32)
+DIGESTS = tuple(Digest(number.to_bytes(32, "big")) for number in range(BLOCK_TRANSACTIONS_MAX))
+HEADER = Chain().tip.header
+SAMPLES: dict[int, Body] = {
+    protocol.STATUS: Status(height=Height(7)),
+    protocol.GET_BODIES: GetBodies(block=DIGEST, digests=DIGESTS[:3]),
+    protocol.GET_PROPOSAL: GetProposal(block=DIGEST),
+    protocol.PROPOSED: Proposal(header=HEADER, digests=DIGESTS[:2]),
+    protocol.TRANSACTIONS: Transactions(wires=(b"one", b"two")),
+    protocol.BODIES: Bodies(block=DIGEST, wires=(b"one",)),
+    protocol.GET_BLOCKS: GetBlocks(height=Height(3), count=64),
+    protocol.BLOCKS: Blocks(
+        height=Height(3), blocks=(SyncBlock(block=b"block", certificate=b"proof"),)
+    ),
+}
+LARGEST: dict[int, Body] = {
+    protocol.STATUS: Status(height=Height(HEIGHT_MAX)),
+    protocol.GET_BODIES: GetBodies(block=DIGEST, digests=DIGESTS),
+    protocol.GET_PROPOSAL: GetProposal(block=DIGEST),
+    protocol.PROPOSED: Proposal(header=HEADER, digests=DIGESTS),
+    protocol.TRANSACTIONS: Transactions(
+        wires=(b"a" * (protocol.BATCH_SIZE_MAX - 1), b"b" * TRANSACTION_SIZE_MAX)
+    ),
+    protocol.BODIES: Bodies(
+        block=DIGEST,
+        wires=(b"x" * (BLOCK_BYTES_MAX // BLOCK_TRANSACTIONS_MAX),) * BLOCK_TRANSACTIONS_MAX,
+    ),
+    protocol.GET_BLOCKS: GetBlocks(height=Height(HEIGHT_MAX), count=protocol.SYNC_BLOCKS_MAX),
+    protocol.BLOCKS: Blocks(
+        height=Height(HEIGHT_MAX),
+        blocks=(
+            SyncBlock(block=b"x" * (protocol.SYNC_SIZE_MAX - 1), certificate=b""),
+            SyncBlock(block=b"x" * BLOCK_SIZE_MAX, certificate=b"x" * CERTIFICATE_SIZE_MAX),
+        ),
+    ),
+}
+
+
+def test_every_kind_has_a_policy_a_schema_and_a_sample():
+    assert RECORDS.keys() | {protocol.CONSENSUS} == KINDS.keys()
+    assert SAMPLES.keys() == LARGEST.keys() == RECORDS.keys()
+
+
+def test_only_what_may_be_large_goes_behind_consensus():
+    bulk = {kind for kind in KINDS if kind >= URGENT_KINDS_END}
+
+    assert {kind for kind, policy in KINDS.items() if policy.payload_size_max > 2**19} == bulk - {
+        protocol.GET_BLOCKS
+    }
+
+
+@pytest.mark.parametrize("kind", SAMPLES)
+def test_a_body_reads_back_as_it_was_written(kind):
+    assert decode_body(kind, encode_body(kind, SAMPLES[kind])) == SAMPLES[kind]
+
+
+@pytest.mark.parametrize("kind", LARGEST)
+def test_the_largest_body_of_an_honest_node_fits_the_limit_of_its_kind(kind):
+    assert len(encode_body(kind, LARGEST[kind])) <= KINDS[kind].payload_size_max
+
+
+@pytest.mark.parametrize("kind", SAMPLES)
+@pytest.mark.parametrize("change", ["cut", "longer", "nil", "map", "other"])
+def test_any_other_bytes_are_refused(kind, change):
+    good = encode_body(kind, SAMPLES[kind])
+    bad = {
+        "cut": good[:-1],
+        "longer": good + b"\x00",
+        "nil": b"\xc0",
+        "map": b"\x80",
+        "other": codec.encode((True, None)),
+    }[change]
+
+    with pytest.raises(DecodeError):
+        decode_body(kind, bad)
+
+
+@pytest.mark.parametrize(
+    ("kind", "value"),
+    [
+        (protocol.STATUS, (-1,)),
+        (protocol.STATUS, (HEIGHT_MAX + 1,)),
+        (protocol.STATUS, (True,)),
+        (protocol.GET_BODIES, (DIGEST, bytes(33))),
+        (protocol.GET_BODIES, (DIGEST[:31], b"")),
+        (protocol.GET_BLOCKS, (1, 0)),
+        (protocol.GET_BLOCKS, (1, protocol.SYNC_BLOCKS_MAX + 1)),
+        (protocol.TRANSACTIONS, ([],)),
+        (protocol.TRANSACTIONS, ([b""],)),
+        (protocol.TRANSACTIONS, ([b"x" * (TRANSACTION_SIZE_MAX + 1)],)),
+        (protocol.TRANSACTIONS, ([b"x"] * (protocol.BATCH_TRANSACTIONS_MAX + 1),)),
+        (protocol.BLOCKS, (1, [[b"b", b"c"]] * (protocol.SYNC_BLOCKS_MAX + 1))),
+        (protocol.BLOCKS, (1, [[b"b"]])),
+    ],
+)
+def test_values_out_of_their_bounds_are_refused(kind, value):
+    with pytest.raises(DecodeError):
+        decode_body(kind, codec.encode(value))
+
+
+@given(kind=st.sampled_from(sorted(SAMPLES)), data=st.binary(max_size=64))
+def test_noise_is_refused_or_is_the_one_encoding_of_what_it_says(kind, data):
+    try:
+        body = decode_body(kind, data)
+    except DecodeError:
+        return
+    assert encode_body(kind, body) == data
