@@ -12,16 +12,18 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from chain.blocks import HEADER, Header, encode_block
+from chain.blocks import HEADER, RECEIPT, Header, encode_block
 from chain.eligibility import eligible_miners, proposer_of
 from chain.errors import InvalidBlock
 from chain.kinds import KINDS
+from chain.kinds.base import Signer
+from chain.kinds.organisations import organisation_id
 from chain.lookback import Lookback
 from chain.records import TABLES
 from chain.state import State, parameters_of
 from chain.transactions import Transaction
 from chain.transition import check_block, summarise
-from tests.builders import Chain, code_of
+from tests.builders import Chain, code_of, key_of
 from tests.chain_story import Story, roots
 from tests.strategies import from_schema
 
@@ -167,3 +169,27 @@ def test_no_other_list_of_transactions_is_accepted_under_a_header(data, story):
     with pytest.raises(InvalidBlock):
         check_block(chain.tip, replace(block, transactions=drawn), Transaction.is_signed_by)
     assert encode_block(replace(block, transactions=drawn)) != encode_block(block)
+
+
+@pytest.mark.parametrize("kind", KINDS.values(), ids=list(KINDS))
+@settings(max_examples=20)
+@given(data=st.data())
+def test_any_body_is_executed_or_refused_and_leaves_a_readable_state(kind, data, story):
+    chain, _ = story
+    bodies = data.draw(st.lists(from_schema(kind.body), min_size=1, max_size=3))
+    device, _ = chain.registration("device-0")
+    key, sender = {
+        Signer.DEVICE: (device.key, device.id),
+        Signer.MINER: (chain.keys[chain.miners.members[0].id], chain.miners.members[0].id),
+        Signer.REGISTRAR: (key_of("registrar of globex", "p256"), organisation_id("globex")),
+    }[kind.signer]
+    execution = chain.execution()
+    for body in bodies:
+        code_of(execution, chain.transaction(kind.name, body, key, sender))
+    finished = execution.finish()
+
+    for full, value in finished.delta.items():
+        table = next(table for table in TABLES if full.startswith(table.prefix))
+        assert value is None or table.encode(table.decode(value)) == value
+    for receipt in finished.receipts:
+        assert RECEIPT.read(RECEIPT.write(receipt), "receipt") == receipt

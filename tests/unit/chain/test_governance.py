@@ -254,3 +254,9 @@ def test_a_single_miner_decides_alone_and_at_once():
     proposal = propose(chain)
 
     assert record(chain, proposal).status == "enacted"
+
+
+def test_counting_again_changes_nothing_by_itself(chain):
+    propose(chain)
+
+    assert chain.commit().delta == {}

@@ -12,6 +12,7 @@ from chain.genesis import GENESIS
 from chain.kinds import KINDS
 from chain.records import TABLES
 from chain.schema import (
+    MATCHED_TEXTS_MAX,
     Blob,
     Boolean,
     Integer,
@@ -209,3 +210,15 @@ def test_the_word_of_a_tagged_record_is_no_field_of_it():
     for schema in tagged:
         for record in schema.records.values():
             assert "type" not in record.fields
+
+
+def test_remembered_texts_are_bounded_and_never_wrong():
+    field = Text(8, pattern=re.compile("[a-z0-9]+"))
+    for number in range(MATCHED_TEXTS_MAX + 10):
+        assert field.read(f"n{number}", "text") == f"n{number}"
+    assert len(field._matched) == MATCHED_TEXTS_MAX
+
+    for bad in ("N1", "n1 ", "n" * 9):
+        for _ in range(2):
+            with pytest.raises(DecodeError):
+                field.read(bad, "text")
