@@ -78,15 +78,15 @@ class LiveNetwork:
         """Return the home directory of a node."""
         return self.layout.home(self.layout.nodes[number])
 
-    def start(self, *numbers: int) -> None:
-        """Start nodes, by default all."""
+    def start(self, *numbers: int, through: Sequence[str] = ()) -> None:
+        """Start nodes, by default all; `through` is a command that runs the one behind it."""
         for number in numbers or range(self.size):
             assert number not in self.running, f"node{number} runs already"
             node = self.layout.nodes[number]
             command = python_command("node", "run", "--home", str(self.home(number)))
             with self.layout.log(node).open("ab") as log:
                 self._children[number] = subprocess.Popen(
-                    [*_die_with_parent(), *command],
+                    [*_die_with_parent(), *through, *command],
                     cwd=self.layout.directory,
                     stdin=subprocess.DEVNULL,
                     stdout=log,
@@ -111,6 +111,10 @@ class LiveNetwork:
     def kill_all(self) -> None:
         """End whatever still runs."""
         self.kill(*self.running)
+
+    def wait_ended(self, number: int) -> int:
+        """Return the exit status of a node that is to end by itself."""
+        return self._children[number].wait(PATIENCE_S)
 
     def require_running(self, *numbers: int) -> None:
         """Fail with a node's last words if one of `numbers` has ended by itself."""
