@@ -10,8 +10,9 @@ from chain.certificate import CERTIFICATE
 from chain.errors import DecodeError, InvalidCertificate, InvalidProof, UntrustedHeader
 from chain.genesis import genesis_header, genesis_state
 from chain.light_client import InclusionProof, LightClient, verify_receipt, verify_transaction
+from chain.merkle import LEAVES_MAX
 from chain.miners import MINERS, MinerSet
-from chain.schema import Blob, ListOf
+from chain.schema import Blob, Integer, ListOf
 from chain.state import MemorySource, State
 from chain.transactions import TRANSACTION_SIZE_MAX, decode_transaction
 from chain.types import DIGEST_SIZE, Digest
@@ -25,6 +26,7 @@ from node.clock import SystemClock
 app = typer.Typer(help="Check a node's answers by proofs alone.", no_args_is_help=True)
 
 _PATH = ListOf(Blob(DIGEST_SIZE), 64)
+_COUNT = Integer(0, LEAVES_MAX)
 
 
 @app.callback()
@@ -114,7 +116,7 @@ def _header(document: Any) -> Header:
 
 def _inclusion(proof: Document, path: str) -> InclusionProof:
     return InclusionProof(
-        index=proof["index"],
-        leaf_count=proof["leaf_count"],
+        index=_COUNT.parse(proof["index"], "index"),
+        leaf_count=_COUNT.parse(proof["leaf_count"], "leaf_count"),
         path=tuple(Digest(item) for item in _PATH.parse(proof[path], path)),
     )
