@@ -214,7 +214,7 @@ class Chain:
             header=genesis_header(self.genesis, state.root), state=state, recent=Lookback()
         )
         self.blocks: list[Block] = []
-        self.keys = miner_keys()
+        self.keys = dict(miner_keys())
         self._nonces = count()
 
     @property
