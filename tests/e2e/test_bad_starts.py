@@ -29,6 +29,8 @@ from tests.e2e.network import (
     wait_committed,
 )
 
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+
 BLOCKS: Final = 12
 LOG_LINE: Final = re.compile(r"\d{4}-\d\d-\d\dT\S+ \[(info|warning) *\] ")
 FILE_SIZE_BLOCKS: Final = 512

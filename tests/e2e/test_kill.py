@@ -62,6 +62,27 @@ async def test_what_was_acknowledged_is_on_all_nodes_after_they_were_killed(tmp_
         )
 
 
+def test_check_finds_what_is_lost_doubled_or_forked():
+    def block(height: int, hash: str, *ids: str) -> dict[str, Any]:
+        return {"header": {"height": height, "hash": hash}, "transaction_ids": list(ids)}
+
+    chain = [block(0, "g"), block(1, "a", "x"), block(2, "b", "y")]
+    book = Book()
+    for each in chain:
+        book.on_block(each)
+    _check(chain, book)
+    for bad in (
+        [*chain[:2], block(2, "b")],
+        [*chain, block(3, "c", "x")],
+        [*chain[:2], block(2, "c", "y")],
+        [chain[0], block(1, "a", "y"), block(2, "b", "x")],
+    ):
+        with pytest.raises(AssertionError):
+            _check(bad, book)
+    with pytest.raises(AssertionError, match="two blocks of height 2"):
+        book.on_block(block(2, "c", "y"))
+
+
 async def _kill(network: LiveNetwork, choice: random.Random, kills: int) -> str:
     """Kill nodes, one or more at a time, at work or while they start; all run again at the end."""
     done = in_start = together = 0
