@@ -16,6 +16,7 @@ from chain.admission import Verify, expected_key
 from chain.errors import DecodeError, Rejection, SecureNetError
 from chain.kinds.base import BlockContext
 from chain.records import DEVICE_TABLE
+from chain.state import parameters_of
 from chain.transactions import Transaction, decode_transaction, full_digest
 from chain.transition import check_admission, open_context
 from chain.types import Address, Digest, PublicKey, TimestampMs
@@ -178,12 +179,7 @@ class Intake:
         A pool of nothing but refused transactions must not wake consensus, for there would be no
         block to agree on.
         """
-        parameters = self._context().parameters
-        self._mempool.expire(
-            self._clock.wall_ms(),
-            parameters.transaction_lifetime_ms,
-            floor_ms=parameters.lifetime_floor_ms,
-        )
+        self.expire()
         block = open_context(
             self._chain.tip, proposer=self._miner, time_ms=TimestampMs(self._clock.wall_ms())
         )
@@ -195,6 +191,15 @@ class Intake:
             else:
                 return True
         return False
+
+    def expire(self) -> None:
+        """Drop what has become too old for a block, also while no block is made."""
+        parameters = parameters_of(self._chain.state)
+        self._mempool.expire(
+            self._clock.wall_ms(),
+            parameters.transaction_lifetime_ms,
+            floor_ms=parameters.lifetime_floor_ms,
+        )
 
     def _admit(
         self,

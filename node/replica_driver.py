@@ -437,6 +437,7 @@ class ReplicaDriver:
     async def _heartbeat(self) -> None:
         while True:
             await asyncio.sleep(HEARTBEAT_S)
+            self._intake.expire()
             self.on_work()
 
     def _is_heartbeat_due(self) -> bool:

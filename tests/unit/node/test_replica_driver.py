@@ -1,0 +1,500 @@
+"""The driver obeys: durable before sent, sent before committed, and stops when it cannot go on."""
+
+import asyncio
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from chain.certificate import VoteType
+from chain.types import Digest, Height
+from consensus.durable import Accepted, Floor, Signed, encode_record
+from consensus.errors import SafetyViolation
+from consensus.events import WorkPending
+from consensus.messages import Prepare
+from node import replica_driver
+from node.block_sync import LIE_POINTS
+from node.errors import DiskFull
+from node.inbox import PEER_MESSAGES_MAX
+from node.ports import WriteBatch
+from node.protocol import (
+    BODIES,
+    CONSENSUS,
+    GET_BODIES,
+    STATUS,
+    Bodies,
+    Status,
+    encode_body,
+)
+from node.replica_driver import INVALID_POINTS
+from node.storage.kv import MemoryStore
+from tests.builders import forged, with_parameters
+from tests.simulation.world import leaves_of
+from tests.unit.node.fakes import simulated
+from tests.unit.node.lone_node import LoneNode, node_id, proposal_of, settle
+from tests.unit.node.storage.stored_chain import dump
+
+OWN = 0
+
+
+def follower():
+    """Return a node that is not the first proposer."""
+    lone = LoneNode(OWN)
+    return lone if lone.proposer() != OWN else LoneNode(OWN + 1)
+
+
+# --- the order of obedience -----------------------------------------------------------------------
+
+
+@simulated
+async def test_a_vote_is_sent_once_the_block_then_the_vote_are_durable():
+    lone = follower()
+    _, registration = lone.chain.registration("device")
+    block = lone.chain.block(registration)
+    async with lone.running():
+        lone.give(lone.others[0], registration)
+        await settle()
+        lone.events.clear()
+        lone.hear(lone.proposer(), lone.pre_prepare(block))
+        await settle()
+        assert lone.events == ["proposed", "log", "send prepare"]
+        for number in lone.others:
+            lone.hear(number, lone.prepare(number, block))
+        await settle()
+        assert lone.events[3:] == ["log", "send commit"]
+        for number in lone.others:
+            lone.hear(number, lone.commit(number, block))
+        await settle()
+        assert lone.events[5:] == ["commit"]
+
+    assert lone.height == 1
+
+
+@simulated
+async def test_a_committed_block_is_told_to_all_and_its_transactions_leave_the_pool():
+    lone = follower()
+    _, registration = lone.chain.registration("device")
+    block = lone.chain.block(registration)
+    async with lone.running():
+        lone.give(lone.others[0], registration)
+        await settle()
+        assert lone.node.status().mempool_transactions == 1
+        lone.agree(block)
+        await settle()
+
+    assert lone.node.status().mempool_transactions == 0
+    assert lone.node.transaction(registration.id).status == "committed"
+    told = lone.wire.take(STATUS)
+    assert {(peer, body.height) for peer, body in told} == {(node_id(n), 1) for n in lone.others}
+    assert lone.wire.blames == []
+
+
+@simulated
+async def test_a_single_miner_agrees_with_itself():
+    lone = LoneNode(0, miners=1)
+    _, registration = lone.chain.registration("device")
+    async with lone.running():
+        [result] = await lone.node.submit([registration.wire])
+        assert result.error is None
+        await settle()
+
+    assert lone.height == 1
+    assert lone.events == ["proposed", "log", "commit"]
+
+
+@simulated
+async def test_a_disk_that_refuses_the_vote_ends_the_node_and_nothing_is_sent():
+    lone = follower()
+    _, registration = lone.chain.registration("device")
+    block = lone.chain.block(registration)
+    lone.log.failure = DiskFull(Path("log"), "no room")
+
+    async def play():
+        async with lone.running():
+            lone.give(lone.others[0], registration)
+            await settle()
+            lone.hear(lone.proposer(), lone.pre_prepare(block))
+            await settle()
+
+    with pytest.raises(BaseExceptionGroup) as caught:
+        await play()
+
+    assert [type(error) for error in leaves_of(caught.value)] == [DiskFull]
+    assert lone.wire.said() == []
+
+
+@simulated
+async def test_a_full_log_is_rewritten_with_what_counts_and_the_vote_is_in_it():
+    lone = follower()
+    _, registration = lone.chain.registration("device")
+    block = lone.chain.block(registration)
+    lone.log.kept += [encode_record(Floor(height=Height(0)))] * 50
+    lone.log.full_at = 51
+    async with lone.running():
+        lone.give(lone.others[0], registration)
+        await settle()
+        lone.hear(lone.proposer(), lone.pre_prepare(block))
+        await settle()
+
+    [prepare] = lone.wire.said()
+    assert lone.log.rewrites == 1
+    assert encode_record(Signed(message=prepare)) in lone.log.kept
+    assert encode_record(Accepted(proposal=proposal_of(block))) in lone.log.kept
+    assert len(lone.log.kept) < 10
+
+
+@simulated
+async def test_the_log_is_cut_back_at_a_commit_once_it_has_grown(monkeypatch):
+    monkeypatch.setattr(replica_driver, "LOG_RECORDS_MAX", 20)
+    lone = LoneNode(0, miners=1)
+    async with lone.running():
+        device = None
+        for number in range(30):
+            transaction = (
+                lone.chain.registration("device")
+                if device is None
+                else (device, report(lone, device))
+            )
+            device = transaction[0]
+            await lone.node.submit([transaction[1].wire])
+            await settle()
+            assert lone.height == number + 1
+            lone.accept()
+            assert len(lone.log.kept) <= 20 + 6
+
+    assert lone.log.rewrites > 2
+
+
+def report(lone, device):
+    return lone.chain.by_device(device, time_ms=lone.clock.wall_ms())
+
+
+# --- what peers may not do ------------------------------------------------------------------------
+
+
+@simulated
+async def test_an_invalid_message_costs_who_sent_it():
+    lone = follower()
+    block = lone.chain.block(lone.chain.registration("device")[1])
+    vote = lone.prepare(lone.others[0], block)
+    async with lone.running():
+        lone.hear(lone.others[1], replace(vote, digest=Digest(bytes(32))))
+        await settle()
+
+    assert [blame[:2] for blame in lone.wire.blames] == [(node_id(lone.others[1]), INVALID_POINTS)]
+    assert lone.refused() == {"consensus": 1}
+
+
+@simulated
+@pytest.mark.parametrize("skew_ms", [-20_000, 20_000])
+async def test_a_proposer_whose_clock_is_wrong_or_whose_link_is_slow_is_not_blamed(skew_ms):
+    lone = follower()
+    block = lone.chain.block(lone.chain.registration("device")[1])
+    lone.clock.skew_ms = skew_ms
+    async with lone.running():
+        lone.hear(lone.proposer(), lone.pre_prepare(block))
+        await settle()
+
+    assert lone.refused() == {"consensus": 1}
+    assert lone.wire.blames == []
+
+
+@simulated
+async def test_a_miner_that_shows_old_signatures_to_one_removed_since_is_not_blamed():
+    lone = LoneNode(9, miners=4)
+    block = lone.chain.block(lone.chain.registration("device")[1])
+    own = lone.prepare(9, block)
+    async with lone.running():
+        lone.hear(0, own)
+        await settle()
+
+    assert lone.wire.blames == []
+
+
+@simulated
+async def test_who_is_no_miner_is_not_even_read():
+    lone = follower()
+    stranger = node_id(17)
+    async with lone.running():
+        lone.node.on_message(stranger, CONSENSUS, b"\xff" * 100)
+        await settle()
+
+    assert lone.refused() == {"no_miner": 1}
+    assert lone.wire.blames == []
+
+
+@simulated
+async def test_a_flood_of_large_messages_is_dropped_unread_and_ends_the_session():
+    lone = follower()
+    peer = node_id(lone.others[0])
+    async with lone.running():
+        for _ in range(1_000):
+            # Malformed, so that one that is read shows.
+            lone.node.on_message(peer, CONSENSUS, b"\xff" * 350_000)
+            await asyncio.sleep(0.001)
+
+    refused = lone.refused()
+    assert refused["malformed"] < 150
+    assert refused["consensus_excess"] > 800
+    assert sum(points for _, points, _ in lone.wire.blames) > 100
+
+
+@simulated
+async def test_a_peer_whose_messages_fill_its_queue_delays_nobody_else():
+    lone = follower()
+    first, second = lone.others[:2]
+    block = lone.chain.block(lone.chain.registration("device")[1])
+    votes = [lone.prepare(number, block) for number in (first, second)]
+    taken = lone.watch_steps()
+    async with lone.running():
+        taken.clear()
+        for _ in range(PEER_MESSAGES_MAX + 10):
+            lone.hear(first, votes[0])
+        lone.hear(second, votes[1])
+        await settle(4)
+
+    senders = [event.message.sender for event in taken]
+    assert votes[1].sender in senders[:3]
+    assert lone.refused() == {"consensus_queue_full": 10}
+
+
+@simulated
+async def test_statuses_of_a_peer_wait_as_one():
+    lone = follower()
+    peer = node_id(lone.others[0])
+    seen = lone.watch_steps()
+    async with lone.running():
+        seen.clear()
+        for height in range(1_000):
+            status = Status(height=Height(height))
+            lone.node.on_message(peer, STATUS, encode_body(STATUS, status))
+        await settle()
+
+    assert [event.height for event in seen] == [1_000]
+
+
+# --- blocks of peers ------------------------------------------------------------------------------
+
+
+@simulated
+async def test_blocks_of_a_peer_are_verified_and_committed_in_order():
+    lone = LoneNode(OWN)
+    block = fresh(lone, 1)
+    first = lone.fetched(block)
+    async with lone.running():
+        await lone.driver.commit_fetched([first])
+        assert lone.height == 1
+        lone.chain.accept(block)
+        # Again, and behind what is here: neither is a fault.
+        await lone.driver.commit_fetched([first, lone.fetched(fresh(lone, 2))])
+
+    assert lone.height == 2
+    assert lone.wire.blames == []
+
+
+def fresh(lone, number):
+    return lone.chain.block(lone.chain.registration(f"device-{number}")[1])
+
+
+@simulated
+@pytest.mark.parametrize("lie", ["gap", "other block", "too few", "prepares", "other body"])
+async def test_a_peer_pays_for_a_block_that_no_quorum_has_committed(lie):
+    lone = LoneNode(OWN)
+    block, other = fresh(lone, 1), fresh(lone, 2)
+    match lie:
+        case "gap":
+            lone.chain.accept(block)
+            fetched = lone.fetched(fresh(lone, 3))
+        case "other block":
+            fetched = replace(lone.fetched(block), certificate=lone.fetched(other).certificate)
+        case "too few":
+            fetched = lone.fetched(block, signers=range(2))
+        case "prepares":
+            fetched = lone.fetched(block, type=VoteType.PREPARE)
+        case _:
+            fetched = replace(
+                lone.fetched(block), block=replace(block, transactions=other.transactions)
+            )
+    async with lone.running():
+        await lone.driver.commit_fetched([fetched])
+
+    assert lone.height == 0
+    assert [blame[:2] for blame in lone.wire.blames] == [(fetched.peer, LIE_POINTS)]
+
+
+@simulated
+async def test_a_quorum_that_has_committed_an_invalid_block_stops_the_node_and_blames_nobody():
+    lone = LoneNode(OWN)
+    block = fresh(lone, 1)
+    bad = replace(block, header=replace(block.header, state_root=Digest(bytes(32))))
+
+    async def play():
+        async with lone.running():
+            await lone.driver.commit_fetched([lone.fetched(bad)])
+
+    with pytest.raises(BaseExceptionGroup) as caught:
+        await play()
+
+    assert [type(error) for error in leaves_of(caught.value)] == [SafetyViolation]
+    assert lone.wire.blames == []
+
+
+# --- starting again -------------------------------------------------------------------------------
+
+
+@simulated
+async def test_an_attested_block_that_the_store_has_lost_is_fetched_again_and_committed():
+    lone = follower()
+    _, registration = lone.chain.registration("device")
+    block = lone.chain.block(registration)
+    async with lone.running():
+        lone.give(lone.others[0], registration)
+        await settle()
+        lone.hear(lone.proposer(), lone.pre_prepare(block))
+        await settle()
+        assert [type(message) for message in lone.wire.said()] == [Prepare]
+
+    # The log remembers, the store has lost its end.
+    again = LoneNode(lone.number, log=lone.log.kept, chain=lone.chain)
+    async with again.running():
+        again.agree(block)
+        await settle()
+        assert again.height == 0
+        holder, request = again.wire.take(GET_BODIES)[0]
+        assert request.digests == (registration.digest,)
+        answer = Bodies(block=block.header.hash, wires=(registration.wire,))
+        again.node.on_message(holder, BODIES, encode_body(BODIES, answer))
+        await settle()
+
+    assert again.height == 1
+
+
+@simulated
+async def test_such_a_block_may_as_well_come_from_a_peer_that_has_committed_it():
+    lone = follower()
+    _, registration = lone.chain.registration("device")
+    block = lone.chain.block(registration)
+    async with lone.running():
+        lone.give(lone.others[0], registration)
+        await settle()
+        lone.hear(lone.proposer(), lone.pre_prepare(block))
+        await settle()
+    again = LoneNode(lone.number, log=lone.log.kept, chain=lone.chain)
+    async with again.running():
+        again.agree(block)
+        await settle()
+        await again.driver.commit_fetched([again.fetched(block)])
+        assert again.height == 1
+        await asyncio.sleep(10)
+
+    assert again.height == 1
+    assert again.wire.blames == []
+
+
+@simulated
+async def test_a_log_behind_the_store_is_no_obstacle():
+    lone = LoneNode(0, miners=1)
+    async with lone.running():
+        await lone.node.submit([lone.chain.registration("device")[1].wire])
+        await settle()
+        assert lone.height == 1
+        lone.accept()
+    # Killed after the batch, before the log was cut back; and cut back before that.
+    for log in (lone.log.kept, lone.log.kept[:1]):
+        again = LoneNode(0, miners=1, log=log, kv=copy_of(lone.kv), chain=lone.chain)
+        async with again.running():
+            assert again.height == 1
+            _, registration = lone.chain.registration(f"device-{len(log)}")
+            await again.node.submit([registration.wire])
+            await settle()
+            assert again.height == 2
+
+
+def copy_of(kv):
+    copy = MemoryStore()
+    copy.write(WriteBatch(writes=dict(dump(kv))))
+    return copy
+
+
+@simulated
+async def test_a_miner_without_its_log_votes_for_nothing_and_follows():
+    lone = LoneNode(OWN, log=())
+    if lone.proposer() == OWN:
+        lone = LoneNode(OWN + 1, log=())
+    _, registration = lone.chain.registration("device")
+    block = lone.chain.block(registration)
+    async with lone.running():
+        lone.give(lone.others[0], registration)
+        await settle()
+        lone.agree(block)
+        await settle()
+
+    assert lone.height == 1
+    assert lone.wire.said() == []
+
+
+# --- work -----------------------------------------------------------------------------------------
+
+
+@simulated
+async def test_work_that_the_last_block_has_done_does_not_begin_the_next_round():
+    lone = follower()
+    _, registration = lone.chain.registration("device")
+    block = lone.chain.block(registration)
+    async with lone.running():
+        lone.hear(lone.proposer(), lone.pre_prepare(block))
+        await settle()
+        holder, _ = lone.wire.take(GET_BODIES)[0]
+        answer = Bodies(block=block.header.hash, wires=(registration.wire,))
+        lone.node.on_message(holder, BODIES, encode_body(BODIES, answer))
+        await settle()
+        # The transaction itself comes late, together with the votes that commit it.
+        lone.driver._inbox.tell("work", WorkPending())
+        for number in lone.others:
+            lone.hear(number, lone.prepare(number, block), lone.commit(number, block))
+        release = asyncio.Event()
+        run = lone.driver._executor.run
+
+        async def held(function, *args):
+            result = await run(function, *args)
+            if function.__name__ == "_write":
+                lone.driver.on_work()
+                lone.driver._inbox.tell("work", WorkPending())
+                release.set()
+            return result
+
+        lone.node.chain._executor.run = held
+        await settle()
+        assert release.is_set()
+        assert lone.height == 1
+        snapshot = lone.node.consensus()
+        assert snapshot is not None
+        assert snapshot.height == 2
+        assert snapshot.deadline_ns is None
+        await asyncio.sleep(60)
+
+    assert lone.round == 0
+    assert not any(message.name == "round-change" for message in lone.wire.said())
+
+
+@simulated
+async def test_bad_transactions_alone_wake_nobody():
+    lone = follower()
+    async with lone.running():
+        device, registration = lone.chain.registration("device")
+        lone.give(lone.others[0], forged(registration), lone.chain.by_device(device))
+        await asyncio.sleep(60)
+
+    snapshot = lone.node.consensus()
+    assert snapshot is not None
+    assert (snapshot.round, snapshot.deadline_ns) == (0, None)
+    assert lone.wire.said() == []
+
+
+@simulated
+async def test_an_idle_chain_gets_its_heartbeat():
+    lone = LoneNode(0, miners=1, parameters=with_parameters(heartbeat_ms=5_000))
+    async with lone.running():
+        await asyncio.sleep(21)
+
+    assert lone.height == 4

@@ -1,0 +1,189 @@
+"""A whole node from outside: what it answers, and that nothing a peer sends ends it."""
+
+import asyncio
+from random import Random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from chain.transactions import Transaction
+from consensus.codec import encode_message
+from node import protocol
+from node.errors import CorruptStore
+from node.intake import PEER_SIZE_MAX
+from node.ports import WriteBatch
+from node.protocol import GET_PROPOSAL, KINDS, TRANSACTIONS, GetProposal, encode_body
+from node.service import MALFORMED_POINTS
+from node.storage import schema
+from tests.builders import forged, with_parameters
+from tests.simulation.loop import new_loop
+from tests.unit.node.fakes import simulated
+from tests.unit.node.lone_node import LoneNode, node_id, settle
+from tests.unit.node.test_protocol import SAMPLES
+
+PEER = node_id(1)
+
+
+def valid_payloads(lone: LoneNode) -> dict[int, bytes]:
+    block = lone.chain.block(lone.chain.registration("device")[1])
+    payloads = {kind: encode_body(kind, body) for kind, body in SAMPLES.items()}
+    payloads[protocol.CONSENSUS] = encode_message(lone.prepare(1, block))
+    return payloads
+
+
+@settings(max_examples=25, deadline=None)
+@given(seed=st.integers(0, 2**32))
+def test_no_bytes_of_a_peer_end_the_node(seed):
+    loop = new_loop()
+    try:
+        loop.run_until_complete(noise(Random(seed)))
+    finally:
+        loop.close()
+    assert loop.failures == []
+
+
+async def noise(random):
+    lone = LoneNode(0)
+    payloads = valid_payloads(lone)
+    async with lone.running():
+        for _ in range(200):
+            kind = random.choice(sorted(KINDS))
+            payload = bytearray(payloads[kind])
+            match random.randrange(5):
+                case 0:
+                    payload = bytearray(random.randbytes(random.randrange(80)))
+                case 1:
+                    for _ in range(random.randrange(1, 4)):
+                        payload[random.randrange(len(payload))] = random.randrange(256)
+                case 2:
+                    del payload[random.randrange(len(payload)) :]
+                case 3:
+                    payload += random.randbytes(random.randrange(1, 9))
+                case _:
+                    pass
+            lone.node.on_message(node_id(random.randrange(6)), kind, bytes(payload))
+            if random.random() < 0.1:
+                await asyncio.sleep(random.random())
+            if random.random() < 0.05:
+                lone.node.on_disconnected(PEER)
+                lone.node.on_connected(PEER)
+        await asyncio.sleep(1)
+        # It works as before.
+        block = lone.chain.block(lone.chain.registration("device")[1])
+        await lone.driver.commit_fetched([lone.fetched(block)])
+        assert lone.height == 1
+
+
+@simulated
+@pytest.mark.parametrize("kind", sorted(KINDS))
+async def test_a_peer_pays_for_what_cannot_be_read(kind):
+    lone = LoneNode(0)
+
+    lone.node.on_message(PEER, kind, b"\xc0")
+
+    assert [blame[:2] for blame in lone.wire.blames] == [(PEER, MALFORMED_POINTS)]
+    assert lone.refused() == {"malformed": 1}
+
+
+@simulated
+async def test_damage_of_the_own_disk_is_no_fault_of_the_peer_that_asked():
+    lone = LoneNode(0)
+    block = lone.chain.block(lone.chain.registration("device")[1])
+    lone.kv.write(WriteBatch(writes={schema.PROPOSED + block.header.hash: b"\x90"}))
+    question = encode_body(GET_PROPOSAL, GetProposal(block=block.header.hash))
+
+    with pytest.raises(CorruptStore):
+        lone.node.on_message(PEER, GET_PROPOSAL, question)
+
+    assert lone.wire.blames == []
+
+
+@simulated
+async def test_batches_beyond_what_may_wait_are_not_even_read():
+    lone = LoneNode(0)
+    size = PEER_SIZE_MAX // 8
+    for _ in range(8):
+        lone.node._intake.on_transactions(PEER, (bytes(size),))
+
+    lone.node.on_message(PEER, TRANSACTIONS, b"\xc0")
+
+    assert lone.refused() == {"intake_full": 1}
+
+
+# --- what it tells --------------------------------------------------------------------------------
+
+
+def status_of(lone: LoneNode, transaction: Transaction) -> tuple[str, str | None]:
+    status = lone.node.transaction(transaction.id)
+    return status.status, status.code
+
+
+@simulated
+async def test_a_transaction_is_unknown_then_pending_then_committed_with_its_receipt():
+    lone = LoneNode(1 if LoneNode(0).proposer() == 0 else 0)
+    _, registration = lone.chain.registration("device")
+    block = lone.chain.block(registration)
+    async with lone.running():
+        assert status_of(lone, registration) == ("unknown", None)
+        await lone.node.submit([registration.wire])
+        assert status_of(lone, registration) == ("pending", None)
+        waiting = asyncio.get_running_loop().time()
+        async with asyncio.TaskGroup() as group:
+            wait = group.create_task(lone.node.wait_transaction(registration.id, 60_000))
+            height = group.create_task(lone.node.wait_height(1))
+            await asyncio.sleep(0.5)
+            lone.agree(block)
+        assert asyncio.get_running_loop().time() - waiting < 1
+
+    assert height.done()
+    committed = wait.result()
+    assert (committed.status, committed.height) == ("committed", 1)
+    assert committed.transaction is not None
+    assert committed.transaction.wire == registration.wire
+    assert committed.receipt is not None
+    assert committed.receipt.transaction_id == registration.id
+
+
+@simulated
+async def test_a_refused_transaction_says_why():
+    lone = LoneNode(0)
+    transaction = forged(lone.chain.registration("device")[1])
+    async with lone.running():
+        await lone.node.submit([transaction.wire])
+
+    assert status_of(lone, transaction) == ("rejected", "bad_signature")
+
+
+@simulated
+async def test_a_wait_ends_when_its_time_is_up_or_the_transaction_has_expired():
+    parameters = with_parameters(transaction_lifetime_ms=5_000, heartbeat_ms=24 * 3_600_000)
+    lone = LoneNode(1 if LoneNode(0).proposer() == 0 else 0, parameters=parameters)
+    _, registration = lone.chain.registration("device")
+    loop = asyncio.get_running_loop()
+    async with lone.running():
+        await lone.node.submit([registration.wire])
+        begun = loop.time()
+        status = await lone.node.wait_transaction(registration.id, 1_200)
+        assert status.status == "pending"
+        assert 1.2 <= loop.time() - begun < 1.3
+        status = await lone.node.wait_transaction(registration.id, 60_000)
+        assert status.status == "expired"
+        assert loop.time() - begun < 10
+
+
+@simulated
+async def test_a_node_says_how_it_is():
+    lone = LoneNode(0)
+    async with lone.running():
+        before = lone.node.status()
+        assert (before.miner_id, before.syncing, before.highest_seen) == (lone.miner, False, 0)
+        assert set(before.peers) == {node_id(number) for number in lone.others}
+        lone.node.on_message(
+            PEER, protocol.STATUS, encode_body(protocol.STATUS, SAMPLES[protocol.STATUS])
+        )
+        await settle()
+        after = lone.node.status()
+
+    assert (after.syncing, after.highest_seen) == (True, 7)
+    assert LoneNode(9).node.status().miner_id is None
