@@ -29,6 +29,10 @@ DATABASE_FINDINGS_MAX: Final = 5
 """Findings of one database that are told."""
 
 
+MESSAGES_PER_SECOND_MAX: Final = 4_000
+"""Messages that reach one node in a simulated second. The busiest worlds come to a tenth of it."""
+
+
 class Violation(AssertionError):
     """A rule is broken: the seed shows a bug."""
 
@@ -197,3 +201,22 @@ class Promises:
             raise Violation(f"{node} sends {position} before it is in its log")
         if isinstance(message, Prepare) and message.digest not in self._stored.get(node, set()):
             raise Violation(f"{node} attests a block that is not on its disk")
+
+
+class Traffic:
+    """No storms: what nodes send each other stays in proportion to what happens."""
+
+    def __init__(self) -> None:
+        self._second = -1
+        self._counts: dict[str, int] = {}
+        self.peak = 0
+
+    def on_delivered(self, node: str, time_s: float) -> None:
+        """Count a message that reaches a node."""
+        if int(time_s) != self._second:
+            self._second = int(time_s)
+            self._counts = {}
+        count = self._counts[node] = self._counts.get(node, 0) + 1
+        self.peak = max(self.peak, count)
+        if count > MESSAGES_PER_SECOND_MAX:
+            raise Violation(f"{node} gets {count} messages in one second")

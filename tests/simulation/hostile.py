@@ -8,32 +8,38 @@ judge them.
 
 import asyncio
 import contextlib
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
 from chain.blocks import Block, encode_block, transaction_root
-from chain.certificate import VOTE_TAG
+from chain.certificate import CERTIFICATE, VOTE_TAG, SignedVote, VoteCertificate
 from chain.eligibility import eligible_miners, proposer_of
 from chain.errors import DecodeError, Rejection
 from chain.payloads import Flow
 from chain.state import miner_sets_of
 from chain.transactions import Transaction
 from chain.transition import BlockExecution
-from chain.types import Address, Digest, Height, Round, TimestampMs
+from chain.types import Address, Digest, Height, Round, Signature, TimestampMs
 from consensus.codec import decode_message, encode_message
 from consensus.messages import Commit, Message, Prepare, PrePrepare, Proposal, RoundChange
 from node.protocol import (
+    BLOCKS,
     BODIES,
     CONSENSUS,
+    GET_BLOCKS,
     GET_BODIES,
     GET_PROPOSAL,
     PROPOSED,
     STATUS,
+    Blocks,
     Bodies,
+    GetBlocks,
     GetBodies,
     GetProposal,
     Status,
+    SyncBlock,
     decode_body,
     encode_body,
 )
@@ -41,6 +47,8 @@ from tests.simulation.workload import Client
 from tests.simulation.world import FLOW_SCHEMA, World
 
 POLL_S: Final = 0.005
+FLOOD: Final = 500
+HEARD_MAX: Final = 64
 
 Trick = Callable[["Hostile"], None]
 
@@ -61,6 +69,12 @@ class Hostile:
         How often it was.
     proposed : set of Digest
         The blocks it has proposed.
+    bodies : dict of Digest to tuple of bytes
+        What it answers when asked for the transactions of a block; by default, these.
+    committed : tuple of SyncBlock or None
+        What it answers when asked for committed blocks; None is no answer.
+    heard : deque of Message
+        The last messages of consensus that have reached it.
     """
 
     def __init__(self, world: World, name: str, trick: Trick) -> None:
@@ -73,7 +87,9 @@ class Hostile:
         self._trick = trick
         self._transport = world.transport(self.identity)
         self._blocks: dict[Digest, Block] = {}
-        self._seen: list[Message] = []
+        self.bodies: dict[Digest, tuple[bytes, ...]] = {}
+        self.committed: tuple[SyncBlock, ...] | None = None
+        self.heard: deque[Message] = deque(maxlen=HEARD_MAX)
 
     async def run(self) -> None:
         """Play until cancelled."""
@@ -122,6 +138,7 @@ class Hostile:
         digests = tuple(transaction.digest for transaction in block.transactions)
         proposal = Proposal(header=block.header, digests=digests)
         self._blocks[proposal.digest] = block
+        self.bodies[proposal.digest] = tuple(found.wire for found in block.transactions)
         self.proposed.add(proposal.digest)
         self.world.trace.note(
             self.identity.name, "proposes", block.header.height, proposal.digest.hex()[:12]
@@ -160,10 +177,6 @@ class Hostile:
         for peer in self.others() if to is None else to:
             self._transport.send(peer, kind, payload)
 
-    def heard(self) -> list[Message]:
-        """Return the messages of consensus of this height that it has received."""
-        return [message for message in self._seen if message.height == self.height]
-
     # node.ports.Receiver
 
     def on_connected(self, peer: Address) -> None:
@@ -179,11 +192,16 @@ class Hostile:
         if kind == GET_BODIES:
             request = decode_body(kind, payload)
             assert isinstance(request, GetBodies), "the kind says so"
-            block = self._blocks.get(request.block)
-            if block is not None:
-                wires = tuple(transaction.wire for transaction in block.transactions)
+            wires = self.bodies.get(request.block)
+            if wires is not None:
                 answer = Bodies(block=request.block, wires=wires)
                 self._transport.send(peer, BODIES, encode_body(BODIES, answer))
+        elif kind == GET_BLOCKS:
+            wanted = decode_body(kind, payload)
+            assert isinstance(wanted, GetBlocks), "the kind says so"
+            if self.committed is not None:
+                forged = Blocks(height=wanted.height, blocks=self.committed)
+                self._transport.send(peer, BLOCKS, encode_body(BLOCKS, forged))
         elif kind == GET_PROPOSAL:
             question = decode_body(kind, payload)
             assert isinstance(question, GetProposal), "the kind says so"
@@ -195,7 +213,7 @@ class Hostile:
         elif kind == CONSENSUS:
             # Another hostile miner may send noise.
             with contextlib.suppress(DecodeError):
-                self._seen = [*self.heard(), decode_message(payload)]
+                self.heard.append(decode_message(payload))
 
     async def _watch(self) -> None:
         """Play the trick once at each height at which it is this miner's turn."""
@@ -294,7 +312,56 @@ def without_bodies(hostile: Hostile) -> None:
     """Propose transactions that nobody can get."""
     block = hostile.honest_block([_fresh_report(hostile)])
     proposal = hostile.propose(block)
-    hostile._blocks[proposal.digest] = replace(block, transactions=())
+    hostile.bodies[proposal.digest] = ()
+
+
+def with_garbled_bodies(hostile: Hostile) -> None:
+    """Answer for the bodies with bytes that are no transactions."""
+    proposal = hostile.propose(hostile.honest_block([_fresh_report(hostile)]))
+    hostile.bodies[proposal.digest] = (b"\xff", hostile.random.randbytes(50))
+
+
+def boasts(hostile: Hostile) -> None:
+    """Claim to be far ahead, and answer nothing."""
+    status = Status(height=Height(hostile.height + 1_000))
+    hostile.send(STATUS, encode_body(STATUS, status))
+
+
+def lies_in_sync(hostile: Hostile) -> None:
+    """Claim to be ahead, and answer with a block that nobody has decided."""
+    block = hostile.honest_block([_fresh_report(hostile)])
+    certificate = VoteCertificate(
+        height=block.header.height,
+        round=Round(0),
+        digest=block.header.hash,
+        votes=tuple(
+            SignedVote(index=index, signature=Signature(bytes(64)))
+            for index in range(len(hostile.world.genesis.miners))
+        ),
+    )
+    forged = SyncBlock(block=encode_block(block), certificate=CERTIFICATE.encode(certificate))
+    hostile.committed = (forged,)
+    status = Status(height=Height(hostile.height + 5))
+    hostile.send(STATUS, encode_body(STATUS, status))
+
+
+def floods(hostile: Hostile) -> None:
+    """Sign hundreds of votes, for this height and for many others."""
+    for number in range(FLOOD):
+        hostile.say(
+            Prepare(
+                sender=hostile.identity.miner_id,
+                height=Height(hostile.height + number % 40),
+                round=Round(number),
+                digest=Digest(hostile.random.randbytes(32)),
+            )
+        )
+
+
+def replays(hostile: Hostile) -> None:
+    """Send what it has heard last again, to everybody."""
+    for message in list(hostile.heard):
+        hostile.send(CONSENSUS, encode_message(message))
 
 
 def votes_in_anothers_name(hostile: Hostile) -> None:
@@ -373,6 +440,11 @@ TRICKS: Final[dict[str, Trick]] = {
         two_blocks_to_all,
         to_one_alone,
         without_bodies,
+        with_garbled_bodies,
+        boasts,
+        lies_in_sync,
+        floods,
+        replays,
         votes_in_anothers_name,
         unjustified_rounds,
         noise,

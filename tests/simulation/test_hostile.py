@@ -135,6 +135,13 @@ def test_a_message_that_breaks_a_rule_of_consensus_is_refused(trick, reason):
     assert reason in reasons(world)
 
 
+def test_whoever_lies_in_sync_is_blamed_and_nobody_else():
+    world, _ = play(tricks.lies_in_sync)
+
+    assert {peer for _, peer, _, _ in world.blames} == {HOSTILE}
+    assert any(event == "peer sent a bad block" for _, event, _ in world.log)
+
+
 def test_two_blocks_of_one_proposer_are_noticed():
     world, _ = play(tricks.two_blocks_to_all)
 

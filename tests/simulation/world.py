@@ -29,7 +29,7 @@ from node.ports import WriteBatch
 from node.protocol import CONSENSUS, KINDS
 from node.service import Node, Ports
 from node.storage import schema
-from tests.simulation.checkers import Ledger, Promises, Violation
+from tests.simulation.checkers import Ledger, Promises, Traffic, Violation
 from tests.simulation.clock import SimulatedClock
 from tests.simulation.disk import PowerLost, SimulatedDisk, SimulatedExecutor
 from tests.simulation.loop import new_loop
@@ -282,6 +282,7 @@ class World:
         self.genesis = self._make_genesis([name for name in self.identities if name[0] == "m"])
         self.ledger = Ledger(self.genesis)
         self.promises = Promises(self.genesis.hash)
+        self.traffic = Traffic()
         self.log: list[LogLine] = []
         self.blames: list[tuple[str, str, int, str]] = []
         self.hosts: dict[str, Host] = {}
@@ -417,8 +418,9 @@ class World:
     # What the ports tell
 
     def on_delivered(self, node: str, peer: Address, kind: int, payload: bytes) -> None:
-        """Trace a message that arrives."""
+        """Trace a message that arrives, and see that nodes do not drown each other."""
         self.trace.note(node, "deliver", self._names[peer], kind, short(payload))
+        self._guard(self.traffic.on_delivered, node, self.time_s)
 
     def on_sent(self, node: str, peer: Address, kind: int, payload: bytes) -> None:
         """Check a message that leaves."""
