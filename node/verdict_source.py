@@ -17,6 +17,9 @@ from node.verdict_worker import LENGTH_SIZE, decode_answer, encode_request
 
 JUDGE_TIMEOUT_S: Final = 30.0
 """A worker that takes longer is ended; the next request starts another."""
+FLOWS_PER_REQUEST: Final = 1_000
+"""So many flows of the largest form stay within what the canonical encoding may hold: a block full
+of them is judged like any other."""
 
 log = structlog.get_logger(__name__)
 
@@ -36,19 +39,25 @@ class WorkerVerdictSource:
         ModelError
             The worker does not have the model, or did not answer.
         """
+        scores: list[int] = []
         async with self._turn:
-            try:
-                async with asyncio.timeout(JUDGE_TIMEOUT_S):
-                    answer = await self._ask(encode_request(model, flows))
-                scores = decode_answer(answer)
-            except (TimeoutError, OSError, asyncio.IncompleteReadError, DecodeError) as error:
-                await self.close()
-                reason = str(error) or type(error).__name__
-                raise ModelError(f"the worker failed: {reason}") from error
-            except asyncio.CancelledError:
-                # Its answer would be taken for that of the next question.
-                await self.close()
-                raise
+            for start in range(0, len(flows), FLOWS_PER_REQUEST):
+                scores += await self._judge(model, flows[start : start + FLOWS_PER_REQUEST])
+        return scores
+
+    async def _judge(self, model: Digest, flows: Sequence[Flow]) -> list[int]:
+        try:
+            async with asyncio.timeout(JUDGE_TIMEOUT_S):
+                answer = await self._ask(encode_request(model, flows))
+            scores = decode_answer(answer)
+        except (TimeoutError, OSError, asyncio.IncompleteReadError, DecodeError) as error:
+            await self.close()
+            reason = str(error) or type(error).__name__
+            raise ModelError(f"the worker failed: {reason}") from error
+        except asyncio.CancelledError:
+            # Its answer would be taken for that of the next question.
+            await self.close()
+            raise
         if len(scores) != len(flows):
             raise ModelError(f"{len(scores)} scores for {len(flows)} flows")
         return scores

@@ -90,7 +90,10 @@ def serve(source: BinaryIO, sink: BinaryIO) -> None:
     artifact, _ = bundled_model()
     detectors = {artifact.digest: Detector(artifact)}
     while len(length := source.read(LENGTH_SIZE)) == LENGTH_SIZE:
-        data = source.read(int.from_bytes(length, "big"))
+        size = int.from_bytes(length, "big")
+        data = source.read(size)
+        if len(data) < size:
+            return
         sink.write(judge(detectors, data))
         sink.flush()
 
@@ -108,5 +111,7 @@ def _framed(data: bytes) -> bytes:
 if __name__ == "__main__":
     # An interrupt at a terminal reaches the node too, which ends this process by closing the pipe.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # A node that was killed reads no answer; there is nobody to complain to.
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     os.nice(NICENESS)
     serve(sys.stdin.buffer, sys.stdout.buffer)

@@ -1,0 +1,234 @@
+"""A miner's detector: every block with flows gets one verdict, unless it is too late for one."""
+
+import asyncio
+from contextlib import asynccontextmanager
+from types import SimpleNamespace
+from typing import Any
+
+from chain.crypto import address_of
+from chain.errors import Rejection
+from chain.kinds import KINDS
+from chain.kinds.verdict import unpack_scores
+from chain.transactions import Transaction, decode_transaction
+from ml_validator.errors import ModelError
+from node import verdict_service
+from node.api import Submission
+from node.metrics import Metrics
+from node.verdict_service import RESCAN_S, RETRY_AFTER_NS, VerdictService
+from tests.builders import MODEL, THRESHOLD_PPM, digest_of, flow, key_of
+from tests.simulation.random_source import SeededRandom
+from tests.unit.node.fakes import clock_of, simulated
+from tests.unit.node.storage.stored_chain import StoredChain
+
+KEY = key_of("miner 0")
+RETRY_S = RETRY_AFTER_NS / 1e9
+
+
+class Detector:
+    """A verdict service over a chain, a source that the test answers for, and an intake.
+
+    Attributes
+    ----------
+    given : list of Transaction
+        The verdicts handed in.
+    judged : list of int
+        Flows of each block that was judged.
+    """
+
+    def __init__(self) -> None:
+        self.stored = StoredChain()
+        self.chain = self.stored.chain
+        self.given: list[Transaction] = []
+        self.judged: list[int] = []
+        self.failure: Exception | None = None
+        self.refusal: Exception | None = None
+        self.metrics = Metrics()
+        loop: Any = asyncio.get_running_loop()
+        self.clock = clock_of(loop, start_ms=self.chain.next_time_ms)
+        intake: Any = SimpleNamespace(submit=self.submit)
+        self.service = VerdictService(
+            chain=self.stored.store,
+            source=self,
+            intake=intake,
+            key=KEY,
+            miner=address_of(KEY.public),
+            clock=self.clock,
+            random=SeededRandom(1),
+            metrics=self.metrics,
+        )
+
+    async def judge(self, model: Any, flows: Any) -> list[int]:
+        assert model == MODEL
+        self.judged.append(len(flows))
+        await asyncio.sleep(0.1)
+        if self.failure is not None:
+            raise self.failure
+        return [THRESHOLD_PPM] * len(flows)
+
+    async def submit(self, wires: Any) -> list[Submission]:
+        transactions = [decode_transaction(wire) for wire in wires]
+        self.given += transactions
+        return [Submission(id=tx.id, error=self.refusal) for tx in transactions]  # type: ignore[arg-type]
+
+    @asynccontextmanager
+    async def running(self):
+        async with asyncio.TaskGroup() as group:
+            task = group.create_task(self.service.run())
+            yield
+            task.cancel()
+
+    async def device(self, **fields: Any) -> Any:
+        device, registration = self.chain.registration("device", **fields)
+        await self.stored.commit(registration)
+        return device
+
+    async def commit(self, *transactions: Transaction) -> int:
+        """Commit a block, tell the service, and return its height."""
+        empty = {} if transactions else {"time_ms": self.chain.tip.header.time_ms + 60_000}
+        await self.stored.commit(*transactions, **empty)
+        self.service.on_committed()
+        return self.stored.store.height
+
+    def heights(self) -> list[int]:
+        return [KINDS["verdict"].decode(tx).height for tx in self.given]
+
+    def counted(self, name: str) -> int:
+        for line in self.metrics.render().decode().splitlines():
+            if line.startswith(f"securenet_{name} "):
+                return int(float(line.split()[-1]))
+        raise AssertionError(name)
+
+
+@simulated
+async def test_each_block_with_flows_gets_one_verdict_bound_to_model_and_height():
+    detector = Detector()
+    device = await detector.device()
+    async with detector.running():
+        heights = []
+        for count in (1, 3):
+            heights.append(
+                await detector.commit(
+                    *[detector.chain.by_device(device, flow()) for _ in range(count)]
+                )
+            )
+            await detector.commit(detector.chain.by_device(device))
+            await asyncio.sleep(1)
+        await asyncio.sleep(5 * RESCAN_S)
+
+    assert detector.heights() == heights
+    assert detector.judged == [1, 3]
+    for transaction, count in zip(detector.given, (1, 3), strict=True):
+        body = KINDS["verdict"].decode(transaction)
+        assert body.model == MODEL
+        assert unpack_scores(body.scores) == [THRESHOLD_PPM] * count
+        assert transaction.is_signed_by(KEY.public)
+    assert detector.counted('verdicts_total{label="anomalous"}') == 4
+
+
+@simulated
+async def test_flows_of_another_schema_are_judged_by_nobody():
+    detector = Detector()
+    device = await detector.device()
+    async with detector.running():
+        await detector.commit(detector.chain.by_device(device, flow(schema=digest_of("other"))))
+        await asyncio.sleep(RESCAN_S)
+
+    assert detector.judged == []
+
+
+@simulated
+async def test_blocks_from_before_the_start_are_judged_oldest_first():
+    detector = Detector()
+    device = await detector.device()
+    heights = [await detector.commit(detector.chain.by_device(device, flow())) for _ in range(3)]
+    async with detector.running():
+        await asyncio.sleep(1)
+
+    assert detector.heights() == heights
+
+
+@simulated
+async def test_a_verdict_on_the_chain_is_not_given_again_even_by_an_earlier_life():
+    detector = Detector()
+    device = await detector.device()
+    height = await detector.commit(detector.chain.by_device(device, flow()))
+    await detector.commit(detector.chain.verdict(0, height, [0]))
+    async with detector.running():
+        await asyncio.sleep(RETRY_S + 2 * RESCAN_S)
+
+    assert detector.judged == []
+
+
+@simulated
+async def test_a_verdict_that_got_lost_is_given_again_after_a_while():
+    detector = Detector()
+    device = await detector.device()
+    async with detector.running():
+        height = await detector.commit(detector.chain.by_device(device, flow()))
+        await asyncio.sleep(RETRY_S - RESCAN_S)
+        assert detector.heights() == [height]
+        # Whatever the wall clock says meanwhile.
+        detector.clock.skew_ms = -3_600_000
+        await asyncio.sleep(3 * RESCAN_S)
+
+    assert detector.heights() == [height, height]
+
+
+@simulated
+async def test_a_model_that_fails_is_counted_and_tried_again():
+    detector = Detector()
+    device = await detector.device()
+    detector.failure = ModelError("the worker failed")
+    async with detector.running():
+        height = await detector.commit(detector.chain.by_device(device, flow()))
+        await asyncio.sleep(1)
+        assert detector.given == []
+        assert detector.counted("verdicts_failed_total") == 1
+        detector.failure = None
+        await asyncio.sleep(RETRY_S + 2 * RESCAN_S)
+
+    assert detector.heights() == [height]
+
+
+@simulated
+async def test_a_refused_verdict_does_not_end_the_service():
+    detector = Detector()
+    device = await detector.device()
+    detector.refusal = Rejection("not_permitted", "the miner is demoted")
+    async with detector.running():
+        await detector.commit(detector.chain.by_device(device, flow()))
+        await asyncio.sleep(1)
+        detector.refusal = None
+        second = await detector.commit(detector.chain.by_device(device, flow()))
+        await asyncio.sleep(1)
+
+    assert detector.heights()[1:] == [second]
+
+
+@simulated
+async def test_a_block_that_has_left_the_window_meanwhile_is_late_and_not_judged_again(monkeypatch):
+    monkeypatch.setattr(verdict_service, "VERDICT_WINDOW", 3)
+    detector = Detector()
+    device = await detector.device()
+    async with detector.running():
+        await detector.commit(detector.chain.by_device(device, flow()))
+        await asyncio.sleep(0.05)
+        for _ in range(4):
+            await detector.commit()
+        await asyncio.sleep(RETRY_S + 2 * RESCAN_S)
+
+    assert detector.judged == [1]
+    assert detector.given == []
+    assert detector.counted("verdicts_late_total") == 1
+    assert len(detector.service._done) <= 3
+
+
+@simulated
+async def test_every_verdict_has_a_nonce_of_its_own():
+    detector = Detector()
+    device = await detector.device()
+    async with detector.running():
+        await detector.commit(detector.chain.by_device(device, flow()))
+        await asyncio.sleep(3 * (RETRY_S + RESCAN_S))
+
+    assert len({transaction.id for transaction in detector.given}) == len(detector.given) >= 3

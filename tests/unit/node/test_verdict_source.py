@@ -1,0 +1,145 @@
+"""The worker process: started when needed, replaced when it fails, gone when its node is."""
+
+import asyncio
+import os
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+
+from chain.kinds.verdict import SCORE_MAX
+from chain.payloads import FLOW_CATEGORIES_MAX, FLOW_INTEGERS_MAX
+from chain.types import Digest
+from ml_validator.errors import ModelError
+from node import verdict_source
+from node.verdict_source import WorkerVerdictSource
+from tests.unit.node.test_verdict_worker import ARTIFACT, DETECTORS, flow
+
+FLOWS = [flow(number) for number in range(3)]
+SCORES = DETECTORS[ARTIFACT.digest].judge(FLOWS)
+
+
+def pid_of(source: WorkerVerdictSource) -> int:
+    assert source._process is not None
+    return source._process.pid
+
+
+def is_started(source: WorkerVerdictSource) -> bool:
+    return source._process is not None
+
+
+async def test_a_worker_judges_survives_an_interrupt_and_is_replaced_when_it_is_killed():
+    source = WorkerVerdictSource()
+    try:
+        assert source._process is None, "it is started when it is needed"
+        assert await source.judge(ARTIFACT.digest, FLOWS) == SCORES
+        pid = pid_of(source)
+
+        # As a terminal sends it to every process of the group.
+        os.kill(pid, signal.SIGINT)
+        assert await source.judge(ARTIFACT.digest, FLOWS[:1]) == SCORES[:1]
+        with pytest.raises(ModelError, match="not here"):
+            await source.judge(Digest(bytes(32)), FLOWS)
+        assert pid_of(source) == pid
+
+        os.kill(pid, signal.SIGKILL)
+        with pytest.raises(ModelError):
+            await source.judge(ARTIFACT.digest, FLOWS)
+        assert await source.judge(ARTIFACT.digest, FLOWS) == SCORES
+        assert pid_of(source) != pid
+    finally:
+        await source.close()
+    assert source._process is None
+    await source.close()
+
+
+async def test_questions_at_once_and_large_ones_are_answered_each_with_its_own():
+    source = WorkerVerdictSource()
+    largest = flow(integers=FLOW_INTEGERS_MAX, categories=FLOW_CATEGORIES_MAX)
+    try:
+        answers = await asyncio.gather(
+            *(source.judge(ARTIFACT.digest, FLOWS[: number % 4]) for number in range(12))
+        )
+        # A device may send the model's schema with any content: it hides no other's flows by that.
+        full = await source.judge(ARTIFACT.digest, [*[largest] * 4_000, *FLOWS])
+    finally:
+        await source.close()
+
+    assert answers == [SCORES[: number % 4] for number in range(12)]
+    assert full == [SCORE_MAX] * 4_000 + SCORES
+
+
+@pytest.fixture
+def stub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Return a function that has another program take the worker's place."""
+
+    def install(text: str) -> None:
+        program = tmp_path / "worker"
+        program.write_text(f"#!{sys.executable}\nimport sys, time\n{text}\n")
+        program.chmod(0o755)
+        monkeypatch.setattr(sys, "executable", str(program))
+
+    return install
+
+
+async def gone(pid: int) -> bool:
+    for _ in range(100):
+        if not Path(f"/proc/{pid}").exists():
+            return True
+        await asyncio.sleep(0.02)
+    return False
+
+
+async def test_a_worker_that_does_not_answer_is_ended(stub, monkeypatch):
+    stub("time.sleep(60)")
+    monkeypatch.setattr(verdict_source, "JUDGE_TIMEOUT_S", 0.3)
+    source = WorkerVerdictSource()
+    pids = []
+    ask = source._ask
+
+    async def watched(request):
+        try:
+            return await ask(request)
+        finally:
+            pids.append(pid_of(source))
+
+    source._ask = watched  # type: ignore[method-assign]
+
+    with pytest.raises(ModelError, match="TimeoutError"):
+        await source.judge(ARTIFACT.digest, FLOWS)
+
+    assert source._process is None
+    assert await gone(pids[0])
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "sys.exit(3)",
+        "sys.stdout.buffer.write(b'\\0\\0\\0\\x03abc'); sys.stdout.flush(); time.sleep(60)",
+        "sys.stdout.buffer.write(b'\\0\\0'); sys.stdout.flush(); sys.exit()",
+    ],
+)
+async def test_a_worker_that_answers_with_nonsense_is_a_failure_like_any_other(stub, text):
+    stub(text)
+    source = WorkerVerdictSource()
+
+    with pytest.raises(ModelError):
+        await source.judge(ARTIFACT.digest, FLOWS)
+
+    assert source._process is None
+
+
+async def test_a_question_given_up_ends_the_worker_for_its_answer_would_be_taken_for_the_next(stub):
+    stub("time.sleep(60)")
+    source = WorkerVerdictSource()
+    async with asyncio.TaskGroup() as group:
+        task = group.create_task(source.judge(ARTIFACT.digest, FLOWS))
+        while not is_started(source):
+            await asyncio.sleep(0.01)
+        pid = pid_of(source)
+        task.cancel()
+
+    assert source._process is None
+    assert await gone(pid)

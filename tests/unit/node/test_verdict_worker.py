@@ -1,0 +1,118 @@
+"""The judging process, in this one: requests in, answers out, and nothing that ends it."""
+
+import io
+
+import pytest
+
+from chain import codec
+from chain.errors import DecodeError
+from chain.kinds.verdict import SCORE_MAX
+from chain.payloads import Flow
+from chain.types import Digest
+from ml_validator.bundled import bundled_model
+from ml_validator.detector import Detector
+from ml_validator.errors import ModelError
+from ml_validator.features import NSL_KDD_SCHEMA
+from node.verdict_worker import (
+    LENGTH_SIZE,
+    decode_answer,
+    decode_request,
+    encode_answer,
+    encode_failure,
+    encode_request,
+    judge,
+    serve,
+)
+
+ARTIFACT, _ = bundled_model()
+DETECTORS = {ARTIFACT.digest: Detector(ARTIFACT)}
+UNKNOWN = Digest(bytes(32))
+
+
+def flow(
+    duration: int = 0, service: str = "http", *, integers: int = 38, categories: int = 3
+) -> Flow:
+    return Flow(
+        schema=NSL_KDD_SCHEMA.digest,
+        integers=(duration,) + (1,) * (integers - 1),
+        categories=("tcp", service, "SF", *("x",) * categories)[:categories],
+    )
+
+
+def body(framed: bytes) -> bytes:
+    assert int.from_bytes(framed[:LENGTH_SIZE], "big") == len(framed) - LENGTH_SIZE
+    return framed[LENGTH_SIZE:]
+
+
+def test_a_request_reads_back_as_it_was_written():
+    flows = (flow(), flow(7, "ftp"))
+
+    assert decode_request(body(encode_request(ARTIFACT.digest, flows))) == (ARTIFACT.digest, flows)
+
+
+def test_an_answer_reads_back_as_it_was_written():
+    assert decode_answer(body(encode_answer([0, 1, SCORE_MAX]))) == [0, 1, SCORE_MAX]
+
+
+def test_a_failure_reads_back_as_the_error_that_it_is():
+    with pytest.raises(ModelError, match="no model"):
+        decode_answer(body(encode_failure("no model")))
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b"", b"\xc0", codec.encode(("scores", "x")), codec.encode(("other", b"")), codec.encode(())],
+)
+def test_what_is_no_answer_is_refused(data):
+    with pytest.raises(DecodeError):
+        decode_answer(data)
+
+
+def test_flows_are_judged_as_the_detector_judges_them():
+    flows = [flow(), flow(1_000), flow(0, "private")]
+
+    answer = judge(DETECTORS, body(encode_request(ARTIFACT.digest, flows)))
+
+    assert decode_answer(body(answer)) == DETECTORS[ARTIFACT.digest].judge(flows)
+
+
+def test_a_flow_that_the_model_cannot_read_gets_the_highest_score_and_spoils_no_other():
+    flows = [flow(), flow(integers=3), flow(9)]
+
+    scores = decode_answer(body(judge(DETECTORS, body(encode_request(ARTIFACT.digest, flows)))))
+
+    good = DETECTORS[ARTIFACT.digest].judge([flows[0], flows[2]])
+    assert scores == [good[0], SCORE_MAX, good[1]]
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"\xff" * 20,
+        codec.encode((b"\x00" * 32,)),
+        codec.encode(("model", [])),
+        codec.encode((ARTIFACT.digest, [[1, 2]])),
+        body(encode_request(UNKNOWN, [flow()])),
+    ],
+)
+def test_what_cannot_be_judged_is_answered_with_a_failure(data):
+    with pytest.raises(ModelError):
+        decode_answer(body(judge(DETECTORS, data)))
+
+
+@pytest.mark.parametrize("cut", [0, 1, 3, 5])
+def test_it_serves_until_its_input_ends(cut):
+    requests = [encode_request(ARTIFACT.digest, [flow(number)]) for number in range(3)]
+    source = io.BytesIO(b"".join(requests) + requests[0][:cut])
+    sink = io.BytesIO()
+
+    serve(source, sink)
+
+    answers = []
+    sink.seek(0)
+    while length := sink.read(LENGTH_SIZE):
+        answers.append(sink.read(int.from_bytes(length, "big")))
+    assert [decode_answer(answer) for answer in answers] == [
+        DETECTORS[ARTIFACT.digest].judge([flow(number)]) for number in range(3)
+    ]
