@@ -13,6 +13,7 @@ from chain.errors import DecodeError
 from chain.payloads import Flow
 from chain.types import Digest
 from ml_validator.errors import ModelError
+from node.keys import PASSPHRASE_VARIABLE
 from node.verdict_worker import LENGTH_SIZE, decode_answer, encode_request
 
 JUDGE_TIMEOUT_S: Final = 30.0
@@ -76,11 +77,13 @@ class WorkerVerdictSource:
         if process is None or process.returncode is not None:
             process = self._process = await asyncio.create_subprocess_exec(
                 sys.executable,
+                # A folder called `node` where the node was started is not the package.
+                "-P",
                 "-m",
                 "node.verdict_worker",
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
-                env={**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
+                env=_worker_environment(),
             )
             log.info("verdict worker started", pid=process.pid)
         assert process.stdin is not None, "the worker was started with pipes"
@@ -89,3 +92,9 @@ class WorkerVerdictSource:
         await process.stdin.drain()
         length = await process.stdout.readexactly(LENGTH_SIZE)
         return await process.stdout.readexactly(int.from_bytes(length, "big"))
+
+
+def _worker_environment() -> dict[str, str]:
+    """Return the environment of a worker: it opens no key, and is one thread."""
+    kept = {name: text for name, text in os.environ.items() if name != PASSPHRASE_VARIABLE}
+    return {**kept, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}

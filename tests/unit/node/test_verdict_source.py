@@ -13,6 +13,7 @@ from chain.payloads import FLOW_CATEGORIES_MAX, FLOW_INTEGERS_MAX
 from chain.types import Digest
 from ml_validator.errors import ModelError
 from node import verdict_source
+from node.keys import PASSPHRASE_VARIABLE
 from node.verdict_source import WorkerVerdictSource
 from tests.unit.node.test_verdict_worker import ARTIFACT, DETECTORS, flow
 
@@ -52,6 +53,20 @@ async def test_a_worker_judges_survives_an_interrupt_and_is_replaced_when_it_is_
         await source.close()
     assert source._process is None
     await source.close()
+
+
+async def test_a_worker_is_the_package_s_and_is_not_told_the_passphrase(tmp_path, monkeypatch):
+    (tmp_path / "node.py").write_text("raise SystemExit('not the package')")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv(PASSPHRASE_VARIABLE, "correct horse")
+    source = WorkerVerdictSource()
+    try:
+        assert await source.judge(ARTIFACT.digest, FLOWS) == SCORES
+        environment = Path(f"/proc/{pid_of(source)}/environ").read_bytes()
+    finally:
+        await source.close()
+    assert b"OMP_NUM_THREADS=1" in environment
+    assert b"correct horse" not in environment
 
 
 async def test_questions_at_once_and_large_ones_are_answered_each_with_its_own():
