@@ -32,15 +32,16 @@ def main() -> int:
         configure_logs(Home(arguments.home).load_config().log)
         passphrase = os.environ.get(PASSPHRASE_VARIABLE)
         asyncio.run(run_node(arguments.home, passphrase=passphrase))
-    except* SecureNetError as errors:
+    except* (SecureNetError, OSError) as errors:
+        # An OSError: the port to listen on is taken, or the address is not this machine's.
         for error in _leaves(errors):
             sys.stderr.write(f"error: {error}\n")
         status = EXIT_REFUSED
     return status
 
 
-def _leaves(group: BaseExceptionGroup[SecureNetError]) -> list[SecureNetError]:
-    found: list[SecureNetError] = []
+def _leaves(group: BaseExceptionGroup[BaseException]) -> list[BaseException]:
+    found: list[BaseException] = []
     for error in group.exceptions:
         found += _leaves(error) if isinstance(error, BaseExceptionGroup) else [error]
     return found
