@@ -126,5 +126,6 @@ def _http_log() -> logging.Logger:
 
 
 def _is_own_fault(record: logging.LogRecord) -> bool:
+    # Bytes that are no HTTP, and clients that leave before their body is complete.
     error = record.exc_info[1] if record.exc_info else None
-    return not isinstance(error, HttpProcessingError)
+    return not isinstance(error, HttpProcessingError | ConnectionError)

@@ -301,7 +301,7 @@ async def test_a_chunked_body_out_of_form_is_malformed(node):
     assert re.match(rb"HTTP/1.. 400", answer)
 
 
-async def test_a_client_that_leaves_in_the_middle_harms_nobody(node):
+async def test_a_client_that_leaves_in_the_middle_harms_nobody_and_fills_no_log(node, caplog):
     head = (
         b"POST /v1/transactions HTTP/1.1\r\nHost: node\r\nContent-Type: application/msgpack\r\n"
         b"Content-Length: 100\r\n\r\n"
@@ -317,6 +317,7 @@ async def test_a_client_that_leaves_in_the_middle_harms_nobody(node):
 
     assert status == 200
     assert metric(node, "securenet_rpc_internal_errors_total") == 0
+    assert not [record for record in caplog.records if record.exc_info]
 
 
 # Event streams
