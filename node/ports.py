@@ -146,7 +146,8 @@ class Receiver(Protocol):
 class Transport(Protocol):
     """Authenticated, ordered, unreliable messages between nodes known by their node id.
 
-    A message may be lost when a session breaks; within one session order holds.
+    A message may be lost when a session breaks. Within one session order holds among the urgent
+    messages (kinds below 16), and among the bulk ones; urgent messages overtake bulk ones.
     """
 
     async def run(self, receiver: Receiver) -> None:

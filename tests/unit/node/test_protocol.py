@@ -1,5 +1,8 @@
 """The kinds of message: their bytes, their limits, and that nothing else is read."""
 
+import re
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -139,3 +142,18 @@ def test_noise_is_refused_or_is_the_one_encoding_of_what_it_says(kind, data):
     except DecodeError:
         return
     assert encode_body(kind, body) == data
+
+
+def test_the_specification_names_every_kind_with_its_limits():
+    page = Path(__file__).parents[3] / "docs" / "spec" / "p2p.md"
+    section = page.read_text().partition("## 8. Kinds of message")[2]
+    rows = re.findall(
+        r"^\| (\d+) \| [a-z ]+ \| .* \| ([\d,]+) \| ([\d,]+), ([\d,]+) \|", section, re.M
+    )
+
+    told = {int(kind): tuple(int(n.replace(",", "")) for n in numbers) for kind, *numbers in rows}
+
+    assert told == {
+        kind: (policy.payload_size_max, policy.messages_per_second, policy.burst)
+        for kind, policy in KINDS.items()
+    }
