@@ -1,6 +1,6 @@
 """Headers, blocks and receipts."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -9,7 +9,12 @@ from chain.crypto import tagged_hash
 from chain.errors import DecodeError
 from chain.merkle import merkle_root
 from chain.schema import Blob, Integer, ListOf, Record, Text
-from chain.transactions import TRANSACTION_SIZE_MAX, Transaction, decode_transaction
+from chain.transactions import (
+    TRANSACTION_SIZE_MAX,
+    Transaction,
+    decode_transaction,
+    full_digest,
+)
 from chain.types import (
     DIGEST_SIZE,
     HEIGHT_MAX,
@@ -103,8 +108,15 @@ def encode_block(block: Block) -> bytes:
     return codec.encode((HEADER.encode(block.header), [tx.wire for tx in block.transactions]))
 
 
-def decode_block(data: bytes) -> Block:
+def decode_block(
+    data: bytes, known: Callable[[Digest], Transaction | None] = lambda digest: None
+) -> Block:
     """Read a block; its rules are checked elsewhere.
+
+    Parameters
+    ----------
+    known : callable, optional
+        Returns a transaction that has been read before, by its full digest.
 
     Raises
     ------
@@ -122,7 +134,9 @@ def decode_block(data: bytes) -> Block:
     )
     return Block(
         header=decode_header(header),
-        transactions=tuple([decode_transaction(wire) for wire in wires]),
+        transactions=tuple(
+            [known(full_digest(wire)) or decode_transaction(wire) for wire in wires]
+        ),
     )
 
 

@@ -18,7 +18,8 @@ import structlog
 from chain.blocks import Block, decode_block
 from chain.certificate import CommitCertificate, decode_certificate
 from chain.errors import DecodeError
-from chain.types import Address, Height
+from chain.transactions import Transaction
+from chain.types import Address, Digest, Height
 from node.ports import Executor, Transport
 from node.protocol import (
     BLOCKS,
@@ -62,6 +63,9 @@ class BlockSync:
 
     Parameters
     ----------
+    pooled : callable
+        Returns a pending transaction by its full digest: a node that falls behind under load has
+        read and verified most of what it fetches. Called from other threads.
     commit : callable
         Awaits that blocks, in ascending order, are verified and committed; returns once they are,
         or once one was refused.
@@ -73,11 +77,13 @@ class BlockSync:
         chain: ChainStore,
         transport: Transport,
         executor: Executor,
+        pooled: Callable[[Digest], Transaction | None],
         commit: Callable[[Sequence[FetchedBlock]], Awaitable[None]],
     ) -> None:
         self._chain = chain
         self._transport = transport
         self._executor = executor
+        self._pooled = pooled
         self._commit = commit
         # Both hold at most one entry for each connected peer.
         self._heights: dict[Address, int] = {}
@@ -251,7 +257,7 @@ class BlockSync:
 
     async def _take(self, peer: Address, answer: Blocks) -> None:
         try:
-            blocks = await self._executor.run(_decode, peer, answer)
+            blocks = await self._executor.run(_decode, peer, answer, self._pooled)
         except DecodeError as error:
             self._distrust(peer, LIE_POINTS, str(error))
         else:
@@ -273,11 +279,13 @@ class BlockSync:
         self._transport.send(peer, STATUS, encode_body(STATUS, status))
 
 
-def _decode(peer: Address, answer: Blocks) -> list[FetchedBlock]:
+def _decode(
+    peer: Address, answer: Blocks, pooled: Callable[[Digest], Transaction | None]
+) -> list[FetchedBlock]:
     return [
         FetchedBlock(
             peer=peer,
-            block=decode_block(item.block),
+            block=decode_block(item.block, pooled),
             certificate=decode_certificate(item.certificate),
         )
         for item in answer.blocks

@@ -2,7 +2,7 @@
 
 The driver is the only one that moves the chain on. Everything that concerns consensus goes through
 its one inbox, so that a block from a peer and a decision of the replica never cross.
-docs/spec/durability.md says why the order of obedience is what it is, docs/adr/0010 why there is
+docs/spec/durability.md says why the order of obedience is what it is, docs/adr/0013 why there is
 one queue.
 """
 
@@ -135,7 +135,11 @@ class ReplicaDriver:
         self._on_committed = on_committed
         self._inbox: Inbox[Event | Committed | _Fetched] = Inbox()
         self.sync = BlockSync(
-            chain=chain, transport=transport, executor=executor, commit=self.commit_fetched
+            chain=chain,
+            transport=transport,
+            executor=executor,
+            pooled=mempool.get,
+            commit=self.commit_fetched,
         )
         self._height_work = HeightWork(
             replica=replica,

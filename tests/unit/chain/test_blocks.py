@@ -155,3 +155,12 @@ def test_receipts_are_under_a_root_of_their_own(block):
 
 def test_a_block_is_a_value(block):
     assert Block(header=block.header, transactions=block.transactions) == block
+
+
+def test_transactions_that_were_read_before_are_not_read_again(block):
+    known = block.transactions[0]
+
+    again = decode_block(encode_block(block), {known.digest: known}.get)
+
+    assert again.transactions[0] is known
+    assert [tx.wire for tx in again.transactions] == [tx.wire for tx in block.transactions]

@@ -52,6 +52,7 @@ class Follower:
             chain=self.chain,
             transport=self.wire,
             executor=executor or Inline(),
+            pooled=lambda digest: None,
             commit=self.commit,
         )
 
@@ -313,7 +314,11 @@ def answering(stored, *peers, executor=None):
         raise AssertionError("it is not behind")
 
     sync = BlockSync(
-        chain=stored.store, transport=wire, executor=executor or Inline(), commit=commit
+        chain=stored.store,
+        transport=wire,
+        executor=executor or Inline(),
+        pooled=lambda digest: None,
+        commit=commit,
     )
     return sync, wire
 
