@@ -217,7 +217,9 @@ class Intake:
                 gateway=self._gateway_of(transaction, admitted.kind.metered),
             )
         except Rejection as error:
-            self._mempool.reject(transaction, error.code)
+            # Of a bad signature the id says nothing: the original may come yet, or have been here.
+            if error.code != "bad_signature":
+                self._mempool.reject(transaction, error.code)
             self._metrics.admission_rejected(error.code)
             return error
         except MempoolFull as error:

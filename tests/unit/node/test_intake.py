@@ -155,6 +155,16 @@ async def test_a_forged_copy_does_not_speak_for_the_original():
 
 
 @simulated
+async def test_a_forged_copy_that_comes_before_the_original_says_nothing_of_it():
+    desk = Desk()
+    transaction = desk.chain.by_device(await desk.device())
+
+    assert await desk.submit(forged(transaction)) == ["bad_signature"]
+
+    assert desk.pool.fate(transaction.id) is None
+
+
+@simulated
 async def test_one_transaction_submitted_twice_at_once_is_charged_and_sent_on_once():
     desk = Desk()
     device = await desk.device(limits="2:60")
