@@ -14,14 +14,12 @@ from chain.transactions import TRANSACTION_SIZE_MAX
 from node.errors import ConfigError
 from node.executor_pool import THREADS_DEFAULT, THREADS_MAX
 from node.mempool import MEMPOOL_SIZE_BYTES_MAX, MEMPOOL_TRANSACTIONS_MAX, MempoolLimits
-from node.rpc.config import RpcConfig
+from node.rpc.config import Host, RpcConfig
 
 P2P_PORT_DEFAULT: Final = 26756
 PEERS_MAX: Final = 256
-HOST_SIZE_MAX: Final = 253
 CONFIG_SIZE_MAX: Final = 1024 * 1024
 
-Host = Annotated[str, Field(min_length=1, max_length=HOST_SIZE_MAX, pattern=r"^[^\s/]+$")]
 Port = Annotated[int, Field(ge=0, le=65_535)]
 NodeKey = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 

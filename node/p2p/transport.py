@@ -299,7 +299,8 @@ class TlsTransport:
             reason = Reason.HANDSHAKE_TIMEOUT
         except ssl.SSLError:
             reason = Reason.TLS
-        except OSError:
+        except (OSError, UnicodeError):
+            # UnicodeError: a name that cannot even be asked for; the registry may hold one.
             reason = Reason.UNREACHABLE
         finally:
             self._opening.discard(connection)

@@ -3,13 +3,27 @@
 import ipaddress
 import ssl
 from pathlib import Path
-from typing import Final, Self
+from typing import Annotated, Final, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from node.errors import ConfigError
 
 PORT_DEFAULT: Final = 26757
+
+
+def check_host(host: str) -> str:
+    """Return `host` if it can be looked up at all; raises `ValueError`."""
+    try:
+        host.encode("idna")
+    except UnicodeError as error:
+        raise ValueError(f"{host} is no name of a host") from error
+    return host
+
+
+Host = Annotated[
+    str, Field(min_length=1, max_length=253, pattern=r"^[^\s/]+$"), AfterValidator(check_host)
+]
 
 
 class RpcConfig(BaseModel):
@@ -34,7 +48,7 @@ class RpcConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    host: str = Field(default="127.0.0.1", min_length=1, max_length=253)
+    host: Host = "127.0.0.1"
     port: int = Field(default=PORT_DEFAULT, ge=0, le=65_535)
     tls_certificate: Path | None = None
     tls_key: Path | None = None

@@ -85,6 +85,16 @@ async def test_a_host_name_is_resolved():
             await until(dialler.connected)
 
 
+@pytest.mark.parametrize("host", ["a..b", "x" * 64])
+async def test_a_name_that_leads_nowhere_stops_nobody(host):
+    lost = replace(BOB.entry(1), host=host)
+    transport = make_transport(ALICE, [lost, CAROL.entry()])
+    async with running(transport, Recorder()):
+        await until(lambda: transport.stats().refused.get(Reason.UNREACHABLE))
+        async with running(make_transport(CAROL, [ALICE.entry(transport.port)]), Recorder()):
+            await until(transport.connected)
+
+
 async def test_another_member_at_the_dialled_address_is_not_taken_for_the_peer():
     impostor = make_transport(CAROL, [BOB.entry()])
     async with running(impostor, Recorder()):

@@ -128,6 +128,8 @@ def test_names_of_files_are_taken_from_the_directory_of_the_configuration(path):
         ("threads = 1.5", "threads: "),
         ("p2p = 1", "p2p: "),
         ("[p2p]\nport = 65536", "p2p.port: "),
+        ("[p2p]\nhost = 'a..b'", "p2p.host: a..b is no name of a host"),
+        ("[rpc]\ninsecure = true\nhost = 'a..b'", "rpc.host: a..b is no name of a host"),
         ("[p2p]\nport = -1", "p2p.port: "),
         ("[p2p]\nhost = ''", "p2p.host: "),
         ("[p2p]\nhost = 'two words'", "p2p.host: "),
