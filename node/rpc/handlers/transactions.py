@@ -69,7 +69,8 @@ async def submit_batch(rpc: Rpc, request: web.Request, query: Query) -> Any:
 async def transaction(rpc: Rpc, request: web.Request, query: Query) -> Any:
     """Answer where a transaction is in its life."""
     id = parse_id(request.match_info["id"], "id")
-    return render_status(id, rpc.node.transaction(id))
+    # Beside the event loop: one transaction of an old block costs reading the block.
+    return render_status(id, await rpc.reader.run(rpc.node.transaction, id))
 
 
 async def proof(rpc: Rpc, request: web.Request, query: Query) -> Any:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import threading
 from dataclasses import replace
 from io import BytesIO
 
@@ -429,6 +430,19 @@ async def test_a_committed_transaction_has_its_place_and_its_events(client, node
 
     assert (document["status"], document["height"], document["index"]) == ("committed", 1, 2)
     assert [event["name"] for event in document["receipt"]["events"]] == ["device_registered"]
+
+
+async def test_a_transaction_is_read_beside_the_event_loop(client, node, monkeypatch):
+    readers = []
+    read = node.transaction
+    monkeypatch.setattr(
+        node, "transaction", lambda id: readers.append(threading.current_thread()) or read(id)
+    )
+
+    await get(client, f"{PATH}/{node.chain.block(1).transactions[2].id.hex()}")
+
+    assert readers
+    assert threading.main_thread() not in readers
 
 
 async def test_a_rejected_transaction_says_why(client, node):
