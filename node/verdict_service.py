@@ -16,7 +16,7 @@ from chain.kinds.verdict import Verdict, pack_scores
 from chain.parameters import VERDICT_WINDOW
 from chain.payloads import Flow
 from chain.records import JUDGEMENT_TABLE, MODEL_TABLE, height_key
-from chain.state import active_model_at
+from chain.state import active_model_at, miner_sets_of
 from chain.transactions import TRANSACTION_VERSION, Payload, sign_transaction
 from chain.types import NONCE_SIZE, Address, Height, TimestampMs
 from ml_validator.errors import ModelError
@@ -87,6 +87,10 @@ class VerdictService:
 
     def _next_height(self) -> int | None:
         """Return the lowest recent height that lacks this miner's verdict, or None."""
+        miners, _ = miner_sets_of(self._chain.state)
+        if self._miner not in miners:
+            # It waits to be voted in, or was voted out; nobody would take its verdict.
+            return None
         newest = self._chain.height
         oldest = max(1, newest + 1 - VERDICT_WINDOW)
         now_ns = self._clock.monotonic_ns()

@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager
 from types import SimpleNamespace
 from typing import Any
 
-from chain.crypto import address_of
+from chain.crypto import SigningKey, address_of
 from chain.errors import Rejection
 from chain.kinds import KINDS
 from chain.kinds.verdict import unpack_scores
@@ -35,7 +35,7 @@ class Detector:
         Flows of each block that was judged.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, key: SigningKey = KEY) -> None:
         self.stored = StoredChain()
         self.chain = self.stored.chain
         self.given: list[Transaction] = []
@@ -50,8 +50,8 @@ class Detector:
             chain=self.stored.store,
             source=self,
             intake=intake,
-            key=KEY,
-            miner=address_of(KEY.public),
+            key=key,
+            miner=address_of(key.public),
             clock=self.clock,
             random=SeededRandom(1),
             metrics=self.metrics,
@@ -131,6 +131,17 @@ async def test_flows_of_another_schema_are_judged_by_nobody():
     device = await detector.device()
     async with detector.running():
         await detector.commit(detector.chain.by_device(device, flow(schema=digest_of("other"))))
+        await asyncio.sleep(RESCAN_S)
+
+    assert detector.judged == []
+
+
+@simulated
+async def test_who_is_no_miner_of_the_height_judges_nothing():
+    detector = Detector(key_of("a candidate"))
+    device = await detector.device()
+    async with detector.running():
+        await detector.commit(detector.chain.by_device(device, flow()))
         await asyncio.sleep(RESCAN_S)
 
     assert detector.judged == []
