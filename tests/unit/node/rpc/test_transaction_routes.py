@@ -435,9 +435,12 @@ async def test_a_committed_transaction_has_its_place_and_its_events(client, node
 async def test_a_transaction_is_read_beside_the_event_loop(client, node, monkeypatch):
     readers = []
     read = node.transaction
-    monkeypatch.setattr(
-        node, "transaction", lambda id: readers.append(threading.current_thread()) or read(id)
-    )
+
+    def noting(id):
+        readers.append(threading.current_thread())
+        return read(id)
+
+    monkeypatch.setattr(node, "transaction", noting)
 
     await get(client, f"{PATH}/{node.chain.block(1).transactions[2].id.hex()}")
 
