@@ -48,7 +48,8 @@ async def submit(rpc: Rpc, request: web.Request, query: SubmitQuery) -> Any:
         return web.json_response({"id": result.id.hex(), "status": "pending"}, status=202)
     status = await rpc.node.wait_transaction(result.id, rpc.limits.commit_wait_ms)
     if status.status in ("rejected", "expired"):
-        refusal = Rejection(status.code or "expired", status.detail or "it expired in the pool")
+        code = status.code or "expired"
+        refusal = Rejection(code, status.detail or f"it was pooled, and found {code} later")
         return problem_response(rpc.problem(refusal, result.id))
     return web.json_response(
         render_status(result.id, status), status=200 if status.status == "committed" else 202

@@ -283,7 +283,7 @@ class ChainNode:
         """Let a pooled transaction be found invalid."""
         del self.pool[transaction.id]
         self.fates[transaction.id] = TransactionStatus(
-            status="rejected", transaction=transaction, code=code, detail="it was found invalid"
+            status="rejected", transaction=transaction, code=code
         )
         event, self._committed = self._committed, asyncio.Event()
         event.set()

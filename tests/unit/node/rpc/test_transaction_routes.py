@@ -324,6 +324,7 @@ async def test_a_rejection_after_pooling_ends_the_wait_with_its_problem(client, 
 
     answer, problem = waiting.result()
     assert (answer.status, problem["code"]) == (422, "device_not_active")
+    assert "device_not_active" in problem["detail"]
     assert problem["id"] == transaction.id.hex()
 
 
