@@ -191,8 +191,7 @@ class HeightWork:
                 if done:
                     proposal = question.answer.result()
         finally:
-            if self._questions.get(digest) is question:
-                del self._questions[digest]
+            self._questions.pop(digest, None)
         self._answer(BlockFetched(height=request.height, proposal=proposal))
 
     async def _recover(self, committed: Committed) -> None:

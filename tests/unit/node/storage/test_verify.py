@@ -110,6 +110,15 @@ async def test_an_entry_that_is_gone_is_named_unless_it_was_only_proposed():
         assert is_named == (key[:1] != schema.PROPOSED), key.hex()
 
 
+@pytest.mark.parametrize("prefix", sorted(schema.CLASSES))
+async def test_an_entry_too_many_is_named(prefix):
+    stored = await filled()
+    key, value = next(iter(stored.kv.scan(start=prefix, stop=prefix + b"\xff" * 64)))
+    stored.kv.write(WriteBatch(writes={key[:-1] + bytes((key[-1] ^ 0x55,)): value}))
+
+    assert findings(stored.kv, stored.chain.genesis)
+
+
 @pytest.mark.parametrize(
     ("key", "where"),
     [
