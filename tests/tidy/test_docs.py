@@ -45,8 +45,8 @@ def test_every_path_named_in_a_page_exists():
 
 def test_every_make_target_named_in_code_exists():
     makefile = (ROOT / "Makefile").read_text()
-    targets = set(re.findall(r"^([a-z][a-z-]*):", makefile, flags=re.MULTILINE))
-    code = re.compile(r"`make ([a-z-]+)|^\s*make ([a-z-]+)", flags=re.MULTILINE)
+    targets = set(re.findall(r"^([a-z][a-z0-9-]*):", makefile, flags=re.MULTILINE))
+    code = re.compile(r"`make ([a-z0-9-]+)|^\s*make ([a-z0-9-]+)", flags=re.MULTILINE)
 
     unknown = {
         (str(page), target)
