@@ -148,11 +148,21 @@ async def test_a_transaction_is_unknown_then_pending_then_committed_with_its_rec
 @simulated
 async def test_a_refused_transaction_says_why():
     lone = LoneNode(0)
-    transaction = forged(lone.chain.registration("device")[1])
+    transaction = lone.chain.by_device(lone.chain.registration("device")[0])
     async with lone.running():
         await lone.node.submit([transaction.wire])
 
-    assert status_of(lone, transaction) == ("rejected", "bad_signature")
+    assert status_of(lone, transaction) == ("rejected", "unknown_device")
+
+
+@simulated
+async def test_a_forged_transaction_leaves_no_word_on_the_original():
+    lone = LoneNode(0)
+    transaction = lone.chain.registration("device")[1]
+    async with lone.running():
+        await lone.node.submit([forged(transaction).wire])
+
+    assert status_of(lone, transaction) == ("unknown", None)
 
 
 @simulated
