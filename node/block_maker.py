@@ -20,6 +20,7 @@ from chain.transactions import TRANSACTION_SIZE_MAX, Transaction
 from chain.transition import STEP_TRANSACTIONS, BlockExecution, Execution, checking
 from chain.types import Address, Digest, Round, TimestampMs
 from consensus.messages import Proposal
+from node.block_size import BlockSize
 from node.bodies import BodyExchange
 from node.mempool import Mempool
 from node.ports import Clock
@@ -69,6 +70,7 @@ class BlockMaker:
         self._miner = miner
         self._candidates: dict[Digest, Candidate] = {}
         self._stored: dict[Digest, Block] = {}
+        self._size = BlockSize()
 
     async def recall(self, digest: Digest) -> Candidate | None:
         """Return a block that was checked here, executing it again if that was before a restart.
@@ -85,8 +87,9 @@ class BlockMaker:
             return None
         return Candidate(block=block, execution=execution)
 
-    def forget(self) -> None:
-        """Drop all candidates: their height is decided."""
+    def on_committed(self, round: Round) -> None:
+        """Drop all candidates: their height is decided, and was in `round`."""
+        self._size.on_committed(round)
         self._candidates.clear()
         self._stored.clear()
 
@@ -111,8 +114,8 @@ class BlockMaker:
         )
         taken: list[Transaction] = []
         pending = self._mempool.take(
-            max(1, parameters.block_transactions_max >> limit_shift),
-            max(TRANSACTION_SIZE_MAX, parameters.block_bytes_max >> limit_shift),
+            max(1, self._size.of(parameters.block_transactions_max) >> limit_shift),
+            max(TRANSACTION_SIZE_MAX, self._size.of(parameters.block_bytes_max) >> limit_shift),
         )
         for index, transaction in enumerate(pending):
             if index % STEP_TRANSACTIONS == STEP_TRANSACTIONS - 1:

@@ -406,7 +406,7 @@ class ReplicaDriver:
             write_ns=self._clock.monotonic_ns() - started_ns,
         )
         self._height_work.drop()
-        self._maker.forget()
+        self._maker.on_committed(certificate.round)
         self._mempool.remove([transaction.id for transaction in block.transactions])
         log.info(
             "block committed",

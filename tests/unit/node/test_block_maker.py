@@ -129,6 +129,19 @@ async def test_a_later_round_ends_with_a_block_even_an_empty_one():
 
 
 @simulated
+async def test_blocks_stay_smaller_after_a_height_whose_rounds_failed():
+    shop = Shop(block_transactions_max=4)
+    device = await shop.device()
+    shop.put(*[shop.chain.by_device(device) for _ in range(4)])
+    shop.maker.on_committed(ROUND_1)
+
+    proposal = await shop.build()
+
+    assert proposal is not None
+    assert len(proposal.digests) == 2
+
+
+@simulated
 async def test_what_no_block_may_hold_is_left_out_and_leaves_the_pool():
     shop = Shop()
     device = await shop.device(limits="2:60")
@@ -359,7 +372,7 @@ async def test_candidates_of_a_decided_height_are_forgotten():
     proposal = await shop.build(round=ROUND_1)
     assert proposal is not None
 
-    shop.maker.forget()
+    shop.maker.on_committed(ROUND_0)
     await shop.stored.commit(round=1)
 
     assert shop.maker._candidates == {}
