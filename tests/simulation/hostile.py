@@ -254,6 +254,7 @@ wrong_receipt_root = _with_header(receipt_root=Digest(bytes(32)))
 wrong_transaction_root = _with_header(transaction_root=Digest(bytes(32)))
 wrong_parent = _with_header(parent_hash=Digest(bytes(32)))
 wrong_miner_set = _with_header(next_miner_set_hash=Digest(bytes(32)))
+in_a_strangers_name = _with_header(proposer=Address(bytes(32)))
 later_round = _with_header(proposal_round=Round(4))
 
 
@@ -455,6 +456,7 @@ TRICKS: Final[dict[str, Trick]] = {
     "wrong_transaction_root": wrong_transaction_root,
     "wrong_parent": wrong_parent,
     "wrong_miner_set": wrong_miner_set,
+    "in_a_strangers_name": in_a_strangers_name,
     "later_round": later_round,
 }
 """Every trick that needs no particular transaction, by name."""

@@ -123,6 +123,8 @@ def test_a_block_that_does_not_hold_what_its_header_says_is_refused(trick, code)
         (tricks.before_its_parent, "not later than its parent"),
         (tricks.wrong_parent, "another parent"),
         (tricks.wrong_transaction_root, "do not lead to the transaction root"),
+        # Step 1 of Algorithm 1, VERIFYMINER(M): a block of no miner does not get as far as step 2.
+        (tricks.in_a_strangers_name, "another proposer"),
         (tricks.in_anothers_name, "another proposer"),
         (tricks.later_round, "another round"),
         (tricks.unjustified_rounds, "no justification"),
