@@ -28,7 +28,7 @@ class NodeStatus:
     peers : tuple of Address
         Node ids of the peers with a standing session.
     highest_seen : int
-        The highest committed height that any peer has told of.
+        The highest committed height that peers have told of, as far as one of them is honest.
     """
 
     node_id: Address

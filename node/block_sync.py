@@ -20,6 +20,7 @@ from chain.certificate import CommitCertificate, decode_certificate
 from chain.errors import DecodeError
 from chain.transactions import Transaction
 from chain.types import Address, Digest, Height
+from node.members import Members
 from node.ports import Executor, Transport
 from node.protocol import (
     BLOCKS,
@@ -41,6 +42,8 @@ PATIENCE_S: Final = 2.0
 """A peer that is one block ahead is left alone for so long: consensus will bring that block."""
 PATIENCE_BEHIND_S: Final = 0.3
 """The same for peers that are further ahead, unless blocks are being fetched already."""
+PATIENCE_OBSERVER_S: Final = 0.1
+"""An observer hears no votes and waits for no block; but it fetches those of a moment together."""
 COUNT_STEP: Final = 2
 """How many blocks more are asked for after an answer in time; half as many after a late one."""
 LATE_POINTS: Final = 10
@@ -63,6 +66,8 @@ class BlockSync:
 
     Parameters
     ----------
+    members : Members
+        Whose word counts: one liar must not make a node believe that it is behind.
     pooled : callable
         Returns a pending transaction by its full digest: a node that falls behind under load has
         read and verified most of what it fetches. Called from other threads.
@@ -77,12 +82,14 @@ class BlockSync:
         chain: ChainStore,
         transport: Transport,
         executor: Executor,
+        members: Members,
         pooled: Callable[[Digest], Transaction | None],
         commit: Callable[[Sequence[FetchedBlock]], Awaitable[None]],
     ) -> None:
         self._chain = chain
         self._transport = transport
         self._executor = executor
+        self._members = members
         self._pooled = pooled
         self._commit = commit
         # Both hold at most one entry for each connected peer.
@@ -102,12 +109,18 @@ class BlockSync:
 
     @property
     def highest_seen(self) -> int:
-        """The highest committed height that a connected peer has told of."""
-        return max(self._heights.values(), default=0)
+        """The highest committed height that peers have told of, as far as one of them is honest.
+
+        With fewer than f + 1 miners connected it is what all of those have reached; without any,
+        what observers say.
+        """
+        told = [h for peer, h in self._heights.items() if self._members.miner_of(peer) is not None]
+        told = sorted(told or self._heights.values(), reverse=True)
+        return told[min(self._members.weak_quorum, len(told)) - 1] if told else 0
 
     @property
     def is_behind(self) -> bool:
-        """Whether a connected peer is more than one block ahead."""
+        """Whether peers are more than one block ahead."""
         return self.highest_seen > self._chain.height + 1
 
     def on_connected(self, peer: Address) -> None:
@@ -217,8 +230,13 @@ class BlockSync:
     async def _moves_on_by_itself(self) -> bool:
         """Wait whether consensus brings the next block: it does where the load is high."""
         before = self._chain.height
-        await asyncio.sleep(PATIENCE_BEHIND_S if self.is_behind else PATIENCE_S)
+        await asyncio.sleep(self._patience_s())
         return self._chain.height > before
+
+    def _patience_s(self) -> float:
+        if not self._members.is_member:
+            return PATIENCE_OBSERVER_S
+        return PATIENCE_BEHIND_S if self.is_behind else PATIENCE_S
 
     async def _fetch(self, peer: Address) -> None:
         before = self._chain.height

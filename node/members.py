@@ -22,11 +22,23 @@ class Members:
         self._records: dict[Address, MinerRecord] = {}
         self._nodes: dict[Address, Address] = {}
         self._miners: dict[Address, Address] = {}
+        self._weak_quorum = 1
         self.update(state)
+
+    @property
+    def is_member(self) -> bool:
+        """Whether this node is one of the miners."""
+        return self._miner in self._nodes
+
+    @property
+    def weak_quorum(self) -> int:
+        """So many miners that one of them is honest."""
+        return self._weak_quorum
 
     def update(self, state: State) -> bool:
         """Take in the state after a block; return whether anything has changed."""
         current, following = miner_sets_of(state)
+        self._weak_quorum = current.weak_quorum
         records: dict[Address, MinerRecord] = {}
         for member in (*current, *following):
             record = state.get(MINER_TABLE, member.id)

@@ -138,6 +138,7 @@ class ReplicaDriver:
             chain=chain,
             transport=transport,
             executor=executor,
+            members=members,
             pooled=mempool.get,
             commit=self.commit_fetched,
         )

@@ -195,7 +195,7 @@ class Node:
         snapshot = self._driver.snapshot()
         return NodeStatus(
             node_id=self._node_id,
-            miner_id=self._miner if self._is_member() else None,
+            miner_id=self._miner if self.members.is_member else None,
             round=0 if snapshot is None else snapshot.round,
             syncing=self._driver.sync.is_behind,
             peers=tuple(self._ports.transport.connected()),
@@ -324,7 +324,7 @@ class Node:
             "node starts",
             chain=self._genesis.chain_id,
             node=self._node_id.hex(),
-            miner=self._miner.hex() if self._is_member() else None,
+            miner=self._miner.hex() if self.members.is_member else None,
             height=self._chain.height,
         )
         async with asyncio.TaskGroup() as group:
@@ -345,13 +345,10 @@ class Node:
         del block, execution
         if self.members.update(self._chain.state):
             self._on_membership()
-        if self._verdicts is not None and self._is_member():
+        if self._verdicts is not None and self.members.is_member:
             self._verdicts.on_committed()
         waiting, self._next_block = self._next_block, asyncio.Event()
         waiting.set()
-
-    def _is_member(self) -> bool:
-        return self.members.node_of(self._miner) is not None
 
 
 def _recover(wal: Log, path: Path) -> DurableState:

@@ -15,6 +15,7 @@ from node.block_sync import (
     LATE_POINTS,
     LIE_POINTS,
     PATIENCE_BEHIND_S,
+    PATIENCE_OBSERVER_S,
     PATIENCE_S,
     BlockSync,
 )
@@ -34,6 +35,16 @@ from tests.unit.node.storage.stored_chain import Inline, StoredChain
 A, B, C = (address(number) for number in range(1, 4))
 
 
+def committee(*miners, weak_quorum=1, is_member=True):
+    """Return members of whom these peers are; all peers are, unless some are named."""
+    members: Any = SimpleNamespace(
+        miner_of=lambda peer: peer if not miners or peer in miners else None,
+        weak_quorum=weak_quorum,
+        is_member=is_member,
+    )
+    return members
+
+
 class Follower:
     """A node that is behind: its height is a number, and committing raises it.
 
@@ -43,7 +54,7 @@ class Follower:
         From whom which height was taken.
     """
 
-    def __init__(self, *peers, height=0, executor=None):
+    def __init__(self, *peers, height=0, executor=None, members=None):
         self.wire = Wire(*peers)
         chain: Any = SimpleNamespace(height=height)
         self.chain = chain
@@ -52,6 +63,7 @@ class Follower:
             chain=self.chain,
             transport=self.wire,
             executor=executor or Inline(),
+            members=members or committee(),
             pooled=lambda digest: None,
             commit=self.commit,
         )
@@ -304,6 +316,44 @@ async def test_peers_are_told_of_the_height_when_they_connect_and_after_each_blo
     ]
 
 
+@simulated
+async def test_one_liar_does_not_make_a_node_believe_that_it_is_behind():
+    node = Follower(A, B, C, height=5, members=committee(A, B, C, weak_quorum=2))
+    node.hear(A, 10**9)
+    assert node.sync.highest_seen == 10**9, "nobody else has spoken"
+    node.hear(B, 5)
+    node.hear(C, 6)
+
+    assert node.sync.highest_seen == 6
+    assert not node.sync.is_behind
+
+
+@simulated
+async def test_the_word_of_miners_goes_before_that_of_observers():
+    node = Follower(A, B, C, height=5, members=committee(B))
+    node.hear(A, 10**9)
+    assert node.sync.highest_seen == 10**9
+    node.hear(B, 7)
+
+    assert node.sync.highest_seen == 7
+    node.sync.on_disconnected(B)
+    assert node.sync.highest_seen == 10**9
+
+
+@simulated
+async def test_an_observer_waits_for_no_votes():
+    source = Source(await heartbeats(1))
+    node = Follower(A, members=committee(A, is_member=False))
+    async with running(node.sync):
+        node.hear(A, 1)
+        await asyncio.sleep(1.5 * PATIENCE_OBSERVER_S)
+        [(_, first, count)] = node.asked()
+        node.sync.on_blocks(A, source.blocks(first, count))
+        await asyncio.sleep(0.01)
+
+    assert node.chain.height == 1
+
+
 # --- answering ------------------------------------------------------------------------------------
 
 
@@ -317,6 +367,7 @@ def answering(stored, *peers, executor=None):
         chain=stored.store,
         transport=wire,
         executor=executor or Inline(),
+        members=committee(),
         pooled=lambda digest: None,
         commit=commit,
     )

@@ -3,7 +3,7 @@
 from chain.crypto import address_of
 from chain.kinds.miners import AddMiner, MinerPropose, RemoveMiner, sign_acceptance
 from node.members import Members
-from tests.builders import Chain, key_of
+from tests.builders import Chain, key_of, make_genesis
 
 MINERS = [address_of(key_of(f"miner {number}").public) for number in range(5)]
 NODES = [address_of(key_of(f"node {number}").public) for number in range(5)]
@@ -65,11 +65,11 @@ def test_a_removed_miner_is_a_member_until_it_votes_no_more():
     assert members.others() == sorted(NODES[1:3])
 
 
-def joining(chain, candidate):
+def joining(chain, candidate, *, number=4):
     """Return the proposal to take in a candidate, which has agreed."""
-    node_key = key_of("node 4").public
+    node_key = key_of(f"node {number}").public
     addition = AddMiner(
-        name="miner-4",
+        name=f"miner-{number}",
         key=candidate.public,
         node_key=node_key,
         host="h",
@@ -77,3 +77,26 @@ def joining(chain, candidate):
         acceptance=sign_acceptance(chain.genesis.hash, candidate, node_key),
     )
     return MinerPropose(change=addition)
+
+
+def test_a_weak_quorum_is_that_of_the_set_in_force():
+    chain = Chain(make_genesis(miners=6))
+    members = Members(chain.state, miner=MINERS[0])
+    assert members.weak_quorum == 2
+    heights = []
+    candidate = key_of("miner 6")
+    proposal = joining(chain, candidate, number=6)
+    chain.decide("miner.propose", proposal, voters=range(4))
+    for _ in range(2):
+        members.update(chain.state)
+        heights.append(members.weak_quorum)
+        chain.commit()
+
+    assert heights == [2, 3]
+
+
+def test_only_a_miner_is_a_member():
+    state = Chain().state
+
+    assert Members(state, miner=MINERS[0]).is_member
+    assert not Members(state, miner=MINERS[4]).is_member
