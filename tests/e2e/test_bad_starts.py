@@ -174,9 +174,8 @@ def test_process_without_the_command_line_refuses_with_the_same_line(home, made)
 @pytest.mark.parametrize("section", ["p2p", "rpc"])
 def test_taken_port_is_named(section, home):
     port = tomllib.loads(home.config.read_text())[section]["port"]
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", port))
-        taken.listen()
+    # `create_server` takes an address on which closed connections of the last run still linger.
+    with socket.create_server(("127.0.0.1", port)):
         status, errors = _start(home)
     assert status == ExitCode.PORT_TAKEN
     (line,) = [line for line in errors if line.startswith("error: ")]
