@@ -14,7 +14,7 @@ import structlog
 
 from chain.admission import expected_key
 from chain.blocks import Block
-from chain.errors import Rejection
+from chain.errors import InvalidBlock, Rejection
 from chain.state import parameters_of
 from chain.transactions import TRANSACTION_SIZE_MAX, Transaction
 from chain.transition import STEP_TRANSACTIONS, BlockExecution, Execution, checking
@@ -147,6 +147,10 @@ class BlockMaker:
         """
         if proposal.digest in self._candidates:
             return
+        # Before anything is fetched: a proposer may name more than it has to show.
+        count_max = parameters_of(self._chain.state).block_transactions_max
+        if len(proposal.digests) > count_max:
+            raise InvalidBlock(f"{len(proposal.digests)} transactions, at most {count_max}")
         transactions = await self._transactions_of(proposal, holders)
         block = Block(header=proposal.header, transactions=transactions)
         execution = await self.execute(block)
@@ -232,7 +236,9 @@ class BlockMaker:
                 found[digest] = pooled
         missing = [digest for digest in proposal.digests if digest not in found]
         if missing:
-            found |= await self._bodies.fetch(proposal.digest, missing, holders)
+            size = sum([len(transaction.wire) for transaction in found.values()])
+            size_max = parameters_of(self._chain.state).block_bytes_max - size
+            found |= await self._bodies.fetch(proposal.digest, missing, holders, size_max=size_max)
         return tuple([found[digest] for digest in proposal.digests])
 
     async def _verify_ahead(self, transactions: Sequence[Transaction]) -> None:

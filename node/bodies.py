@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from chain.errors import DecodeError
+from chain.errors import DecodeError, InvalidBlock
 from chain.transactions import Transaction, decode_transaction, full_digest
 from chain.types import Address, Digest
 from node.ports import Transport
@@ -27,11 +27,14 @@ class _Wanted:
 
     Attributes
     ----------
+    room : int
+        Bytes that the block may still have.
     owing : set of Address
         Peers that were asked and have not answered: an answer of anybody else is dropped.
     """
 
     missing: set[Digest]
+    room: int
     found: dict[Digest, Transaction] = field(default_factory=dict)
     owing: set[Address] = field(default_factory=set)
     answered: asyncio.Event = field(default_factory=asyncio.Event)
@@ -62,6 +65,8 @@ class BodyExchange:
         block: Digest,
         missing: Iterable[Digest],
         holders: Callable[[], Sequence[Address]],
+        *,
+        size_max: int,
     ) -> dict[Digest, Transaction]:
         """Return the missing transactions of `block`, asking its holders in turn until all came.
 
@@ -69,17 +74,24 @@ class BodyExchange:
         ----------
         holders : callable
             Returns the node ids to ask, best first; asked again each turn, as votes bring more.
+        size_max : int
+            Bytes that the missing transactions may have together.
+
+        Raises
+        ------
+        InvalidBlock
+            They have more.
 
         Notes
         -----
         Ends only with all of them; the caller cancels it when the block is not wanted any more. A
         later call for the same block takes over from an earlier one that is being cancelled.
         """
-        wanted = _Wanted(missing=set(missing))
+        wanted = _Wanted(missing=set(missing), room=size_max)
         self._wanted[block] = wanted
         asked: set[Address] = set()
         try:
-            while wanted.missing:
+            while wanted.missing and wanted.room >= 0:
                 peer = next((holder for holder in holders() if holder not in asked), None)
                 if peer is None:
                     # Holders that answer at once with nothing are not asked at once again.
@@ -90,6 +102,8 @@ class BodyExchange:
                 wanted.answered.clear()
                 if self._ask(peer, block, wanted):
                     await _wait(wanted.answered)
+            if wanted.room < 0:
+                raise InvalidBlock("its transactions are more bytes than a block may have")
             return wanted.found
         finally:
             if self._wanted.get(block) is wanted:
@@ -104,14 +118,15 @@ class BodyExchange:
         try:
             for wire in answer.wires:
                 digest = full_digest(wire)
-                if digest in wanted.missing:
+                if digest in wanted.missing and wanted.room >= 0:
+                    wanted.room -= len(wire)
                     wanted.found[digest] = decode_transaction(wire)
                     wanted.missing.discard(digest)
         except DecodeError as error:
             # Whoever holds a transaction has read it.
             self._transport.penalise(peer, MALFORMED_POINTS, str(error))
         wanted.answered.set()
-        if not wanted.missing:
+        if not wanted.missing or wanted.room < 0:
             wanted.complete.set()
 
     def on_get_bodies(self, peer: Address, request: GetBodies) -> None:

@@ -14,6 +14,7 @@ from functools import cache
 import pytest
 
 from chain.limits import parse_limits
+from chain.parameters import Parameters
 from chain.transactions import Transaction, attach_signature
 from chain.types import Digest, Signature
 from tests.simulation import hostile as tricks
@@ -24,6 +25,11 @@ from tests.simulation.world import Settings, World
 HOSTILE = "m1"
 AFTER = 6
 """Heights that have to follow the trick; each takes its next turn."""
+
+
+CALM = Settings().parameters
+SLOW = replace(CALM, round_timeout_ms=5_000)
+"""A chain that stands still long enough for nodes to ask whoever says to be ahead."""
 
 
 @asynccontextmanager
@@ -57,7 +63,7 @@ async def among_honest(world: World, trick: Trick, *, turns: int = 1):
 
 
 @cache
-def play(trick: Trick, *, turns: int = 1) -> tuple[World, Hostile]:
+def play(trick: Trick, *, turns: int = 1, parameters: Parameters = CALM) -> tuple[World, Hostile]:
     """Play a trick in a world of three honest miners and one hostile one.
 
     The world is over when it is returned; several tests may look at it.
@@ -68,7 +74,7 @@ def play(trick: Trick, *, turns: int = 1) -> tuple[World, Hostile]:
         async with among_honest(world, trick, turns=turns) as (hostile, _):
             found.append(hostile)
 
-    world = World(1, Settings(hostile=(HOSTILE,))).run(scene)
+    world = World(1, Settings(hostile=(HOSTILE,), parameters=parameters)).run(scene)
     return world, found[0]
 
 
@@ -138,7 +144,7 @@ def test_a_message_that_breaks_a_rule_of_consensus_is_refused(trick, reason):
 
 
 def test_whoever_lies_in_sync_is_blamed_and_nobody_else():
-    world, _ = play(tricks.lies_in_sync)
+    world, _ = play(tricks.lies_in_sync, parameters=SLOW)
 
     assert {peer for _, peer, _, _ in world.blames} == {HOSTILE}
     assert any(event == "peer sent a bad block" for _, event, _ in world.log)

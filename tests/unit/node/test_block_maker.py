@@ -289,6 +289,20 @@ async def refusal(course: Any) -> Exception | None:
 
 
 @simulated
+async def test_nothing_is_fetched_of_a_block_that_names_too_many_transactions():
+    shop = Shop(block_transactions_max=4)
+    header = shop.chain.block(shop.chain.registration("device")[1]).header
+    digests = tuple(Digest(bytes([number] * 32)) for number in range(5))
+
+    error = await refusal(
+        shop.maker.check(Proposal(header=header, digests=digests), lambda: [PEER])
+    )
+
+    assert isinstance(error, InvalidBlock)
+    assert shop.wire.sent == []
+
+
+@simulated
 async def test_a_check_that_the_chain_has_overtaken_ends_quietly():
     shop = Shop()
     device = await shop.device()

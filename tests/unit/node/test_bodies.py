@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 
+from chain.errors import InvalidBlock
 from chain.transactions import full_digest
 from chain.types import Address, Digest
 from node.bodies import ANSWER_TIMEOUT_S, MALFORMED_POINTS, BodyExchange
@@ -13,6 +14,7 @@ from tests.unit.node.pool_values import make_transaction
 
 A, B, C = (address(number) for number in range(1, 4))
 BLOCK = Digest(b"\x0b" * 32)
+SIZE_MAX = 4 * 1024 * 1024
 NOTHING = Bodies(block=BLOCK, wires=())
 
 
@@ -25,7 +27,9 @@ def asking(*holders):
     wire = Wire(A, B, C)
     exchange = BodyExchange(wire, nothing_held)
     wanted = [make_transaction() for _ in range(3)]
-    question = exchange.fetch(BLOCK, [tx.digest for tx in wanted], lambda: list(holders))
+    question = exchange.fetch(
+        BLOCK, [tx.digest for tx in wanted], lambda: list(holders), size_max=SIZE_MAX
+    )
     return exchange, wire, wanted, question
 
 
@@ -109,7 +113,9 @@ async def test_holders_that_become_known_later_are_asked():
     exchange = BodyExchange(wire, nothing_held)
     transaction = make_transaction()
     async with asyncio.TaskGroup() as group:
-        group.create_task(exchange.fetch(BLOCK, [transaction.digest], lambda: holders))
+        group.create_task(
+            exchange.fetch(BLOCK, [transaction.digest], lambda: holders, size_max=SIZE_MAX)
+        )
         await asyncio.sleep(3)
         assert wire.sent == []
         holders.append(A)
@@ -155,7 +161,9 @@ async def test_bytes_that_are_no_transaction_cost_the_one_who_held_them():
     good, junk = make_transaction(), b"\x93junk"
     async with asyncio.TaskGroup() as group:
         task = group.create_task(
-            exchange.fetch(BLOCK, [full_digest(junk), good.digest], lambda: [A, B])
+            exchange.fetch(
+                BLOCK, [full_digest(junk), good.digest], lambda: [A, B], size_max=SIZE_MAX
+            )
         )
         await settle()
         exchange.on_bodies(A, Bodies(block=BLOCK, wires=(junk, good.wire)))
@@ -169,7 +177,7 @@ async def test_bytes_that_are_no_transaction_cost_the_one_who_held_them():
 @simulated
 async def test_a_second_question_for_a_block_survives_the_end_of_the_first():
     exchange, _wire, wanted, first = asking(A)
-    second = exchange.fetch(BLOCK, [tx.digest for tx in wanted], lambda: [B])
+    second = exchange.fetch(BLOCK, [tx.digest for tx in wanted], lambda: [B], size_max=SIZE_MAX)
     async with asyncio.TaskGroup() as group:
         cancelled = group.create_task(first)
         await settle()
@@ -181,6 +189,31 @@ async def test_a_second_question_for_a_block_survives_the_end_of_the_first():
 
     assert len(task.result()) == 3
     assert exchange._wanted == {}
+
+
+@simulated
+async def test_a_block_of_more_bytes_than_it_may_have_is_not_fetched_to_its_end():
+    wire = Wire(A)
+    exchange = BodyExchange(wire, nothing_held)
+    large = [make_transaction(size_bytes=30_000) for _ in range(40)]
+    question = exchange.fetch(BLOCK, [tx.digest for tx in large], lambda: [A], size_max=100_000)
+    async with asyncio.TaskGroup() as group:
+        task = group.create_task(refusal(question))
+        for start in range(0, 40, 2):
+            await asyncio.sleep(2 * ANSWER_TIMEOUT_S)
+            if not task.done():
+                exchange.on_bodies(A, bodies(*large[start : start + 2]))
+
+    assert isinstance(task.result(), InvalidBlock)
+    assert len(wire.take(GET_BODIES)) == 2
+
+
+async def refusal(course):
+    try:
+        await course
+    except InvalidBlock as error:
+        return error
+    return None
 
 
 @pytest.mark.parametrize("held", [0, 1, 3])
