@@ -79,7 +79,8 @@ async def test_three_of_four_commit_and_two_wait_for_a_third(tmp_path, capsys):
         final = await network.wait_equal()
         await _require_same_blocks(await network.clients())
 
-    assert receipt["height"] == before["height"] + 1
+    # A proposer that the transaction had not reached may have ended its round with an empty block.
+    assert receipt["height"] > before["height"]
     assert committed - listening <= BACK_S
     ratio = statistics.median(three_s) / statistics.median(four_s)
     with capsys.disabled():
