@@ -12,7 +12,7 @@ from tests.simulation.seeds import Failed, draw_plan, run_seed
 
 ROOT = Path(__file__).resolve().parents[2]
 REGRESSIONS = tomllib.loads(Path(__file__).with_name("regressions.toml").read_text())["seed"]
-IN_EVERY_RUN = range(1, 9)
+IN_EVERY_RUN = range(1, 6)
 
 
 @pytest.mark.parametrize("seed", [*IN_EVERY_RUN, *(entry["seed"] for entry in REGRESSIONS)])
