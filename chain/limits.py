@@ -11,7 +11,8 @@ RATE_SECONDS_MAX: Final = 600
 RATE_CAPACITY_MAX: Final = 1_000_000_000
 RATE_WINDOWS_MAX: Final = 4
 
-_FORM: Final = re.compile(r"[1-9][0-9]{0,9}:[1-9][0-9]{0,3}(,[1-9][0-9]{0,9}:[1-9][0-9]{0,3}){0,3}")
+_WINDOW: Final = "[1-9][0-9]{0,9}:[1-9][0-9]{0,3}"
+_FORM: Final = re.compile(f"{_WINDOW}(,{_WINDOW}){{0,{RATE_WINDOWS_MAX - 1}}}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,7 +13,6 @@ from chain import codec
 from chain.errors import DecodeError
 
 T = TypeVar("T")
-T_co = TypeVar("T_co", covariant=True)
 
 MATCHED_TEXTS_MAX: Final = 1_024
 """Texts that a field remembers to have accepted; further ones are checked each time."""

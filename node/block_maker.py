@@ -12,7 +12,6 @@ from typing import Final
 
 import structlog
 
-from chain.admission import expected_key
 from chain.blocks import Block
 from chain.errors import InvalidBlock, Rejection
 from chain.state import parameters_of
@@ -243,11 +242,7 @@ class BlockMaker:
 
     async def _verify_ahead(self, transactions: Sequence[Transaction]) -> None:
         """Verify signatures that are not known yet in one batch, off the event loop."""
-        wanted = []
-        for transaction in transactions:
-            key = expected_key(transaction, self._chain.state)
-            if key is not None and not self._verifier.is_known(transaction, key):
-                wanted.append((transaction, key))
+        wanted = self._verifier.unknown(transactions, self._chain.state)
         if wanted:
             await self._verifier.verify_many(wanted)
 

@@ -12,14 +12,14 @@ from typing import Final
 
 import structlog
 
-from chain.admission import Verify, expected_key
+from chain.admission import Verify
 from chain.errors import DecodeError, Rejection, SecureNetError
 from chain.kinds.base import BlockContext
 from chain.records import DEVICE_TABLE
 from chain.state import parameters_of
 from chain.transactions import Transaction, decode_transaction, full_digest
 from chain.transition import check_admission, open_context
-from chain.types import Address, Digest, PublicKey, TimestampMs
+from chain.types import Address, Digest, TimestampMs
 from node.api import Submission
 from node.errors import MempoolFull
 from node.gossip import Gossip
@@ -242,11 +242,7 @@ class Intake:
         callable
             VERIFYSIG, which knows the bad answers as well, so that nothing is verified again here.
         """
-        wanted: list[tuple[Transaction, PublicKey]] = []
-        for transaction in transactions:
-            key = expected_key(transaction, self._chain.state)
-            if key is not None and not self._verifier.is_known(transaction, key):
-                wanted.append((transaction, key))
+        wanted = self._verifier.unknown(transactions, self._chain.state)
         answers = await self._verifier.verify_many(wanted) if wanted else []
         bad = {
             (transaction.digest, key)

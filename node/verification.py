@@ -10,6 +10,8 @@ from collections import OrderedDict, deque
 from collections.abc import Sequence
 from typing import Final
 
+from chain.admission import expected_key
+from chain.state import View
 from chain.transactions import Transaction
 from chain.types import Digest, PublicKey
 from node.ports import Executor
@@ -68,6 +70,15 @@ class Verifier:
     def is_known(self, transaction: Transaction, key: PublicKey) -> bool:
         """Tell whether `transaction` is known to be signed by `key`, without verifying anything."""
         return self._verified.get(transaction.digest) == key
+
+    def unknown(self, transactions: Sequence[Transaction], view: View) -> list[Request]:
+        """Return what is not known to verify, with the keys that Algorithm 1 will ask for."""
+        requests: list[Request] = []
+        for transaction in transactions:
+            key = expected_key(transaction, view)
+            if key is not None and not self.is_known(transaction, key):
+                requests.append((transaction, key))
+        return requests
 
     def check(self, transaction: Transaction, key: PublicKey) -> bool:
         """Tell whether `key` signed `transaction`; verifies here and now what is not known."""
