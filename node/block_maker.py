@@ -6,7 +6,7 @@ write.
 """
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -47,6 +47,8 @@ class BlockMaker:
 
     Parameters
     ----------
+    admit : callable
+        Brings into the pool what of a proposal has come already and waits to be admitted.
     miner : Address
         This node's miner id.
     """
@@ -58,6 +60,7 @@ class BlockMaker:
         mempool: Mempool,
         verifier: Verifier,
         bodies: BodyExchange,
+        admit: Callable[[Sequence[Digest]], Awaitable[None]],
         clock: Clock,
         miner: Address,
     ) -> None:
@@ -65,6 +68,7 @@ class BlockMaker:
         self._mempool = mempool
         self._verifier = verifier
         self._bodies = bodies
+        self._admit = admit
         self._clock = clock
         self._miner = miner
         self._candidates: dict[Digest, Candidate] = {}
@@ -228,6 +232,7 @@ class BlockMaker:
         stored = self._proposed(proposal.digest)
         if stored is not None:
             return stored.transactions
+        await self._admit(proposal.digests)
         found: dict[Digest, Transaction] = {}
         for digest in proposal.digests:
             pooled = self._mempool.get(digest)

@@ -78,6 +78,7 @@ class Ranking(Generic[W]):
     def move(self, node: W, old: int, new: int) -> None:
         """Take note that the load of `node` changes; 0 means that it comes or goes."""
         buckets = self._by_load
+        bucket: OrderedDict[W, None] | None = None
         if old:
             bucket = buckets[old]
             del bucket[node]
@@ -85,9 +86,11 @@ class Ranking(Generic[W]):
                 del buckets[old]
         if new:
             if new in buckets:
-                buckets[new][node] = None
+                bucket = buckets[new]
             else:
-                buckets[new] = OrderedDict({node: None})
+                # Most loads are those of one node: its bucket moves with it.
+                buckets[new] = bucket = OrderedDict() if bucket is None or bucket else bucket
+            bucket[node] = None
             if new > self._top:
                 self._top = new
                 return

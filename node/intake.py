@@ -6,7 +6,7 @@ and pooled. Only a receipt makes it final.
 
 import asyncio
 from collections import Counter, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -85,6 +85,8 @@ class Intake:
         self._sent: dict[Address, int] = {}
         self._sent_height = -1
         self._batches: dict[Address, _Waiting] = {}
+        # What the batches name and is not admitted yet, with the peer that sent it first.
+        self._wires: dict[Digest, tuple[Address, bytes]] = {}
         # Below `BAD_SIGNATURES_PER_POINT` each, and an entry for each peer that has sent any.
         self._bad_signatures: Counter[Address] = Counter()
         self._arrived = asyncio.Event()
@@ -142,9 +144,13 @@ class Intake:
 
     def on_transactions(self, peer: Address, wires: tuple[bytes, ...]) -> None:
         """Take a batch from a peer, for which there is room; it is admitted in its turn."""
+        digests = [full_digest(wire) for wire in wires]
+        for digest, wire in zip(digests, wires, strict=True):
+            self._wires.setdefault(digest, (peer, wire))
+        size = sum(map(len, wires))
         waiting = self._batches.setdefault(peer, _Waiting())
-        waiting.batches.append(wires)
-        waiting.size += sum(map(len, wires))
+        waiting.batches.append((digests, size))
+        waiting.size += size
         self._arrived.set()
 
     async def run(self) -> None:
@@ -153,14 +159,38 @@ class Intake:
             await self._arrived.wait()
             self._arrived.clear()
             while self._batches:
+                turn: list[Digest] = []
                 for peer in list(self._batches):
                     waiting = self._batches[peer]
-                    wires = waiting.batches.popleft()
-                    waiting.size -= sum(map(len, wires))
+                    digests, size = waiting.batches.popleft()
+                    waiting.size -= size
                     if not waiting.batches:
                         del self._batches[peer]
-                    results = await self.submit(wires, source=peer)
-                    self._judge(peer, results)
+                    turn += digests
+                await self.admit_waiting(turn)
+
+    async def admit_waiting(self, digests: Iterable[Digest]) -> None:
+        """Admit those of the transactions that have come from peers and wait, before all others.
+
+        A proposed block often names what its proposer has sent a moment ago: asking for that again
+        would have it sent, read and judged twice.
+        """
+        by_peer: dict[Address, dict[Digest, bytes]] = {}
+        for digest in digests:
+            found = self._wires.get(digest)
+            if found is not None:
+                by_peer.setdefault(found[0], {})[digest] = found[1]
+        # At once, so that the signatures of all are verified together.
+        async with asyncio.TaskGroup() as group:
+            for peer, sent in by_peer.items():
+                group.create_task(self._admit_from(peer, sent))
+
+    async def _admit_from(self, peer: Address, sent: Mapping[Digest, bytes]) -> None:
+        results = await self.submit(list(sent.values()), source=peer)
+        # Not before: what was being admitted when its caller gave up goes on waiting. And whoever
+        # else has admitted it meanwhile has judged it.
+        left = [self._wires.pop(digest, None) is not None for digest in sent]
+        self._judge(peer, [result for result, mine in zip(results, left, strict=True) if mine])
 
     def _judge(self, peer: Address, results: Sequence[Submission]) -> None:
         """Penalise a peer for transactions that an honest one, which checked them, keeps back."""
@@ -277,7 +307,7 @@ class Intake:
 
 @dataclass(slots=True)
 class _Waiting:
-    batches: deque[tuple[bytes, ...]] = field(default_factory=deque)
+    batches: deque[tuple[list[Digest], int]] = field(default_factory=deque)
     size: int = 0
 
 

@@ -38,9 +38,9 @@ from node.storage.wal import Wal
 from node.verdict_source import WorkerVerdictSource
 
 LAG_PERIOD_S: Final = 0.5
-GC_THRESHOLDS: Final = (100_000, 50, 1_000)
-"""A node holds many values for long and makes few cycles: looking for them less often saves it a
-tenth of its work under load."""
+GC_THRESHOLDS: Final = (1_000_000, 50, 1_000)
+"""A node makes few cycles and holds many values for a second or two: looking for cycles after so
+many more have come than gone, and not more often, saves it a tenth of its work under load."""
 
 log = structlog.get_logger(__name__)
 

@@ -125,14 +125,6 @@ class Node:
         self.members = Members(self._chain.state, miner=self._miner)
         self._gossip = Gossip(ports.transport, self.members.others)
         self._bodies = BodyExchange(ports.transport, self._find)
-        self._maker = BlockMaker(
-            chain=self._chain,
-            mempool=self._mempool,
-            verifier=self._verifier,
-            bodies=self._bodies,
-            clock=ports.clock,
-            miner=self._miner,
-        )
         self._intake = Intake(
             chain=self._chain,
             mempool=self._mempool,
@@ -143,6 +135,15 @@ class Node:
             miner=self._miner,
             on_work=self._on_work,
             penalise=ports.transport.penalise,
+        )
+        self._maker = BlockMaker(
+            chain=self._chain,
+            mempool=self._mempool,
+            verifier=self._verifier,
+            bodies=self._bodies,
+            admit=self._intake.admit_waiting,
+            clock=ports.clock,
+            miner=self._miner,
         )
         self._driver = ReplicaDriver(
             replica=Replica(signer=key, miner_id=self._miner, durable=_recover(ports.wal, path)),

@@ -1,6 +1,7 @@
 """Making blocks and checking those of others: durable before the answer, and only on one tip."""
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
@@ -38,6 +39,7 @@ class Shop:
         self.pool = Mempool()
         self.wire = Wire(PEER)
         self.wall_ms = 0
+        self.waiting: list[Transaction] = []
         self.maker = self.make()
 
     def make(self) -> BlockMaker:
@@ -52,6 +54,7 @@ class Shop:
             mempool=self.pool,
             verifier=Verifier(Inline()),
             bodies=self.bodies,
+            admit=self.admit,
             clock=clock,
             miner=miner,
         )
@@ -62,6 +65,12 @@ class Shop:
         await self.stored.commit(registration)
         self.make()
         return device
+
+    async def admit(self, digests: Sequence[Digest]) -> None:
+        """Pool what waits, as the intake does."""
+        for transaction in self.waiting:
+            if transaction.digest in digests:
+                self.put(transaction)
 
     def put(self, *transactions: Transaction) -> None:
         for transaction in transactions:
@@ -228,6 +237,21 @@ async def test_a_block_whose_bodies_are_pooled_is_checked_and_stored_without_ask
     candidate = await shop.maker.recall(block.header.hash)
     assert candidate is not None
     assert candidate.execution.header == block.header
+
+
+@simulated
+async def test_what_waits_to_be_admitted_is_not_fetched():
+    shop = Shop()
+    device = await shop.device()
+    transactions = [shop.chain.by_device(device) for _ in range(3)]
+    shop.put(transactions[0])
+    shop.waiting = transactions[1:]
+    block = shop.chain.block(*transactions)
+
+    await shop.maker.check(proposal_of(block), nobody)
+
+    assert shop.stored_blocks() == {block.header.hash}
+    assert shop.wire.sent == []
 
 
 @simulated

@@ -358,7 +358,8 @@ async def test_many_bad_signatures_cost_their_sender():
     bad = [forged(desk.chain.by_device(device)).wire for _ in range(count)]
     for wire in bad:
         desk.intake.on_transactions(PEER, (wire,))
-    desk.intake.on_transactions(OTHER, tuple(bad[:BAD_SIGNATURES_PER_POINT]))
+    others = [forged(desk.chain.by_device(device)).wire for _ in range(BAD_SIGNATURES_PER_POINT)]
+    desk.intake.on_transactions(OTHER, tuple(others))
 
     await drained(desk)
 
@@ -366,6 +367,64 @@ async def test_many_bad_signatures_cost_their_sender():
     for peer, cost, _ in desk.wire.blames:
         points[peer] += cost
     assert points == {PEER: 3, OTHER: 1}
+
+
+@simulated
+async def test_what_two_peers_send_alike_is_verified_once_and_belongs_to_the_first(monkeypatch):
+    desk = Desk()
+    device = await desk.device()
+    bad = tuple(
+        [forged(desk.chain.by_device(device)).wire for _ in range(BAD_SIGNATURES_PER_POINT)]
+    )
+    verified = []
+    is_signed_by = Transaction.is_signed_by
+
+    def watched(transaction, key):
+        verified.append(transaction.digest)
+        return is_signed_by(transaction, key)
+
+    monkeypatch.setattr(Transaction, "is_signed_by", watched)
+    desk.intake.on_transactions(PEER, bad)
+    desk.intake.on_transactions(OTHER, bad)
+
+    await drained(desk)
+
+    assert len(verified) == len(set(verified)) == len(bad)
+    assert [(peer, cost) for peer, cost, _ in desk.wire.blames] == [(PEER, 1)]
+
+
+@simulated
+async def test_what_a_proposal_names_is_admitted_before_all_else_that_waits():
+    desk = Desk()
+    device = await desk.device()
+    flood = [desk.chain.by_device(device) for _ in range(200)]
+    named = [desk.chain.by_device(device) for _ in range(2)]
+    elsewhere = desk.chain.by_device(device)
+    desk.intake.on_transactions(PEER, tuple([tx.wire for tx in flood]))
+    desk.intake.on_transactions(OTHER, tuple([tx.wire for tx in named]))
+
+    await desk.intake.admit_waiting([tx.digest for tx in (*named, elsewhere)])
+
+    assert len(desk.pool) == 2
+    assert all(desk.pool.get(tx.digest) is not None for tx in named)
+    await drained(desk)
+    assert len(desk.pool) == 202
+
+
+@simulated
+async def test_what_is_admitted_for_a_proposal_given_up_is_not_lost():
+    desk = Desk()
+    device = await desk.device()
+    transaction = desk.chain.by_device(device)
+    desk.intake.on_transactions(PEER, (transaction.wire,))
+    async with asyncio.TaskGroup() as group:
+        hurried = group.create_task(desk.intake.admit_waiting([transaction.digest]))
+        await asyncio.sleep(0)
+        hurried.cancel()
+
+    await drained(desk)
+
+    assert desk.pool.has(transaction.id)
 
 
 # --- work -----------------------------------------------------------------------------------------
