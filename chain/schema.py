@@ -61,6 +61,10 @@ class Integer:
 
     parse = read
 
+    def sure(self, item: str) -> str:
+        """Return an expression that holds for no `item` but those that `read` returns as is."""
+        return f"type({item}) is int and {self.minimum} <= {item} <= {self.maximum}"
+
     def accepts_all(self, values: Sequence[Any]) -> bool:
         """Tell whether `read` accepts each of `values`, in a fraction of the time."""
         return (
@@ -121,6 +125,10 @@ class Blob:
             )
             raise DecodeError(where, f"{len(value)} bytes, not {wanted}")
         return value
+
+    def sure(self, item: str) -> str:
+        """Return an expression that holds for no `item` but those that `read` returns as is."""
+        return f"type({item}) is bytes and {self.minimum} <= len({item}) <= {self.maximum}"
 
     def write(self, value: bytes) -> bytes:
         """Return `value` itself."""
@@ -312,27 +320,7 @@ class Record(Generic[T]):
         self.make = make
         self.fields: Mapping[str, Schema[Any]] = fields
         self._items = tuple(fields.items())
-        # Reading fills the slots itself: half of what a transaction costs, beside its signature,
-        # would otherwise be the initialisers of its parts.
-        self._slots = tuple(
-            [(name, schema.read, getattr(make, name).__set__) for name, schema in self._items]
-        )
-        self._post_init = getattr(make, "__post_init__", None)
-
-    def read(self, value: object, where: str) -> T:
-        """Read an array of the fields."""
-        if type(value) is not list or len(value) != len(self._slots):
-            raise DecodeError(where, f"not an array of {len(self._slots)} fields")
-        made = object.__new__(self.make)
-        try:
-            for (name, read, put), item in zip(self._slots, value, strict=True):
-                put(made, read(item, name))
-        except DecodeError as error:
-            # The path is put together on the way out; reading is on the hot path, failing is not.
-            raise DecodeError(f"{where}.{error.where}", error.reason) from error
-        if self._post_init is not None:
-            self._post_init(made)
-        return made
+        self.read: Callable[[object, str], T] = _compiled(make, fields)
 
     def write(self, value: T) -> list[object]:
         """Write the fields as an array."""
@@ -382,6 +370,48 @@ class Record(Generic[T]):
         return self.read(
             codec.decode(data, what=what, size_max=size_max, items_max=items_max), what
         )
+
+
+def _compiled(make: type[T], fields: Mapping[str, Schema[Any]]) -> Callable[[object, str], T]:
+    """Return the function that reads an array of `fields` into a `make`.
+
+    Notes
+    -----
+    Compiled like the initialisers of dataclasses, and for the same reason: after the signature,
+    reading is most of what a transaction costs. Slots are filled directly. Of each field that has a
+    `sure` test it is tried first; what it does not hold for goes to the field's own `read`, which
+    alone knows the rule and what to say.
+    """
+    items = [f"item_{name}" for name in fields]
+    lines = [
+        "def read(value, where):",
+        f"    if type(value) is not list or len(value) != {len(items)}:",
+        f"        raise DecodeError(where, 'not an array of {len(items)} fields')",
+        f"    ({''.join(f'{item}, ' for item in items)}) = value",
+        "    try:",
+        "        made = new(make)",
+    ]
+    used: dict[str, Any] = {"DecodeError": DecodeError, "new": object.__new__, "make": make}
+    for item, (name, schema) in zip(items, fields.items(), strict=True):
+        used |= {f"read_{name}": schema.read, f"put_{name}": getattr(make, name).__set__}
+        sure = getattr(schema, "sure", None)
+        test = f"if not ({sure(item)}): " if sure else ""
+        lines += [
+            f"        {test}{item} = read_{name}({item}, {name!r})",
+            f"        put_{name}(made, {item})",
+        ]
+    lines += [
+        "    except DecodeError as error:",
+        # The path is put together on the way out; reading is on the hot path, failing is not.
+        "        raise DecodeError(f'{where}.{error.where}', error.reason) from error",
+    ]
+    if hasattr(make, "__post_init__"):
+        lines.append("    made.__post_init__()")
+    lines.append("    return made")
+    exec("\n".join(lines), used)  # noqa: S102  # made of the names of our own classes alone
+    read: Callable[[object, str], T] = used["read"]
+    read.__doc__ = "Read an array of the fields."
+    return read
 
 
 class Tagged:

@@ -108,15 +108,8 @@ def execute(
     Rejection
         It does not pass; the block is as it was.
     """
-    admitted = algorithm_1(transaction, block, verify)
-    kind = admitted.kind
-    below = block.state
-    block.state = Overlay(below)
-    try:
-        events = kind.apply(kind.decode(transaction), transaction, block)
-        below.merge(block.state)
-    finally:
-        block.state = below
+    admitted, events, changes = _try(transaction, block, verify)
+    block.state.merge(changes)
     return admitted, events
 
 
@@ -128,12 +121,22 @@ def check_admission(transaction: Transaction, block: BlockContext, verify: Verif
     Rejection
         It would not.
     """
-    committed = block.state
-    block.state = Overlay(committed)
+    return _try(transaction, block, verify)[0]
+
+
+def _try(
+    transaction: Transaction, block: BlockContext, verify: Verify
+) -> tuple[Admitted, tuple[Event, ...], Overlay]:
+    """Execute `transaction` on an overlay of the block's state, and return that."""
+    admitted = algorithm_1(transaction, block, verify)
+    kind = admitted.kind
+    below = block.state
+    changes = block.state = Overlay(below)
     try:
-        return execute(transaction, block, verify)[0]
+        events = kind.apply(kind.decode(transaction), transaction, block)
     finally:
-        block.state = committed
+        block.state = below
+    return admitted, events, changes
 
 
 class BlockExecution:

@@ -222,3 +222,38 @@ def test_remembered_texts_are_bounded_and_never_wrong():
         for _ in range(2):
             with pytest.raises(DecodeError):
                 field.read(bad, "text")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sample:
+    # Names that the compiled reader uses itself.
+    value: int
+    where: bytes
+    made: int
+
+
+SAMPLE = Record(Sample, value=Integer(-5, 5), where=Blob(2, 4), made=Integer())
+
+
+@pytest.mark.parametrize("item", [-6, -5, 0, 5, 6, True, 1.0, None, "1", b"\x01", [1]])
+def test_a_record_reads_an_integer_as_the_field_does(item):
+    _assert_read_alike("value", item)
+
+
+@pytest.mark.parametrize("item", [b"", b"1", b"12", b"1234", b"12345", bytearray(3), "12", 3, None])
+def test_a_record_reads_a_byte_string_as_the_field_does(item):
+    _assert_read_alike("where", item)
+
+
+def _assert_read_alike(name, item):
+    def outcome(read):
+        try:
+            return read()
+        except DecodeError as error:
+            return error.where, error.reason
+
+    fields = {"value": 1, "where": b"12", "made": 2} | {name: item}
+
+    by_record = outcome(lambda: getattr(SAMPLE.read(list(fields.values()), "sample"), name))
+
+    assert by_record == outcome(lambda: SAMPLE.fields[name].read(item, f"sample.{name}"))
