@@ -47,6 +47,7 @@ async def test_a_run_has_the_figures_of_the_contract(node):
     assert figures["committed"] == 60
     assert figures["wire_bytes"] == 300
     assert figures["tx_per_s"] > 0
+    assert figures["ceiling_tx_per_s"] > figures["share_of_ceiling"] >= 0
     assert figures["tx_per_s_flows_with_detectors"] > 0
     assert figures["idle_commit_p50_ms"] > 0
     assert set(figures["latency_ms"]) == {"p50", "p99"}
