@@ -114,8 +114,7 @@ def _check(body: MinerPropose, view: View, block: BlockContext) -> None:
     if record is None or record.status == "removed":
         raise Rejection("not_found", f"{change.miner.hex()} is no miner")
     if isinstance(change, RemoveMiner):
-        sets = _settled_sets(view)
-        require(len(sets.next) > 1, "invalid_state", "the last miner cannot be removed")
+        require(len(_latest_set(view)) > 1, "invalid_state", "the last miner cannot be removed")
     elif isinstance(change, RestoreMiner):
         require(record.status == "demoted", "invalid_state", "the miner is not demoted")
 
@@ -136,9 +135,9 @@ def _check_addition(change: AddMiner, view: View, block: BlockContext) -> None:
         "bad_signature",
         "the candidate's acceptance does not verify",
     )
-    sets = _settled_sets(view)
-    require(len(sets.next) < MINERS_MAX, "limit_reached", f"there are {MINERS_MAX} miners")
-    for member in sets.next:
+    members = _latest_set(view)
+    require(len(members) < MINERS_MAX, "limit_reached", f"there are {MINERS_MAX} miners")
+    for member in members:
         record = view.get(MINER_TABLE, member.id)
         assert record is not None, "every member is on record"
         for name in ("name", "key", "node_key"):
@@ -149,11 +148,22 @@ def _check_addition(change: AddMiner, view: View, block: BlockContext) -> None:
             )
 
 
-def _settled_sets(view: View) -> MinerSets:
+def _must_wait(body: MinerPropose, block: BlockContext) -> bool:
+    """Tell whether a change of the set is decided and not in effect yet."""
+    sets = _sets(block.state)
+    is_pending = sets.after is not None or sets.current != sets.next
+    return is_pending and isinstance(body.change, AddMiner | RemoveMiner)
+
+
+def _latest_set(view: View) -> tuple[Miner, ...]:
+    """Return the set that was decided last, in effect or not."""
+    sets = _sets(view)
+    return sets.after or sets.next
+
+
+def _sets(view: View) -> MinerSets:
     sets = view.get(MINER_SETS)
     assert sets is not None, "genesis sets the miners"
-    if sets.after is not None or sets.current != sets.next:
-        raise Rejection("change_pending", "another change of membership is not in effect yet")
     return sets
 
 
@@ -190,7 +200,7 @@ def _change_set(
     block: BlockContext, *, add: Miner | None = None, remove: Address | None = None
 ) -> None:
     """Fix the set of height + 2."""
-    sets = _settled_sets(block.state)
+    sets = _sets(block.state)
     members = {member.id: member for member in sets.next if member.id != remove}
     if add is not None:
         members[add.id] = add
@@ -211,5 +221,6 @@ KIND: Final = Kind(
     body=Record(MinerPropose, change=CHANGE),
     apply=_propose,
     check=_check,
+    must_wait=_must_wait,
     enact=_enact,
 )

@@ -96,7 +96,6 @@ def test_the_stories_reach_every_kind_and_most_refusals():
         "already_exists",
         "already_voted",
         "bad_signature",
-        "change_pending",
         "device_not_active",
         "duplicate",
         "duplicate_verdict",

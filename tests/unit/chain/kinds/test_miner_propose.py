@@ -12,9 +12,9 @@ from chain.kinds.miners import (
     sign_acceptance,
 )
 from chain.miners import MINERS_MAX, MinerSet
-from chain.records import MINER_SETS, MINER_TABLE
+from chain.records import MINER_SETS, MINER_TABLE, PROPOSAL_TABLE
 from chain.types import Address, Signature
-from tests.builders import Chain, digest_of, key_of, make_genesis
+from tests.builders import Chain, digest_of, key_of, make_genesis, with_parameters
 
 
 @pytest.fixture
@@ -95,34 +95,137 @@ def test_a_removed_member_acts_no_more_but_decides_until_h_plus_2(chain):
     assert record.status == "removed"
 
 
+def agreed(chain, first, *others, voters=(1, 2, 3)):
+    """Let all agree on proposals in one block, a quorum of them on the first; return them."""
+    proposals = [chain.by_miner(0, "miner.propose", body) for body in (first, *others)]
+    chain.commit(*proposals)
+    votes = [chain.vote(number, proposals[0]) for number in (1, 2)]
+    votes += [chain.vote(number, each) for each in proposals[1:] for number in voters]
+    chain.commit(*votes)
+    return proposals
+
+
+def statuses(chain, proposals):
+    records = [chain.state.get(PROPOSAL_TABLE, proposal.id) for proposal in proposals]
+    return [(record.status, record.closed_height) for record in records]
+
+
+def test_of_two_changes_agreed_in_one_block_the_second_waits_for_the_first(chain):
+    proposals = agreed(chain, addition(chain), removal(3))
+    decided = chain.tip.header.height
+    assert statuses(chain, proposals) == [("enacted", decided), ("open", None)]
+
+    chain.commit()
+    assert len(chain.miners) == 5
+    assert statuses(chain, proposals)[1] == ("open", None)
+    chain.commit()
+    assert statuses(chain, proposals)[1] == ("enacted", decided + 2)
+
+    chain.commit()
+    assert ids(chain.miners) == {id_of(number) for number in (0, 1, 2, 4)}
+
+
+def test_changes_that_wait_take_their_turns_from_the_oldest_on(chain):
+    proposals = agreed(chain, *[addition(chain, number) for number in (4, 5, 6)])
+    first = chain.tip.header.height
+    for _ in range(4):
+        chain.commit()
+
+    closed = [("enacted", first), ("enacted", first + 2), ("enacted", first + 4)]
+    assert statuses(chain, proposals) == closed
+
+
+def test_a_change_that_waits_is_tried_again_at_a_vote(chain):
+    proposals = agreed(chain, addition(chain), removal(3), voters=(1, 2))
+    chain.commit()
+
+    vote = chain.vote(3, proposals[1])
+    execution = chain.commit(vote)
+
+    assert [event.name for event in execution.receipts[0].events] == [
+        "proposal_enacted",
+        "miner_remove",
+    ]
+
+
 @pytest.mark.parametrize("heights", [0, 1])
-def test_one_change_is_pending_at_a_time(chain, heights):
+def test_votes_are_collected_while_another_change_is_pending(chain, heights):
     chain.decide("miner.propose", addition(chain))
     for _ in range(heights):
         chain.commit()
 
-    expected = "change_pending" if heights == 0 else None
-    for body in (addition(chain, 5), removal(3)):
-        transaction = chain.by_miner(0, "miner.propose", body)
-        if expected:
-            assert chain.rejection(transaction).code == expected
-        else:
-            chain.commit(transaction)
+    proposals = [
+        chain.by_miner(0, "miner.propose", body) for body in (addition(chain, 5), removal(3))
+    ]
+    chain.commit(*proposals, chain.vote(1, proposals[0]))
+
+    assert statuses(chain, proposals) == [("open", None), ("open", None)]
 
 
-def test_of_two_changes_agreed_in_one_block_the_second_is_void(chain):
-    first = chain.by_miner(0, "miner.propose", addition(chain))
-    second = chain.by_miner(0, "miner.propose", removal(3))
-    chain.commit(first, second)
+def test_what_is_in_the_set_to_come_is_not_proposed_again(chain):
+    chain.decide("miner.propose", addition(chain))
 
-    execution = chain.commit(
-        chain.vote(1, first), chain.vote(2, first), chain.vote(1, second), chain.vote(2, second)
-    )
+    assert refusal(chain, addition(chain)) == "already_exists"
 
-    names = [event.name for receipt in execution.receipts for event in receipt.events]
-    assert names == ["proposal_enacted", "miner_add", "proposal_void"]
+
+def test_a_member_may_be_taken_back_while_its_removal_is_pending(chain):
+    chain.decide("miner.propose", removal(3))
+    chain.decide("miner.propose", addition(chain, 3))
     chain.commit()
-    assert len(chain.miners) == 5
+    assert id_of(3) not in chain.miners
+
+    chain.commit()
+    chain.commit()
+
+    assert id_of(3) in chain.miners
+
+
+def test_a_change_that_has_become_impossible_is_void_when_its_turn_comes(chain):
+    proposals = agreed(chain, removal(3), removal(3), addition(chain), voters=(1, 2))
+    decided = chain.tip.header.height
+    assert [status for status, _ in statuses(chain, proposals)] == ["enacted", "open", "open"]
+
+    chain.commit()
+    chain.commit()
+
+    assert statuses(chain, proposals)[1:] == [("void", decided + 2), ("enacted", decided + 2)]
+
+
+def test_a_change_that_waits_too_long_expires():
+    parameters = with_parameters(proposal_lifetime_ms=60_000)
+    chain = Chain(make_genesis(parameters=parameters))
+    proposals = agreed(chain, addition(chain), removal(3))
+
+    chain.commit()
+
+    assert [status for status, _ in statuses(chain, proposals)] == ["enacted", "expired"]
+
+
+def test_a_member_that_leaves_while_a_change_waits_counts_no_more(chain):
+    # Of the four that remain three have to agree, and the fifth was one of those that had.
+    chain = Chain(make_genesis(miners=5))
+    proposals = [
+        chain.by_miner(0, "miner.propose", body) for body in (removal(4), addition(chain, 5))
+    ]
+    chain.commit(*proposals, chain.vote(4, proposals[1]))
+    chain.commit(*[chain.vote(number, proposals[0]) for number in (1, 2, 3)])
+    chain.commit(chain.vote(1, proposals[1]))
+    chain.commit()
+    assert statuses(chain, proposals)[1] == ("open", None)
+
+    chain.commit(chain.vote(2, proposals[1]))
+
+    assert statuses(chain, proposals)[1] == ("enacted", chain.tip.header.height)
+
+
+def test_moving_and_restoring_wait_for_nothing(chain):
+    chain.demote(id_of(3))
+    move = MinerPropose(change=MoveMiner(miner=id_of(2), host="new.example", port=99))
+    restore = MinerPropose(change=RestoreMiner(miner=id_of(3)))
+
+    proposals = agreed(chain, addition(chain), move, restore, voters=(1, 2))
+
+    assert [status for status, _ in statuses(chain, proposals)] == ["enacted"] * 3
 
 
 def test_the_last_miner_cannot_be_removed():
