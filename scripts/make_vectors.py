@@ -32,7 +32,6 @@ from chain.kinds.device_registry import (
 )
 from chain.kinds.miners import (
     ACCEPTANCE_TAG,
-    AddMiner,
     MinerPropose,
     MoveMiner,
     RemoveMiner,
@@ -54,6 +53,7 @@ from chain.transactions import PAYLOAD, SIGNATURE_TAG, Transaction
 from chain.types import Height, Round
 from scripts.signature_cases import key_cases, signature_cases
 from tests.builders import (
+    ACCEPTANCE_MS,
     MODEL,
     SCHEMA,
     Chain,
@@ -220,6 +220,7 @@ def digests() -> dict[str, Any]:
     device = device_id(genesis.hash, organisation_id("acme"), device_key.public)
     new_key = key_of("new key of sensor", "p256")
     miner_key, node_key = key_of("miner 4"), key_of("node 4")
+    valid_until_ms = genesis.time_ms + ACCEPTANCE_MS
     vote = {"height": 7, "round": 2, "digest": digest_of("a block")}
     message = vote_bytes(
         genesis_hash=genesis.hash,
@@ -256,8 +257,13 @@ def digests() -> dict[str, Any]:
             "genesis_hash": genesis.hash.hex(),
             "key": miner_key.public.hex(),
             "node_key": node_key.public.hex(),
-            "message": codec.encode((genesis.hash, miner_key.public, node_key.public)).hex(),
-            "acceptance": sign_acceptance(genesis.hash, miner_key, node_key.public).hex(),
+            "valid_until_ms": valid_until_ms,
+            "message": codec.encode(
+                (genesis.hash, miner_key.public, node_key.public, valid_until_ms)
+            ).hex(),
+            "acceptance": sign_acceptance(
+                genesis.hash, miner_key, node_key.public, valid_until_ms=valid_until_ms
+            ).hex(),
         },
         "commit_vote": {
             "tag": VOTE_TAG.decode(),
@@ -337,18 +343,9 @@ def _examples(chain: Chain) -> Iterable[tuple[str, Transaction, bytes]]:
 
 
 def _governance(chain: Chain) -> Iterable[tuple[str, str, Any]]:
-    candidate, node_key = key_of("miner 4"), key_of("node 4").public
     other = address_of(key_of("miner 1").public)
-    addition = AddMiner(
-        name="miner-4",
-        key=candidate.public,
-        node_key=node_key,
-        host="miner-4.example",
-        port=26_756,
-        acceptance=sign_acceptance(chain.genesis.hash, candidate, node_key),
-    )
     for change in (
-        addition,
+        chain.addition().change,
         RemoveMiner(miner=other),
         RestoreMiner(miner=other),
         MoveMiner(miner=other, host="10.0.0.1", port=1),

@@ -18,7 +18,7 @@ from chain.kinds.device_registry import (
     Suspend,
     sign_rotation,
 )
-from chain.kinds.miners import AddMiner, MinerPropose, RemoveMiner, sign_acceptance
+from chain.kinds.miners import MinerPropose, RemoveMiner
 from chain.kinds.models import ModelActivate
 from chain.kinds.organisations import OrganisationChange
 from chain.kinds.parameter_change import ParameterChange
@@ -189,14 +189,9 @@ class Story:
 
     def _governance(self) -> Transaction:
         number = self._miner()
-        key, node_key = key_of(f"miner {number}"), key_of(f"node {number}").public
-        addition = AddMiner(
-            name=f"miner-{number}",
-            key=key.public,
-            node_key=node_key,
-            host="h",
-            port=1,
-            acceptance=sign_acceptance(self.chain.genesis.hash, key, node_key),
+        valid_ms = self.random.choice([0, 3_000, 1_000_000, 1_000_000])
+        addition = self.chain.addition(
+            number, valid_until_ms=self.chain.tip.header.time_ms + valid_ms
         )
         organisation = OrganisationChange(
             name=self.random.choice(["acme", "third"]),
@@ -210,8 +205,8 @@ class Story:
         models = [Digest(id) for id, _ in self.chain.state.scan(MODEL_TABLE)]
         kind, body = self.random.choice(
             [
-                ("miner.propose", MinerPropose(change=addition)),
-                ("miner.propose", MinerPropose(change=RemoveMiner(miner=address_of(key.public)))),
+                ("miner.propose", addition),
+                ("miner.propose", MinerPropose(change=RemoveMiner(miner=_id_of(number)))),
                 ("organisation.change", organisation),
                 ("param.change", lifetime),
                 ("model.activate", ModelActivate(model=self.random.choice(models))),

@@ -84,10 +84,10 @@ class Kind:
         Whether the device steps of Algorithm 1 hold: the registry and the rate limits.
     check : callable, optional
         ``check(body, view, block)`` for kinds that open a governance proposal: raises `Rejection`
-        unless the change is possible, as far as it depends on more than time.
+        where the change is not possible, and no waiting makes it so.
     must_wait : callable, optional
         ``must_wait(body, block)`` for those of them that cannot be enacted at any time: tells
-        whether an earlier change is in the way. That passes without another decision.
+        whether an earlier change is in the way, which passes by itself.
     enact : callable, optional
         ``enact(body, block) -> events`` for these kinds: does what was agreed on.
     """

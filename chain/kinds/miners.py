@@ -21,7 +21,15 @@ from chain.records import HOST, MINER_SETS, MINER_TABLE, MinerRecord, MinerSets
 from chain.schema import Blob, Integer, Record, Tagged, Text
 from chain.state import View
 from chain.transactions import Transaction
-from chain.types import DIGEST_SIZE, SIGNATURE_SIZE, Address, Digest, PublicKey, Signature
+from chain.types import (
+    DIGEST_SIZE,
+    SIGNATURE_SIZE,
+    TIME_MS_MAX,
+    Address,
+    Digest,
+    PublicKey,
+    Signature,
+)
 
 ACCEPTANCE_TAG: Final = b"securenet/miner-acceptance/v1"
 
@@ -32,6 +40,9 @@ class AddMiner:
 
     Parameters
     ----------
+    valid_until_ms : int
+        Block time at which the acceptance ends: the change has to be made in an earlier block, so
+        that nobody is added, or added back, by what it signed long ago.
     acceptance : Signature
         By which the candidate agrees; made by `sign_acceptance`.
     """
@@ -41,6 +52,7 @@ class AddMiner:
     node_key: PublicKey
     host: str
     port: int
+    valid_until_ms: int
     acceptance: Signature
 
 
@@ -80,6 +92,7 @@ CHANGE: Final = Tagged(
             node_key=Blob(ED25519_KEY_SIZE),
             host=HOST,
             port=_PORT,
+            valid_until_ms=Integer(0, TIME_MS_MAX),
             acceptance=Blob(SIGNATURE_SIZE),
         ),
         "remove": Record(RemoveMiner, miner=Blob(DIGEST_SIZE)),
@@ -96,13 +109,18 @@ class MinerPropose:
     change: MembershipChange
 
 
-def sign_acceptance(genesis_hash: Digest, key: SigningKey, node_key: PublicKey) -> Signature:
+def sign_acceptance(
+    genesis_hash: Digest, key: SigningKey, node_key: PublicKey, *, valid_until_ms: int
+) -> Signature:
     """Return the signature by which a candidate agrees to become a miner."""
-    return key.sign(ACCEPTANCE_TAG, _acceptance_bytes(genesis_hash, key.public, node_key))
+    message = _acceptance_bytes(genesis_hash, key.public, node_key, valid_until_ms)
+    return key.sign(ACCEPTANCE_TAG, message)
 
 
-def _acceptance_bytes(genesis_hash: Digest, key: PublicKey, node_key: PublicKey) -> bytes:
-    return codec.encode((genesis_hash, key, node_key))
+def _acceptance_bytes(
+    genesis_hash: Digest, key: PublicKey, node_key: PublicKey, valid_until_ms: int
+) -> bytes:
+    return codec.encode((genesis_hash, key, node_key, valid_until_ms))
 
 
 def _check(body: MinerPropose, view: View, block: BlockContext) -> None:
@@ -129,11 +147,18 @@ def _check_addition(change: AddMiner, view: View, block: BlockContext) -> None:
         verify(
             change.key,
             ACCEPTANCE_TAG,
-            _acceptance_bytes(block.genesis_hash, change.key, change.node_key),
+            _acceptance_bytes(
+                block.genesis_hash, change.key, change.node_key, change.valid_until_ms
+            ),
             change.acceptance,
         ),
         "bad_signature",
         "the candidate's acceptance does not verify",
+    )
+    require(
+        block.time_ms < change.valid_until_ms,
+        "acceptance_expired",
+        "the candidate's acceptance is past",
     )
     members = _latest_set(view)
     require(len(members) < MINERS_MAX, "limit_reached", f"there are {MINERS_MAX} miners")

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chain.crypto import address_of
-from chain.kinds.miners import AddMiner, MinerPropose, RemoveMiner, sign_acceptance
+from chain.kinds.miners import MinerPropose, RemoveMiner
 from chain.records import OPEN_PROPOSALS, PROPOSAL_TABLE
 from tests.builders import Chain, code_of, key_of
 
@@ -16,19 +16,6 @@ CANDIDATES = (4, 5, 6)
 
 def id_of(number):
     return address_of(key_of(f"miner {number}").public)
-
-
-def addition(chain, number):
-    key, node_key = key_of(f"miner {number}"), key_of(f"node {number}").public
-    acceptance = sign_acceptance(chain.genesis.hash, key, node_key)
-    return AddMiner(
-        name=f"miner-{number}",
-        key=key.public,
-        node_key=node_key,
-        host="h",
-        port=1,
-        acceptance=acceptance,
-    )
 
 
 def open_ids(chain):
@@ -65,10 +52,10 @@ def blocks_of_votes(draw):
 @given(blocks_of_votes())
 def test_changes_of_the_set_are_made_one_by_one_and_none_that_is_agreed_on_is_lost(blocks):
     chain = Chain()
-    changes = [*(addition(chain, number) for number in CANDIDATES), RemoveMiner(miner=id_of(3))]
+    removal = MinerPropose(change=RemoveMiner(miner=id_of(3)))
+    changes = [*(chain.addition(number) for number in CANDIDATES), removal]
     proposals = [
-        chain.by_miner(number, "miner.propose", MinerPropose(change=change))
-        for number, change in enumerate(changes)
+        chain.by_miner(number, "miner.propose", change) for number, change in enumerate(changes)
     ]
     chain.commit(*proposals)
     for block in blocks:

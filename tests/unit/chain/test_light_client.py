@@ -6,7 +6,6 @@ import pytest
 
 from chain.blocks import RECEIPT, Event, Receipt
 from chain.errors import InvalidCertificate, InvalidProof, UntrustedHeader
-from chain.kinds.miners import AddMiner, MinerPropose, sign_acceptance
 from chain.light_client import (
     CLOCK_TOLERANCE_MS,
     TRUSTING_PERIOD_MS,
@@ -19,7 +18,7 @@ from chain.light_client import (
 from chain.merkle import inclusion_proof
 from chain.records import DEVICE_TABLE
 from chain.types import Height
-from tests.builders import Chain, digest_of, key_of, make_genesis
+from tests.builders import Chain, digest_of, make_genesis
 
 
 class Story:
@@ -33,16 +32,7 @@ class Story:
         self.commit(registration)
         self.commit(*[self.chain.by_device(self.device) for _ in range(3)])
         self.commit()
-        key, node_key = key_of("miner 4"), key_of("node 4").public
-        addition = AddMiner(
-            name="miner-4",
-            key=key.public,
-            node_key=node_key,
-            host="h",
-            port=1,
-            acceptance=sign_acceptance(self.chain.genesis.hash, key, node_key),
-        )
-        proposal = self.chain.by_miner(0, "miner.propose", MinerPropose(change=addition))
+        proposal = self.chain.by_miner(0, "miner.propose", self.chain.addition())
         self.commit(proposal, self.chain.vote(1, proposal), self.chain.vote(2, proposal))
         self.commit()
         self.commit()

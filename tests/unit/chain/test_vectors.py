@@ -139,6 +139,9 @@ def test_a_stranger_computes_the_ids_and_digests():
         raw(vote["digest"]),
     ]
     assert pack(message).hex() == vote["message"]
+    accepted = known["miner_acceptance"]
+    keys = [raw(accepted[name]) for name in ("genesis_hash", "key", "node_key")]
+    assert pack([*keys, accepted["valid_until_ms"]]).hex() == accepted["message"]
 
 
 def test_a_stranger_builds_a_reading_that_the_chain_reads():
