@@ -107,19 +107,21 @@ def vote(
     return _settle(proposal_id, proposal, kinds[proposal.kind], block)
 
 
-def settle_proposals(kinds: Mapping[str, Kind], block: BlockContext) -> None:
-    """Do what the end of a block does to the open proposals.
+def settle_proposals(kinds: Mapping[str, Kind], block: BlockContext) -> tuple[Event, ...]:
+    """Do what the end of a block does to the open proposals, and return what happened.
 
     Those whose deadline the block's time has reached are closed. The others are counted again,
     the oldest first: the miners may have changed, or the change that one has waited for may be in
     effect, and nobody who could still vote may be left to bring it to a decision.
     """
+    events: list[Event] = []
     for proposal_id in _open_ids(block.state):
         proposal = _proposal(proposal_id, block.state)
         if proposal.deadline_ms <= block.time_ms:
-            _close(proposal_id, proposal, "expired", block)
+            events += _close(proposal_id, proposal, "expired", block)
         else:
-            _settle(proposal_id, proposal, kinds[proposal.kind], block)
+            events += _settle(proposal_id, proposal, kinds[proposal.kind], block)
+    return tuple(events)
 
 
 def counted(voters: tuple[Address, ...], miners: MinerSet, view: View) -> int:

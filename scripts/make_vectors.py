@@ -11,7 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from chain import codec
-from chain.blocks import BLOCK_VERSION, HEADER, RECEIPT, encode_block, render_header
+from chain.blocks import (
+    BLOCK_RECEIPT,
+    BLOCK_VERSION,
+    HEADER,
+    RECEIPT,
+    encode_block,
+    render_header,
+)
 from chain.certificate import CERTIFICATE, VOTE_TAG, VoteType, vote_bytes
 from chain.crypto import address_of, domain
 from chain.genesis import genesis_header, render_genesis
@@ -64,6 +71,7 @@ from tests.builders import (
     make_miner_set,
     make_model,
     reading,
+    with_parameters,
 )
 
 FOLDER = Path("tests/vectors")
@@ -389,7 +397,8 @@ def _forms(transaction: Transaction, key: bytes) -> dict[str, Any]:
 
 def whole_chain() -> dict[str, Any]:
     """Return a genesis document and the blocks on it, to be replayed up to the last state."""
-    chain = Chain(make_genesis(model=make_model()))
+    parameters = with_parameters(proposal_lifetime_ms=60_000)
+    chain = Chain(make_genesis(model=make_model(), parameters=parameters))
     first = genesis_header(chain.genesis, chain.state.root)
     blocks = []
     for transactions in _story(chain):
@@ -406,6 +415,10 @@ def whole_chain() -> dict[str, Any]:
                     {"json": RECEIPT.render(receipt), "bytes": RECEIPT.encode(receipt).hex()}
                     for receipt in execution.receipts
                 ],
+                "block_receipt": {
+                    "json": BLOCK_RECEIPT.render(execution.block_receipt),
+                    "bytes": BLOCK_RECEIPT.encode(execution.block_receipt).hex(),
+                },
                 "certificate": CERTIFICATE.render(certificate),
                 "certificate_bytes": CERTIFICATE.encode(certificate).hex(),
             }
@@ -436,10 +449,14 @@ def _story(chain: Chain) -> Iterable[Sequence[Transaction]]:
     policy = PolicyRecord(action="quarantine", anomalous_min=1, window=1, duration_ms=60_000)
     yield registration, other, chain.by_registrar("policy.set", PolicySet(policy=policy))
     yield chain.by_device(sensor, flow()), chain.by_device(meter), chain.by_device(meter, flow())
-    proposal = chain.by_miner(0, "param.change", ParameterChange(name="heartbeat_ms", value="5000"))
+    proposal = chain.by_miner(
+        0, "param.change", ParameterChange(name="heartbeat_ms", value="90000")
+    )
     votes = [chain.vote(number, proposal) for number in (1, 2)]
     verdicts = [chain.verdict(number, 2, [900_000, 100_000]) for number in (0, 1, 2)]
     yield proposal, *votes, *verdicts
+    yield (chain.by_miner(1, "miner.propose", chain.addition()),)
+    # By the time of this heartbeat the proposal has expired.
     yield ()
 
 

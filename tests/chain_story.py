@@ -27,7 +27,7 @@ from chain.kinds.verdict import SCORE_MAX
 from chain.limits import parse_limits
 from chain.records import DEVICE_TABLE, MODEL_TABLE, PolicyRecord
 from chain.transactions import Transaction
-from chain.transition import lane_of
+from chain.transition import Execution, lane_of
 from chain.types import Address, Digest
 from tests.builders import (
     Chain,
@@ -39,6 +39,7 @@ from tests.builders import (
     make_genesis,
     make_model,
     reading,
+    with_parameters,
 )
 
 ORGANISATIONS = ("acme", "globex")
@@ -56,9 +57,13 @@ class Story:
     def __init__(self, random: Random) -> None:
         self.random = random
         genesis = make_genesis(
-            miners=random.choice([1, 2, 4, 5]), organisations=ORGANISATIONS, model=make_model()
+            miners=random.choice([1, 2, 4, 5]),
+            organisations=ORGANISATIONS,
+            model=make_model(),
+            parameters=with_parameters(proposal_lifetime_ms=60_000),
         )
         self.chain = Chain(genesis)
+        self.executions: list[Execution] = []
         self.devices: list[tuple[Device, str]] = []
         self.proposals: list[Transaction] = []
         self.committed: list[Transaction] = []
@@ -93,12 +98,15 @@ class Story:
     def commit(self, transactions: list[Transaction]) -> None:
         """Commit a block, in a later round now and then."""
         rounds = 1 if self.random.random() < 0.2 else 0
-        self.chain.commit(*transactions, round=rounds)
+        self.executions.append(self.chain.commit(*transactions, round=rounds))
         self.committed = (self.committed + transactions)[-50:]
 
     def play(self, blocks: int) -> Chain:
         """Let so many blocks happen and return the chain."""
         for _ in range(blocks):
+            if self.random.random() < 0.1:
+                # A quiet hour: what nobody has decided by then expires.
+                self.executions.append(self.chain.commit())
             self.commit(self.split(self.draw())[0])
         return self.chain
 

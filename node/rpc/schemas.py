@@ -203,6 +203,7 @@ SCHEMAS: Final[Mapping[str, Schema]] = {
         index=COUNT,
         leaf_count=COUNT,
         transaction_path=PATH,
+        receipt_leaf_count=COUNT,
         receipt_path=PATH,
     ),
     "DeviceRecord": DEVICE_TABLE.record.describe(),

@@ -171,9 +171,14 @@ def test_a_change_that_has_become_impossible_is_void_when_its_turn_comes(chain):
     assert [status for status, _ in statuses(chain, proposals)] == ["enacted", "open", "open"]
 
     chain.commit()
-    chain.commit()
+    execution = chain.commit()
 
     assert statuses(chain, proposals)[1:] == [("void", decided + 2), ("enacted", decided + 2)]
+    assert [event.name for event in execution.block_receipt.events] == [
+        "proposal_void",
+        "proposal_enacted",
+        "miner_add",
+    ]
 
 
 def test_a_change_that_waits_too_long_expires():

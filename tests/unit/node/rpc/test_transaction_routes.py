@@ -484,10 +484,13 @@ async def test_a_transactions_proof_convinces_a_light_client(client, node, index
     paths = [
         InclusionProof(
             index=answer["index"],
-            leaf_count=answer["leaf_count"],
-            path=tuple(Digest(bytes.fromhex(node)) for node in answer[name]),
+            leaf_count=answer[count],
+            path=tuple(Digest(bytes.fromhex(node)) for node in answer[path]),
         )
-        for name in ("transaction_path", "receipt_path")
+        for count, path in (
+            ("leaf_count", "transaction_path"),
+            ("receipt_leaf_count", "receipt_path"),
+        )
     ]
     verify_transaction(header, decode_transaction(bytes.fromhex(answer["transaction"])), paths[0])
     receipt = RECEIPT.parse(answer["receipt"], "receipt")
