@@ -45,7 +45,8 @@ class Header:
     Parameters
     ----------
     transaction_root, receipt_root : Digest
-        RFC 9162 roots over the full digests and over the encoded receipts.
+        RFC 9162 roots over the full digests, and over the encoded receipts with the block's own
+        behind them.
     state_root : Digest
         Root of the state after this block.
     miner_set_hash, next_miner_set_hash : Digest
@@ -147,7 +148,10 @@ def transaction_root(full_digests: Sequence[Digest]) -> Digest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Event:
-    """Something a transaction brought about, for people, indexes and subscriptions."""
+    """Something a transaction or the end of a block brought about.
+
+    For people, indexes and subscriptions; no rule reads it.
+    """
 
     name: str
     values: tuple[str, ...]
@@ -165,19 +169,34 @@ class Receipt:
     events: tuple[Event, ...]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BlockReceipt:
+    """What the end of a block brought about, which no transaction did and each block has."""
+
+    events: tuple[Event, ...]
+
+
+_EVENTS: Final = ListOf(
+    Record(Event, name=Text(32), values=ListOf(Text(128), EVENT_VALUES_MAX)), EVENTS_MAX
+)
 RECEIPT: Final[Record[Receipt]] = Record(
     Receipt,
     transaction_id=Blob(DIGEST_SIZE),
     index=Integer(0, BLOCK_TRANSACTIONS_MAX - 1),
-    events=ListOf(
-        Record(Event, name=Text(32), values=ListOf(Text(128), EVENT_VALUES_MAX)), EVENTS_MAX
-    ),
+    events=_EVENTS,
 )
+BLOCK_RECEIPT: Final[Record[BlockReceipt]] = Record(BlockReceipt, events=_EVENTS)
+"""An array of one field, where a `RECEIPT` is one of three: neither is ever taken for the other."""
 
 
-def receipt_root(receipts: Sequence[Receipt]) -> Digest:
-    """Return the root over the encoded receipts in order."""
-    return merkle_root([RECEIPT.encode(receipt) for receipt in receipts])
+def receipt_leaves(receipts: Sequence[Receipt], block_receipt: BlockReceipt) -> list[bytes]:
+    """Return the leaves under the receipt root: the receipts in order, then the block's own."""
+    return [*map(RECEIPT.encode, receipts), BLOCK_RECEIPT.encode(block_receipt)]
+
+
+def receipt_root(receipts: Sequence[Receipt], block_receipt: BlockReceipt) -> Digest:
+    """Return the root over `receipt_leaves`."""
+    return merkle_root(receipt_leaves(receipts, block_receipt))
 
 
 def render_header(header: Header) -> dict[str, Any]:

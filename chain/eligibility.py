@@ -7,6 +7,7 @@ DESIGN rule 10; docs/spec/consensus.md, section "Proposers", is normative.
 from collections.abc import Sequence
 from typing import Final
 
+from chain.blocks import Event
 from chain.miners import MinerSet
 from chain.records import MINER_TABLE, PASSED_OVER, Passed, PassedOver
 from chain.state import Overlay, View, passed_over_of
@@ -59,8 +60,10 @@ def record_proposers(
     proposal_round: Round,
     eligible: Sequence[Address],
     miners: MinerSet,
-) -> None:
+) -> tuple[Event, ...]:
     """Write down what the block of `height` says of those who had to propose it.
+
+    Returns the events that name those blamed.
 
     Its proposer is cleared. With 1 ≤ proposal_round ≤ f, the proposers of the earlier rounds are
     blamed; more failed rounds are an outage of the network and nobody's fault.
@@ -68,6 +71,7 @@ def record_proposers(
     before = passed_over_of(state)
     entries = {entry.miner: entry for entry in before.entries if entry.miner in miners}
     entries.pop(proposer, None)
+    events: list[Event] = []
     if 1 <= proposal_round <= miners.f:
         for round in range(proposal_round):
             blamed = proposer_of(eligible, height, Round(round))
@@ -76,14 +80,13 @@ def record_proposers(
             known = entries.pop(blamed, None)
             failures = 1 if known is None else min(known.failures + 1, 64)
             heights = min(PASS_HEIGHTS_BASE << (failures - 1), PASS_HEIGHTS_MAX)
-            entries[blamed] = Passed(
-                miner=blamed,
-                failures=failures,
-                until_height=Height(height + 1 + heights),
-            )
+            until = Height(height + 1 + heights)
+            entries[blamed] = Passed(miner=blamed, failures=failures, until_height=until)
+            events.append(Event(name="miner_passed_over", values=(blamed.hex(), str(until))))
     after = PassedOver(entries=tuple(entries.values()))
     if after != before:
         state.put(PASSED_OVER, after)
+    return tuple(events)
 
 
 def _is_active(view: View, miner: Address) -> bool:

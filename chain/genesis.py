@@ -6,12 +6,13 @@ The document is JSON for people; the genesis hash is over the canonical bytes of
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from chain.blocks import BLOCK_VERSION, Header, receipt_root, transaction_root
+from chain.blocks import BLOCK_VERSION, Header
 from chain.crypto import ED25519_KEY_SIZE, address_of, check_public_key, tagged_hash
 from chain.errors import DecodeError, InvalidGenesis, InvalidKey
 from chain.kinds.models import REGISTER, ModelRegister
 from chain.kinds.organisations import organisation_id
 from chain.limits import Limits, RateLimits
+from chain.merkle import merkle_root
 from chain.miners import MINERS_MAX, Miner, MinerSet
 from chain.parameters import PARAMETERS, Parameters, check_parameters
 from chain.payloads import NAME, NAME_SIZE_MAX
@@ -207,8 +208,8 @@ def genesis_header(genesis: Genesis, state_root: Digest) -> Header:
         height=Height(0),
         time_ms=genesis.time_ms,
         parent_hash=ZERO_DIGEST,
-        transaction_root=transaction_root(()),
-        receipt_root=receipt_root(()),
+        transaction_root=merkle_root(()),
+        receipt_root=merkle_root(()),
         state_root=state_root,
         miner_set_hash=miners.hash,
         next_miner_set_hash=miners.hash,

@@ -2,8 +2,8 @@
 
 A proposal is decided by a quorum of the miners of the height. It is counted afresh at every vote
 and at the end of every block, so that votes of miners that have left or were demoted do not count,
-and a smaller set decides what a larger one could not. docs/spec/state.md, section "Governance", is
-normative.
+a smaller set decides what a larger one could not, and what had to wait for an earlier change gets
+its turn. docs/spec/state.md, section "Governance", is normative.
 """
 
 from collections.abc import Mapping
@@ -31,6 +31,8 @@ def open_proposal(
     kind: Kind, body: Any, transaction: Transaction, block: BlockContext
 ) -> tuple[Event, ...]:
     """Open the proposal that a governance transaction makes; its sender approves it thereby.
+
+    That an earlier change is in the way does not matter yet: votes are collected meanwhile.
 
     Raises
     ------
@@ -73,7 +75,7 @@ def vote(
     kinds: Mapping[str, Kind],
     block: BlockContext,
 ) -> tuple[Event, ...]:
-    """Count a vote; a proposal that reaches a quorum is enacted at once.
+    """Count a vote; a proposal that reaches a quorum is enacted, or waits for its turn.
 
     Raises
     ------
@@ -105,18 +107,21 @@ def vote(
     return _settle(proposal_id, proposal, kinds[proposal.kind], block)
 
 
-def settle_proposals(kinds: Mapping[str, Kind], block: BlockContext) -> None:
-    """Do what the end of a block does to the open proposals.
+def settle_proposals(kinds: Mapping[str, Kind], block: BlockContext) -> tuple[Event, ...]:
+    """Do what the end of a block does to the open proposals, and return what happened.
 
-    Those whose deadline the block's time has reached are closed. The others are counted again: the
-    miners may have changed, and nobody who could still vote may be left to bring it to a decision.
+    Those whose deadline the block's time has reached are closed. The others are counted again,
+    the oldest first: the miners may have changed, or the change that one has waited for may be in
+    effect, and nobody who could still vote may be left to bring it to a decision.
     """
+    events: list[Event] = []
     for proposal_id in _open_ids(block.state):
         proposal = _proposal(proposal_id, block.state)
         if proposal.deadline_ms <= block.time_ms:
-            _close(proposal_id, proposal, "expired", block)
+            events += _close(proposal_id, proposal, "expired", block)
         else:
-            _settle(proposal_id, proposal, kinds[proposal.kind], block)
+            events += _settle(proposal_id, proposal, kinds[proposal.kind], block)
+    return tuple(events)
 
 
 def counted(voters: tuple[Address, ...], miners: MinerSet, view: View) -> int:
@@ -145,6 +150,10 @@ def _enact(
     assert kind.check is not None, "a governance kind says what is possible"
     assert kind.enact is not None, "a governance kind says what it does"
     body = kind.decode_bytes(proposal.body)
+    if kind.must_wait is not None and kind.must_wait(body, block):
+        # It stays open and is tried again. Whether it is possible is asked when its turn comes,
+        # so that however many wait, a block does the work of the one that is enacted.
+        return ()
     try:
         kind.check(body, block.state, block)
     except Rejection:

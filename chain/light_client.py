@@ -15,7 +15,7 @@ docs/spec/light_client.md is normative.
 from dataclasses import dataclass
 from typing import Final
 
-from chain.blocks import RECEIPT, Header, Receipt
+from chain.blocks import BLOCK_RECEIPT, RECEIPT, BlockReceipt, Header, Receipt
 from chain.certificate import CommitCertificate, VoteType
 from chain.errors import InvalidCertificate, InvalidProof, UntrustedHeader
 from chain.merkle import verify_inclusion
@@ -132,6 +132,8 @@ def verify_transaction(header: Header, transaction: Transaction, proof: Inclusio
 def verify_receipt(header: Header, receipt: Receipt, proof: InclusionProof) -> None:
     """Check that `receipt` is one of the block of a trusted `header`.
 
+    The tree has a leaf more than the block has transactions: the block's own receipt, the last.
+
     Raises
     ------
     InvalidProof
@@ -139,9 +141,26 @@ def verify_receipt(header: Header, receipt: Receipt, proof: InclusionProof) -> N
     """
     if receipt.index != proof.index:
         raise InvalidProof("the receipt names another index than the proof")
+    _verify_under_receipts(header, RECEIPT.encode(receipt), proof)
+
+
+def verify_block_receipt(header: Header, receipt: BlockReceipt, proof: InclusionProof) -> None:
+    """Check that `receipt` is what the end of the block of a trusted `header` brought about.
+
+    Raises
+    ------
+    InvalidProof
+        The proof does not show it.
+    """
+    if proof.index != proof.leaf_count - 1:
+        raise InvalidProof("the receipt of a block stands behind all others")
+    _verify_under_receipts(header, BLOCK_RECEIPT.encode(receipt), proof)
+
+
+def _verify_under_receipts(header: Header, leaf: bytes, proof: InclusionProof) -> None:
     verify_inclusion(
         root=header.receipt_root,
-        leaf=RECEIPT.encode(receipt),
+        leaf=leaf,
         index=proof.index,
         leaf_count=proof.leaf_count,
         path=proof.path,

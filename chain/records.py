@@ -281,7 +281,8 @@ class ProposalRecord:
     Parameters
     ----------
     status : {"open", "enacted", "rejected", "expired", "void"}
-        `void`: it was agreed on, but no longer possible by then.
+        `open`, even if a quorum approves it, while an earlier change is in the way; `void`: it was
+        agreed on, but no longer possible by then.
     """
 
     kind: str

@@ -13,6 +13,7 @@ from chain.admission import Admitted, Verify, algorithm_1, append, metered_subje
 from chain.blocks import (
     BLOCK_VERSION,
     Block,
+    BlockReceipt,
     Event,
     Header,
     Receipt,
@@ -44,6 +45,7 @@ class Execution:
 
     header: Header
     receipts: tuple[Receipt, ...]
+    block_receipt: BlockReceipt
     delta: StateDelta
     tree: StateTree
     summary: BlockSummary
@@ -192,11 +194,11 @@ class BlockExecution:
     def finish(self) -> Execution:
         """Settle what the end of a block settles, and return the result."""
         block = self._block
-        settle_proposals(KINDS, block)
+        settled = settle_proposals(KINDS, block)
         if block.height > VERDICT_WINDOW:
             past = height_key(block.height - VERDICT_WINDOW)
             block.state.remove_if_present(JUDGEMENT_TABLE, past)
-        record_proposers(
+        blamed = record_proposers(
             block.state,
             height=block.height,
             proposer=block.proposer,
@@ -204,6 +206,7 @@ class BlockExecution:
             eligible=eligible_miners(self._tip.state, block.miners, block.height),
             miners=block.miners,
         )
+        block_receipt = BlockReceipt(events=(*settled, *blamed))
         next_miners = _shift_miner_sets(block.state)
         delta = block.state.delta()
         tree = self._tip.state.tree.updated(delta)
@@ -214,7 +217,7 @@ class BlockExecution:
             time_ms=block.time_ms,
             parent_hash=self._tip.header.hash,
             transaction_root=transaction_root(self._digests),
-            receipt_root=receipt_root(self._receipts),
+            receipt_root=receipt_root(self._receipts, block_receipt),
             state_root=tree.root,
             miner_set_hash=block.miners.hash,
             next_miner_set_hash=next_miners.hash,
@@ -224,6 +227,7 @@ class BlockExecution:
         return Execution(
             header=header,
             receipts=tuple(self._receipts),
+            block_receipt=block_receipt,
             delta=delta,
             tree=tree,
             summary=block.recent.summary(block.height),

@@ -150,10 +150,10 @@ class Missed(CliError):
 
 
 _ADVICE = {
+    "acceptance_expired": "ask the candidate for another: securenet miner accept",
     "already_exists": "see what is there: securenet device list, miner list, query models",
     "already_voted": "one miner has one vote; see securenet miner list",
     "bad_signature": "sign with the key that is registered for the sender (securenet device show)",
-    "change_pending": "wait until the change before it is in effect",
     "device_not_active": "see its state with securenet device show; resume or release it first",
     "duplicate": "it is on the chain already: securenet tx show ID",
     "expired": "set this machine's clock right and sign it again",

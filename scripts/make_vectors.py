@@ -11,7 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from chain import codec
-from chain.blocks import BLOCK_VERSION, HEADER, RECEIPT, encode_block, render_header
+from chain.blocks import (
+    BLOCK_RECEIPT,
+    BLOCK_VERSION,
+    HEADER,
+    RECEIPT,
+    encode_block,
+    render_header,
+)
 from chain.certificate import CERTIFICATE, VOTE_TAG, VoteType, vote_bytes
 from chain.crypto import address_of, domain
 from chain.genesis import genesis_header, render_genesis
@@ -32,7 +39,6 @@ from chain.kinds.device_registry import (
 )
 from chain.kinds.miners import (
     ACCEPTANCE_TAG,
-    AddMiner,
     MinerPropose,
     MoveMiner,
     RemoveMiner,
@@ -54,6 +60,7 @@ from chain.transactions import PAYLOAD, SIGNATURE_TAG, Transaction
 from chain.types import Height, Round
 from scripts.signature_cases import key_cases, signature_cases
 from tests.builders import (
+    ACCEPTANCE_MS,
     MODEL,
     SCHEMA,
     Chain,
@@ -64,6 +71,7 @@ from tests.builders import (
     make_miner_set,
     make_model,
     reading,
+    with_parameters,
 )
 
 FOLDER = Path("tests/vectors")
@@ -220,6 +228,7 @@ def digests() -> dict[str, Any]:
     device = device_id(genesis.hash, organisation_id("acme"), device_key.public)
     new_key = key_of("new key of sensor", "p256")
     miner_key, node_key = key_of("miner 4"), key_of("node 4")
+    valid_until_ms = genesis.time_ms + ACCEPTANCE_MS
     vote = {"height": 7, "round": 2, "digest": digest_of("a block")}
     message = vote_bytes(
         genesis_hash=genesis.hash,
@@ -256,8 +265,13 @@ def digests() -> dict[str, Any]:
             "genesis_hash": genesis.hash.hex(),
             "key": miner_key.public.hex(),
             "node_key": node_key.public.hex(),
-            "message": codec.encode((genesis.hash, miner_key.public, node_key.public)).hex(),
-            "acceptance": sign_acceptance(genesis.hash, miner_key, node_key.public).hex(),
+            "valid_until_ms": valid_until_ms,
+            "message": codec.encode(
+                (genesis.hash, miner_key.public, node_key.public, valid_until_ms)
+            ).hex(),
+            "acceptance": sign_acceptance(
+                genesis.hash, miner_key, node_key.public, valid_until_ms=valid_until_ms
+            ).hex(),
         },
         "commit_vote": {
             "tag": VOTE_TAG.decode(),
@@ -337,18 +351,9 @@ def _examples(chain: Chain) -> Iterable[tuple[str, Transaction, bytes]]:
 
 
 def _governance(chain: Chain) -> Iterable[tuple[str, str, Any]]:
-    candidate, node_key = key_of("miner 4"), key_of("node 4").public
     other = address_of(key_of("miner 1").public)
-    addition = AddMiner(
-        name="miner-4",
-        key=candidate.public,
-        node_key=node_key,
-        host="miner-4.example",
-        port=26_756,
-        acceptance=sign_acceptance(chain.genesis.hash, candidate, node_key),
-    )
     for change in (
-        addition,
+        chain.addition().change,
         RemoveMiner(miner=other),
         RestoreMiner(miner=other),
         MoveMiner(miner=other, host="10.0.0.1", port=1),
@@ -392,7 +397,8 @@ def _forms(transaction: Transaction, key: bytes) -> dict[str, Any]:
 
 def whole_chain() -> dict[str, Any]:
     """Return a genesis document and the blocks on it, to be replayed up to the last state."""
-    chain = Chain(make_genesis(model=make_model()))
+    parameters = with_parameters(proposal_lifetime_ms=60_000)
+    chain = Chain(make_genesis(model=make_model(), parameters=parameters))
     first = genesis_header(chain.genesis, chain.state.root)
     blocks = []
     for transactions in _story(chain):
@@ -409,6 +415,10 @@ def whole_chain() -> dict[str, Any]:
                     {"json": RECEIPT.render(receipt), "bytes": RECEIPT.encode(receipt).hex()}
                     for receipt in execution.receipts
                 ],
+                "block_receipt": {
+                    "json": BLOCK_RECEIPT.render(execution.block_receipt),
+                    "bytes": BLOCK_RECEIPT.encode(execution.block_receipt).hex(),
+                },
                 "certificate": CERTIFICATE.render(certificate),
                 "certificate_bytes": CERTIFICATE.encode(certificate).hex(),
             }
@@ -439,10 +449,14 @@ def _story(chain: Chain) -> Iterable[Sequence[Transaction]]:
     policy = PolicyRecord(action="quarantine", anomalous_min=1, window=1, duration_ms=60_000)
     yield registration, other, chain.by_registrar("policy.set", PolicySet(policy=policy))
     yield chain.by_device(sensor, flow()), chain.by_device(meter), chain.by_device(meter, flow())
-    proposal = chain.by_miner(0, "param.change", ParameterChange(name="heartbeat_ms", value="5000"))
+    proposal = chain.by_miner(
+        0, "param.change", ParameterChange(name="heartbeat_ms", value="90000")
+    )
     votes = [chain.vote(number, proposal) for number in (1, 2)]
     verdicts = [chain.verdict(number, 2, [900_000, 100_000]) for number in (0, 1, 2)]
     yield proposal, *votes, *verdicts
+    yield (chain.by_miner(1, "miner.propose", chain.addition()),)
+    # By the time of this heartbeat the proposal has expired.
     yield ()
 
 

@@ -26,6 +26,7 @@ from chain.kinds import KINDS
 from chain.kinds.base import BlockContext
 from chain.kinds.device_data import DeviceData
 from chain.kinds.device_registry import DeviceRegister, DeviceUpdate, device_id
+from chain.kinds.miners import AddMiner, MinerPropose, sign_acceptance
 from chain.kinds.models import ModelRegister
 from chain.kinds.organisations import organisation_id
 from chain.kinds.verdict import Verdict, pack_scores
@@ -51,6 +52,7 @@ from chain.types import (
 
 GENESIS_TIME_MS = 1_700_000_000_000
 BLOCK_INTERVAL_MS = 1_000
+ACCEPTANCE_MS = 30 * 24 * 3_600_000
 SCHEMA = Digest(sha256(b"a feature schema").digest())
 MODEL = Digest(sha256(b"a model").digest())
 THRESHOLD_PPM = 500_000
@@ -283,6 +285,28 @@ class Chain:
     def vote(self, number: int, proposal: Transaction, *, approve: bool = True) -> Transaction:
         """Return the vote of a miner on the proposal that a transaction opened."""
         return self.by_miner(number, "miner.vote", MinerVote(proposal=proposal.id, approve=approve))
+
+    def addition(
+        self, number: int = 4, *, valid_until_ms: int | None = None, **fields: Any
+    ) -> MinerPropose:
+        """Return the proposal to add ``miner {number}``, which accepts the values it names."""
+        key = key_of(f"miner {number}")
+        node_key = fields.get("node_key", key_of(f"node {number}").public)
+        if valid_until_ms is None:
+            valid_until_ms = self.tip.header.time_ms + ACCEPTANCE_MS
+        values: dict[str, Any] = {
+            "name": f"miner-{number}",
+            "key": key.public,
+            "node_key": node_key,
+            "host": f"miner-{number}.example",
+            "port": 26_756,
+            "valid_until_ms": valid_until_ms,
+            "acceptance": sign_acceptance(
+                self.genesis.hash, key, node_key, valid_until_ms=valid_until_ms
+            ),
+            **fields,
+        }
+        return MinerPropose(change=AddMiner(**values))
 
     def verdict(
         self, number: int, height: int, scores: Sequence[int], *, model: Digest | None = None

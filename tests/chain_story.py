@@ -18,7 +18,7 @@ from chain.kinds.device_registry import (
     Suspend,
     sign_rotation,
 )
-from chain.kinds.miners import AddMiner, MinerPropose, RemoveMiner, sign_acceptance
+from chain.kinds.miners import MinerPropose, RemoveMiner
 from chain.kinds.models import ModelActivate
 from chain.kinds.organisations import OrganisationChange
 from chain.kinds.parameter_change import ParameterChange
@@ -27,7 +27,7 @@ from chain.kinds.verdict import SCORE_MAX
 from chain.limits import parse_limits
 from chain.records import DEVICE_TABLE, MODEL_TABLE, PolicyRecord
 from chain.transactions import Transaction
-from chain.transition import lane_of
+from chain.transition import Execution, lane_of
 from chain.types import Address, Digest
 from tests.builders import (
     Chain,
@@ -39,6 +39,7 @@ from tests.builders import (
     make_genesis,
     make_model,
     reading,
+    with_parameters,
 )
 
 ORGANISATIONS = ("acme", "globex")
@@ -56,9 +57,13 @@ class Story:
     def __init__(self, random: Random) -> None:
         self.random = random
         genesis = make_genesis(
-            miners=random.choice([1, 2, 4, 5]), organisations=ORGANISATIONS, model=make_model()
+            miners=random.choice([1, 2, 4, 5]),
+            organisations=ORGANISATIONS,
+            model=make_model(),
+            parameters=with_parameters(proposal_lifetime_ms=60_000),
         )
         self.chain = Chain(genesis)
+        self.executions: list[Execution] = []
         self.devices: list[tuple[Device, str]] = []
         self.proposals: list[Transaction] = []
         self.committed: list[Transaction] = []
@@ -93,12 +98,15 @@ class Story:
     def commit(self, transactions: list[Transaction]) -> None:
         """Commit a block, in a later round now and then."""
         rounds = 1 if self.random.random() < 0.2 else 0
-        self.chain.commit(*transactions, round=rounds)
+        self.executions.append(self.chain.commit(*transactions, round=rounds))
         self.committed = (self.committed + transactions)[-50:]
 
     def play(self, blocks: int) -> Chain:
         """Let so many blocks happen and return the chain."""
         for _ in range(blocks):
+            if self.random.random() < 0.1:
+                # A quiet hour: what nobody has decided by then expires.
+                self.executions.append(self.chain.commit())
             self.commit(self.split(self.draw())[0])
         return self.chain
 
@@ -189,14 +197,9 @@ class Story:
 
     def _governance(self) -> Transaction:
         number = self._miner()
-        key, node_key = key_of(f"miner {number}"), key_of(f"node {number}").public
-        addition = AddMiner(
-            name=f"miner-{number}",
-            key=key.public,
-            node_key=node_key,
-            host="h",
-            port=1,
-            acceptance=sign_acceptance(self.chain.genesis.hash, key, node_key),
+        valid_ms = self.random.choice([0, 3_000, 1_000_000, 1_000_000])
+        addition = self.chain.addition(
+            number, valid_until_ms=self.chain.tip.header.time_ms + valid_ms
         )
         organisation = OrganisationChange(
             name=self.random.choice(["acme", "third"]),
@@ -210,8 +213,8 @@ class Story:
         models = [Digest(id) for id, _ in self.chain.state.scan(MODEL_TABLE)]
         kind, body = self.random.choice(
             [
-                ("miner.propose", MinerPropose(change=addition)),
-                ("miner.propose", MinerPropose(change=RemoveMiner(miner=address_of(key.public)))),
+                ("miner.propose", addition),
+                ("miner.propose", MinerPropose(change=RemoveMiner(miner=_id_of(number)))),
                 ("organisation.change", organisation),
                 ("param.change", lifetime),
                 ("model.activate", ModelActivate(model=self.random.choice(models))),

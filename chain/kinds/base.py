@@ -84,7 +84,10 @@ class Kind:
         Whether the device steps of Algorithm 1 hold: the registry and the rate limits.
     check : callable, optional
         ``check(body, view, block)`` for kinds that open a governance proposal: raises `Rejection`
-        unless the change would be possible.
+        where the change is not possible, and no waiting makes it so.
+    must_wait : callable, optional
+        ``must_wait(body, block)`` for those of them that cannot be enacted at any time: tells
+        whether an earlier change is in the way, which passes by itself.
     enact : callable, optional
         ``enact(body, block) -> events`` for these kinds: does what was agreed on.
     """
@@ -97,6 +100,7 @@ class Kind:
     body_size_max: int = 1024
     metered: bool = False
     check: Callable[[Any, View, BlockContext], None] | None = None
+    must_wait: Callable[[Any, BlockContext], bool] | None = None
     enact: Callable[[Any, BlockContext], tuple[Event, ...]] | None = None
 
     def decode(self, transaction: Transaction) -> Any:

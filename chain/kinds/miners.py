@@ -21,7 +21,15 @@ from chain.records import HOST, MINER_SETS, MINER_TABLE, MinerRecord, MinerSets
 from chain.schema import Blob, Integer, Record, Tagged, Text
 from chain.state import View
 from chain.transactions import Transaction
-from chain.types import DIGEST_SIZE, SIGNATURE_SIZE, Address, Digest, PublicKey, Signature
+from chain.types import (
+    DIGEST_SIZE,
+    SIGNATURE_SIZE,
+    TIME_MS_MAX,
+    Address,
+    Digest,
+    PublicKey,
+    Signature,
+)
 
 ACCEPTANCE_TAG: Final = b"securenet/miner-acceptance/v1"
 
@@ -32,6 +40,9 @@ class AddMiner:
 
     Parameters
     ----------
+    valid_until_ms : int
+        Block time at which the acceptance ends: the change has to be made in an earlier block, so
+        that nobody is added, or added back, by what it signed long ago.
     acceptance : Signature
         By which the candidate agrees; made by `sign_acceptance`.
     """
@@ -41,6 +52,7 @@ class AddMiner:
     node_key: PublicKey
     host: str
     port: int
+    valid_until_ms: int
     acceptance: Signature
 
 
@@ -80,6 +92,7 @@ CHANGE: Final = Tagged(
             node_key=Blob(ED25519_KEY_SIZE),
             host=HOST,
             port=_PORT,
+            valid_until_ms=Integer(0, TIME_MS_MAX),
             acceptance=Blob(SIGNATURE_SIZE),
         ),
         "remove": Record(RemoveMiner, miner=Blob(DIGEST_SIZE)),
@@ -96,13 +109,18 @@ class MinerPropose:
     change: MembershipChange
 
 
-def sign_acceptance(genesis_hash: Digest, key: SigningKey, node_key: PublicKey) -> Signature:
+def sign_acceptance(
+    genesis_hash: Digest, key: SigningKey, node_key: PublicKey, *, valid_until_ms: int
+) -> Signature:
     """Return the signature by which a candidate agrees to become a miner."""
-    return key.sign(ACCEPTANCE_TAG, _acceptance_bytes(genesis_hash, key.public, node_key))
+    message = _acceptance_bytes(genesis_hash, key.public, node_key, valid_until_ms)
+    return key.sign(ACCEPTANCE_TAG, message)
 
 
-def _acceptance_bytes(genesis_hash: Digest, key: PublicKey, node_key: PublicKey) -> bytes:
-    return codec.encode((genesis_hash, key, node_key))
+def _acceptance_bytes(
+    genesis_hash: Digest, key: PublicKey, node_key: PublicKey, valid_until_ms: int
+) -> bytes:
+    return codec.encode((genesis_hash, key, node_key, valid_until_ms))
 
 
 def _check(body: MinerPropose, view: View, block: BlockContext) -> None:
@@ -114,8 +132,7 @@ def _check(body: MinerPropose, view: View, block: BlockContext) -> None:
     if record is None or record.status == "removed":
         raise Rejection("not_found", f"{change.miner.hex()} is no miner")
     if isinstance(change, RemoveMiner):
-        sets = _settled_sets(view)
-        require(len(sets.next) > 1, "invalid_state", "the last miner cannot be removed")
+        require(len(_latest_set(view)) > 1, "invalid_state", "the last miner cannot be removed")
     elif isinstance(change, RestoreMiner):
         require(record.status == "demoted", "invalid_state", "the miner is not demoted")
 
@@ -130,15 +147,22 @@ def _check_addition(change: AddMiner, view: View, block: BlockContext) -> None:
         verify(
             change.key,
             ACCEPTANCE_TAG,
-            _acceptance_bytes(block.genesis_hash, change.key, change.node_key),
+            _acceptance_bytes(
+                block.genesis_hash, change.key, change.node_key, change.valid_until_ms
+            ),
             change.acceptance,
         ),
         "bad_signature",
         "the candidate's acceptance does not verify",
     )
-    sets = _settled_sets(view)
-    require(len(sets.next) < MINERS_MAX, "limit_reached", f"there are {MINERS_MAX} miners")
-    for member in sets.next:
+    require(
+        block.time_ms < change.valid_until_ms,
+        "acceptance_expired",
+        "the candidate's acceptance is past",
+    )
+    members = _latest_set(view)
+    require(len(members) < MINERS_MAX, "limit_reached", f"there are {MINERS_MAX} miners")
+    for member in members:
         record = view.get(MINER_TABLE, member.id)
         assert record is not None, "every member is on record"
         for name in ("name", "key", "node_key"):
@@ -149,11 +173,22 @@ def _check_addition(change: AddMiner, view: View, block: BlockContext) -> None:
             )
 
 
-def _settled_sets(view: View) -> MinerSets:
+def _must_wait(body: MinerPropose, block: BlockContext) -> bool:
+    """Tell whether a change of the set is decided and not in effect yet."""
+    sets = _sets(block.state)
+    is_pending = sets.after is not None or sets.current != sets.next
+    return is_pending and isinstance(body.change, AddMiner | RemoveMiner)
+
+
+def _latest_set(view: View) -> tuple[Miner, ...]:
+    """Return the set that was decided last, in effect or not."""
+    sets = _sets(view)
+    return sets.after or sets.next
+
+
+def _sets(view: View) -> MinerSets:
     sets = view.get(MINER_SETS)
     assert sets is not None, "genesis sets the miners"
-    if sets.after is not None or sets.current != sets.next:
-        raise Rejection("change_pending", "another change of membership is not in effect yet")
     return sets
 
 
@@ -190,7 +225,7 @@ def _change_set(
     block: BlockContext, *, add: Miner | None = None, remove: Address | None = None
 ) -> None:
     """Fix the set of height + 2."""
-    sets = _settled_sets(block.state)
+    sets = _sets(block.state)
     members = {member.id: member for member in sets.next if member.id != remove}
     if add is not None:
         members[add.id] = add
@@ -211,5 +246,6 @@ KIND: Final = Kind(
     body=Record(MinerPropose, change=CHANGE),
     apply=_propose,
     check=_check,
+    must_wait=_must_wait,
     enact=_enact,
 )

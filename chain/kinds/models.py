@@ -81,6 +81,7 @@ def _register(
 
 
 def _check(body: ModelActivate, view: View, block: BlockContext) -> None:
+    del block
     require(
         view.get(MODEL_TABLE, body.model) is not None,
         "not_found",
@@ -88,17 +89,22 @@ def _check(body: ModelActivate, view: View, block: BlockContext) -> None:
     )
     history = _history(view)
     require(
-        not history or history[-1].from_height <= block.height,
-        "change_pending",
-        "an activation is pending",
+        not history or history[-1].model != body.model,
+        "already_exists",
+        "the model is active, or will be",
     )
-    require(not history or history[-1].model != body.model, "already_exists", "the model is active")
+
+
+def _must_wait(body: ModelActivate, block: BlockContext) -> bool:
+    """Tell whether an activation is not in effect yet, or there are too many to take another."""
+    del body
+    history = _history(block.state)
+    if not history:
+        return False
+    is_pending = history[-1].from_height > block.height
     # The oldest is forgotten then, and no flow that may still be judged must fall under it.
-    require(
-        len(history) < MODEL_HISTORY_MAX or history[1].from_height < block.height - VERDICT_WINDOW,
-        "limit_reached",
-        f"{MODEL_HISTORY_MAX} activations within the window of verdicts",
-    )
+    is_full = len(history) == MODEL_HISTORY_MAX
+    return is_pending or (is_full and history[1].from_height >= block.height - VERDICT_WINDOW)
 
 
 def _enact(body: ModelActivate, block: BlockContext) -> tuple[Event, ...]:
@@ -142,5 +148,6 @@ ACTIVATE: Final = Kind(
     body=Record(ModelActivate, model=Blob(DIGEST_SIZE)),
     apply=_propose,
     check=_check,
+    must_wait=_must_wait,
     enact=_enact,
 )

@@ -85,9 +85,9 @@ async def _verify(rpc: str, id: Digest, trust: Digest) -> Document:
     transaction = decode_transaction(wire)
     if transaction.id != id:
         raise InvalidProof("the proof is of another transaction")
-    verify_transaction(header, transaction, _inclusion(proof, "transaction_path"))
+    verify_transaction(header, transaction, _inclusion(proof, "leaf_count", "transaction_path"))
     receipt = RECEIPT.parse(proof["receipt"], "receipt")
-    verify_receipt(header, receipt, _inclusion(proof, "receipt_path"))
+    verify_receipt(header, receipt, _inclusion(proof, "receipt_leaf_count", "receipt_path"))
     return {
         "id": id.hex(),
         "verified": True,
@@ -114,9 +114,9 @@ def _header(document: Any) -> Header:
     return HEADER.parse(fields, "header")
 
 
-def _inclusion(proof: Document, path: str) -> InclusionProof:
+def _inclusion(proof: Document, count: str, path: str) -> InclusionProof:
     return InclusionProof(
         index=_COUNT.parse(proof["index"], "index"),
-        leaf_count=_COUNT.parse(proof["leaf_count"], "leaf_count"),
+        leaf_count=_COUNT.parse(proof[count], count),
         path=tuple(Digest(item) for item in _PATH.parse(proof[path], path)),
     )

@@ -25,10 +25,12 @@ from cli.options import DEFAULT_RPC, AsJson, Limit, MinerKey, PassphraseFile, Rp
 from cli.render import show_json, show_table
 from cli.sending import send
 from cli.signing import miner_sender
+from node.clock import SystemClock
 
 app = typer.Typer(help="The miners, their proposals and votes.", no_args_is_help=True)
 
 _ADD: Final = CHANGE.records["add"]
+_DAY_MS: Final = 24 * 3_600_000
 
 
 @app.command("list")
@@ -56,11 +58,19 @@ def accept(
     name: Annotated[str, typer.Option("--name", help="Name of the miner, for people.")],
     host: Annotated[str, typer.Option("--host", help="Where its node is reached.")],
     port: Annotated[int, typer.Option("--port", min=1, max=65_535, help="Port of its P2P.")],
+    valid_days: Annotated[
+        int,
+        typer.Option(
+            "--valid-days", min=1, max=3_650, help="How long from now it may be voted on and used."
+        ),
+    ] = 30,
     passphrase_file: PassphraseFile = None,
     rpc: Rpc = DEFAULT_RPC,
     as_json: AsJson = False,
 ) -> None:
     """Print the acceptance by which a candidate agrees to become a miner, for miner propose --add.
+
+    It ends after --valid-days: a miner that leaves later is not added back by it.
 
     Example: securenet miner accept --key miner.json --node-key node.json --name m5 \
 --host 10.0.0.5 --port 26756 > m5.json
@@ -69,13 +79,17 @@ def accept(
     candidate = open_key(key, passphrase_file)
     node = open_key(node_key, passphrase_file)
     genesis = ask(rpc, lambda client: client.genesis())
+    valid_until_ms = SystemClock().wall_ms() + valid_days * _DAY_MS
     change = AddMiner(
         name=name,
         key=candidate.public,
         node_key=node.public,
         host=host,
         port=port,
-        acceptance=sign_acceptance(genesis.hash, candidate, node.public),
+        valid_until_ms=valid_until_ms,
+        acceptance=sign_acceptance(
+            genesis.hash, candidate, node.public, valid_until_ms=valid_until_ms
+        ),
     )
     show_json(_ADD.render(change))
 

@@ -46,7 +46,7 @@ def block(
     rpc: Rpc = DEFAULT_RPC,
     as_json: AsJson = False,
 ) -> None:
-    """Show a block: header, ids of its transactions, certificate.
+    """Show a block: header, ids of its transactions, events of its end, certificate.
 
     Example: securenet query block latest --json
     """
@@ -63,6 +63,8 @@ def block(
     show_fields({"signed by miners": signers, "transactions": len(document["transaction_ids"])})
     for id in document["transaction_ids"]:
         show_line(f"  {id}")
+    for event in document["events"]:
+        show_line(f"  {_text_of(event)}")
 
 
 @app.command()
@@ -210,11 +212,16 @@ async def _follow(rpc: str, types: list[str], cursor: str | None, as_json: bool)
 async def _print_past(rpc: str, types: list[str], cursor: str, as_json: bool) -> None:
     async with connect(rpc) as client:
         tip = await client.block("latest")
-        end = (tip["header"]["height"], len(tip["transaction_ids"]))
+        height, count = tip["header"]["height"], len(tip["transaction_ids"])
+        # With these types among them, one event stands at the very end.
+        wanted = {*types, "block", "transaction"}
+        end = (height, count)
+        if tip["events"]:
+            wanted.add("event")
+            end = (height, count + 1)
         if _position(cursor) >= end:
             return
-        # With blocks and transactions among them, one event stands at the very end.
-        subscription = {"subscribe": sorted({*types, "block", "transaction"}), "from": cursor}
+        subscription = {"subscribe": sorted(wanted), "from": cursor}
         async with aclosing(client.events(subscription)) as stream:
             async for event in stream:
                 if event["type"] in types:
@@ -228,6 +235,10 @@ def _position(cursor: str) -> tuple[int, int]:
     if not (height.isdecimal() and index.isdecimal()):
         raise BadInput(f"{cursor[:80]!r} is no cursor", "give HEIGHT:INDEX, as 0:0")
     return int(height), int(index)
+
+
+def _text_of(event: Document) -> str:
+    return " ".join([event["name"], *event["values"]])
 
 
 def _print_event(event: Document, as_json: bool) -> None:
@@ -245,5 +256,5 @@ def _print_event(event: Document, as_json: bool) -> None:
             above = sum(score >= data["threshold_ppm"] for score in data["scores_ppm"])
             text = f"block {data['judged_height']}: {above} of {len(data['scores_ppm'])} anomalous"
         case _:
-            text = " ".join([data["name"], *data["values"]])
+            text = _text_of(data)
     show_line(f"{event['cursor']:>12}  {event['type']:<11}  {text}")

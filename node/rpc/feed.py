@@ -32,7 +32,7 @@ Events = Sequence[tuple[int, str, str]]
 class EventFeed:
     """Events of blocks by height and type.
 
-    Position 0 of a block is the block itself, i + 1 its transaction i.
+    Position 0 of a block is the block itself, i + 1 its transaction i, the last one its end.
 
     Parameters
     ----------
@@ -53,7 +53,7 @@ class EventFeed:
         """Return how many positions a committed block has; raises `Pruned`."""
         count = self._counts.get(height)
         if count is None:
-            count = 1 + len(await self._wires(height))
+            count = len(await self._wires(height)) + 2
             self._counts.put(height, count, 0)
         return count
 
@@ -90,7 +90,7 @@ class EventFeed:
             case "block":
                 header = chain.header(height)
                 assert header is not None, "it is committed"
-                count = await self.count(height) - 1
+                count = await self.count(height) - 2
                 return [
                     _event(0, type_, {"header": render_header(header), "transaction_count": count})
                 ]
@@ -158,8 +158,14 @@ def _verdicts(
 
 
 def _brought_about(chain: ChainStore, height: int) -> Events:
-    return [
-        _event(receipt.index + 1, "event", render.event(event, receipt, height))
-        for receipt in chain.receipts(height)
+    receipts = chain.receipts(height)
+    by_transactions = [
+        _event(receipt.index + 1, "event", render.event(event, height, receipt))
+        for receipt in receipts
         for event in receipt.events
     ]
+    by_the_end = [
+        _event(len(receipts) + 1, "event", render.event(event, height, None))
+        for event in chain.block_receipt(height).events
+    ]
+    return [*by_transactions, *by_the_end]

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from chain.admission import metered_subjects
-from chain.blocks import Event, Header, Receipt, render_header
+from chain.blocks import BLOCK_RECEIPT, BlockReceipt, Event, Header, Receipt, render_header
 from chain.certificate import CERTIFICATE, CommitCertificate
 from chain.genesis import genesis_miners
 from chain.kinds import KINDS
@@ -42,11 +42,14 @@ def certificate(value: CommitCertificate | None) -> dict[str, Any] | None:
     return None if value is None else CERTIFICATE.render(value)
 
 
-def block(header: Header, proof: CommitCertificate | None, ids: list[str]) -> dict[str, Any]:
+def block(
+    header: Header, proof: CommitCertificate | None, ids: list[str], receipt: BlockReceipt
+) -> dict[str, Any]:
     """Render a block without its transactions."""
     return {
         "header": render_header(header),
         "transaction_ids": ids,
+        **BLOCK_RECEIPT.render(receipt),
         "certificate": certificate(proof),
     }
 
@@ -189,14 +192,14 @@ def transaction(value: Transaction, place: tuple[int, int]) -> dict[str, Any]:
     }
 
 
-def event(value: Event, receipt: Receipt, height: int) -> dict[str, Any]:
-    """Render something that a transaction brought about."""
+def event(value: Event, height: int, receipt: Receipt | None) -> dict[str, Any]:
+    """Render something that a transaction brought about, or None: the end of the block."""
     return {
         "name": value.name,
         "values": list(value.values),
-        "transaction_id": receipt.transaction_id.hex(),
+        "transaction_id": None if receipt is None else receipt.transaction_id.hex(),
         "height": height,
-        "index": receipt.index,
+        "index": None if receipt is None else receipt.index,
     }
 
 

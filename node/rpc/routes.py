@@ -98,6 +98,14 @@ ROUTES: Final = (
         codes=("not_found",),
     ),
     Route(
+        path="/v1/blocks/{block}/proof",
+        handler=blocks.proof,
+        summary="What proves the events of a block's end",
+        tag="chain",
+        answers={200: _ref("BlockProof")},
+        codes=("not_found",),
+    ),
+    Route(
         path="/v1/params",
         handler=blocks.parameters,
         summary="The parameters in force",

@@ -7,7 +7,7 @@ is written here.
 from collections.abc import Mapping
 from typing import Any, Final
 
-from chain.blocks import HEADER, RECEIPT
+from chain.blocks import BLOCK_RECEIPT, HEADER, RECEIPT
 from chain.certificate import CERTIFICATE
 from chain.genesis import GENESIS
 from chain.kinds import KINDS
@@ -116,10 +116,24 @@ SCHEMAS: Final[Mapping[str, Schema]] = {
     "Certificate": CERTIFICATE.describe(),
     "Miners": MINERS.describe(),
     "Receipt": RECEIPT.describe(),
-    "Block": record(
+    "BlockReceipt": BLOCK_RECEIPT.describe(),
+    "Block": _joined(
+        record(
+            header=ref("Header"),
+            transaction_ids=array(ID),
+            certificate=nullable(ref("Certificate")),
+        ),
+        BLOCK_RECEIPT.describe(),
+    ),
+    "BlockProof": record(
         header=ref("Header"),
-        transaction_ids=array(ID),
         certificate=nullable(ref("Certificate")),
+        miners=nullable(ref("Miners")),
+        receipt=ref("BlockReceipt"),
+        receipt_bytes=BYTES,
+        index=COUNT,
+        receipt_leaf_count=COUNT,
+        receipt_path=PATH,
     ),
     "Parameters": record(height=COUNT, parameters=PARAMETERS.describe()),
     "Consensus": record(
@@ -203,6 +217,7 @@ SCHEMAS: Final[Mapping[str, Schema]] = {
         index=COUNT,
         leaf_count=COUNT,
         transaction_path=PATH,
+        receipt_leaf_count=COUNT,
         receipt_path=PATH,
     ),
     "DeviceRecord": DEVICE_TABLE.record.describe(),

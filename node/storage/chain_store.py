@@ -16,6 +16,7 @@ from chain.blocks import (
 )
 from chain.blocks import (
     Block,
+    BlockReceipt,
     Header,
     Receipt,
     decode_block,
@@ -128,7 +129,7 @@ class ChainStore:
         self._executor = executor
         self._path = path
         self.genesis = genesis
-        self._recent: dict[int, tuple[Block, tuple[Receipt, ...]]] = {}
+        self._recent: dict[int, tuple[Block, tuple[Receipt, ...], BlockReceipt]] = {}
         self._begin()
         self._source = StateSource(store)
         state = State(self._source)
@@ -171,7 +172,7 @@ class ChainStore:
 
     def recent(self, block_hash: Digest) -> Block | None:
         """Return one of the last blocks, which are in memory, or None."""
-        for block, _ in self._recent.values():
+        for block, _, _ in self._recent.values():
             if block.header.hash == block_hash:
                 return block
         return None
@@ -203,13 +204,22 @@ class ChainStore:
             return None if data is None else decode_certificate(data)
 
     def receipts(self, height: int) -> tuple[Receipt, ...]:
-        """Return the receipts of a committed block."""
+        """Return the receipts of a committed block's transactions."""
         recent = self._recent.get(height)
         if recent is not None:
             return recent[1]
         data = self._store.get(schema.RECEIPTS + schema.height_bytes(height))
         with self._reading(f"the receipts of block {height}"):
             return () if data is None else schema.decode_receipts(data)
+
+    def block_receipt(self, height: int) -> BlockReceipt:
+        """Return what the end of a committed block brought about; nothing for genesis."""
+        recent = self._recent.get(height)
+        if recent is not None:
+            return recent[2]
+        data = self._store.get(schema.RECEIPTS + schema.height_bytes(height))
+        with self._reading(f"the receipts of block {height}"):
+            return BlockReceipt(events=()) if data is None else schema.decode_block_receipt(data)
 
     def height_of(self, block_hash: Digest) -> int | None:
         """Return the height of a committed block, or None."""
@@ -285,7 +295,7 @@ class ChainStore:
             self._source.release()
         # Not before: to advance reads the parameters, and the state remembers what it has read.
         self.tip = advance(self.tip, execution)
-        self._recent[self.height] = (block, execution.receipts)
+        self._recent[self.height] = (block, execution.receipts, execution.block_receipt)
         self._recent.pop(self.height - RECENT_BLOCKS, None)
 
     def _write(self, execution: Execution, block: Block, certificate: CommitCertificate) -> None:
@@ -296,7 +306,8 @@ class ChainStore:
         wires = [transaction.wire for transaction in block.transactions]
         batch.put(schema.BODY + height, schema.encode_body(wires))
         batch.put(schema.CERTIFICATE + height, CERTIFICATE_RECORD.encode(certificate))
-        batch.put(schema.RECEIPTS + height, schema.encode_receipts(execution.receipts))
+        receipts = schema.encode_receipts(execution.receipts, execution.block_receipt)
+        batch.put(schema.RECEIPTS + height, receipts)
         batch.put(schema.HASH + header.hash, height)
         for index, transaction in enumerate(block.transactions):
             place = schema.place_bytes(header.height, index)

@@ -7,7 +7,15 @@ meets heights in ascending order. docs/spec/durability.md, section "Database", i
 from typing import Final
 
 from chain import codec
-from chain.blocks import BLOCK_SIZE_MAX, BLOCK_TRANSACTIONS_MAX, RECEIPT, Receipt
+from chain.blocks import (
+    BLOCK_RECEIPT,
+    BLOCK_SIZE_MAX,
+    BLOCK_TRANSACTIONS_MAX,
+    RECEIPT,
+    BlockReceipt,
+    Receipt,
+)
+from chain.errors import DecodeError
 from chain.schema import Blob, ListOf
 from chain.transactions import TRANSACTION_SIZE_MAX
 from chain.types import Address, Digest
@@ -21,7 +29,7 @@ BODY: Final = b"b"
 CERTIFICATE: Final = b"c"
 """``c height`` → commit certificate."""
 RECEIPTS: Final = b"r"
-"""``r height`` → array of receipts."""
+"""``r height`` → array of receipts, the last of them that of the block."""
 HASH: Final = b"x"
 """``x block-hash`` → height."""
 TRANSACTION: Final = b"t"
@@ -108,22 +116,31 @@ def join_block(header: bytes, body: bytes) -> bytes:
     return _PAIR + codec.encode(header) + body
 
 
-def encode_receipts(receipts: tuple[Receipt, ...]) -> bytes:
-    """Return the bytes of a block's receipts."""
-    return codec.encode(_RECEIPTS.write(receipts))
+def encode_receipts(receipts: tuple[Receipt, ...], block_receipt: BlockReceipt) -> bytes:
+    """Return the bytes of all receipts of a block, its own the last."""
+    items = [RECEIPT.write(receipt) for receipt in receipts]
+    return codec.encode((*items, BLOCK_RECEIPT.write(block_receipt)))
 
 
 def decode_receipts(data: bytes) -> tuple[Receipt, ...]:
-    """Read `encode_receipts`; raises `DecodeError`."""
-    return _RECEIPTS.read(_receipt_items(data), "receipts")
+    """Read the transactions' receipts of `encode_receipts`; raises `DecodeError`."""
+    return _RECEIPTS.read(_receipt_items(data)[:-1], "receipts")
 
 
 def decode_receipt(data: bytes, index: int) -> Receipt:
-    """Read one of `encode_receipts`; raises `DecodeError`."""
+    """Read one of them; raises `DecodeError`."""
     return RECEIPT.read(_receipt_items(data)[index], "receipt")
 
 
+def decode_block_receipt(data: bytes) -> BlockReceipt:
+    """Read the block's own receipt of `encode_receipts`; raises `DecodeError`."""
+    return BLOCK_RECEIPT.read(_receipt_items(data)[-1], "block receipt")
+
+
 def _receipt_items(data: bytes) -> list[object]:
-    return codec.decode(
+    items = codec.decode(
         data, what="receipts", size_max=_RECEIPTS_SIZE_MAX, items_max=BLOCK_TRANSACTIONS_MAX + 1
     )
+    if not items:
+        raise DecodeError("receipts", "the receipt of the block is missing")
+    return items

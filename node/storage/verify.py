@@ -165,7 +165,7 @@ class _Check:
         height = block.header.height
         entries = {
             schema.RECEIPTS + schema.height_bytes(height): schema.encode_receipts(
-                execution.receipts
+                execution.receipts, execution.block_receipt
             ),
             schema.HASH + block.header.hash: schema.height_bytes(height),
         }

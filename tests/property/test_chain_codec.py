@@ -8,7 +8,15 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from chain import codec
-from chain.blocks import HEADER, RECEIPT, Block, decode_block, decode_header, encode_block
+from chain.blocks import (
+    BLOCK_RECEIPT,
+    HEADER,
+    RECEIPT,
+    Block,
+    decode_block,
+    decode_header,
+    encode_block,
+)
 from chain.certificate import CERTIFICATE, CERTIFICATE_SIZE_MAX, decode_certificate
 from chain.errors import DecodeError
 from chain.genesis import GENESIS
@@ -61,6 +69,7 @@ OTHERS = {
     "header": HEADER,
     "certificate": CERTIFICATE,
     "receipt": RECEIPT,
+    "block receipt": BLOCK_RECEIPT,
     "genesis": GENESIS,
     "state proof": STATE_PROOF,
 }
@@ -134,6 +143,16 @@ def test_a_signed_payload_comes_back_as_it_was(payload):
         transaction.digest,
         transaction.signature,
     )
+
+
+@settings(max_examples=50)
+@given(data=st.data())
+def test_no_receipt_is_read_as_one_of_the_other_sort(data):
+    # Both are leaves of one tree, and a leaf says by its bytes alone which it is.
+    for one, other in ((RECEIPT, BLOCK_RECEIPT), (BLOCK_RECEIPT, RECEIPT)):
+        encoded = one.encode(data.draw(from_schema(one)))
+        with pytest.raises(DecodeError):
+            other.decode(encoded, what="receipt", size_max=codec.SIZE_MAX)
 
 
 @FUZZ

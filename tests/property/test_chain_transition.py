@@ -12,14 +12,14 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from chain.blocks import HEADER, RECEIPT, Header, encode_block
+from chain.blocks import BLOCK_RECEIPT, HEADER, RECEIPT, Header, encode_block
 from chain.eligibility import eligible_miners, proposer_of
 from chain.errors import InvalidBlock
 from chain.kinds import KINDS
 from chain.kinds.base import Signer
 from chain.kinds.organisations import organisation_id
 from chain.lookback import Lookback
-from chain.records import TABLES
+from chain.records import PROPOSAL_TABLE, TABLES
 from chain.state import State, parameters_of
 from chain.transactions import Transaction
 from chain.transition import check_block, summarise
@@ -48,6 +48,7 @@ def test_refused_transactions_leave_no_trace_in_the_block(random):
         assert first.header == second.header
         assert first.delta == second.delta
         assert first.receipts == second.receipts
+        assert first.block_receipt == second.block_receipt
         assert first.summary == second.summary
         story.commit(good)
 
@@ -74,6 +75,29 @@ def test_what_is_committed_can_be_read_rebuilt_and_replayed(random):
     assert rebuilt._ids >= chain.tip.recent._ids
 
 
+@settings(max_examples=12)
+@given(seeds)
+def test_every_proposal_that_ends_is_told_once(random):
+    story = Story(random)
+    chain = story.play(20)
+
+    told: list[tuple[str, str]] = []
+    for execution in story.executions:
+        events = [event for receipt in execution.receipts for event in receipt.events]
+        events += execution.block_receipt.events
+        told += [
+            (event.values[0], event.name.removeprefix("proposal_"))
+            for event in events
+            if event.name.startswith("proposal_") and event.name != "proposal_opened"
+        ]
+    ended = [
+        (id.hex(), record.status)
+        for id, record in chain.state.scan(PROPOSAL_TABLE)
+        if record.status != "open"
+    ]
+    assert sorted(told) == sorted(ended)
+
+
 def test_the_stories_reach_every_kind_and_most_refusals():
     kinds: Counter[str] = Counter()
     codes: Counter[str] = Counter()
@@ -96,7 +120,6 @@ def test_the_stories_reach_every_kind_and_most_refusals():
         "already_exists",
         "already_voted",
         "bad_signature",
-        "change_pending",
         "device_not_active",
         "duplicate",
         "duplicate_verdict",
@@ -193,3 +216,5 @@ def test_any_body_is_executed_or_refused_and_leaves_a_readable_state(kind, data,
         assert value is None or table.encode(table.decode(value)) == value
     for receipt in finished.receipts:
         assert RECEIPT.read(RECEIPT.write(receipt), "receipt") == receipt
+    end = finished.block_receipt
+    assert BLOCK_RECEIPT.read(BLOCK_RECEIPT.write(end), "receipt") == end

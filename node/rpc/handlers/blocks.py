@@ -4,7 +4,9 @@ from typing import Any, Final
 
 from aiohttp import web
 
+from chain.blocks import BLOCK_RECEIPT, receipt_leaves, render_header
 from chain.genesis import render_genesis
+from chain.merkle import inclusion_proof
 from chain.parameters import PARAMETERS
 from chain.state import parameters_of
 from node.rpc import render
@@ -51,17 +53,26 @@ async def latest(rpc: Rpc, request: web.Request, query: Query) -> Any:
 
 async def block(rpc: Rpc, request: web.Request, query: Query) -> Any:
     """Answer a block by height or hash."""
-    name = request.match_info["block"]
-    if len(name) == _HASH_DIGITS:
-        height = rpc.node.chain.height_of(parse_id(name, "block"))
-    else:
-        height = parse_height(name, "block")
-    if height is None or height > rpc.node.chain.height:
-        raise NotFound(f"there is no block {name} here")
+    height = _height(rpc, request)
     found = await rpc.reader.run(_block, rpc.node.chain, height)
     if found is None:
-        raise NotFound(f"block {name} is not kept here")
+        raise NotFound(f"block {height} is not kept here")
     return found
+
+
+async def proof(rpc: Rpc, request: web.Request, query: Query) -> Any:
+    """Answer what proves the events of a block's end."""
+    height = _height(rpc, request)
+    chain = rpc.node.chain
+    header = chain.header(height)
+    if header is None or height == 0:
+        raise NotFound(f"block {height} has no receipts here")
+    return {
+        "header": render_header(header),
+        "certificate": render.certificate(chain.certificate(height)),
+        "miners": render.deciding_miners(chain, header),
+        **await rpc.reader.run(_prove, chain, height),
+    }
 
 
 async def blocks(rpc: Rpc, request: web.Request, query: BlockPageQuery) -> Any:
@@ -73,6 +84,17 @@ async def blocks(rpc: Rpc, request: web.Request, query: BlockPageQuery) -> Any:
         start = parse_height(query.cursor, "query.cursor")
     heights = range(min(start, tip), -1, -1) if step < 0 else range(start, tip + 1)
     return await rpc.reader.run(_page, rpc.node.chain, heights, query.limit)
+
+
+def _height(rpc: Rpc, request: web.Request) -> int:
+    name = request.match_info["block"]
+    if len(name) == _HASH_DIGITS:
+        height = rpc.node.chain.height_of(parse_id(name, "block"))
+    else:
+        height = parse_height(name, "block")
+    if height is None or height > rpc.node.chain.height:
+        raise NotFound(f"there is no block {name} here")
+    return height
 
 
 def _page(chain: ChainStore, heights: range, limit: int) -> dict[str, Any]:
@@ -93,4 +115,16 @@ def _block(chain: ChainStore, height: int) -> dict[str, Any] | None:
     if header is None:
         return None
     ids = [receipt.transaction_id.hex() for receipt in chain.receipts(height)]
-    return render.block(header, chain.certificate(height), ids)
+    return render.block(header, chain.certificate(height), ids, chain.block_receipt(height))
+
+
+def _prove(chain: ChainStore, height: int) -> dict[str, Any]:
+    receipts, receipt = chain.receipts(height), chain.block_receipt(height)
+    leaves = receipt_leaves(receipts, receipt)
+    return {
+        "receipt": BLOCK_RECEIPT.render(receipt),
+        "receipt_bytes": leaves[-1].hex(),
+        "index": len(receipts),
+        "receipt_leaf_count": len(leaves),
+        "receipt_path": [node.hex() for node in inclusion_proof(leaves, len(receipts))],
+    }

@@ -6,7 +6,7 @@ from typing import Any
 from aiohttp import web
 
 from chain.admission import expected_key
-from chain.blocks import RECEIPT, Block, Receipt, render_header
+from chain.blocks import RECEIPT, Block, receipt_leaves, render_header
 from chain.crypto import P256_KEY_SIZE, normalise_p256
 from chain.errors import DecodeError, Rejection, SecureNetError
 from chain.merkle import inclusion_proof
@@ -32,6 +32,7 @@ from node.rpc.limits import BATCH_JSON_SIZE_MAX, BATCH_SIZE_MAX, TRANSACTION_JSO
 from node.rpc.paging import Query, SubmitQuery, parse_id
 from node.rpc.problems import problem_response
 from node.rpc.render import certificate, deciding_miners
+from node.storage.chain_store import ChainStore
 
 
 async def submit(rpc: Rpc, request: web.Request, query: SubmitQuery) -> Any:
@@ -82,8 +83,7 @@ async def proof(rpc: Rpc, request: web.Request, query: Query) -> Any:
     block = None if place is None else await rpc.reader.block(place[0])
     if place is None or block is None:
         raise NotFound(f"transaction {id.hex()} is not committed here")
-    receipts = await rpc.reader.run(chain.receipts, place[0])
-    rendered = await rpc.reader.run(_prove, block, receipts, place[1])
+    rendered = await rpc.reader.run(_prove, chain, block, place[1])
     return {
         "header": render_header(block.header),
         "certificate": certificate(chain.certificate(place[0])),
@@ -109,8 +109,10 @@ def render_status(id: bytes, status: TransactionStatus) -> dict[str, Any]:
     }
 
 
-def _prove(block: Block, receipts: Sequence[Receipt], index: int) -> dict[str, Any]:
-    leaves = [RECEIPT.encode(receipt) for receipt in receipts]
+def _prove(chain: ChainStore, block: Block, index: int) -> dict[str, Any]:
+    height = block.header.height
+    receipts = chain.receipts(height)
+    leaves = receipt_leaves(receipts, chain.block_receipt(height))
     digests = [transaction.digest for transaction in block.transactions]
     return {
         "transaction": block.transactions[index].wire.hex(),
@@ -119,6 +121,7 @@ def _prove(block: Block, receipts: Sequence[Receipt], index: int) -> dict[str, A
         "index": index,
         "leaf_count": len(digests),
         "transaction_path": [node.hex() for node in inclusion_proof(digests, index)],
+        "receipt_leaf_count": len(leaves),
         "receipt_path": [node.hex() for node in inclusion_proof(leaves, index)],
     }
 

@@ -6,11 +6,13 @@ import pytest
 
 from chain import codec
 from chain.blocks import (
+    BLOCK_RECEIPT,
     BLOCK_TRANSACTIONS_MAX,
     HEADER,
     HEADER_SIZE_MAX,
     RECEIPT,
     Block,
+    BlockReceipt,
     Event,
     Header,
     Receipt,
@@ -22,6 +24,7 @@ from chain.blocks import (
     transaction_root,
 )
 from chain.errors import DecodeError
+from chain.merkle import merkle_root
 from chain.types import HEIGHT_MAX, ROUND_MAX, TIME_MS_MAX
 from tests.builders import Chain, digest_of
 
@@ -140,17 +143,23 @@ def test_receipts_are_under_a_root_of_their_own(block):
         index=0,
         events=(Event(name="something", values=("a", "b")),),
     )
+    other = replace(receipt, events=(Event(name="something", values=("ab",)),))
+    nothing, end = BlockReceipt(events=()), BlockReceipt(events=receipt.events)
     roots = {
-        receipt_root(()),
-        receipt_root((receipt,)),
-        receipt_root((receipt, receipt)),
-        receipt_root((replace(receipt, index=1),)),
-        receipt_root((replace(receipt, events=()),)),
-        receipt_root((replace(receipt, events=(Event(name="something", values=("ab",)),)),)),
+        merkle_root(()),
+        receipt_root((), nothing),
+        receipt_root((), end),
+        receipt_root((receipt,), nothing),
+        receipt_root((receipt,), end),
+        receipt_root((receipt, receipt), nothing),
+        receipt_root((replace(receipt, index=1),), nothing),
+        receipt_root((replace(receipt, events=()),), nothing),
+        receipt_root((other,), nothing),
     }
 
-    assert len(roots) == 6
+    assert len(roots) == 9
     assert RECEIPT.parse(RECEIPT.render(receipt), "receipt") == receipt
+    assert BLOCK_RECEIPT.parse(BLOCK_RECEIPT.render(end), "receipt") == end
 
 
 def test_a_block_is_a_value(block):

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from chain.blocks import Event
 from chain.eligibility import (
     PASS_HEIGHTS_BASE,
     PASS_HEIGHTS_MAX,
@@ -44,9 +45,13 @@ def test_everybody_is_eligible_at_first():
 def test_a_failed_round_passes_its_proposer_over():
     chain = Chain()
     blamed = chain.proposer(0)
-    chain.commit(round=1)
+    execution = chain.commit(round=1)
 
     assert entries(chain)[blamed].failures == 1
+    until = str(entries(chain)[blamed].until_height)
+    assert execution.block_receipt.events == (
+        Event(name="miner_passed_over", values=(blamed.hex(), until)),
+    )
     assert entries(chain)[blamed].until_height == 1 + 1 + PASS_HEIGHTS_BASE
     assert blamed not in eligible(chain)
     assert len(eligible(chain)) == 3

@@ -2,6 +2,7 @@
 
 import pytest
 
+from chain.blocks import Event
 from chain.crypto import address_of
 from chain.kinds.miners import MinerPropose, RemoveMiner, RestoreMiner
 from chain.kinds.organisations import OrganisationChange
@@ -143,10 +144,13 @@ def test_a_proposal_that_nobody_decides_expires_by_block_time(chain):
     assert record(chain, proposal).status == "open"
     late = chain.vote(2, proposal)
     assert chain.rejection(late, time_ms=deadline).code == "proposal_closed"
-    chain.commit(time_ms=deadline + 60_000)
+    execution = chain.commit(time_ms=deadline + 60_000)
 
     assert record(chain, proposal).status == "expired"
     assert open_ids(chain) == ()
+    assert execution.block_receipt.events == (
+        Event(name="proposal_expired", values=(proposal.id.hex(), "param.change")),
+    )
 
 
 def test_a_deadline_is_reached_at_its_millisecond():
@@ -208,10 +212,14 @@ def test_a_smaller_set_decides_what_the_larger_could_not():
     chain.commit()
     assert record(chain, proposal).status == "open"
 
-    chain.commit()
+    execution = chain.commit()
 
     assert record(chain, proposal).status == "enacted"
     assert parameters_of(chain.state).heartbeat_ms == 5_000
+    assert [event.name for event in execution.block_receipt.events] == [
+        "proposal_enacted",
+        "parameter_changed",
+    ]
 
 
 def test_one_miner_cannot_take_the_room_of_the_others(chain):
@@ -259,4 +267,7 @@ def test_a_single_miner_decides_alone_and_at_once():
 def test_counting_again_changes_nothing_by_itself(chain):
     propose(chain)
 
-    assert chain.commit().delta == {}
+    execution = chain.commit()
+
+    assert execution.delta == {}
+    assert execution.block_receipt.events == ()

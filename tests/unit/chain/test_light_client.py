@@ -4,22 +4,22 @@ from dataclasses import replace
 
 import pytest
 
-from chain.blocks import RECEIPT, Event, Receipt
+from chain.blocks import BlockReceipt, Event, Receipt, receipt_leaves
 from chain.errors import InvalidCertificate, InvalidProof, UntrustedHeader
-from chain.kinds.miners import AddMiner, MinerPropose, sign_acceptance
 from chain.light_client import (
     CLOCK_TOLERANCE_MS,
     TRUSTING_PERIOD_MS,
     InclusionProof,
     LightClient,
+    verify_block_receipt,
     verify_receipt,
     verify_state,
     verify_transaction,
 )
-from chain.merkle import inclusion_proof
+from chain.merkle import inclusion_proof, verify_inclusion
 from chain.records import DEVICE_TABLE
 from chain.types import Height
-from tests.builders import Chain, digest_of, key_of, make_genesis
+from tests.builders import Chain, digest_of, make_genesis
 
 
 class Story:
@@ -29,31 +29,25 @@ class Story:
         self.chain = Chain()
         self.genesis = self.chain.tip.header
         self.blocks = []
+        self.receipts = {}
+        self.block_receipts = {}
         self.device, registration = self.chain.registration("device")
         self.commit(registration)
         self.commit(*[self.chain.by_device(self.device) for _ in range(3)])
-        self.commit()
-        key, node_key = key_of("miner 4"), key_of("node 4").public
-        addition = AddMiner(
-            name="miner-4",
-            key=key.public,
-            node_key=node_key,
-            host="h",
-            port=1,
-            acceptance=sign_acceptance(self.chain.genesis.hash, key, node_key),
-        )
-        proposal = self.chain.by_miner(0, "miner.propose", MinerPropose(change=addition))
+        self.commit(round=1)
+        proposal = self.chain.by_miner(0, "miner.propose", self.chain.addition())
         self.commit(proposal, self.chain.vote(1, proposal), self.chain.vote(2, proposal))
         self.commit()
         self.commit()
         self.commit()
 
-    def commit(self, *transactions):
+    def commit(self, *transactions, round=0):
         miners = self.chain.miners
-        execution = self.chain.commit(*transactions)
+        execution = self.chain.commit(*transactions, round=round)
         certificate = self.chain.certificate(execution.header, miners)
         self.blocks.append((execution.header, certificate, miners))
-        self.receipts = execution.receipts
+        self.receipts[execution.header.height] = execution.receipts
+        self.block_receipts[execution.header.height] = execution.block_receipt
 
 
 @pytest.fixture(scope="module")
@@ -186,23 +180,62 @@ def test_transactions_and_receipts_are_proved(story):
             verify_transaction(header, block.transactions[index - 1], proof)
 
 
-def test_a_receipt_shows_the_place(story):
-    header = story.blocks[1][0]
-    receipts = [
-        Receipt(transaction_id=transaction.id, index=index, events=())
-        for index, transaction in enumerate(story.chain.blocks[1].transactions)
-    ]
-    leaves = [RECEIPT.encode(receipt) for receipt in receipts]
-    proof = InclusionProof(index=2, leaf_count=3, path=inclusion_proof(leaves, 2))
-    verify_receipt(header, receipts[2], proof)
+def test_a_receipt_shows_the_place():
+    chain = Chain()
+    device = chain.register()
+    execution = chain.commit(*[chain.by_device(device) for _ in range(5)])
+    header, receipt = execution.header, execution.receipts[4]
+    leaves = receipt_leaves(execution.receipts, execution.block_receipt)
+    proof = InclusionProof(index=4, leaf_count=6, path=inclusion_proof(leaves, 4))
+    verify_receipt(header, receipt, proof)
 
-    # As number 1 of two, the same path leads to the same root; the receipt tells the difference.
-    lie = InclusionProof(index=1, leaf_count=2, path=proof.path)
-    for receipt in (receipts[2], replace(receipts[2], index=1)):
+    # As number 2 of four, the same path leads to the same root; the receipt tells the difference.
+    verify_inclusion(
+        root=header.receipt_root, leaf=leaves[4], index=2, leaf_count=4, path=proof.path
+    )
+    lie = InclusionProof(index=2, leaf_count=4, path=proof.path)
+    for claimed in (receipt, replace(receipt, index=2)):
         with pytest.raises(InvalidProof):
-            verify_receipt(header, receipt, lie)
+            verify_receipt(header, claimed, lie)
     with pytest.raises(InvalidProof):
-        verify_receipt(header, replace(receipts[2], events=(Event(name="x", values=()),)), proof)
+        verify_receipt(header, replace(receipt, events=(Event(name="x", values=()),)), proof)
+
+
+@pytest.mark.parametrize(("height", "count"), [(2, 3), (3, 0), (5, 0)])
+def test_what_the_end_of_a_block_brought_about_is_proved(story, height, count):
+    header = story.blocks[height - 1][0]
+    receipts, receipt = story.receipts[height], story.block_receipts[height]
+    leaves = receipt_leaves(receipts, receipt)
+    proof = InclusionProof(index=count, leaf_count=count + 1, path=inclusion_proof(leaves, count))
+
+    verify_block_receipt(header, receipt, proof)
+    assert bool(receipt.events) == (height == 3)
+    other = BlockReceipt(events=(Event(name="proposal_expired", values=()),))
+    for wrong in (other, BlockReceipt(events=(*receipt.events, *other.events))):
+        with pytest.raises(InvalidProof):
+            verify_block_receipt(header, wrong, proof)
+    with pytest.raises(InvalidProof):
+        verify_block_receipt(story.blocks[0][0], receipt, proof)
+
+
+def test_no_receipt_is_taken_for_one_of_the_other_sort(story):
+    # A node that shows the end of a block as the receipt of a transaction would have it final, one
+    # that does the reverse would hide what the end of the block did.
+    header, receipts = story.blocks[1][0], story.receipts[2]
+    leaves = receipt_leaves(receipts, story.block_receipts[2])
+    proofs = [
+        InclusionProof(index=index, leaf_count=4, path=inclusion_proof(leaves, index))
+        for index in range(4)
+    ]
+
+    for receipt, proof in zip(receipts, proofs, strict=False):
+        with pytest.raises(InvalidProof):
+            verify_block_receipt(header, BlockReceipt(events=receipt.events), proof)
+    for index, transaction in enumerate(story.chain.blocks[1].transactions):
+        forged = Receipt(transaction_id=transaction.id, index=index, events=())
+        for claimed in (forged, replace(forged, index=3)):
+            with pytest.raises(InvalidProof):
+                verify_receipt(header, claimed, proofs[3])
 
 
 def test_state_is_proved_present_and_absent(story):

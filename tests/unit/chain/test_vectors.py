@@ -139,6 +139,37 @@ def test_a_stranger_computes_the_ids_and_digests():
         raw(vote["digest"]),
     ]
     assert pack(message).hex() == vote["message"]
+    accepted = known["miner_acceptance"]
+    keys = [raw(accepted[name]) for name in ("genesis_hash", "key", "node_key")]
+    assert pack([*keys, accepted["valid_until_ms"]]).hex() == accepted["message"]
+
+
+def tree(leaves):
+    """Return the root over leaf data, by the page's words on RFC 9162."""
+    level = [hashlib.sha256(b"\x00" + leaf).digest() for leaf in leaves]
+    while len(level) > 1:
+        pairs = zip(level[::2], level[1::2], strict=False)
+        odd = level[-1:] if len(level) % 2 else []
+        level = [hashlib.sha256(b"\x01" + left + right).digest() for left, right in pairs] + odd
+    return level[0].hex()
+
+
+def test_a_stranger_computes_the_roots_over_receipts():
+    ends = []
+    for block in load("chain.json")["blocks"]:
+        end = block["block_receipt"]
+        shown = [*block["receipts"], end]
+        events = [[[e["name"], e["values"]] for e in r["json"]["events"]] for r in shown]
+        leaves = [
+            pack([raw(r["json"]["transaction_id"]), r["json"]["index"], brought_about])
+            for r, brought_about in zip(block["receipts"], events, strict=False)
+        ]
+        leaves.append(pack([events[-1]]))
+
+        assert [leaf.hex() for leaf in leaves] == [r["bytes"] for r in shown]
+        assert tree(leaves) == block["header"]["receipt_root"]
+        ends += [event["name"] for event in end["json"]["events"]]
+    assert ends == ["proposal_expired"]
 
 
 def test_a_stranger_builds_a_reading_that_the_chain_reads():

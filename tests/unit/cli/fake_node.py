@@ -14,7 +14,15 @@ from typing import Any
 from aiohttp import WSMsgType, web
 
 from chain import codec
-from chain.blocks import RECEIPT, Block, Receipt, render_header
+from chain.blocks import (
+    BLOCK_RECEIPT,
+    RECEIPT,
+    Block,
+    BlockReceipt,
+    Receipt,
+    receipt_leaves,
+    render_header,
+)
 from chain.certificate import (
     CERTIFICATE,
     VOTE_TAG,
@@ -86,6 +94,7 @@ class Chain:
         self.tip = Tip(header=genesis_header(genesis, state.root), state=state, recent=Lookback())
         self.blocks = [Block(header=self.tip.header, transactions=())]
         self.receipts: list[tuple[Receipt, ...]] = [()]
+        self.block_receipts = [BlockReceipt(events=())]
         self.places: dict[str, tuple[int, int]] = {}
 
     def commit(self, transactions: list[Transaction]) -> None:
@@ -107,6 +116,7 @@ class Chain:
         height = self.tip.header.height
         self.blocks.append(Block(header=self.tip.header, transactions=tuple(transactions)))
         self.receipts.append(execution.receipts)
+        self.block_receipts.append(execution.block_receipt)
         for index, transaction in enumerate(transactions):
             self.places[transaction.id.hex()] = (height, index)
 
@@ -230,12 +240,14 @@ class FakeNode:
             block = blocks[int(reference)]
         else:
             raise LookupError("no such block")
-        certificate = self.chain.certificate(block.header.height)
+        height = block.header.height
+        certificate = self.chain.certificate(height)
         return web.json_response(
             {
                 "header": render_header(block.header),
                 "transaction_ids": [t.id.hex() for t in block.transactions],
                 "certificate": certificate and CERTIFICATE.render(certificate),
+                **BLOCK_RECEIPT.render(self.chain.block_receipts[height]),
             }
         )
 
@@ -288,7 +300,7 @@ class FakeNode:
         block, receipts = self.chain.blocks[height], self.chain.receipts[height]
         certificate = self.chain.certificate(height)
         assert certificate is not None
-        encoded = [RECEIPT.encode(receipt) for receipt in receipts]
+        encoded = receipt_leaves(receipts, self.chain.block_receipts[height])
         digests = [t.digest for t in block.transactions]
         return web.json_response(
             {
@@ -301,6 +313,7 @@ class FakeNode:
                 "index": index,
                 "leaf_count": len(digests),
                 "transaction_path": [d.hex() for d in inclusion_proof(digests, index)],
+                "receipt_leaf_count": len(encoded),
                 "receipt_path": [d.hex() for d in inclusion_proof(encoded, index)],
             }
         )
@@ -433,6 +446,11 @@ class FakeNode:
                     data = {"id": t.id.hex(), "kind": t.payload.kind, "sender": "00"}
                     place = (header.height, index + 1)
                     yield {"type": "transaction", "place": place, "data": data}
+            end = (header.height, len(block.transactions) + 1)
+            for event in self.chain.block_receipts[header.height].events:
+                if end > position:
+                    data = {"name": event.name, "values": list(event.values)}
+                    yield {"type": "event", "place": end, "data": data}
 
 
 def problem(status: int, code: str, detail: str, **headers: str) -> web.Response:

@@ -5,8 +5,10 @@ import json
 import pytest
 
 from chain.crypto import signing_key
+from chain.kinds.miners import sign_acceptance
 from cli.exit_codes import ExitCode
 from ml_validator.bundled import bundled_model
+from node.clock import SystemClock
 from tests.unit.cli.conftest import key_file
 
 STRANGER = signing_key("ed25519", b"x" * 32)
@@ -35,6 +37,39 @@ def test_a_candidate_accepts_and_the_only_miner_adds_it(securenet, node, miner, 
     assert names == ["proposal_opened", "proposal_enacted", "miner_add"]
     (proposal,) = securenet("query", "proposals", "--json").document
     assert proposal["status"] == "enacted"
+
+
+def test_an_acceptance_lasts_as_long_as_the_candidate_says(securenet, node, tmp_path):
+    before_ms = SystemClock().wall_ms()
+    accepted = securenet(
+        *("miner", "accept", "--key", key_file(tmp_path / "candidate.json", "c")),
+        *("--node-key", key_file(tmp_path / "node.json", "d"), "--valid-days", "2"),
+        *("--name", "m1", "--host", "10.0.0.2", "--port", "26756"),
+    )
+
+    two_days_ms = 2 * 24 * 3_600_000
+    assert 0 <= accepted.document["valid_until_ms"] - before_ms - two_days_ms < 60_000
+
+
+def test_a_past_acceptance_is_refused_and_the_advice_is_to_ask_for_another(
+    securenet, node, miner, tmp_path
+):
+    accepted = securenet(
+        *("miner", "accept", "--key", key_file(tmp_path / "candidate.json", "c")),
+        *("--node-key", key_file(tmp_path / "node.json", "d")),
+        *("--name", "m1", "--host", "10.0.0.2", "--port", "26756"),
+    )
+    genesis, key = node.chain.genesis, signing_key("ed25519", b"c" * 32)
+    node_key = signing_key("ed25519", b"d" * 32).public
+    past = sign_acceptance(genesis.hash, key, node_key, valid_until_ms=genesis.time_ms)
+    document = accepted.document | {"valid_until_ms": genesis.time_ms, "acceptance": past.hex()}
+    (tmp_path / "m1.json").write_text(json.dumps(document))
+
+    ended = securenet("miner", "propose", "--key", miner, "--add", tmp_path / "m1.json")
+
+    assert ended.code == ExitCode.REFUSED
+    assert "acceptance_expired" in ended.err
+    assert "securenet miner accept" in ended.err
 
 
 def test_a_miner_is_moved(securenet, node, miner):

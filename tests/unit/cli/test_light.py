@@ -44,10 +44,12 @@ def test_a_committed_transaction_verifies_from_a_trusted_hash(securenet, node, c
         lambda proof: proof.update(index=1),
         lambda proof: proof.update(index="0"),
         lambda proof: proof.update(leaf_count=None),
+        lambda proof: proof.update(receipt_leaf_count=1),
+        lambda proof: proof.pop("receipt_leaf_count"),
         lambda proof: proof.update(miners=None),
         lambda proof: proof["miners"].append(proof["miners"][0]),
         lambda proof: proof["receipt"].update(index=1),
-        lambda proof: proof.update(transaction=proof["transaction"][:-2] + "00"),
+        lambda proof: proof.update(transaction=proof["transaction"][:-2] + "ff"),
         lambda proof: proof.pop("transaction_path"),
     ],
 )

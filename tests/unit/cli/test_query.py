@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from chain.blocks import BlockReceipt, Event
 from chain.crypto import signing_key
 from cli.demo.attack import reading
 from cli.exit_codes import ExitCode
@@ -79,6 +80,20 @@ def test_events_continue_behind_a_cursor(securenet, grown):
     cursors = [json.loads(line)["cursor"] for line in ended.out.splitlines()]
     assert cursors == ["3:1", "4:0", "4:1"]
     assert securenet("query", "events", "--from", "4:1").out == ""
+
+
+def test_events_of_the_end_of_the_last_block_are_printed_too(securenet, grown):
+    event = Event(name="proposal_expired", values=("ab" * 32, "param.change"))
+    grown.chain.block_receipts[-1] = BlockReceipt(events=(event,))
+
+    lines = securenet("query", "events", "--from", "4:0").out.splitlines()
+
+    assert [line.split()[:3] for line in lines] == [
+        ["4:1", "transaction", "device.data"],
+        ["4:2", "event", "proposal_expired"],
+    ]
+    assert securenet("query", "events", "--from", "4:2").out == ""
+    assert f"proposal_expired {'ab' * 32} param.change" in securenet("query", "block").out
 
 
 def test_a_cursor_that_is_none_is_told(securenet, node):

@@ -1,7 +1,7 @@
 """Which node belongs to which miner."""
 
 from chain.crypto import address_of
-from chain.kinds.miners import AddMiner, MinerPropose, RemoveMiner, sign_acceptance
+from chain.kinds.miners import MinerPropose, RemoveMiner
 from node.members import Members
 from tests.builders import Chain, key_of, make_genesis
 
@@ -39,9 +39,8 @@ def test_a_new_miner_is_a_member_one_height_before_it_votes():
     chain = Chain()
     members = Members(chain.state, miner=MINERS[0])
     assert not members.update(chain.state)
-    candidate = key_of("miner 4")
     heights = []
-    chain.decide("miner.propose", joining(chain, candidate))
+    chain.decide("miner.propose", chain.addition())
     for _ in range(3):
         members.update(chain.state)
         heights.append((members.miner_of(NODES[4]) is not None, len(chain.miners)))
@@ -65,28 +64,12 @@ def test_a_removed_miner_is_a_member_until_it_votes_no_more():
     assert members.others() == sorted(NODES[1:3])
 
 
-def joining(chain, candidate, *, number=4):
-    """Return the proposal to take in a candidate, which has agreed."""
-    node_key = key_of(f"node {number}").public
-    addition = AddMiner(
-        name=f"miner-{number}",
-        key=candidate.public,
-        node_key=node_key,
-        host="h",
-        port=1,
-        acceptance=sign_acceptance(chain.genesis.hash, candidate, node_key),
-    )
-    return MinerPropose(change=addition)
-
-
 def test_a_weak_quorum_is_that_of_the_set_in_force():
     chain = Chain(make_genesis(miners=6))
     members = Members(chain.state, miner=MINERS[0])
     assert members.weak_quorum == 2
     heights = []
-    candidate = key_of("miner 6")
-    proposal = joining(chain, candidate, number=6)
-    chain.decide("miner.propose", proposal, voters=range(4))
+    chain.decide("miner.propose", chain.addition(6), voters=range(4))
     for _ in range(2):
         members.update(chain.state)
         heights.append(members.weak_quorum)

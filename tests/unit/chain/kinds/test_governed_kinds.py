@@ -8,7 +8,7 @@ from chain.kinds.organisations import OrganisationChange, organisation_id
 from chain.kinds.parameter_change import ParameterChange, changed
 from chain.limits import parse_limits
 from chain.parameters import CHANGEABLE, PARAMETERS, VERDICT_WINDOW, Parameters
-from chain.records import MODEL_HISTORY_MAX, ORGANISATION_TABLE
+from chain.records import ACTIVE_MODELS, MODEL_HISTORY_MAX, ORGANISATION_TABLE, Activation
 from chain.schema import Integer
 from chain.state import active_model_at, parameters_of
 from chain.types import PublicKey
@@ -154,6 +154,11 @@ def activate(chain, model):
     chain.decide("model.activate", ModelActivate(model=model))
 
 
+def activations(chain):
+    found = chain.state.get(ACTIVE_MODELS)
+    return found.activations
+
+
 def test_an_activated_model_judges_from_a_fixed_height_on(chain):
     model = registered(chain, "boosted")
     activate(chain, model)
@@ -202,13 +207,25 @@ def test_what_cannot_be_activated_is_refused(chain):
         return chain.rejection(chain.by_miner(0, "model.activate", ModelActivate(model=model))).code
 
     model = registered(chain, "boosted")
-    third = registered(chain, "third")
-
     assert code(digest_of("nothing")) == "not_found"
     assert code(MODEL) == "already_exists"
     activate(chain, model)
-    assert code(third) == "change_pending"
-    assert code(model) == "change_pending"
+    assert code(model) == "already_exists"
+
+
+def test_an_activation_waits_for_the_one_before_it(chain):
+    first, second = registered(chain, "boosted"), registered(chain, "third")
+    activate(chain, first)
+    decided = chain.tip.header.height
+    activate(chain, second)
+    assert activations(chain)[-1].model == first
+
+    chain.commit()
+
+    assert activations(chain)[-2:] == (
+        Activation(from_height=decided + ACTIVATION_DELAY, model=first),
+        Activation(from_height=decided + 2 * ACTIVATION_DELAY, model=second),
+    )
 
 
 def test_no_activation_forgets_a_model_whose_flows_may_still_be_judged(chain):
@@ -220,10 +237,15 @@ def test_no_activation_forgets_a_model_whose_flows_may_still_be_judged(chain):
         chain.commit()
         chain.commit()
 
-    transaction = chain.by_miner(0, "model.activate", ModelActivate(model=MODEL))
-
     assert active_model_at(chain.state, chain.tip.header.height) == other
-    assert chain.rejection(transaction).code == "limit_reached"
-    while chain.tip.header.height < first + VERDICT_WINDOW + 2 * ACTIVATION_DELAY:
-        chain.commit()
+    before = activations(chain)
     activate(chain, MODEL)
+    # The second one on record, the first that was voted on, judges from here on.
+    while chain.tip.header.height < first + 1 + ACTIVATION_DELAY + VERDICT_WINDOW:
+        assert activations(chain) == before
+        chain.commit(time_ms=chain.next_time_ms + 60_000)
+
+    chain.commit()
+
+    assert activations(chain)[:-1] == before[1:]
+    assert activations(chain)[-1].model == MODEL

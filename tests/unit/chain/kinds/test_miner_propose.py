@@ -4,7 +4,6 @@ import pytest
 
 from chain.crypto import address_of
 from chain.kinds.miners import (
-    AddMiner,
     MinerPropose,
     MoveMiner,
     RemoveMiner,
@@ -12,28 +11,14 @@ from chain.kinds.miners import (
     sign_acceptance,
 )
 from chain.miners import MINERS_MAX, MinerSet
-from chain.records import MINER_SETS, MINER_TABLE
+from chain.records import MINER_SETS, MINER_TABLE, PROPOSAL_TABLE
 from chain.types import Address, Signature
-from tests.builders import Chain, digest_of, key_of, make_genesis
+from tests.builders import ACCEPTANCE_MS, Chain, digest_of, key_of, make_genesis, with_parameters
 
 
 @pytest.fixture
 def chain():
     return Chain()
-
-
-def addition(chain, number=4, **fields):
-    key, node_key = key_of(f"miner {number}"), key_of(f"node {number}").public
-    values = {
-        "name": f"miner-{number}",
-        "key": key.public,
-        "node_key": node_key,
-        "host": "10.0.0.4",
-        "port": 1,
-        "acceptance": sign_acceptance(chain.genesis.hash, key, node_key),
-        **fields,
-    }
-    return MinerPropose(change=AddMiner(**values))
 
 
 def removal(number):
@@ -54,7 +39,7 @@ def refusal(chain, body, number=0):
 
 def test_a_change_tallied_at_h_is_effective_at_h_plus_2(chain):
     before = chain.miners
-    chain.decide("miner.propose", addition(chain))
+    chain.decide("miner.propose", chain.addition())
     decided = chain.tip.header
     assert chain.miners == before
 
@@ -72,7 +57,7 @@ def test_a_change_tallied_at_h_is_effective_at_h_plus_2(chain):
 
 
 def test_a_new_member_governs_once_it_is_effective(chain):
-    chain.decide("miner.propose", addition(chain))
+    chain.decide("miner.propose", chain.addition())
 
     assert refusal(chain, removal(0), number=4) == "not_permitted"
     chain.commit()
@@ -95,34 +80,142 @@ def test_a_removed_member_acts_no_more_but_decides_until_h_plus_2(chain):
     assert record.status == "removed"
 
 
+def agreed(chain, first, *others, voters=(1, 2, 3)):
+    """Let all agree on proposals in one block, a quorum of them on the first; return them."""
+    proposals = [chain.by_miner(0, "miner.propose", body) for body in (first, *others)]
+    chain.commit(*proposals)
+    votes = [chain.vote(number, proposals[0]) for number in (1, 2)]
+    votes += [chain.vote(number, each) for each in proposals[1:] for number in voters]
+    chain.commit(*votes)
+    return proposals
+
+
+def statuses(chain, proposals):
+    records = [chain.state.get(PROPOSAL_TABLE, proposal.id) for proposal in proposals]
+    return [(record.status, record.closed_height) for record in records]
+
+
+def test_of_two_changes_agreed_in_one_block_the_second_waits_for_the_first(chain):
+    proposals = agreed(chain, chain.addition(), removal(3))
+    decided = chain.tip.header.height
+    assert statuses(chain, proposals) == [("enacted", decided), ("open", None)]
+
+    chain.commit()
+    assert len(chain.miners) == 5
+    assert statuses(chain, proposals)[1] == ("open", None)
+    chain.commit()
+    assert statuses(chain, proposals)[1] == ("enacted", decided + 2)
+
+    chain.commit()
+    assert ids(chain.miners) == {id_of(number) for number in (0, 1, 2, 4)}
+
+
+def test_changes_that_wait_take_their_turns_from_the_oldest_on(chain):
+    proposals = agreed(chain, *[chain.addition(number) for number in (4, 5, 6)])
+    first = chain.tip.header.height
+    for _ in range(4):
+        chain.commit()
+
+    closed = [("enacted", first), ("enacted", first + 2), ("enacted", first + 4)]
+    assert statuses(chain, proposals) == closed
+
+
+def test_a_change_that_waits_is_tried_again_at_a_vote(chain):
+    proposals = agreed(chain, chain.addition(), removal(3), voters=(1, 2))
+    chain.commit()
+
+    vote = chain.vote(3, proposals[1])
+    execution = chain.commit(vote)
+
+    assert [event.name for event in execution.receipts[0].events] == [
+        "proposal_enacted",
+        "miner_remove",
+    ]
+
+
 @pytest.mark.parametrize("heights", [0, 1])
-def test_one_change_is_pending_at_a_time(chain, heights):
-    chain.decide("miner.propose", addition(chain))
+def test_votes_are_collected_while_another_change_is_pending(chain, heights):
+    chain.decide("miner.propose", chain.addition())
     for _ in range(heights):
         chain.commit()
 
-    expected = "change_pending" if heights == 0 else None
-    for body in (addition(chain, 5), removal(3)):
-        transaction = chain.by_miner(0, "miner.propose", body)
-        if expected:
-            assert chain.rejection(transaction).code == expected
-        else:
-            chain.commit(transaction)
+    proposals = [
+        chain.by_miner(0, "miner.propose", body) for body in (chain.addition(5), removal(3))
+    ]
+    chain.commit(*proposals, chain.vote(1, proposals[0]))
+
+    assert statuses(chain, proposals) == [("open", None), ("open", None)]
 
 
-def test_of_two_changes_agreed_in_one_block_the_second_is_void(chain):
-    first = chain.by_miner(0, "miner.propose", addition(chain))
-    second = chain.by_miner(0, "miner.propose", removal(3))
-    chain.commit(first, second)
+def test_what_is_in_the_set_to_come_is_not_proposed_again(chain):
+    chain.decide("miner.propose", chain.addition())
 
-    execution = chain.commit(
-        chain.vote(1, first), chain.vote(2, first), chain.vote(1, second), chain.vote(2, second)
-    )
+    assert refusal(chain, chain.addition()) == "already_exists"
 
-    names = [event.name for receipt in execution.receipts for event in receipt.events]
-    assert names == ["proposal_enacted", "miner_add", "proposal_void"]
+
+def test_a_member_may_be_taken_back_while_its_removal_is_pending(chain):
+    chain.decide("miner.propose", removal(3))
+    chain.decide("miner.propose", chain.addition(3))
     chain.commit()
-    assert len(chain.miners) == 5
+    assert id_of(3) not in chain.miners
+
+    chain.commit()
+    chain.commit()
+
+    assert id_of(3) in chain.miners
+
+
+def test_a_change_that_has_become_impossible_is_void_when_its_turn_comes(chain):
+    proposals = agreed(chain, removal(3), removal(3), chain.addition(), voters=(1, 2))
+    decided = chain.tip.header.height
+    assert [status for status, _ in statuses(chain, proposals)] == ["enacted", "open", "open"]
+
+    chain.commit()
+    execution = chain.commit()
+
+    assert statuses(chain, proposals)[1:] == [("void", decided + 2), ("enacted", decided + 2)]
+    assert [event.name for event in execution.block_receipt.events] == [
+        "proposal_void",
+        "proposal_enacted",
+        "miner_add",
+    ]
+
+
+def test_a_change_that_waits_too_long_expires():
+    parameters = with_parameters(proposal_lifetime_ms=60_000)
+    chain = Chain(make_genesis(parameters=parameters))
+    proposals = agreed(chain, chain.addition(), removal(3))
+
+    chain.commit()
+
+    assert [status for status, _ in statuses(chain, proposals)] == ["enacted", "expired"]
+
+
+def test_a_member_that_leaves_while_a_change_waits_counts_no_more(chain):
+    # Of the four that remain three have to agree, and the fifth was one of those that had.
+    chain = Chain(make_genesis(miners=5))
+    proposals = [
+        chain.by_miner(0, "miner.propose", body) for body in (removal(4), chain.addition(5))
+    ]
+    chain.commit(*proposals, chain.vote(4, proposals[1]))
+    chain.commit(*[chain.vote(number, proposals[0]) for number in (1, 2, 3)])
+    chain.commit(chain.vote(1, proposals[1]))
+    chain.commit()
+    assert statuses(chain, proposals)[1] == ("open", None)
+
+    chain.commit(chain.vote(2, proposals[1]))
+
+    assert statuses(chain, proposals)[1] == ("enacted", chain.tip.header.height)
+
+
+def test_moving_and_restoring_wait_for_nothing(chain):
+    chain.demote(id_of(3))
+    move = MinerPropose(change=MoveMiner(miner=id_of(2), host="new.example", port=99))
+    restore = MinerPropose(change=RestoreMiner(miner=id_of(3)))
+
+    proposals = agreed(chain, chain.addition(), move, restore, voters=(1, 2))
+
+    assert [status for status, _ in statuses(chain, proposals)] == ["enacted"] * 3
 
 
 def test_the_last_miner_cannot_be_removed():
@@ -148,41 +241,84 @@ def test_a_member_is_distinct_from_the_others(chain, field):
         "node_key": {"node_key": member.node_key},
         "name": {"name": member.name},
     }[field]
-    number = values.pop("number", 4)
-    key = key_of(f"miner {number}")
-    node_key = values.get("node_key", key_of("node 4").public)
-    acceptance = sign_acceptance(chain.genesis.hash, key, node_key)
 
-    assert refusal(chain, addition(chain, number, acceptance=acceptance, **values)) == (
-        "already_exists"
-    )
+    assert refusal(chain, chain.addition(**values)) == "already_exists"
 
 
 def test_the_candidate_has_to_accept(chain):
-    node_key = key_of("node 4").public
-    for acceptance in (
-        Signature(bytes(64)),
-        sign_acceptance(chain.genesis.hash, key_of("miner 5"), node_key),
-        sign_acceptance(chain.genesis.hash, key_of("miner 4"), key_of("node 5").public),
-        sign_acceptance(digest_of("another chain"), key_of("miner 4"), node_key),
+    accepted = chain.addition().change
+    signed = {
+        "genesis_hash": chain.genesis.hash,
+        "key": key_of("miner 4"),
+        "node_key": accepted.node_key,
+        "valid_until_ms": accepted.valid_until_ms,
+    }
+    assert sign_acceptance(**signed) == accepted.acceptance
+
+    for other in (
+        {"genesis_hash": digest_of("another chain")},
+        {"key": key_of("miner 5")},
+        {"node_key": key_of("node 5").public},
+        {"valid_until_ms": accepted.valid_until_ms - 1},
     ):
-        assert refusal(chain, addition(chain, acceptance=acceptance)) == "bad_signature"
+        forged = chain.addition(acceptance=sign_acceptance(**(signed | other)))
+        assert refusal(chain, forged) == "bad_signature"
+    assert refusal(chain, chain.addition(acceptance=Signature(bytes(64)))) == "bad_signature"
+
+
+def test_an_acceptance_ends_at_its_millisecond(chain):
+    end = chain.next_time_ms
+
+    assert refusal(chain, chain.addition(valid_until_ms=end)) == "acceptance_expired"
+    chain.commit(chain.by_miner(0, "miner.propose", chain.addition(valid_until_ms=end + 1)))
+
+
+def test_a_miner_that_left_is_not_added_back_by_what_it_signed_before(chain):
+    accepted = chain.addition(3)
+    chain.decide("miner.propose", removal(3))
+    chain.commit()
+    chain.pass_time(ACCEPTANCE_MS)
+
+    assert refusal(chain, accepted) == "acceptance_expired"
+
+
+def test_an_acceptance_that_ends_before_the_vote_adds_nobody(chain):
+    proposal = chain.by_miner(
+        0, "miner.propose", chain.addition(valid_until_ms=chain.next_time_ms + 1)
+    )
+    chain.commit(proposal)
+
+    chain.commit(chain.vote(1, proposal), chain.vote(2, proposal))
+
+    assert statuses(chain, [proposal]) == [("void", 2)]
+    assert len(chain.miners) == 4
+
+
+def test_an_acceptance_that_ends_while_its_change_waits_adds_nobody(chain):
+    late = chain.addition(5, valid_until_ms=chain.next_time_ms + 100_000)
+    proposals = agreed(chain, chain.addition(), late)
+    assert statuses(chain, proposals)[1] == ("open", None)
+
+    chain.commit()
+    chain.commit()
+
+    assert statuses(chain, proposals)[1] == ("void", chain.tip.header.height)
 
 
 def test_keys_of_small_order_are_refused(chain):
-    assert refusal(chain, addition(chain, key=bytes(32))) == "malformed"
-    assert refusal(chain, addition(chain, node_key=bytes(32))) == "malformed"
+    assert refusal(chain, chain.addition(key=bytes(32))) == "malformed"
+    assert refusal(chain, chain.addition(node_key=bytes(32))) == "malformed"
 
 
 @pytest.mark.parametrize("host", ["", "a b", "host\n", "<b>", "x" * 254])
 def test_a_host_is_a_name_or_an_address(chain, host):
-    assert refusal(chain, addition(chain, host=host)) == "malformed"
+    assert refusal(chain, chain.addition(host=host)) == "malformed"
 
 
 def test_there_are_never_more_than_the_most():
     chain = Chain(make_genesis(miners=MINERS_MAX))
 
-    assert refusal(chain, addition(chain, 0)) == "limit_reached"
+    assert refusal(chain, chain.addition(0)) == "limit_reached"
 
 
 @pytest.mark.parametrize(
@@ -202,13 +338,13 @@ def test_a_removed_member_is_not_removed_again_but_may_come_back(chain):
     chain.commit()
     assert refusal(chain, removal(3)) == "not_found"
 
-    chain.decide("miner.propose", addition(chain, 3), voters=(0, 1))
+    chain.decide("miner.propose", chain.addition(3), voters=(0, 1))
     chain.commit()
 
     assert len(chain.miners) == 4
     record = chain.state.get(MINER_TABLE, id_of(3))
     assert record is not None
-    assert (record.status, record.host) == ("active", "10.0.0.4")
+    assert (record.status, record.host) == ("active", "miner-3.example")
 
 
 def test_a_demoted_member_is_restored_by_vote_and_nobody_else_is(chain):

@@ -4,7 +4,7 @@ import pytest
 
 from chain.crypto import address_of
 from chain.kinds.device_registry import Suspend
-from chain.kinds.miners import AddMiner, MinerPropose, RemoveMiner, sign_acceptance
+from chain.kinds.miners import MinerPropose, RemoveMiner
 from chain.kinds.policy import PolicySet
 from chain.kinds.verdict import (
     FLAGGED_EVENTS_MAX,
@@ -234,17 +234,8 @@ def test_records_of_verdicts_hold_members_only(chain, device):
 
 
 def test_a_new_member_judges_too(chain, device):
-    key, node_key = key_of("miner 4"), key_of("node 4").public
-    addition = AddMiner(
-        name="miner-4",
-        key=key.public,
-        node_key=node_key,
-        host="h",
-        port=1,
-        acceptance=sign_acceptance(chain.genesis.hash, key, node_key),
-    )
     height = send(chain, device)
-    chain.decide("miner.propose", MinerPropose(change=addition))
+    chain.decide("miner.propose", chain.addition())
     assert chain.rejection(chain.verdict(4, height, [BAD])).code == "not_permitted"
     chain.commit()
 

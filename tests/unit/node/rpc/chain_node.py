@@ -237,7 +237,9 @@ class ChainNode:
         """Commit a block with all devices."""
         await self.mine(*(self.registration(i) for i in range(len(DEVICES))))
 
-    async def mine(self, *transactions: Transaction, verify: Verify = is_signed) -> Block:
+    async def mine(
+        self, *transactions: Transaction, verify: Verify = is_signed, round: int = 0
+    ) -> Block:
         """Commit a block, of what is pooled where nothing is given."""
         chosen = transactions or tuple(self.pool.values())
         tip = self.chain.tip
@@ -246,8 +248,8 @@ class ChainNode:
         eligible = eligible_miners(tip.state, members, tip.next_height)
         run = BlockExecution(
             tip,
-            proposer=proposer_of(eligible, tip.next_height, Round(0)),
-            proposal_round=Round(0),
+            proposer=proposer_of(eligible, tip.next_height, Round(round)),
+            proposal_round=Round(round),
             time_ms=TimestampMs(self.now_ms),
             verify=verify,
         )

@@ -48,6 +48,22 @@ async def test_a_block_is_found_by_height_by_hash_and_as_the_latest(client, node
     assert found[0]["certificate"]["digest"] == header.hash.hex()
 
 
+async def test_a_block_tells_what_its_end_brought_about(client, node):
+    await node.mine(node.report(), round=1)
+
+    blocks = [await (await client.get(f"/v1/blocks/{height}")).json() for height in (1, 2)]
+
+    assert blocks[0]["events"] == []
+    assert [event["name"] for event in blocks[1]["events"]] == ["miner_passed_over"]
+
+
+@pytest.mark.parametrize("name", ["0", "2", "00" * 32])
+async def test_a_block_without_receipts_has_no_proof(client, name):
+    answer = await client.get(f"/v1/blocks/{name}/proof")
+
+    assert (answer.status, (await answer.json())["code"]) == (404, "not_found")
+
+
 async def test_block_0_has_no_certificate(client):
     block = await (await client.get("/v1/blocks/0")).json()
 

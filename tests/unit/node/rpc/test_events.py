@@ -8,7 +8,11 @@ from typing import Any
 import pytest
 from aiohttp import WSMsgType
 
+from chain.blocks import BlockReceipt, Event
 from chain.crypto import address_of
+from chain.eligibility import eligible_miners, proposer_of
+from chain.state import miner_sets_of
+from chain.types import Height, Round
 from node.rpc import render
 from node.rpc.limits import SUBSCRIBE_SIZE_MAX
 from tests.unit.node.rpc.chain_node import FLOW, MINERS
@@ -45,7 +49,7 @@ async def test_a_subscription_begins_behind_the_last_block(client, node):
         await node.mine(node.report())
         [event] = await receive(socket, 1)
 
-    assert welcome == {"subscribed": ["block"], "cursor": "1:3"}
+    assert welcome == {"subscribed": ["block"], "cursor": "1:4"}
     assert (event["type"], event["cursor"]) == ("block", "2:0")
     assert event["data"]["header"]["hash"] == node.chain.tip.header.hash.hex()
     assert event["data"]["transaction_count"] == 1
@@ -112,11 +116,53 @@ async def test_verdicts_and_what_they_bring_about_are_events(client, node):
     assert [event["cursor"] for event in events] == ["3:1", "3:2", "3:2", "3:3"]
 
 
+async def test_what_the_end_of_a_block_brings_about_is_an_event_of_no_transaction(client, node):
+    state, height = node.chain.state, Height(2)
+    eligible = eligible_miners(state, miner_sets_of(state)[0], height)
+    blamed = proposer_of(eligible, height, Round(0))
+    await node.mine(node.report(0), node.report(1), round=1)
+
+    async with stream(client, ["transaction", "event"], **{"from": "2:1"}) as socket:
+        events = (await receive(socket, 3))[1:]
+    async with stream(client, ["event"], **{"from": "2:3"}) as socket:
+        await receive(socket, 1)
+        await node.mine(node.report(2), round=1)
+        [later] = await receive(socket, 1)
+
+    assert [(event["type"], event["cursor"]) for event in events] == [
+        ("transaction", "2:2"),
+        ("event", "2:3"),
+    ]
+    assert events[1]["data"] == {
+        "name": "miner_passed_over",
+        "values": [blamed.hex(), "11"],
+        "transaction_id": None,
+        "height": 2,
+        "index": None,
+    }
+    assert later["data"]["height"] == 3, "what was seen does not come again"
+
+
+async def test_several_events_of_a_blocks_end_are_not_cut_apart(client, node):
+    # Were a cursor between them to name the end, whoever resumes there would miss the second.
+    node.chain.block_receipt = lambda height: BlockReceipt(
+        events=(Event(name="first", values=()), Event(name="second", values=()))
+    )
+
+    async with stream(client, ["event"], **{"from": "1:3"}) as socket:
+        events = (await receive(socket, 3))[1:]
+
+    assert [(event["data"]["name"], event["cursor"]) for event in events] == [
+        ("first", "1:3"),
+        ("second", "1:4"),
+    ]
+
+
 async def test_whoever_follows_blocks_alone_has_no_transaction_decoded(client, node, monkeypatch):
     def fail(*_):
         raise AssertionError("nothing of it is asked for")
 
-    for name in ("block", "receipts", "verdict_transactions"):
+    for name in ("block", "receipts", "block_receipt", "verdict_transactions"):
         monkeypatch.setattr(node.chain, name, fail)
 
     async with stream(client, ["block"], **{"from": "0:0"}) as socket:
@@ -198,8 +244,8 @@ async def test_a_second_message_ends_the_stream_with_the_last_cursor(client):
         last, code, reason = await receive_end(socket)
 
     assert (last["error"]["code"], code) == ("malformed", 1008)
-    assert last["cursor"] == "1:3"
-    assert reason == "malformed 1:3"
+    assert last["cursor"] == "1:4"
+    assert reason == "malformed 1:4"
 
 
 async def test_a_cursor_ahead_of_the_chain_is_refused(client):
@@ -233,7 +279,7 @@ async def test_a_block_that_is_gone_ends_the_stream_and_is_not_skipped(
         last, code, reason = await receive_end(socket)
 
     assert (last["error"]["code"], code) == ("pruned", 4010)
-    assert reason == "pruned 1:3"
+    assert reason == "pruned 1:4"
 
 
 async def test_a_fault_of_the_node_ends_the_stream_and_shows_nothing(client, node, monkeypatch):

@@ -9,9 +9,14 @@ from io import BytesIO
 import msgpack
 import pytest
 
-from chain.blocks import RECEIPT
+from chain.blocks import BLOCK_RECEIPT, RECEIPT
 from chain.crypto import P256_ORDER
-from chain.light_client import InclusionProof, verify_receipt, verify_transaction
+from chain.light_client import (
+    InclusionProof,
+    verify_block_receipt,
+    verify_receipt,
+    verify_transaction,
+)
 from chain.transactions import TRANSACTION_SIZE_MAX, attach_signature, decode_transaction
 from chain.types import Digest, Signature
 from node.errors import MempoolFull, StorageFailed
@@ -484,16 +489,37 @@ async def test_a_transactions_proof_convinces_a_light_client(client, node, index
     paths = [
         InclusionProof(
             index=answer["index"],
-            leaf_count=answer["leaf_count"],
-            path=tuple(Digest(bytes.fromhex(node)) for node in answer[name]),
+            leaf_count=answer[count],
+            path=tuple(Digest(bytes.fromhex(node)) for node in answer[path]),
         )
-        for name in ("transaction_path", "receipt_path")
+        for count, path in (
+            ("leaf_count", "transaction_path"),
+            ("receipt_leaf_count", "receipt_path"),
+        )
     ]
     verify_transaction(header, decode_transaction(bytes.fromhex(answer["transaction"])), paths[0])
     receipt = RECEIPT.parse(answer["receipt"], "receipt")
     verify_receipt(header, receipt, paths[1])
     assert RECEIPT.encode(receipt).hex() == answer["receipt_bytes"]
     assert answer["index"] == index
+
+
+@pytest.mark.parametrize("count", [0, 1, 3])
+async def test_the_proof_of_a_blocks_end_convinces_a_light_client(client, node, count):
+    block = await node.mine(*(node.report(index) for index in range(count)), round=1)
+
+    answer = await get(client, f"/v1/blocks/{block.header.hash.hex()}/proof")
+
+    receipt = BLOCK_RECEIPT.parse(answer["receipt"], "receipt")
+    proof = InclusionProof(
+        index=answer["index"],
+        leaf_count=answer["receipt_leaf_count"],
+        path=tuple(Digest(bytes.fromhex(item)) for item in answer["receipt_path"]),
+    )
+    verify_block_receipt(trusted(answer), receipt, proof)
+    assert answer["index"] == count
+    assert BLOCK_RECEIPT.encode(receipt).hex() == answer["receipt_bytes"]
+    assert [event.name for event in receipt.events] == ["miner_passed_over"]
 
 
 async def test_a_pending_transaction_has_no_proof(client, node):

@@ -71,9 +71,12 @@ class StoredChain:
         return check_block(self.store.tip, block, lambda transaction, key: True)
 
     async def fill(self, blocks: int = 3) -> None:
-        """Commit devices, a gateway's among them, then blocks with readings, flows and verdicts."""
+        """Commit devices, a gateway's among them, then blocks with readings, flows and verdicts.
+
+        The first block is of a later round, so that its end brings something about.
+        """
         gateway, first = self.chain.registration("gateway", roles=("gateway",))
-        await self.commit(first)
+        await self.commit(first, round=1)
         device, second = self.chain.registration("device", gateway=gateway)
         await self.commit(second)
         for _ in range(blocks):

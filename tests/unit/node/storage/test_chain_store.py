@@ -47,6 +47,7 @@ async def test_a_chain_opened_again_is_what_it_was():
         assert after.header(height) == block.header
         assert after.height_of(block.header.hash) == height
         assert after.receipts(height) == before.receipts(height)
+        assert after.block_receipt(height) == before.block_receipt(height)
         assert after.certificate(height) == before.certificate(height)
         assert after.encoded(height) == before.encoded(height)
         for index, transaction in enumerate(block.transactions):
@@ -64,6 +65,7 @@ async def test_a_block_beyond_the_tip_is_nowhere():
     assert stored.store.encoded(beyond) is None
     assert stored.store.certificate(beyond) is None
     assert stored.store.receipts(beyond) == ()
+    assert stored.store.block_receipt(beyond).events == ()
 
 
 async def test_genesis_has_no_certificate_and_is_not_handed_to_peers():
@@ -125,7 +127,7 @@ async def test_what_cannot_be_read_is_damage_of_the_store_and_no_fault_of_who_as
     stored.kv.write(batch)
 
     with pytest.raises(CorruptStore):
-        (store.block(2), store.certificate(2), store.receipts(2))
+        (store.block(2), store.certificate(2), store.receipts(2), store.block_receipt(2))
     with pytest.raises(CorruptStore):
         store.proposed(block.header.hash)
     if prefix in (schema.BODY, schema.RECEIPTS):
@@ -293,6 +295,19 @@ async def test_a_committed_transaction_is_found_with_its_receipt_in_memory_and_o
                 assert found.transaction.wire == transaction.wire
                 assert found.receipt == store.receipts(height)[index]
     assert stored.store.transaction(stored.chain.genesis.hash) is None
+
+
+async def test_what_the_end_of_a_block_brought_about_is_found_in_memory_and_on_disk():
+    stored = StoredChain()
+    await stored.fill(1)
+    written = stored.chain.blocks[0].header.height
+
+    for store in (stored.store, stored.open()):
+        assert [event.name for event in store.block_receipt(written).events] == [
+            "miner_passed_over"
+        ]
+        assert store.block_receipt(written + 1).events == ()
+        assert store.block_receipt(0).events == ()
 
 
 async def test_pages_follow_each_other_without_gap_or_repetition():

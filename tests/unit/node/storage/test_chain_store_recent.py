@@ -8,7 +8,7 @@ async def test_recent_blocks_from_memory_equal_those_read_from_the_store():
     node = ChainNode()
     await node.register()
     for _ in range(RECENT_BLOCKS + 1):
-        await node.mine(node.report(0), node.report(1))
+        await node.mine(node.report(0), node.report(1), round=1)
         node.now_ms += 60_000
 
     opened = ChainStore(node.chain._store, node.genesis, Inline(), path=node.chain._path)
@@ -19,6 +19,7 @@ async def test_recent_blocks_from_memory_equal_those_read_from_the_store():
         assert ours.header == theirs.header
         assert [tx.wire for tx in ours.transactions] == [tx.wire for tx in theirs.transactions]
         assert node.chain.receipts(height) == opened.receipts(height)
+        assert node.chain.block_receipt(height) == opened.block_receipt(height)
         assert list(node.chain.wires(height)) == [tx.wire for tx in ours.transactions]
 
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chain.blocks import HEADER, Event, Receipt, encode_block
+from chain.blocks import HEADER, BlockReceipt, Event, Receipt, encode_block
 from chain.errors import DecodeError
 from chain.types import Address
 from node.storage import schema
@@ -71,13 +71,30 @@ def test_receipts_are_read_together_or_alone():
         )
         for index in range(4)
     )
-    data = schema.encode_receipts(receipts)
+    block_receipt = BlockReceipt(events=receipts[1].events)
+    data = schema.encode_receipts(receipts, block_receipt)
 
     assert schema.decode_receipts(data) == receipts
+    assert schema.decode_block_receipt(data) == block_receipt
     assert tuple(schema.decode_receipt(data, index) for index in range(4)) == receipts
 
 
-@pytest.mark.parametrize("read", [schema.decode_body, schema.decode_receipts])
+def test_the_receipt_of_the_block_is_none_of_a_transaction():
+    data = schema.encode_receipts((), BlockReceipt(events=()))
+
+    assert schema.decode_receipts(data) == ()
+    with pytest.raises(DecodeError):
+        schema.decode_receipt(data, 0)
+    for read in (schema.decode_receipts, schema.decode_block_receipt):
+        with pytest.raises(DecodeError):
+            read(b"\x90")
+
+
+def all_receipts(data):
+    return schema.decode_receipts(data), schema.decode_block_receipt(data)
+
+
+@pytest.mark.parametrize("read", [schema.decode_body, all_receipts])
 @pytest.mark.parametrize("data", [b"", b"\xc0", b"\x91", b"\x91\xc0", b"\xff" * 9, b"\x92\xc4\x00"])
 def test_what_is_no_list_of_theirs_is_refused(read, data):
     with pytest.raises(DecodeError):
