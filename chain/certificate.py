@@ -4,12 +4,12 @@ The bytes a vote signs stand here, below consensus, because whoever checks a blo
 docs/spec/consensus.md is normative.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
-from chain import codec
-from chain.crypto import verify
+from chain import codec, crypto
 from chain.errors import InvalidCertificate
 from chain.miners import MINERS_MAX, MinerSet
 from chain.schema import Blob, Integer, ListOf, Record
@@ -20,6 +20,7 @@ from chain.types import (
     SIGNATURE_SIZE,
     Digest,
     Height,
+    PublicKey,
     Round,
     Signature,
 )
@@ -68,13 +69,22 @@ class VoteCertificate:
     digest: Digest
     votes: tuple[SignedVote, ...]
 
-    def verify(self, *, type: VoteType, genesis_hash: Digest, miners: MinerSet) -> None:
+    def verify(
+        self,
+        *,
+        type: VoteType,
+        genesis_hash: Digest,
+        miners: MinerSet,
+        is_signed: Callable[[PublicKey, bytes, bytes, Signature], bool] = crypto.verify,
+    ) -> None:
         """Check that a quorum of distinct `miners` signed this vote.
 
         Parameters
         ----------
         miners : MinerSet
             The miner set of `height`.
+        is_signed : callable, optional
+            Answers as `chain.crypto.verify` does; it may know more.
 
         Raises
         ------
@@ -99,7 +109,7 @@ class VoteCertificate:
                 raise InvalidCertificate(f"signer index {vote.index} is out of order or range")
             previous = vote.index
             key = miners.members[vote.index].key
-            if not verify(key, VOTE_TAG, message, vote.signature):
+            if not is_signed(key, VOTE_TAG, message, vote.signature):
                 raise InvalidCertificate(f"the signature of miner {vote.index} does not verify")
 
 

@@ -9,6 +9,7 @@ from chain.types import Address, Digest, Round
 from consensus.events import HeightConfig
 from consensus.log import MessageLog
 from consensus.messages import Justification, Phase, Proposal
+from consensus.verifier import Verifier
 
 CANDIDATES_MAX: Final = 4
 """Blocks held at once: the accepted, the prepared and the decided one are never dropped."""
@@ -61,6 +62,8 @@ class HeightState:
 
     Attributes
     ----------
+    verifier : Verifier
+        Remembers the good signatures of this height.
     accepted : Digest, optional
         The proposal of the current round.
     prepared : PreparedCertificate, optional
@@ -82,6 +85,7 @@ class HeightState:
     def __init__(self, config: HeightConfig, now: int) -> None:
         self.config = config
         self.log = MessageLog(config.height)
+        self.verifier = Verifier()
         self.round = Round(0)
         self.accepted: Digest | None = None
         self.building: Building | None = None

@@ -279,7 +279,10 @@ class Replica:
                 case RoundChange():
                     self._check(round_change.shape_fault(message), message)
                     self._check_signature(message, state)
-                    self._check(round_change.certificate_fault(message, state.config), message)
+                    self._check(
+                        round_change.certificate_fault(message, state.config, state.verifier),
+                        message,
+                    )
                 case Prepare() | Commit():
                     self._check_signature(message, state)
                 case _:
@@ -315,7 +318,7 @@ class Replica:
         if message.sender != proposer_of(config.eligible, config.height, message.round):
             raise InvalidMessage(message.sender, f"not the proposer of round {message.round}")
         self._check_signature(message, state)
-        self._check(round_change.justification_fault(message, config), message)
+        self._check(round_change.justification_fault(message, config, state.verifier), message)
         fault = ordering.round_fault(message) or ordering.proposal_fault(message.proposal, config)
         if fault is not None:
             raise InvalidMessage(message.sender, fault)
@@ -595,7 +598,9 @@ class Replica:
 
     def _is_signed(self, message: Message, state: HeightState) -> bool:
         member = state.config.miners.get(message.sender)
-        return member is not None and is_signed_by(message, member.key, state.config.genesis_hash)
+        return member is not None and is_signed_by(
+            message, member.key, state.config.genesis_hash, state.verifier
+        )
 
     def _check_signature(self, message: Message, state: HeightState) -> None:
         if not self._is_signed(message, state):

@@ -12,6 +12,7 @@ from chain.miners import MinerSet
 from chain.types import Address, Round
 from consensus.events import HeightConfig
 from consensus.messages import Justification, PrePrepare, RoundChange, is_signed_by
+from consensus.verifier import Verifier
 
 
 def shape_fault(message: RoundChange) -> str | None:
@@ -25,7 +26,7 @@ def shape_fault(message: RoundChange) -> str | None:
     return None
 
 
-def certificate_fault(message: RoundChange, config: HeightConfig) -> str | None:
+def certificate_fault(message: RoundChange, config: HeightConfig, verifier: Verifier) -> str | None:
     """Return why a ROUND-CHANGE does not prove what it says of being prepared, or None."""
     certificate = message.certificate
     if message.prepared_round is None:
@@ -34,7 +35,7 @@ def certificate_fault(message: RoundChange, config: HeightConfig) -> str | None:
         return "a prepared round without a certificate"
     if (certificate.round, certificate.digest) != (message.prepared_round, message.prepared_digest):
         return "a certificate of another round or block"
-    return _prepared_fault(certificate, config)
+    return _prepared_fault(certificate, config, verifier)
 
 
 def justify(round_changes: Sequence[RoundChange], miners: MinerSet) -> Justification | None:
@@ -69,7 +70,9 @@ def justify(round_changes: Sequence[RoundChange], miners: MinerSet) -> Justifica
     )
 
 
-def justification_fault(message: PrePrepare, config: HeightConfig) -> str | None:
+def justification_fault(
+    message: PrePrepare, config: HeightConfig, verifier: Verifier
+) -> str | None:
     """Return why a PRE-PREPARE is not justified, or None.
 
     In round 0 nothing is needed, and nothing allowed. Above, a quorum of ROUND-CHANGEs for exactly
@@ -85,7 +88,7 @@ def justification_fault(message: PrePrepare, config: HeightConfig) -> str | None
         return None if justification is None else "round 0 needs no justification"
     if justification is None:
         return "no justification"
-    fault = _round_changes_fault(justification.round_changes, message.round, config)
+    fault = _round_changes_fault(justification.round_changes, message.round, config, verifier)
     if fault is not None:
         return fault
     highest = _highest_prepared(justification.round_changes)
@@ -104,11 +107,11 @@ def justification_fault(message: PrePrepare, config: HeightConfig) -> str | None
             and round_change.prepared_digest != certificate.digest
         ):
             return "two blocks prepared in one round"
-    return _prepared_fault(certificate, config)
+    return _prepared_fault(certificate, config, verifier)
 
 
 def _round_changes_fault(
-    messages: Sequence[RoundChange], round: Round, config: HeightConfig
+    messages: Sequence[RoundChange], round: Round, config: HeightConfig, verifier: Verifier
 ) -> str | None:
     if not config.miners.quorum <= len(messages) <= len(config.miners):
         return "no quorum of ROUND-CHANGEs"
@@ -128,7 +131,7 @@ def _round_changes_fault(
         member = config.miners.get(message.sender)
         if member is None:
             return "a ROUND-CHANGE of a stranger"
-        if not is_signed_by(message, member.key, config.genesis_hash):
+        if not is_signed_by(message, member.key, config.genesis_hash, verifier):
             return "a ROUND-CHANGE that is not signed"
     return None
 
@@ -138,12 +141,17 @@ def _highest_prepared(messages: Sequence[RoundChange]) -> Round | None:
     return max(rounds, default=None)
 
 
-def _prepared_fault(certificate: VoteCertificate, config: HeightConfig) -> str | None:
+def _prepared_fault(
+    certificate: VoteCertificate, config: HeightConfig, verifier: Verifier
+) -> str | None:
     if certificate.height != config.height:
         return "a certificate of another height"
     try:
         certificate.verify(
-            type=VoteType.PREPARE, genesis_hash=config.genesis_hash, miners=config.miners
+            type=VoteType.PREPARE,
+            genesis_hash=config.genesis_hash,
+            miners=config.miners,
+            is_signed=verifier,
         )
     except InvalidCertificate as error:
         return str(error)

@@ -2,6 +2,7 @@
 
 from consensus.messages import Prepare
 from consensus.round_change import justification_fault, justify
+from consensus.verifier import Verifier
 from tests.unit.consensus.bench import Bench, sent
 
 
@@ -10,7 +11,7 @@ def test_a_proposal_without_prepared_blocks_is_justified_by_a_quorum_of_round_ch
     changes = [bench.round_change(by) for by in (0, 1, 2)]
     justification = justify(changes, bench.miners)
     message = bench.pre_prepare(bench.proposal(round=1), 1, justification)
-    assert justification_fault(message, bench.config) is None
+    assert justification_fault(message, bench.config, Verifier()) is None
 
 
 def test_the_highest_prepared_certificate_decides_the_block():
@@ -24,8 +25,14 @@ def test_the_highest_prepared_certificate_decides_the_block():
     justification = justify(changes, bench.miners)
     assert justification is not None
     assert justification.certificate == bench.certificate(high, 2)
-    assert justification_fault(bench.pre_prepare(high, 3, justification), bench.config) is None
-    assert justification_fault(bench.pre_prepare(low, 3, justification), bench.config) is not None
+    assert (
+        justification_fault(bench.pre_prepare(high, 3, justification), bench.config, Verifier())
+        is None
+    )
+    assert (
+        justification_fault(bench.pre_prepare(low, 3, justification), bench.config, Verifier())
+        is not None
+    )
 
 
 def test_fewer_round_changes_than_a_quorum_justify_nothing():
