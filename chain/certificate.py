@@ -69,6 +69,24 @@ class VoteCertificate:
     digest: Digest
     votes: tuple[SignedVote, ...]
 
+    def check_signers(self, miners: MinerSet) -> None:
+        """Check by form alone that the votes are said to be by a quorum of distinct `miners`.
+
+        Raises
+        ------
+        InvalidCertificate
+            Too few or too many votes, or indices not strictly ascending or outside the set.
+        """
+        if not miners.quorum <= len(self.votes) <= len(miners):
+            raise InvalidCertificate(
+                f"{len(self.votes)} votes; {miners.quorum} to {len(miners)} are a quorum"
+            )
+        previous = -1
+        for vote in self.votes:
+            if not previous < vote.index < len(miners):
+                raise InvalidCertificate(f"signer index {vote.index} is out of order or range")
+            previous = vote.index
+
     def verify(
         self,
         *,
@@ -89,13 +107,9 @@ class VoteCertificate:
         Raises
         ------
         InvalidCertificate
-            Too few or too many votes, indices not strictly ascending or outside the set, or a
-            signature that does not verify.
+            The form is wrong, or a signature does not verify.
         """
-        if not miners.quorum <= len(self.votes) <= len(miners):
-            raise InvalidCertificate(
-                f"{len(self.votes)} votes; {miners.quorum} to {len(miners)} are a quorum"
-            )
+        self.check_signers(miners)
         message = vote_bytes(
             genesis_hash=genesis_hash,
             type=type,
@@ -103,11 +117,7 @@ class VoteCertificate:
             round=self.round,
             digest=self.digest,
         )
-        previous = -1
         for vote in self.votes:
-            if not previous < vote.index < len(miners):
-                raise InvalidCertificate(f"signer index {vote.index} is out of order or range")
-            previous = vote.index
             key = miners.members[vote.index].key
             if not is_signed(key, VOTE_TAG, message, vote.signature):
                 raise InvalidCertificate(f"the signature of miner {vote.index} does not verify")

@@ -8,7 +8,6 @@ which messages arrive decides nothing but time. docs/spec/consensus.md is normat
 from collections.abc import Callable
 from typing import Final, assert_never
 
-from chain.blocks import transaction_root
 from chain.certificate import VoteCertificate
 from chain.crypto import SigningKey
 from chain.eligibility import proposer_of
@@ -277,12 +276,7 @@ class Replica:
                 case PrePrepare():
                     self._on_pre_prepare(message, entry.wall_ms, state)
                 case RoundChange():
-                    self._check(round_change.shape_fault(message), message)
-                    self._check_signature(message, state)
-                    self._check(
-                        round_change.certificate_fault(message, state.config, state.verifier),
-                        message,
-                    )
+                    self._on_round_change(message, state)
                 case Prepare() | Commit():
                     self._check_signature(message, state)
                 case _:
@@ -313,23 +307,41 @@ class Replica:
     def _on_pre_prepare(
         self, message: PrePrepare, wall_ms: TimestampMs, state: HeightState
     ) -> None:
-        """Accept a proposal of this round or a later one, or raise (DESIGN rules 2, 3, 13)."""
+        """Accept a proposal of this round or a later one, or raise (DESIGN rules 2, 3, 13).
+
+        The cheap questions come first, and what costs most is asked last: a proposer is not blamed
+        for an untimely block, so it could ask for much in vain.
+        """
         config = state.config
         if message.sender != proposer_of(config.eligible, config.height, message.round):
             raise InvalidMessage(message.sender, f"not the proposer of round {message.round}")
-        self._check_signature(message, state)
-        self._check(round_change.justification_fault(message, config, state.verifier), message)
-        fault = ordering.round_fault(message) or ordering.proposal_fault(message.proposal, config)
+        self._check(round_change.justification_shape_fault(message, config), message)
+        fault = ordering.round_fault(message) or ordering.header_fault(
+            message.proposal.header, config
+        )
         if fault is not None:
             raise InvalidMessage(message.sender, fault)
+        self._check_signature(message, state)
+        self._check(round_change.justification_fault(message, config, state.verifier), message)
         if ordering.is_fresh(message):
             fault = ordering.time_fault(message, config, wall_ms, message.round)
             if fault is not None:
                 raise UntimelyProposal(message.sender, fault)
+        fault = ordering.digests_fault(message.proposal)
+        if fault is not None:
+            raise InvalidMessage(message.sender, fault)
         if message.round > state.round:
             state.enter(message.round, self._now, "proposal")
         state.accepted = message.digest
         state.add_candidate(message.proposal)
+
+    def _on_round_change(self, message: RoundChange, state: HeightState) -> None:
+        """Believe what a member reports, or raise (DESIGN rule 3)."""
+        config = state.config
+        self._check(round_change.shape_fault(message, config), message)
+        self._check_signature(message, state)
+        fault = round_change.certificate_fault(message.certificate, config, state.verifier)
+        self._check(fault, message)
 
     def _on_tick(self, state: HeightState) -> None:
         if state.committed:
@@ -375,7 +387,9 @@ class Replica:
         place = (state.config.height, state.round)
         if state.committed or state.building is None or (event.height, event.round) != place:
             return
-        fault = ordering.proposal_fault(event.proposal, state.config)
+        fault = ordering.header_fault(
+            event.proposal.header, state.config
+        ) or ordering.digests_fault(event.proposal)
         assert fault is None, f"the driver built {fault}"
         header = event.proposal.header
         assert (header.proposer, header.proposal_round) == (self._me, state.round), (
@@ -398,7 +412,7 @@ class Replica:
         if event.height != state.config.height or digest not in state.fetching:
             return
         del state.fetching[digest]
-        if transaction_root(event.proposal.digests) == event.proposal.header.transaction_root:
+        if ordering.digests_fault(event.proposal) is None:
             state.add_candidate(event.proposal)
 
     def _on_peer_connected(self, miner: Address, state: HeightState) -> None:

@@ -19,6 +19,7 @@ def quorum_off_by_one(patch):
 
 def justification_unchecked(patch):
     """Believe every proposer of a later round."""
+    patch.setattr(round_change, "justification_shape_fault", lambda *arguments: None)
     patch.setattr(round_change, "justification_fault", lambda *arguments: None)
 
 
@@ -67,6 +68,7 @@ def highest_certificate_ignored(patch):
         return justify(plain, miners)
 
     patch.setattr(round_change, "justify", lowest)
+    patch.setattr(round_change, "justification_shape_fault", lambda *arguments: None)
     patch.setattr(round_change, "justification_fault", lambda *arguments: None)
 
 

@@ -7,7 +7,7 @@ import pytest
 from chain import crypto
 from chain.certificate import VOTE_TAG, VoteType
 from consensus import verifier
-from consensus.errors import BadSignature, Unjustified, UntimelyProposal
+from consensus.errors import BadSignature, InvalidMessage, Unjustified, UntimelyProposal
 from consensus.verifier import SIGNATURES_KEPT_MAX, Verifier
 from tests.interaction.cluster import EMPTY, WALL_START_MS, make_config
 from tests.unit.consensus.bench import Bench
@@ -217,3 +217,67 @@ def test_a_member_that_signs_much_makes_only_its_own_signatures_forgotten(count)
     assert shows(quiet, b"once")
     assert shows(loud, b"always")
     assert count.since() == 0
+
+
+def malformed():
+    """Yield functions that make a message which is signed, and wrong by its form."""
+
+    def round_change_with_an_index_out_of_range(bench):
+        good = bench.certificate(bench.proposal())
+        *rest, last = good.votes
+        return bench.round_change(
+            1, prepared=replace(good, votes=(*rest, replace(last, index=len(bench.ids))))
+        )
+
+    def round_change_with_one_vote_too_many(bench):
+        return bench.round_change(
+            1, prepared=bench.certificate(bench.proposal(), by=(0, 1, 2, 3, 3))
+        )
+
+    def round_change_of_its_own_round(bench):
+        return bench.round_change(1, 1, prepared=bench.certificate(bench.proposal(), 1))
+
+    def proposal_with_one_round_change_too_many(bench):
+        changes = [bench.round_change(by) for by in (0, 1, 2, 3, 3)]
+        return bench.pre_prepare(bench.proposal(round=1), 1, bench.justification(*changes))
+
+    def proposal_with_a_stranger(bench):
+        changes = [bench.round_change(by) for by in (1, 2, 3)]
+        changes[0] = replace(changes[0], sender=EMPTY)
+        return bench.pre_prepare(bench.proposal(round=1), 1, bench.justification(*changes))
+
+    def proposal_with_a_certificate_below_a_quorum(bench):
+        old = bench.proposal()
+        prepared = bench.certificate(old, by=(1, 2))
+        changes = [bench.round_change(by, prepared=prepared) for by in (1, 2, 3)]
+        return bench.pre_prepare(old, 1, bench.justification(*changes, certificate=prepared))
+
+    def proposal_of_another_parent(bench):
+        good = bench.proposal()
+        return bench.pre_prepare(replace(good, header=replace(good.header, parent_hash=EMPTY)))
+
+    return (
+        round_change_with_an_index_out_of_range,
+        round_change_with_one_vote_too_many,
+        round_change_of_its_own_round,
+        proposal_with_one_round_change_too_many,
+        proposal_with_a_stranger,
+        proposal_with_a_certificate_below_a_quorum,
+        proposal_of_another_parent,
+    )
+
+
+@pytest.mark.parametrize("make", malformed(), ids=lambda make: make.__name__)
+def test_what_is_wrong_by_its_form_costs_no_verification(make, count):
+    bench = Bench()
+    with pytest.raises(InvalidMessage):
+        bench.receive(make(bench))
+    assert count.since() == 0
+
+
+def test_the_digests_of_an_untimely_block_are_not_hashed(monkeypatch):
+    """Nobody is blamed for an untimely block, so a proposer could have it done without end."""
+    monkeypatch.delattr("consensus.ordering.transaction_root")
+    bench = Bench()
+    with pytest.raises(UntimelyProposal):
+        bench.receive(bench.pre_prepare(bench.proposal()), wall_ms=WALL_START_MS - 10_000)
