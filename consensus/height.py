@@ -108,6 +108,7 @@ class HeightState:
     def enter(self, round: Round, now: int, cause: str) -> None:
         """Begin a round: nothing is proposed in it yet, and its timers do not run."""
         self.round = round
+        self.log.enter(round)
         self.accepted = None
         self.building = None
         self.fetching = {digest: True for digest, decided in self.fetching.items() if decided}

@@ -196,7 +196,7 @@ class Replica:
         for proposal in durable.proposals:
             state.add_candidate(proposal)
         for message in durable.messages:
-            state.log.put(Entry(message, _NO_TIME), state.round)
+            state.log.put(Entry(message, _NO_TIME))
             self._draft.send(message)
             if isinstance(message, PrePrepare):
                 state.accepted = message.digest
@@ -257,8 +257,8 @@ class Replica:
         if distance > HEIGHTS_AHEAD_MAX:
             return
         log = self._ahead.get(message.height) or MessageLog(message.height)
-        if log.wants(message, Round(0)) and self._is_signed(message, state):
-            log.put(entry, Round(0))
+        if log.wants(message) and self._is_signed(message, state):
+            log.put(entry)
             self._ahead[message.height] = log
             state.overtaken = True
 
@@ -269,7 +269,7 @@ class Replica:
         known = log.get(message.sender, message.phase, message.round)
         if known is not None:
             self._on_second(known, message, state)
-        elif self._is_useless(message, state) or not log.wants(message, state.round):
+        elif self._is_useless(message, state) or not log.wants(message):
             return
         else:
             match message:
@@ -281,7 +281,7 @@ class Replica:
                     self._check_signature(message, state)
                 case _:
                     assert_never(message)
-            log.put(entry, state.round)
+            log.put(entry)
 
     def _is_useless(self, message: Message, state: HeightState) -> bool:
         """Tell whether a message can change nothing: of a past round, and no COMMIT."""
@@ -608,7 +608,7 @@ class Replica:
 
     def _sign(self, message: M, state: HeightState) -> None:
         signed = self._signer.sign(message, state.config, self._draft)
-        state.log.put(Entry(signed, _NO_TIME), state.round)
+        state.log.put(Entry(signed, _NO_TIME))
 
     def _is_signed(self, message: Message, state: HeightState) -> bool:
         member = state.config.miners.get(message.sender)

@@ -8,9 +8,9 @@ from consensus.durable import recover
 from consensus.errors import NotAMember
 from consensus.events import Tick
 from consensus.height import CANDIDATES_MAX
-from consensus.log import HEIGHTS_AHEAD_MAX, ROUNDS_KEPT_MAX
+from consensus.log import HEIGHTS_AHEAD_MAX, ROUNDS_ABOVE_MAX, ROUNDS_KEPT_MAX
 from consensus.messages import Phase
-from consensus.output import AnswerOldHeight, CatchUp, CheckProposal
+from consensus.output import AnswerOldHeight, BuildBlock, CatchUp, CheckProposal
 from consensus.replica import Replica
 from tests.interaction.cluster import TIMING, make_config, make_proposal, sign
 from tests.unit.consensus.bench import Bench, asked
@@ -43,6 +43,38 @@ def test_the_highest_round_change_is_kept_at_any_distance():
     for round in (3, 10**6, 7, 8, 9):
         bench.receive(bench.round_change(1, round))
     assert bench.replica._state.log.reached()[bench.ids[1]] == 10**6
+
+
+def test_rounds_without_end_cost_a_bounded_number_of_verifications(count):
+    bench = Bench()
+    proposal = bench.proposal()
+    prepared = bench.certificate(proposal)
+    for round in range(1, 100):
+        bench.receive(bench.round_change(1, round, prepared=prepared))
+        bench.receive(bench.prepare(1, proposal, round), bench.commit(1, proposal, round))
+        bench.receive(bench.commit(1, proposal, round, height=2))
+    assert count.since() == 4 * ROUNDS_ABOVE_MAX + len(prepared.votes)
+
+
+def test_a_member_that_said_too_much_is_followed_and_heard_again():
+    """What was not taken is sent again, and taken in the next round: liveness, DESIGN rule 8."""
+    bench = Bench()
+    for round in range(1, 100):
+        bench.receive(bench.round_change(1, round))
+    bench.receive(bench.round_change(2, 99))
+    assert bench.snapshot.round == ROUNDS_ABOVE_MAX
+    bench.receive(bench.round_change(1, 99))
+    assert bench.snapshot.round == 99
+
+
+def test_a_round_change_of_the_current_round_is_taken_whatever_its_sender_said_before():
+    bench = Bench(me=2)
+    bench.work()
+    bench.time_out()
+    for round in range(2, 100):
+        bench.receive(bench.round_change(1, round))
+    bench.receive(bench.round_change(0, 1), bench.round_change(1, 1))
+    assert asked(bench.outputs[-1], BuildBlock)
 
 
 def test_messages_of_the_next_heights_wait_for_them():

@@ -4,36 +4,12 @@ from dataclasses import replace
 
 import pytest
 
-from chain import crypto
 from chain.certificate import VOTE_TAG, VoteType
-from consensus import verifier
 from consensus.errors import BadSignature, InvalidMessage, Unjustified, UntimelyProposal
 from consensus.verifier import SIGNATURES_KEPT_MAX, Verifier
 from tests.interaction.cluster import EMPTY, WALL_START_MS, make_config
 from tests.unit.consensus.bench import Bench
 from tests.unit.consensus.plain import Commit
-
-
-class Counter:
-    """Counts the verifications since it was asked last."""
-
-    def __init__(self):
-        self.calls = 0
-
-    def __call__(self, *arguments):
-        self.calls += 1
-        return crypto.verify(*arguments)
-
-    def since(self):
-        calls, self.calls = self.calls, 0
-        return calls
-
-
-@pytest.fixture
-def count(monkeypatch):
-    counter = Counter()
-    monkeypatch.setattr(verifier, "verify", counter)
-    return counter
 
 
 def other(signature):
