@@ -4,7 +4,7 @@ from collections import deque
 from dataclasses import dataclass
 from typing import Final
 
-from chain.certificate import PreparedCertificate
+from chain.certificate import CommitCertificate, PreparedCertificate
 from chain.types import Address, Digest, Round
 from consensus.events import HeightConfig
 from consensus.log import MessageLog
@@ -68,8 +68,8 @@ class HeightState:
         The proposal of the current round.
     prepared : PreparedCertificate, optional
         The highest this miner has.
-    decided : Digest, optional
-        The block for which a quorum of COMMITs was seen.
+    decided : CommitCertificate, optional
+        The first quorum of COMMITs that was seen.
     committed : bool
         It is checked as well, and was handed to the driver.
     work : bool
@@ -91,7 +91,7 @@ class HeightState:
         self.building: Building | None = None
         self.candidates: dict[Digest, Candidate] = {}
         self.prepared: PreparedCertificate | None = None
-        self.decided: Digest | None = None
+        self.decided: CommitCertificate | None = None
         self.committed = False
         self.work = False
         self.overtaken = False
@@ -120,8 +120,8 @@ class HeightState:
         """Hold a block; at the bound the oldest goes that nothing speaks for."""
         candidate = self.candidates.setdefault(proposal.digest, Candidate(proposal))
         if len(self.candidates) > CANDIDATES_MAX:
-            prepared = None if self.prepared is None else self.prepared.digest
-            needed = {proposal.digest, self.accepted, prepared, self.decided}
+            certified = {c.digest for c in (self.prepared, self.decided) if c is not None}
+            needed = {proposal.digest, self.accepted, *certified}
             del self.candidates[next(d for d in self.candidates if d not in needed)]
         return candidate
 

@@ -448,28 +448,35 @@ class Replica:
     def _try_commit(self, state: HeightState) -> bool:
         """Decide the height by a quorum of COMMITs in any one round, even a past one."""
         config = state.config
+        self._note_decision(state)
+        if state.decided is None:
+            return False
+        digest = state.decided.digest
+        candidate = state.candidates.get(digest)
+        if candidate is None:
+            return self._fetch(state, digest, _signers(state.decided, config), commit=state.decided)
+        if candidate.valid is None:
+            return self._ask_check(state, candidate, committed=True)
+        if not candidate.valid:
+            raise SafetyViolation(f"a quorum committed an invalid block at {config.height}")
+        state.committed = True
+        committed = Committed(
+            height=config.height, proposal=candidate.proposal, certificate=state.decided
+        )
+        self._draft.commits.append(committed)
+        return True
+
+    def _note_decision(self, state: HeightState) -> None:
+        """Keep the first quorum of COMMITs: its signers may displace theirs before this is over."""
+        miners = state.config.miners
         for votes in state.log.votes(Phase.COMMIT):
-            if len(votes) < config.miners.quorum:
+            if len(votes) < miners.quorum:
                 continue
-            certificate = votes.certificate(config.miners)
-            assert certificate is not None, "only members' votes are kept"
-            if state.decided not in (None, votes.digest):
-                raise SafetyViolation(f"two blocks have a quorum at height {config.height}")
-            state.decided = votes.digest
-            candidate = state.candidates.get(votes.digest)
-            if candidate is None:
-                return self._fetch(state, votes.digest, tuple(votes.votes), commit=certificate)
-            if candidate.valid is None:
-                return self._ask_check(state, candidate, committed=True)
-            if not candidate.valid:
-                raise SafetyViolation(f"a quorum committed an invalid block at {config.height}")
-            state.committed = True
-            committed = Committed(
-                height=config.height, proposal=candidate.proposal, certificate=certificate
-            )
-            self._draft.commits.append(committed)
-            return True
-        return False
+            if state.decided is None:
+                state.decided = votes.certificate(miners)
+                assert state.decided is not None, "only members' votes are kept"
+            elif state.decided.digest != votes.digest:
+                raise SafetyViolation(f"two blocks have a quorum at height {state.config.height}")
 
     def _try_jump(self, state: HeightState) -> bool:
         """Follow to the largest round above the current that f + 1 members have reached."""
@@ -521,7 +528,7 @@ class Replica:
             if prepared is not None:
                 candidate = state.candidates.get(prepared.digest)
                 if candidate is None:
-                    attested = tuple(config.miners.members[v.index].id for v in prepared.votes)
+                    attested = _signers(prepared, config)
                     return self._fetch(state, prepared.digest, attested, commit=None)
                 self._propose(candidate.proposal, justification, state)
                 return True
@@ -710,3 +717,8 @@ class Replica:
             return state.work or state.overtaken or state.log.has_round_changes()
         reached = [r for r in state.log.reached().values() if r >= state.round]
         return len(reached) >= state.config.miners.quorum
+
+
+def _signers(certificate: VoteCertificate, config: HeightConfig) -> tuple[Address, ...]:
+    """Return the members whose votes stand in a verified certificate."""
+    return tuple(config.miners.members[vote.index].id for vote in certificate.votes)

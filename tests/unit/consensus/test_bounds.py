@@ -14,7 +14,7 @@ from consensus.output import AnswerOldHeight, BuildBlock, CatchUp, CheckProposal
 from consensus.replica import Replica
 from tests.interaction.cluster import TIMING, make_config, make_proposal, sign
 from tests.unit.consensus.bench import Bench, asked
-from tests.unit.consensus.plain import Prepare, ProposalChecked
+from tests.unit.consensus.plain import BlockFetched, Prepare, ProposalChecked
 
 
 def test_a_flood_of_far_rounds_displaces_only_messages_of_its_sender():
@@ -75,6 +75,20 @@ def test_a_round_change_of_the_current_round_is_taken_whatever_its_sender_said_b
         bench.receive(bench.round_change(1, round))
     bench.receive(bench.round_change(0, 1), bench.round_change(1, 1))
     assert asked(bench.outputs[-1], BuildBlock)
+
+
+def test_a_decided_block_stays_decided_whatever_displaces_the_commits():
+    """A member that helped to decide cannot take that back while the block is fetched."""
+    bench = Bench()
+    proposal = bench.proposal()
+    bench.receive(bench.round_change(1, 2), bench.round_change(2, 2))
+    bench.receive(*(bench.commit(by, proposal, 1) for by in (1, 2, 3)))
+    for round in range(3, 20):
+        bench.receive(bench.commit(1, proposal, round))
+    assert bench.replica._state.log.get(bench.ids[1], Phase.COMMIT, 1) is None
+    bench.step(BlockFetched(height=1, proposal=proposal))
+    (committed,) = bench.checked(proposal).commits
+    assert committed.certificate.round == 1
 
 
 def test_messages_of_the_next_heights_wait_for_them():
