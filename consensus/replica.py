@@ -361,12 +361,10 @@ class Replica:
         self._leave_for(Round(state.round + 1), "timeout", state)
 
     def _ask_ahead(self, state: HeightState) -> None:
-        """Ask a member that shows a next height for the block of this one."""
+        """Ask those that show a next height for the block of this one: any one of them may lie."""
         for height in sorted(self._ahead):
-            senders = sorted(entry.message.sender for entry in self._ahead[height].entries())
-            if senders:
-                self._draft.requests.append(CatchUp(miner=senders[0], height=height))
-                return
+            for sender in sorted({entry.message.sender for entry in self._ahead[height].entries()}):
+                self._draft.requests.append(CatchUp(miner=sender, height=height))
 
     def _resend(self, state: HeightState) -> None:
         """Send own messages of this round again; the large one to those only that show no vote."""

@@ -136,6 +136,20 @@ def test_a_member_one_height_ahead_starts_the_timer_that_finds_out():
     assert asked(bench.time_out(), CatchUp)
 
 
+def test_all_that_show_a_next_height_are_asked_for_the_block():
+    """The one asked alone might be a liar, time-out after time-out."""
+    bench = Bench()
+    proposal = bench.proposal()
+    bench.receive(bench.prepare(1, proposal, height=2), bench.commit(1, proposal, height=2))
+    bench.receive(bench.prepare(3, proposal, height=2), bench.prepare(2, proposal, height=3))
+    requests = asked(bench.time_out(), CatchUp)
+    assert [(request.miner, request.height) for request in requests] == [
+        (bench.ids[1], 2),
+        (bench.ids[3], 2),
+        (bench.ids[2], 3),
+    ]
+
+
 def at_height_3(bench):
     parent = replace(bench.config.parent, height=2)
     bench.start(make_config(bench.miners, parent))
