@@ -235,8 +235,9 @@ class Replica:
         """Help a member that is behind, but not one whose votes are merely late."""
         height = state.config.height
         late = message.height == height - 1 and not isinstance(message, RoundChange)
+        agreed = message.height > 0  # what an honest member signs; genesis has no certificate
         allowed_ns = self._answered_ns.get(message.sender, 0)
-        if late or self._now < allowed_ns or not self._is_signed(message, state):
+        if late or not agreed or self._now < allowed_ns or not self._is_signed(message, state):
             return
         self._answered_ns[message.sender] = self._now + state.config.timing.resend_ns()
         self._draft.requests.append(AnswerOldHeight(miner=message.sender, height=message.height))

@@ -172,6 +172,11 @@ def test_late_votes_of_the_last_height_are_not_answered():
     assert bench.receive(bench.commit(1, bench.proposal(), height=1)).requests
 
 
+def test_nobody_is_sent_the_genesis_block():
+    bench = Bench()
+    assert not bench.receive(bench.round_change(1, 1, height=0)).requests
+
+
 def test_strangers_are_turned_away():
     bench = Bench()
     stranger = Prepare(sender=b"\x09" * 32, height=1, round=0, digest=bytes(32))
