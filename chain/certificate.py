@@ -4,12 +4,12 @@ The bytes a vote signs stand here, below consensus, because whoever checks a blo
 docs/spec/consensus.md is normative.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
-from chain import codec
-from chain.crypto import verify
+from chain import codec, crypto
 from chain.errors import InvalidCertificate
 from chain.miners import MINERS_MAX, MinerSet
 from chain.schema import Blob, Integer, ListOf, Record
@@ -20,6 +20,7 @@ from chain.types import (
     SIGNATURE_SIZE,
     Digest,
     Height,
+    PublicKey,
     Round,
     Signature,
 )
@@ -68,24 +69,47 @@ class VoteCertificate:
     digest: Digest
     votes: tuple[SignedVote, ...]
 
-    def verify(self, *, type: VoteType, genesis_hash: Digest, miners: MinerSet) -> None:
+    def check_signers(self, miners: MinerSet) -> None:
+        """Check by form alone that the votes are said to be by a quorum of distinct `miners`.
+
+        Raises
+        ------
+        InvalidCertificate
+            Too few or too many votes, or indices not strictly ascending or outside the set.
+        """
+        if not miners.quorum <= len(self.votes) <= len(miners):
+            raise InvalidCertificate(
+                f"{len(self.votes)} votes; {miners.quorum} to {len(miners)} are a quorum"
+            )
+        previous = -1
+        for vote in self.votes:
+            if not previous < vote.index < len(miners):
+                raise InvalidCertificate(f"signer index {vote.index} is out of order or range")
+            previous = vote.index
+
+    def verify(
+        self,
+        *,
+        type: VoteType,
+        genesis_hash: Digest,
+        miners: MinerSet,
+        is_signed: Callable[[PublicKey, bytes, bytes, Signature], bool] = crypto.verify,
+    ) -> None:
         """Check that a quorum of distinct `miners` signed this vote.
 
         Parameters
         ----------
         miners : MinerSet
             The miner set of `height`.
+        is_signed : callable, optional
+            Answers as `chain.crypto.verify` does; it may know more.
 
         Raises
         ------
         InvalidCertificate
-            Too few or too many votes, indices not strictly ascending or outside the set, or a
-            signature that does not verify.
+            The form is wrong, or a signature does not verify.
         """
-        if not miners.quorum <= len(self.votes) <= len(miners):
-            raise InvalidCertificate(
-                f"{len(self.votes)} votes; {miners.quorum} to {len(miners)} are a quorum"
-            )
+        self.check_signers(miners)
         message = vote_bytes(
             genesis_hash=genesis_hash,
             type=type,
@@ -93,13 +117,9 @@ class VoteCertificate:
             round=self.round,
             digest=self.digest,
         )
-        previous = -1
         for vote in self.votes:
-            if not previous < vote.index < len(miners):
-                raise InvalidCertificate(f"signer index {vote.index} is out of order or range")
-            previous = vote.index
             key = miners.members[vote.index].key
-            if not verify(key, VOTE_TAG, message, vote.signature):
+            if not is_signed(key, VOTE_TAG, message, vote.signature):
                 raise InvalidCertificate(f"the signature of miner {vote.index} does not verify")
 
 

@@ -25,7 +25,7 @@ class InvalidMessage(ConsensusError):
     Parameters
     ----------
     sender : Address
-        The miner named in the message. Only after `BadSignature` it is not known to be its author.
+        The miner named in the message; anybody may have named it, for the form is judged first.
     reason : str
         The rule, in words.
     """

@@ -4,11 +4,12 @@ from collections import deque
 from dataclasses import dataclass
 from typing import Final
 
-from chain.certificate import PreparedCertificate
+from chain.certificate import CommitCertificate, PreparedCertificate
 from chain.types import Address, Digest, Round
 from consensus.events import HeightConfig
 from consensus.log import MessageLog
 from consensus.messages import Justification, Phase, Proposal
+from consensus.verifier import Verifier
 
 CANDIDATES_MAX: Final = 4
 """Blocks held at once: the accepted, the prepared and the decided one are never dropped."""
@@ -61,12 +62,14 @@ class HeightState:
 
     Attributes
     ----------
+    verifier : Verifier
+        Remembers the good signatures of this height.
     accepted : Digest, optional
         The proposal of the current round.
     prepared : PreparedCertificate, optional
         The highest this miner has.
-    decided : Digest, optional
-        The block for which a quorum of COMMITs was seen.
+    decided : CommitCertificate, optional
+        The first quorum of COMMITs that was seen.
     committed : bool
         It is checked as well, and was handed to the driver.
     work : bool
@@ -82,12 +85,13 @@ class HeightState:
     def __init__(self, config: HeightConfig, now: int) -> None:
         self.config = config
         self.log = MessageLog(config.height)
+        self.verifier = Verifier()
         self.round = Round(0)
         self.accepted: Digest | None = None
         self.building: Building | None = None
         self.candidates: dict[Digest, Candidate] = {}
         self.prepared: PreparedCertificate | None = None
-        self.decided: Digest | None = None
+        self.decided: CommitCertificate | None = None
         self.committed = False
         self.work = False
         self.overtaken = False
@@ -104,6 +108,7 @@ class HeightState:
     def enter(self, round: Round, now: int, cause: str) -> None:
         """Begin a round: nothing is proposed in it yet, and its timers do not run."""
         self.round = round
+        self.log.enter(round)
         self.accepted = None
         self.building = None
         self.fetching = {digest: True for digest, decided in self.fetching.items() if decided}
@@ -115,8 +120,8 @@ class HeightState:
         """Hold a block; at the bound the oldest goes that nothing speaks for."""
         candidate = self.candidates.setdefault(proposal.digest, Candidate(proposal))
         if len(self.candidates) > CANDIDATES_MAX:
-            prepared = None if self.prepared is None else self.prepared.digest
-            needed = {proposal.digest, self.accepted, prepared, self.decided}
+            certified = {c.digest for c in (self.prepared, self.decided) if c is not None}
+            needed = {proposal.digest, self.accepted, *certified}
             del self.candidates[next(d for d in self.candidates if d not in needed)]
         return candidate
 

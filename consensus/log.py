@@ -1,5 +1,6 @@
 """The messages of one height, bounded for each sender apart (DESIGN rule 9)."""
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
@@ -18,6 +19,15 @@ ROUNDS_KEPT_MAX: Final = {
 
 COMMITs of past rounds count as well, hence more of them. At the bound a sender displaces its own
 messages only.
+"""
+
+ROUNDS_ABOVE_MAX: Final = 8
+"""Messages of rounds above the current one that are taken of one sender and type, until another
+round is entered.
+
+Each has to be verified, and displaces the one before. Whoever has more to say in so short a time
+is faulty, or far ahead: then it sends its last again, and those taken already let this miner
+follow others into the round where that is taken.
 """
 
 HEIGHTS_AHEAD_MAX: Final = 2
@@ -43,32 +53,45 @@ class MessageLog:
 
     def __init__(self, height: Height) -> None:
         self.height = height
+        self._round = Round(0)
         self._slots: dict[tuple[Address, Phase], dict[Round, Entry]] = {}
+        self._above: Counter[tuple[Address, Phase]] = Counter()
+
+    def enter(self, round: Round) -> None:
+        """Take note of the current round, whose messages are never displaced."""
+        self._round = round
+        self._above.clear()
 
     def get(self, sender: Address, phase: Phase, round: Round) -> Message | None:
         """Return the message of this sender, type and round."""
         entry = self._slots.get((sender, phase), {}).get(round)
         return None if entry is None else entry.message
 
-    def wants(self, message: Message, current: Round) -> bool:
+    def wants(self, message: Message) -> bool:
         """Tell whether `put` would keep `message`; asked before its signature is verified."""
-        slots = self._slots.get((message.sender, message.phase))
-        if slots is None or message.round == current:
-            return slots is None or message.round not in slots
+        origin = (message.sender, message.phase)
+        slots = self._slots.get(origin, {})
         if message.round in slots:
             return False
-        others = [round for round in slots if round != current]
+        if message.round == self._round:
+            return True
+        if message.round > self._round and self._above[origin] >= ROUNDS_ABOVE_MAX:
+            return False
+        others = [round for round in slots if round != self._round]
         room = ROUNDS_KEPT_MAX[message.phase] - len(slots)
         return room > 0 or (bool(others) and message.round > min(others))
 
-    def put(self, entry: Entry, current: Round) -> None:
+    def put(self, entry: Entry) -> None:
         """Keep a verified message that `wants` holds for; at the bound the sender's lowest goes."""
         message = entry.message
-        slots = self._slots.setdefault((message.sender, message.phase), {})
+        origin = (message.sender, message.phase)
+        slots = self._slots.setdefault(origin, {})
         slots[message.round] = entry
+        if message.round > self._round:
+            self._above[origin] += 1
         if len(slots) > ROUNDS_KEPT_MAX[message.phase]:
             # The message of the current round stays, whatever else its sender says.
-            del slots[min(round for round in slots if round != current)]
+            del slots[min(round for round in slots if round != self._round)]
 
     def entries(self) -> list[Entry]:
         """Return everything, in the order in which it was meant to be said."""

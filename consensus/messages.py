@@ -13,8 +13,8 @@ from typing import ClassVar
 from chain import codec
 from chain.blocks import Header
 from chain.certificate import VOTE_TAG, VoteCertificate, VoteType, vote_bytes
-from chain.crypto import verify
 from chain.types import Address, Digest, Height, PublicKey, Round, Signature
+from consensus.verifier import Verifier
 
 UNSIGNED = Signature(bytes(64))
 """Placeholder while a message is being made."""
@@ -195,6 +195,8 @@ def position_of(message: Message) -> Position:
     return Position(message.height, message.round, message.phase)
 
 
-def is_signed_by(message: Message, key: PublicKey, genesis_hash: Digest) -> bool:
+def is_signed_by(
+    message: Message, key: PublicKey, genesis_hash: Digest, verifier: Verifier
+) -> bool:
     """Tell whether the signature of `message` is by `key`."""
-    return verify(key, VOTE_TAG, message.statement(genesis_hash), message.signature)
+    return verifier(key, VOTE_TAG, message.statement(genesis_hash), message.signature)

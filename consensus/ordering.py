@@ -3,20 +3,19 @@
 The functions compute and return; `consensus.replica` decides.
 """
 
-from chain.blocks import transaction_root
+from chain.blocks import Header, transaction_root
 from chain.eligibility import proposer_of
 from chain.types import Round, TimestampMs
 from consensus.events import HeightConfig
 from consensus.messages import PrePrepare, Proposal
 
 
-def proposal_fault(proposal: Proposal, config: HeightConfig) -> str | None:
-    """Return which rule a proposed block breaks by itself, or None.
+def header_fault(header: Header, config: HeightConfig) -> str | None:
+    """Return which rule a proposed header breaks by itself, or None.
 
     All that can be said from the parent and the height's configuration. What needs bodies or
     execution is asked of the driver later.
     """
-    header = proposal.header
     if header.genesis_hash != config.genesis_hash:
         return "a block of another chain"
     if header.height != config.height:
@@ -29,7 +28,12 @@ def proposal_fault(proposal: Proposal, config: HeightConfig) -> str | None:
         return "a block not later than its parent"
     if header.proposer != proposer_of(config.eligible, config.height, header.proposal_round):
         return "a block of another proposer than its proposal round's"
-    if transaction_root(proposal.digests) != header.transaction_root:
+    return None
+
+
+def digests_fault(proposal: Proposal) -> str | None:
+    """Return why the digests are not those of the header, or None; costs two hashes for each."""
+    if transaction_root(proposal.digests) != proposal.header.transaction_root:
         return "digests that do not lead to the transaction root"
     return None
 

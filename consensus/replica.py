@@ -8,7 +8,6 @@ which messages arrive decides nothing but time. docs/spec/consensus.md is normat
 from collections.abc import Callable
 from typing import Final, assert_never
 
-from chain.blocks import transaction_root
 from chain.certificate import VoteCertificate
 from chain.crypto import SigningKey
 from chain.eligibility import proposer_of
@@ -197,7 +196,7 @@ class Replica:
         for proposal in durable.proposals:
             state.add_candidate(proposal)
         for message in durable.messages:
-            state.log.put(Entry(message, _NO_TIME), state.round)
+            state.log.put(Entry(message, _NO_TIME))
             self._draft.send(message)
             if isinstance(message, PrePrepare):
                 state.accepted = message.digest
@@ -236,8 +235,9 @@ class Replica:
         """Help a member that is behind, but not one whose votes are merely late."""
         height = state.config.height
         late = message.height == height - 1 and not isinstance(message, RoundChange)
+        agreed = message.height > 0  # what an honest member signs; genesis has no certificate
         allowed_ns = self._answered_ns.get(message.sender, 0)
-        if late or self._now < allowed_ns or not self._is_signed(message, state):
+        if late or not agreed or self._now < allowed_ns or not self._is_signed(message, state):
             return
         self._answered_ns[message.sender] = self._now + state.config.timing.resend_ns()
         self._draft.requests.append(AnswerOldHeight(miner=message.sender, height=message.height))
@@ -258,8 +258,8 @@ class Replica:
         if distance > HEIGHTS_AHEAD_MAX:
             return
         log = self._ahead.get(message.height) or MessageLog(message.height)
-        if log.wants(message, Round(0)) and self._is_signed(message, state):
-            log.put(entry, Round(0))
+        if log.wants(message) and self._is_signed(message, state):
+            log.put(entry)
             self._ahead[message.height] = log
             state.overtaken = True
 
@@ -270,21 +270,19 @@ class Replica:
         known = log.get(message.sender, message.phase, message.round)
         if known is not None:
             self._on_second(known, message, state)
-        elif self._is_useless(message, state) or not log.wants(message, state.round):
+        elif self._is_useless(message, state) or not log.wants(message):
             return
         else:
             match message:
                 case PrePrepare():
                     self._on_pre_prepare(message, entry.wall_ms, state)
                 case RoundChange():
-                    self._check(round_change.shape_fault(message), message)
-                    self._check_signature(message, state)
-                    self._check(round_change.certificate_fault(message, state.config), message)
+                    self._on_round_change(message, state)
                 case Prepare() | Commit():
                     self._check_signature(message, state)
                 case _:
                     assert_never(message)
-            log.put(entry, state.round)
+            log.put(entry)
 
     def _is_useless(self, message: Message, state: HeightState) -> bool:
         """Tell whether a message can change nothing: of a past round, and no COMMIT."""
@@ -310,23 +308,41 @@ class Replica:
     def _on_pre_prepare(
         self, message: PrePrepare, wall_ms: TimestampMs, state: HeightState
     ) -> None:
-        """Accept a proposal of this round or a later one, or raise (DESIGN rules 2, 3, 13)."""
+        """Accept a proposal of this round or a later one, or raise (DESIGN rules 2, 3, 13).
+
+        The cheap questions come first, and what costs most is asked last: a proposer is not blamed
+        for an untimely block, so it could ask for much in vain.
+        """
         config = state.config
         if message.sender != proposer_of(config.eligible, config.height, message.round):
             raise InvalidMessage(message.sender, f"not the proposer of round {message.round}")
-        self._check_signature(message, state)
-        self._check(round_change.justification_fault(message, config), message)
-        fault = ordering.round_fault(message) or ordering.proposal_fault(message.proposal, config)
+        self._check(round_change.justification_shape_fault(message, config), message)
+        fault = ordering.round_fault(message) or ordering.header_fault(
+            message.proposal.header, config
+        )
         if fault is not None:
             raise InvalidMessage(message.sender, fault)
+        self._check_signature(message, state)
+        self._check(round_change.justification_fault(message, config, state.verifier), message)
         if ordering.is_fresh(message):
             fault = ordering.time_fault(message, config, wall_ms, message.round)
             if fault is not None:
                 raise UntimelyProposal(message.sender, fault)
+        fault = ordering.digests_fault(message.proposal)
+        if fault is not None:
+            raise InvalidMessage(message.sender, fault)
         if message.round > state.round:
             state.enter(message.round, self._now, "proposal")
         state.accepted = message.digest
         state.add_candidate(message.proposal)
+
+    def _on_round_change(self, message: RoundChange, state: HeightState) -> None:
+        """Believe what a member reports, or raise (DESIGN rule 3)."""
+        config = state.config
+        self._check(round_change.shape_fault(message, config), message)
+        self._check_signature(message, state)
+        fault = round_change.certificate_fault(message.certificate, config, state.verifier)
+        self._check(fault, message)
 
     def _on_tick(self, state: HeightState) -> None:
         if state.committed:
@@ -346,12 +362,10 @@ class Replica:
         self._leave_for(Round(state.round + 1), "timeout", state)
 
     def _ask_ahead(self, state: HeightState) -> None:
-        """Ask a member that shows a next height for the block of this one."""
+        """Ask those that show a next height for the block of this one: any one of them may lie."""
         for height in sorted(self._ahead):
-            senders = sorted(entry.message.sender for entry in self._ahead[height].entries())
-            if senders:
-                self._draft.requests.append(CatchUp(miner=senders[0], height=height))
-                return
+            for sender in sorted({entry.message.sender for entry in self._ahead[height].entries()}):
+                self._draft.requests.append(CatchUp(miner=sender, height=height))
 
     def _resend(self, state: HeightState) -> None:
         """Send own messages of this round again; the large one to those only that show no vote."""
@@ -372,7 +386,9 @@ class Replica:
         place = (state.config.height, state.round)
         if state.committed or state.building is None or (event.height, event.round) != place:
             return
-        fault = ordering.proposal_fault(event.proposal, state.config)
+        fault = ordering.header_fault(
+            event.proposal.header, state.config
+        ) or ordering.digests_fault(event.proposal)
         assert fault is None, f"the driver built {fault}"
         header = event.proposal.header
         assert (header.proposer, header.proposal_round) == (self._me, state.round), (
@@ -395,7 +411,7 @@ class Replica:
         if event.height != state.config.height or digest not in state.fetching:
             return
         del state.fetching[digest]
-        if transaction_root(event.proposal.digests) == event.proposal.header.transaction_root:
+        if ordering.digests_fault(event.proposal) is None:
             state.add_candidate(event.proposal)
 
     def _on_peer_connected(self, miner: Address, state: HeightState) -> None:
@@ -431,28 +447,35 @@ class Replica:
     def _try_commit(self, state: HeightState) -> bool:
         """Decide the height by a quorum of COMMITs in any one round, even a past one."""
         config = state.config
+        self._note_decision(state)
+        if state.decided is None:
+            return False
+        digest = state.decided.digest
+        candidate = state.candidates.get(digest)
+        if candidate is None:
+            return self._fetch(state, digest, _signers(state.decided, config), commit=state.decided)
+        if candidate.valid is None:
+            return self._ask_check(state, candidate, committed=True)
+        if not candidate.valid:
+            raise SafetyViolation(f"a quorum committed an invalid block at {config.height}")
+        state.committed = True
+        committed = Committed(
+            height=config.height, proposal=candidate.proposal, certificate=state.decided
+        )
+        self._draft.commits.append(committed)
+        return True
+
+    def _note_decision(self, state: HeightState) -> None:
+        """Keep the first quorum of COMMITs: its signers may displace theirs before this is over."""
+        miners = state.config.miners
         for votes in state.log.votes(Phase.COMMIT):
-            if len(votes) < config.miners.quorum:
+            if len(votes) < miners.quorum:
                 continue
-            certificate = votes.certificate(config.miners)
-            assert certificate is not None, "only members' votes are kept"
-            if state.decided not in (None, votes.digest):
-                raise SafetyViolation(f"two blocks have a quorum at height {config.height}")
-            state.decided = votes.digest
-            candidate = state.candidates.get(votes.digest)
-            if candidate is None:
-                return self._fetch(state, votes.digest, tuple(votes.votes), commit=certificate)
-            if candidate.valid is None:
-                return self._ask_check(state, candidate, committed=True)
-            if not candidate.valid:
-                raise SafetyViolation(f"a quorum committed an invalid block at {config.height}")
-            state.committed = True
-            committed = Committed(
-                height=config.height, proposal=candidate.proposal, certificate=certificate
-            )
-            self._draft.commits.append(committed)
-            return True
-        return False
+            if state.decided is None:
+                state.decided = votes.certificate(miners)
+                assert state.decided is not None, "only members' votes are kept"
+            elif state.decided.digest != votes.digest:
+                raise SafetyViolation(f"two blocks have a quorum at height {state.config.height}")
 
     def _try_jump(self, state: HeightState) -> bool:
         """Follow to the largest round above the current that f + 1 members have reached."""
@@ -504,7 +527,7 @@ class Replica:
             if prepared is not None:
                 candidate = state.candidates.get(prepared.digest)
                 if candidate is None:
-                    attested = tuple(config.miners.members[v.index].id for v in prepared.votes)
+                    attested = _signers(prepared, config)
                     return self._fetch(state, prepared.digest, attested, commit=None)
                 self._propose(candidate.proposal, justification, state)
                 return True
@@ -591,11 +614,13 @@ class Replica:
 
     def _sign(self, message: M, state: HeightState) -> None:
         signed = self._signer.sign(message, state.config, self._draft)
-        state.log.put(Entry(signed, _NO_TIME), state.round)
+        state.log.put(Entry(signed, _NO_TIME))
 
     def _is_signed(self, message: Message, state: HeightState) -> bool:
         member = state.config.miners.get(message.sender)
-        return member is not None and is_signed_by(message, member.key, state.config.genesis_hash)
+        return member is not None and is_signed_by(
+            message, member.key, state.config.genesis_hash, state.verifier
+        )
 
     def _check_signature(self, message: Message, state: HeightState) -> None:
         if not self._is_signed(message, state):
@@ -691,3 +716,8 @@ class Replica:
             return state.work or state.overtaken or state.log.has_round_changes()
         reached = [r for r in state.log.reached().values() if r >= state.round]
         return len(reached) >= state.config.miners.quorum
+
+
+def _signers(certificate: VoteCertificate, config: HeightConfig) -> tuple[Address, ...]:
+    """Return the members whose votes stand in a verified certificate."""
+    return tuple(config.miners.members[vote.index].id for vote in certificate.votes)

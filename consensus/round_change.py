@@ -1,7 +1,7 @@
 """Leaving a round, and justifying what is proposed in the next (OSDI'99 §4.4; QBFT).
 
-The functions compute and return; `consensus.replica` decides. docs/spec/round_change.md is
-normative.
+The functions compute and return; `consensus.replica` decides. What can be said by form alone is
+asked first, since each signature costs much more. docs/spec/round_change.md is normative.
 """
 
 from collections.abc import Sequence
@@ -12,21 +12,17 @@ from chain.miners import MinerSet
 from chain.types import Address, Round
 from consensus.events import HeightConfig
 from consensus.messages import Justification, PrePrepare, RoundChange, is_signed_by
+from consensus.verifier import Verifier
 
 
-def shape_fault(message: RoundChange) -> str | None:
-    """Return what is wrong with a ROUND-CHANGE by its fields alone, or None."""
-    if message.round == 0:
-        return "nobody changes to round 0"
-    if (message.prepared_round is None) != (message.prepared_digest is None):
-        return "prepared round and digest go together"
-    if message.prepared_round is not None and message.prepared_round >= message.round:
-        return "prepared in a round that it has not left"
-    return None
+def shape_fault(message: RoundChange, config: HeightConfig) -> str | None:
+    """Return what is wrong with a ROUND-CHANGE by its form alone, or None.
 
-
-def certificate_fault(message: RoundChange, config: HeightConfig) -> str | None:
-    """Return why a ROUND-CHANGE does not prove what it says of being prepared, or None."""
+    The certificate is there exactly if the sender claims to be prepared, and says the same.
+    """
+    fault = _claim_fault(message)
+    if fault is not None:
+        return fault
     certificate = message.certificate
     if message.prepared_round is None:
         return None if certificate is None else "a certificate without a prepared round"
@@ -34,7 +30,28 @@ def certificate_fault(message: RoundChange, config: HeightConfig) -> str | None:
         return "a prepared round without a certificate"
     if (certificate.round, certificate.digest) != (message.prepared_round, message.prepared_digest):
         return "a certificate of another round or block"
-    return _prepared_fault(certificate, config)
+    return _signers_fault(certificate, config)
+
+
+def certificate_fault(
+    certificate: VoteCertificate | None, config: HeightConfig, verifier: Verifier
+) -> str | None:
+    """Return why the signatures of a certificate of PREPAREs do not prove it, or None.
+
+    Nothing is proven, nor has to be, where nobody was prepared.
+    """
+    if certificate is None:
+        return None
+    try:
+        certificate.verify(
+            type=VoteType.PREPARE,
+            genesis_hash=config.genesis_hash,
+            miners=config.miners,
+            is_signed=verifier,
+        )
+    except InvalidCertificate as error:
+        return str(error)
+    return None
 
 
 def justify(round_changes: Sequence[RoundChange], miners: MinerSet) -> Justification | None:
@@ -69,8 +86,8 @@ def justify(round_changes: Sequence[RoundChange], miners: MinerSet) -> Justifica
     )
 
 
-def justification_fault(message: PrePrepare, config: HeightConfig) -> str | None:
-    """Return why a PRE-PREPARE is not justified, or None.
+def justification_shape_fault(message: PrePrepare, config: HeightConfig) -> str | None:
+    """Return why a PRE-PREPARE is not justified, by form alone, or None.
 
     In round 0 nothing is needed, and nothing allowed. Above, a quorum of ROUND-CHANGEs for exactly
     this height and round; if any of them is prepared, the certificate of the highest prepared
@@ -104,7 +121,42 @@ def justification_fault(message: PrePrepare, config: HeightConfig) -> str | None
             and round_change.prepared_digest != certificate.digest
         ):
             return "two blocks prepared in one round"
-    return _prepared_fault(certificate, config)
+    return _signers_fault(certificate, config)
+
+
+def justification_fault(
+    message: PrePrepare, config: HeightConfig, verifier: Verifier
+) -> str | None:
+    """Return why the signatures in a justification of the right form do not prove it, or None."""
+    justification = message.justification
+    if justification is None:
+        return None
+    for round_change in justification.round_changes:
+        member = config.miners.get(round_change.sender)
+        assert member is not None, "the form was checked before"
+        if not is_signed_by(round_change, member.key, config.genesis_hash, verifier):
+            return "a ROUND-CHANGE that is not signed"
+    return certificate_fault(justification.certificate, config, verifier)
+
+
+def _claim_fault(message: RoundChange) -> str | None:
+    if message.round == 0:
+        return "nobody changes to round 0"
+    if (message.prepared_round is None) != (message.prepared_digest is None):
+        return "prepared round and digest go together"
+    if message.prepared_round is not None and message.prepared_round >= message.round:
+        return "prepared in a round that it has not left"
+    return None
+
+
+def _signers_fault(certificate: VoteCertificate, config: HeightConfig) -> str | None:
+    if certificate.height != config.height:
+        return "a certificate of another height"
+    try:
+        certificate.check_signers(config.miners)
+    except InvalidCertificate as error:
+        return str(error)
+    return None
 
 
 def _round_changes_fault(
@@ -119,32 +171,16 @@ def _round_changes_fault(
         if message.sender <= previous:
             return "ROUND-CHANGEs out of order"
         previous = message.sender
+        if message.sender not in config.miners:
+            return "a ROUND-CHANGE of a stranger"
         if message.certificate is not None:
             return "a ROUND-CHANGE with a certificate of its own"
-        fault = shape_fault(message)
+        fault = _claim_fault(message)
         if fault is not None:
             return fault
-    for message in messages:
-        member = config.miners.get(message.sender)
-        if member is None:
-            return "a ROUND-CHANGE of a stranger"
-        if not is_signed_by(message, member.key, config.genesis_hash):
-            return "a ROUND-CHANGE that is not signed"
     return None
 
 
 def _highest_prepared(messages: Sequence[RoundChange]) -> Round | None:
     rounds = [m.prepared_round for m in messages if m.prepared_round is not None]
     return max(rounds, default=None)
-
-
-def _prepared_fault(certificate: VoteCertificate, config: HeightConfig) -> str | None:
-    if certificate.height != config.height:
-        return "a certificate of another height"
-    try:
-        certificate.verify(
-            type=VoteType.PREPARE, genesis_hash=config.genesis_hash, miners=config.miners
-        )
-    except InvalidCertificate as error:
-        return str(error)
-    return None

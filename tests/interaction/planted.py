@@ -19,7 +19,8 @@ def quorum_off_by_one(patch):
 
 def justification_unchecked(patch):
     """Believe every proposer of a later round."""
-    patch.setattr(round_change, "justification_fault", lambda message, config: None)
+    patch.setattr(round_change, "justification_shape_fault", lambda *arguments: None)
+    patch.setattr(round_change, "justification_fault", lambda *arguments: None)
 
 
 def certificate_lost_at_restart(patch):
@@ -67,7 +68,8 @@ def highest_certificate_ignored(patch):
         return justify(plain, miners)
 
     patch.setattr(round_change, "justify", lowest)
-    patch.setattr(round_change, "justification_fault", lambda message, config: None)
+    patch.setattr(round_change, "justification_shape_fault", lambda *arguments: None)
+    patch.setattr(round_change, "justification_fault", lambda *arguments: None)
 
 
 def no_resend(patch):

@@ -1,8 +1,15 @@
 """EEA QBFT v1: what a proposal in a later round needs. The refusals stand in tests/unit."""
 
 from consensus.messages import Prepare
-from consensus.round_change import justification_fault, justify
+from consensus.round_change import justification_fault, justification_shape_fault, justify
+from consensus.verifier import Verifier
 from tests.unit.consensus.bench import Bench, sent
+
+
+def fault(bench, message):
+    return justification_shape_fault(message, bench.config) or justification_fault(
+        message, bench.config, Verifier()
+    )
 
 
 def test_a_proposal_without_prepared_blocks_is_justified_by_a_quorum_of_round_changes():
@@ -10,7 +17,7 @@ def test_a_proposal_without_prepared_blocks_is_justified_by_a_quorum_of_round_ch
     changes = [bench.round_change(by) for by in (0, 1, 2)]
     justification = justify(changes, bench.miners)
     message = bench.pre_prepare(bench.proposal(round=1), 1, justification)
-    assert justification_fault(message, bench.config) is None
+    assert fault(bench, message) is None
 
 
 def test_the_highest_prepared_certificate_decides_the_block():
@@ -24,8 +31,8 @@ def test_the_highest_prepared_certificate_decides_the_block():
     justification = justify(changes, bench.miners)
     assert justification is not None
     assert justification.certificate == bench.certificate(high, 2)
-    assert justification_fault(bench.pre_prepare(high, 3, justification), bench.config) is None
-    assert justification_fault(bench.pre_prepare(low, 3, justification), bench.config) is not None
+    assert fault(bench, bench.pre_prepare(high, 3, justification)) is None
+    assert fault(bench, bench.pre_prepare(low, 3, justification)) is not None
 
 
 def test_fewer_round_changes_than_a_quorum_justify_nothing():

@@ -8,13 +8,13 @@ from consensus.durable import recover
 from consensus.errors import NotAMember
 from consensus.events import Tick
 from consensus.height import CANDIDATES_MAX
-from consensus.log import HEIGHTS_AHEAD_MAX, ROUNDS_KEPT_MAX
+from consensus.log import HEIGHTS_AHEAD_MAX, ROUNDS_ABOVE_MAX, ROUNDS_KEPT_MAX
 from consensus.messages import Phase
-from consensus.output import AnswerOldHeight, CatchUp, CheckProposal
+from consensus.output import AnswerOldHeight, BuildBlock, CatchUp, CheckProposal
 from consensus.replica import Replica
 from tests.interaction.cluster import TIMING, make_config, make_proposal, sign
 from tests.unit.consensus.bench import Bench, asked
-from tests.unit.consensus.plain import Prepare, ProposalChecked
+from tests.unit.consensus.plain import BlockFetched, Prepare, ProposalChecked
 
 
 def test_a_flood_of_far_rounds_displaces_only_messages_of_its_sender():
@@ -43,6 +43,52 @@ def test_the_highest_round_change_is_kept_at_any_distance():
     for round in (3, 10**6, 7, 8, 9):
         bench.receive(bench.round_change(1, round))
     assert bench.replica._state.log.reached()[bench.ids[1]] == 10**6
+
+
+def test_rounds_without_end_cost_a_bounded_number_of_verifications(count):
+    bench = Bench()
+    proposal = bench.proposal()
+    prepared = bench.certificate(proposal)
+    for round in range(1, 100):
+        bench.receive(bench.round_change(1, round, prepared=prepared))
+        bench.receive(bench.prepare(1, proposal, round), bench.commit(1, proposal, round))
+        bench.receive(bench.commit(1, proposal, round, height=2))
+    assert count.since() == 4 * ROUNDS_ABOVE_MAX + len(prepared.votes)
+
+
+def test_a_member_that_said_too_much_is_followed_and_heard_again():
+    """What was not taken is sent again, and taken in the next round: liveness, DESIGN rule 8."""
+    bench = Bench()
+    for round in range(1, 100):
+        bench.receive(bench.round_change(1, round))
+    bench.receive(bench.round_change(2, 99))
+    assert bench.snapshot.round == ROUNDS_ABOVE_MAX
+    bench.receive(bench.round_change(1, 99))
+    assert bench.snapshot.round == 99
+
+
+def test_a_round_change_of_the_current_round_is_taken_whatever_its_sender_said_before():
+    bench = Bench(me=2)
+    bench.work()
+    bench.time_out()
+    for round in range(2, 100):
+        bench.receive(bench.round_change(1, round))
+    bench.receive(bench.round_change(0, 1), bench.round_change(1, 1))
+    assert asked(bench.outputs[-1], BuildBlock)
+
+
+def test_a_decided_block_stays_decided_whatever_displaces_the_commits():
+    """A member that helped to decide cannot take that back while the block is fetched."""
+    bench = Bench()
+    proposal = bench.proposal()
+    bench.receive(bench.round_change(1, 2), bench.round_change(2, 2))
+    bench.receive(*(bench.commit(by, proposal, 1) for by in (1, 2, 3)))
+    for round in range(3, 20):
+        bench.receive(bench.commit(1, proposal, round))
+    assert bench.replica._state.log.get(bench.ids[1], Phase.COMMIT, 1) is None
+    bench.step(BlockFetched(height=1, proposal=proposal))
+    (committed,) = bench.checked(proposal).commits
+    assert committed.certificate.round == 1
 
 
 def test_messages_of_the_next_heights_wait_for_them():
@@ -90,6 +136,20 @@ def test_a_member_one_height_ahead_starts_the_timer_that_finds_out():
     assert asked(bench.time_out(), CatchUp)
 
 
+def test_all_that_show_a_next_height_are_asked_for_the_block():
+    """The one asked alone might be a liar, time-out after time-out."""
+    bench = Bench()
+    proposal = bench.proposal()
+    bench.receive(bench.prepare(1, proposal, height=2), bench.commit(1, proposal, height=2))
+    bench.receive(bench.prepare(3, proposal, height=2), bench.prepare(2, proposal, height=3))
+    requests = asked(bench.time_out(), CatchUp)
+    assert [(request.miner, request.height) for request in requests] == [
+        (bench.ids[1], 2),
+        (bench.ids[3], 2),
+        (bench.ids[2], 3),
+    ]
+
+
 def at_height_3(bench):
     parent = replace(bench.config.parent, height=2)
     bench.start(make_config(bench.miners, parent))
@@ -110,6 +170,11 @@ def test_late_votes_of_the_last_height_are_not_answered():
     at_height_3(bench)
     assert not bench.receive(bench.commit(1, bench.proposal(), height=2)).requests
     assert bench.receive(bench.commit(1, bench.proposal(), height=1)).requests
+
+
+def test_nobody_is_sent_the_genesis_block():
+    bench = Bench()
+    assert not bench.receive(bench.round_change(1, 1, height=0)).requests
 
 
 def test_strangers_are_turned_away():
