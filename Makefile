@@ -33,7 +33,7 @@ ARGS ?=
 export DATA
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format testnet bench simulate e2e kill lock clean
+.PHONY: help demo test check format testnet bench simulate e2e kill crashpoints lock clean
 
 help:
 	@echo 'make demo [DATA=PATH]            four miners, fifty devices, a summary; ends by itself'
@@ -45,6 +45,7 @@ help:
 	@echo 'make simulate SEEDS=n FIRST=s    whole nodes in n simulated worlds'
 	@echo 'make e2e [BLOCKS=n]              networks of processes and of containers: stopped, killed, cut off'
 	@echo 'make kill KILLS=n RATE=r         n kills while r transactions a second come in'
+	@echo 'make crashpoints                 a node killed at every call that makes something durable (strace)'
 	@echo 'make lock [UPGRADE=--upgrade]    write requirements/*.lock anew from pyproject.toml'
 	@echo 'make clean                       remove what was built, test networks too; the environment stays'
 
@@ -80,6 +81,10 @@ e2e: $(VENV)/.installed-dev
 
 kill: $(VENV)/.installed-dev
 	@KILLS=$(KILLS) RATE=$(RATE) "$(VENV)/bin/python" -m pytest --quiet tests/e2e/test_kill.py $(ARGS)
+
+crashpoints: $(VENV)/.installed-dev
+	@command -v strace >/dev/null || { echo 'make: strace is missing; on Debian and Ubuntu: apt install strace' >&2; exit 1; }
+	@POINTS=1000 "$(VENV)/bin/python" -m pytest --quiet tests/e2e/test_crashpoints.py $(ARGS)
 
 # A venv which is broken (moved, half made, or Python was upgraded) is made again.
 $(VENV)/.installed-run: requirements/run.lock pyproject.toml

@@ -93,6 +93,10 @@ class LiveNetwork:
                     stderr=log,
                 )
 
+    def process_id(self, number: int) -> int:
+        """Return the process of a node that runs."""
+        return self._children[number].pid
+
     def stop(self, *numbers: int) -> None:
         """Ask nodes to stop, and wait until they have, each with status 0."""
         for number in numbers:
