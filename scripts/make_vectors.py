@@ -275,6 +275,7 @@ def digests() -> dict[str, Any]:
         },
         "commit_vote": {
             "tag": VOTE_TAG.decode(),
+            "key": miner_key.public.hex(),
             "genesis_hash": genesis.hash.hex(),
             "height": vote["height"],
             "round": vote["round"],
@@ -454,8 +455,9 @@ def _story(chain: Chain) -> Iterable[Sequence[Transaction]]:
     )
     votes = [chain.vote(number, proposal) for number in (1, 2)]
     verdicts = [chain.verdict(number, 2, [900_000, 100_000]) for number in (0, 1, 2)]
-    yield proposal, *votes, *verdicts
-    yield (chain.by_miner(1, "miner.propose", chain.addition()),)
+    # The first two wait for a quorum in the state of their block.
+    yield proposal, *votes, *verdicts[:2]
+    yield chain.by_miner(1, "miner.propose", chain.addition()), verdicts[2]
     # By the time of this heartbeat the proposal has expired.
     yield ()
 
