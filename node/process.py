@@ -24,7 +24,6 @@ from node.executor_pool import ThreadPool
 from node.home import Home
 from node.keys import PrivateKey, load_key, load_private_key
 from node.members import Members
-from node.mempool import Mempool
 from node.metrics import Metrics
 from node.p2p.peers import PeerDirectory, PeerEntry
 from node.p2p.transport import TlsTransport
@@ -105,7 +104,7 @@ async def _run(
             verdicts=verdicts,
         ),
         metrics=metrics,
-        mempool=Mempool(config.mempool.limits()),
+        mempool=config.mempool.limits(),
         path=home.path,
         on_membership=lambda: transport.update_directory(_directory(node.members, config)),
     )

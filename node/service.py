@@ -32,7 +32,7 @@ from node.errors import CorruptStore
 from node.gossip import Gossip
 from node.intake import Intake
 from node.members import Members
-from node.mempool import Mempool
+from node.mempool import Mempool, MempoolLimits
 from node.metrics import Metrics
 from node.ports import (
     Clock,
@@ -97,8 +97,8 @@ class Node:
         Where the data are, for messages.
     on_membership : callable, optional
         Told when the miners, their keys or addresses have changed.
-    mempool : Mempool, optional
-        A pool with bounds of its own.
+    mempool : MempoolLimits, optional
+        Bounds of the pool.
     """
 
     def __init__(
@@ -111,7 +111,7 @@ class Node:
         metrics: Metrics,
         path: Path,
         on_membership: Callable[[], None] = lambda: None,
-        mempool: Mempool | None = None,
+        mempool: MempoolLimits | None = None,
     ) -> None:
         self._ports = ports
         self._genesis = genesis
@@ -120,7 +120,7 @@ class Node:
         self._metrics = metrics
         self._on_membership = on_membership
         self._chain = ChainStore(ports.store, genesis, ports.executor, path=path)
-        self._mempool = mempool or Mempool()
+        self._mempool = Mempool(mempool)
         self._verifier = Verifier(ports.executor)
         self.members = Members(self._chain.state, miner=self._miner)
         self._gossip = Gossip(ports.transport, self.members.others)

@@ -17,6 +17,7 @@ from consensus.durable import Floor, encode_record
 from consensus.messages import Commit, Message, Prepare, PrePrepare, Proposal
 from node.block_sync import FetchedBlock
 from node.errors import LogFull
+from node.mempool import MempoolLimits
 from node.metrics import Metrics
 from node.ports import KeyValueStore, WriteBatch
 from node.protocol import CONSENSUS, TRANSACTIONS, Transactions, encode_body
@@ -137,6 +138,7 @@ class LoneNode:
         log: Sequence[bytes] = (encode_record(Floor(height=Height(0))),),
         kv: KeyValueStore | None = None,
         chain: Chain | None = None,
+        mempool: MempoolLimits | None = None,
     ) -> None:
         genesis = make_genesis(miners=miners, parameters=parameters, model=make_model())
         self.chain = chain or Chain(genesis)
@@ -164,6 +166,7 @@ class LoneNode:
                 verdicts=None,
             ),
             metrics=self.metrics,
+            mempool=mempool,
             path=Path("lone"),
         )
         self.events.clear()

@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from chain.transactions import Transaction
 from consensus.codec import encode_message
 from node import protocol
-from node.errors import CorruptStore
+from node.errors import CorruptStore, MempoolFull
 from node.intake import PEER_SIZE_MAX
+from node.mempool import MempoolLimits
 from node.ports import WriteBatch
 from node.protocol import GET_PROPOSAL, KINDS, TRANSACTIONS, GetProposal, encode_body
 from node.service import MALFORMED_POINTS
@@ -109,6 +110,16 @@ async def test_batches_beyond_what_may_wait_are_not_even_read():
     lone.node.on_message(PEER, TRANSACTIONS, b"\xc0")
 
     assert lone.refused() == {"intake_full": 1}
+
+
+@simulated
+async def test_the_pool_has_the_bounds_that_it_is_given():
+    lone = LoneNode(0, mempool=MempoolLimits(transactions_max=32))
+    wires = [lone.chain.registration(f"device-{number}")[1].wire for number in range(3)]
+
+    results = await lone.node.submit(wires)
+
+    assert [type(result.error) for result in results] == [type(None), type(None), MempoolFull]
 
 
 # --- what it tells --------------------------------------------------------------------------------
