@@ -27,7 +27,7 @@ from chain.certificate import CommitCertificate, decode_certificate
 from chain.errors import DecodeError
 from chain.genesis import GENESIS, Genesis, genesis_header, genesis_state
 from chain.limits import RATE_SECONDS_MAX
-from chain.lookback import Lookback
+from chain.lookback import BlockSummary, Lookback
 from chain.parameters import FUTURE_DRIFT_MS, VERDICT_WINDOW
 from chain.state import MemorySource, State, parameters_of
 from chain.transactions import Transaction, decode_transaction
@@ -297,6 +297,7 @@ class ChainStore:
         batch.put(schema.BODY + height, schema.encode_body(wires))
         batch.put(schema.CERTIFICATE + height, CERTIFICATE_RECORD.encode(certificate))
         batch.put(schema.RECEIPTS + height, schema.encode_receipts(execution.receipts))
+        batch.put(schema.SUMMARY + height, schema.encode_summary(execution.summary))
         batch.put(schema.HASH + header.hash, height)
         for index, transaction in enumerate(block.transactions):
             place = schema.place_bytes(header.height, index)
@@ -356,10 +357,11 @@ class ChainStore:
         return int.from_bytes(data, "big")
 
     def _fill_lookback(self) -> None:
-        """Take in the recent blocks, as far back as any rule looks."""
+        """Take in the summaries of the recent blocks, as far back as any rule looks."""
         parameters = parameters_of(self.tip.state)
-        window = max(parameters.transaction_lifetime_ms + FUTURE_DRIFT_MS, RATE_SECONDS_MAX * 1000)
-        oldest_ms = self.tip.header.time_ms - window
+        tip_ms = self.tip.header.time_ms
+        ids_after_ms = tip_ms - parameters.transaction_lifetime_ms - FUTURE_DRIFT_MS
+        oldest_ms = min(ids_after_ms, tip_ms - RATE_SECONDS_MAX * 1000)
         first = self.height
         while first > 1:
             header = self.header(first - 1)
@@ -369,10 +371,18 @@ class ChainStore:
                 break
             first -= 1
         for height in range(max(first, 1), self.height + 1):
-            block = self.block(height)
-            if block is None:
-                raise self._damaged(f"block {height} is missing")
-            self.tip.recent.append(summarise(block, self.tip.state), parameters)
+            self.tip.recent.append(self._summary(height, ids_after_ms), parameters)
+
+    def _summary(self, height: int, ids_after_ms: int) -> BlockSummary:
+        data = self._store.get(schema.SUMMARY + schema.height_bytes(height))
+        if data is not None:
+            with self._reading(f"the summary of block {height}"):
+                return schema.decode_summary(data, height, ids_after_ms=ids_after_ms)
+        # A block of a program that stored none.
+        block = self.block(height)
+        if block is None:
+            raise self._damaged(f"block {height} is missing")
+        return summarise(block, self.tip.state)
 
     def _page(
         self, prefix: bytes, after: Place | None, limit: int

@@ -92,8 +92,7 @@ def test_a_store_of_another_chain_is_refused():
         (schema.HEADER + schema.height_bytes(5), None),
         (schema.HEADER + schema.height_bytes(5), b"\x90"),
         (schema.HEADER + schema.height_bytes(4), None),
-        (schema.BODY + schema.height_bytes(3), None),
-        (schema.BODY + schema.height_bytes(3), b"\x91\xc4\x01\x00"),
+        (schema.SUMMARY + schema.height_bytes(4), b"\x90"),
         (schema.STATE + b"devices/", b"new"),
     ],
 )
@@ -451,6 +450,28 @@ async def test_the_look_back_reaches_over_the_whole_verdict_window():
     assert stored.open().tip.recent.flows(judged) == stored.store.tip.recent.flows(judged) != ()
     await stored.commit(time_ms=stored.chain.tip.header.time_ms + 60_000)
     assert stored.open().tip.recent.flows(judged) == stored.store.tip.recent.flows(judged) == ()
+
+
+async def test_a_start_reads_no_transactions():
+    stored = StoredChain()
+    await stored.fill(6)
+    stored.kv.write(WriteBatch(writes=dict.fromkeys(entries_of(stored, schema.BODY))))
+
+    assert_equal_lookbacks(stored)
+
+
+async def test_blocks_without_summaries_are_summarised_at_start():
+    stored = StoredChain()
+    await stored.fill(6)
+    summaries = entries_of(stored, schema.SUMMARY)
+    assert len(summaries) == stored.store.height
+    stored.kv.write(WriteBatch(writes=dict.fromkeys(summaries[::2])))
+
+    assert_equal_lookbacks(stored)
+
+
+def entries_of(stored, prefix):
+    return [key for key in dump(stored.kv) if key.startswith(prefix)]
 
 
 async def test_a_changed_parameter_is_in_force_at_once_and_after_a_restart():
