@@ -59,6 +59,9 @@ CLASSES: Final = {
     PROPOSED: "proposed block",
 }
 
+BY_HEIGHT: Final = (HEADER, BODY, CERTIFICATE, RECEIPTS, SUMMARY)
+"""The classes with one entry for each block, under its height."""
+
 HEIGHT_SIZE: Final = 8
 PLACE_SIZE: Final = HEIGHT_SIZE + 4
 
@@ -97,6 +100,11 @@ def height_bytes(height: int) -> bytes:
     return height.to_bytes(HEIGHT_SIZE, "big")
 
 
+def read_height(data: bytes) -> int:
+    """Return the height of `height_bytes`."""
+    return int.from_bytes(data, "big")
+
+
 def place_bytes(height: int, index: int) -> bytes:
     """Return the place of a transaction, as it stands in keys and values."""
     return height_bytes(height) + index.to_bytes(4, "big")
@@ -105,6 +113,12 @@ def place_bytes(height: int, index: int) -> bytes:
 def read_place(data: bytes) -> tuple[int, int]:
     """Return the height and index of `place_bytes`."""
     return int.from_bytes(data[:HEIGHT_SIZE], "big"), int.from_bytes(data[HEIGHT_SIZE:], "big")
+
+
+def entry_name(key: bytes) -> str:
+    """Return what stands under a key, in words."""
+    name = CLASSES[key[:1]]
+    return f"{name} of block {read_height(key[1:])}" if key[:1] in BY_HEIGHT else name
 
 
 def sender_key(sender: Address, height: int, index: int) -> bytes:

@@ -3,12 +3,14 @@
 import asyncio
 import json
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
 from aiohttp import WSMsgType
 
 from chain.crypto import address_of
+from node.errors import DamagedEntry
 from node.rpc import render
 from node.rpc.limits import SUBSCRIBE_SIZE_MAX
 from tests.unit.node.rpc.chain_node import FLOW, MINERS
@@ -247,6 +249,20 @@ async def test_a_fault_of_the_node_ends_the_stream_and_shows_nothing(client, nod
 
     assert (last["error"]["code"], code) == ("internal", 1011)
     assert "secret" not in json.dumps(last)
+
+
+async def test_a_damaged_block_ends_the_stream_and_is_named(client, node, monkeypatch):
+    def fail(height):
+        raise DamagedEntry(Path("x"), entry=f"receipts of block {height}", key=b"r", cause="torn")
+
+    monkeypatch.setattr(node.chain, "receipts", fail)
+
+    async with stream(client, ["event"], **{"from": "0:0"}) as socket:
+        last, code, _ = await receive_end(socket)
+
+    assert (last["error"]["code"], code) == ("damaged", 1011)
+    assert "receipts of block 1" in last["error"]["detail"]
+    assert "securenet_storage_damaged_total 1.0" in node.metrics.render().decode()
 
 
 async def test_a_plain_request_is_told_that_it_is_a_websocket(client):
