@@ -5,7 +5,8 @@
     NodeError
     ├── ConfigError            a configuration, or a home directory, nobody can start from
     ├── KeyFileError           a key file that cannot be made or used; ``path`` says which
-    │   └── WrongPassphrase    the passphrase is missing, or is not the one it was closed with
+    │   ├── WrongPassphrase    the passphrase is missing, or is not the one it was closed with
+    │   └── WrongKey           a whole key, but not one with which this node can take part
     ├── MempoolFull            no room for a transaction; ``retry_after_ms`` says when to try again
     └── StorageError           the disk, or what lies on it; ``path`` says where
         ├── StorageFailed      the medium refused to read or write
@@ -64,6 +65,10 @@ class KeyFileError(NodeError):
 
 class WrongPassphrase(KeyFileError):
     """The file is whole, but this passphrase, or none, does not open it."""
+
+
+class WrongKey(KeyFileError):
+    """The file is whole, but its key is not the one that this chain knows the node by."""
 
 
 class MempoolFull(NodeError):
