@@ -9,7 +9,15 @@ from enum import IntEnum
 from typing import Final
 
 from chain.errors import SecureNetError
-from node.errors import ConfigError, KeyFileError, StorageError, StoreLocked, WrongKey
+from node.errors import (
+    ConfigError,
+    DiskFull,
+    KeyFileError,
+    StorageError,
+    StorageFailed,
+    StoreLocked,
+    WrongKey,
+)
 
 _PORT_ADVICE: Final = "stop the program that uses the port, or choose another in config.toml"
 
@@ -36,7 +44,7 @@ def explain(error: SecureNetError | OSError) -> tuple[NodeExit, str, str]:
     """Return the exit code of an error, what is wrong and what to do, in one line each."""
     match error:
         case WrongKey():
-            advice = 'use the keys of a miner of this chain, or set role = "joiner" in config.toml'
+            advice = 'put keys and genesis.json of one chain together, or set role = "joiner"'
             return NodeExit.KEY, str(error), advice
         case KeyFileError():
             advice = "check the file, or make a key with securenet keys new"
@@ -48,6 +56,12 @@ def explain(error: SecureNetError | OSError) -> tuple[NodeExit, str, str]:
             return NodeExit.CONFIGURATION, str(error), advice
         case StoreLocked():
             advice = "securenet testnet down, or stop that process yourself"
+            return NodeExit.STORAGE, str(error), advice
+        case DiskFull():
+            advice = "make room on that disk and start again; nothing acknowledged is lost"
+            return NodeExit.STORAGE, str(error), advice
+        case StorageFailed():
+            advice = "check the permissions of what is named, and the disk"
             return NodeExit.STORAGE, str(error), advice
         case StorageError():
             advice = "docs/operating.md, section Recovery, says what to do"
