@@ -154,6 +154,7 @@ _ADVICE = {
     "already_exists": "see what is there: securenet device list, miner list, query models",
     "already_voted": "one miner has one vote; see securenet miner list",
     "bad_signature": "sign with the key that is registered for the sender (securenet device show)",
+    "damaged": "ask another node (--rpc); stop this one and run securenet db verify on it",
     "device_not_active": "see its state with securenet device show; resume or release it first",
     "duplicate": "it is on the chain already: securenet tx show ID",
     "expired": "set this machine's clock right and sign it again",

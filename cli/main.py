@@ -17,13 +17,12 @@ from chain.errors import DecodeError, InvalidGenesis, InvalidKey, Rejection, Sec
 from cli.errors import CliError, advice_on
 from cli.exit_codes import ExitCode
 from cli.render import show_error
+from node import exit_codes as node_exit_codes
 
 COMMANDS: Final = (
     "init", "version", "completion", "keys", "testnet", "node", "device", "tx", "query", "miner",
     "param", "policy", "organisation", "model", "consensus", "light", "db", "bench", "demo",
 )  # fmt: skip
-
-_PORT_ADVICE: Final = "stop the program that uses the port, or choose another in config.toml"
 
 
 class _Commands(Mapping[str, Any]):
@@ -106,8 +105,9 @@ def run(arguments: Sequence[str]) -> int:
             # Whoever read our output has seen enough, as `head` does.
             sys.stdout = None  # nothing may be flushed into the pipe
             return ExitCode.OK
-        show_error(_os_error(error), _os_advice(error))
-        return ExitCode.PORT_TAKEN if _is_taken_port(error) else ExitCode.STORAGE
+        os_code, what, advice = node_exit_codes.explain(error)
+        show_error(what, advice)
+        return os_code
     return result if isinstance(result, int) else ExitCode.OK
 
 
@@ -127,40 +127,14 @@ def explain(error: SecureNetError) -> tuple[ExitCode, str, str]:
         return ExitCode.KEY, str(error), "make one with securenet keys new"
     if isinstance(error, DecodeError):
         return ExitCode.USAGE, str(error), "correct the field that is named"
-    return _explain_below(error)
-
-
-def _explain_below(error: SecureNetError) -> tuple[ExitCode, str, str]:
-    # Imported late: most commands never meet an error of these packages.
-    from ml_validator.errors import ModelError
-    from node import errors as node_errors
-
-    if isinstance(error, node_errors.KeyFileError):
-        return ExitCode.KEY, str(error), "check the file, or make a key with securenet keys new"
-    if isinstance(error, node_errors.ConfigError) and _is_taken_port(error.__cause__):
-        return ExitCode.PORT_TAKEN, str(error), _PORT_ADVICE
-    if isinstance(error, node_errors.StoreLocked):
-        return ExitCode.STORAGE, str(error), "securenet testnet down, or stop that process yourself"
-    if isinstance(error, node_errors.ConfigError):
-        return ExitCode.CONFIGURATION, str(error), "correct the setting or the file that is named"
-    if isinstance(error, node_errors.StorageError):
-        advice = "docs/operating.md, section Recovery, says what to do"
-        return ExitCode.STORAGE, str(error), advice
-    if isinstance(error, ModelError):
+    if _is_model_error(error):
         return ExitCode.USAGE, str(error), "check the file that is named"
-    return ExitCode.FAILED, str(error), "see the message; docs/operating.md says more"
+    code, what, advice = node_exit_codes.explain(error)
+    return ExitCode(code), what, advice
 
 
-def _is_taken_port(error: BaseException | None) -> bool:
-    return isinstance(error, OSError) and error.errno == errno.EADDRINUSE
+def _is_model_error(error: SecureNetError) -> bool:
+    # Imported late: most commands never meet an error of that package.
+    from ml_validator.errors import ModelError
 
-
-def _os_advice(error: OSError) -> str:
-    if _is_taken_port(error):
-        return _PORT_ADVICE
-    return "check the path, its permissions and the room on the disk"
-
-
-def _os_error(error: OSError) -> str:
-    said = error.strerror or str(error)
-    return said if error.filename is None else f"{error.filename}: {said}"
+    return isinstance(error, ModelError)

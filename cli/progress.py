@@ -7,8 +7,8 @@ from typing import Final, Protocol
 
 import typer
 
-from cli.render import printable
 from node.clock import SystemClock
+from node.exit_codes import printable
 
 LINE_EVERY_S: Final = 2.0
 

@@ -6,13 +6,10 @@ from typing import Any, Final
 
 import typer
 
+from node.exit_codes import error_text, printable
+
 CELL_LENGTH_MAX: Final = 256
 """Longer values are cut in tables; JSON has them whole."""
-
-
-def printable(text: str) -> str:
-    """Return `text` in one line without control characters, which a terminal would obey."""
-    return "".join(c if c.isprintable() else " " for c in text)
 
 
 def show_json(document: Any) -> None:
@@ -63,8 +60,7 @@ def show_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, empty: 
 
 def show_error(what: str, advice: str) -> None:
     """Print one line of what is wrong and one of what to do, to stderr."""
-    typer.echo(f"error: {printable(what)}", err=True)
-    typer.echo(f"  try: {printable(advice)}", err=True)
+    typer.echo(error_text(what, advice), err=True, nl=False)
 
 
 def _cell(value: Any) -> str:

@@ -20,7 +20,10 @@ from chain.certificate import CommitCertificate, decode_certificate
 from chain.errors import DecodeError
 from chain.transactions import Transaction
 from chain.types import Address, Digest, Height
+from node.damage import report_damage
+from node.errors import DamagedEntry
 from node.members import Members
+from node.metrics import Metrics
 from node.ports import Executor, Transport
 from node.protocol import (
     BLOCKS,
@@ -83,6 +86,7 @@ class BlockSync:
         transport: Transport,
         executor: Executor,
         members: Members,
+        metrics: Metrics,
         pooled: Callable[[Digest], Transaction | None],
         commit: Callable[[Sequence[FetchedBlock]], Awaitable[None]],
     ) -> None:
@@ -90,6 +94,7 @@ class BlockSync:
         self._transport = transport
         self._executor = executor
         self._members = members
+        self._metrics = metrics
         self._pooled = pooled
         self._commit = commit
         # Both hold at most one entry for each connected peer.
@@ -214,7 +219,12 @@ class BlockSync:
         found: list[SyncBlock] = []
         size = 0
         for height in range(max(1, request.height), request.height + request.count):
-            stored = self._chain.encoded(height)
+            try:
+                stored = self._chain.encoded(height)
+            except DamagedEntry as error:
+                # Others hold it, and a node that stopped here would take its vote with it.
+                report_damage(error, self._metrics)
+                break
             if stored is None:
                 break
             found.append(SyncBlock(block=stored[0], certificate=stored[1]))

@@ -106,7 +106,8 @@ class NodeConfig(_Section):
 
     Parameters
     ----------
-    role : {"miner", "observer"}
+    role : {"miner", "joiner", "observer"}
+        A joiner is a miner that the others may still have to vote in; until then it only follows.
         An observer follows the chain and answers readers; it neither votes nor admits.
     detectors : bool
         Whether this miner judges flows.
@@ -114,7 +115,7 @@ class NodeConfig(_Section):
         Threads for signatures and the disk.
     """
 
-    role: Literal["miner", "observer"] = "miner"
+    role: Literal["miner", "joiner", "observer"] = "miner"
     detectors: bool = True
     threads: Annotated[int, Field(ge=1, le=THREADS_MAX)] = THREADS_DEFAULT
     p2p: P2PConfig = P2PConfig()
@@ -165,7 +166,7 @@ def _lines(config: NodeConfig) -> Iterator[str]:
     p2p, rpc, mempool, log = config.p2p, config.rpc, config.mempool, config.log
     yield "# A SecureNet node. Names of files are taken from the directory of this one."
     yield ""
-    yield from _setting("role", config.role, "miner or observer")
+    yield from _setting("role", config.role, "miner, joiner (still to be voted in) or observer")
     yield from _setting("detectors", config.detectors, "judge flows (miners only)")
     yield from _setting("threads", config.threads, "for signatures and the disk")
     yield ""

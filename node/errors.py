@@ -5,7 +5,8 @@
     NodeError
     ├── ConfigError            a configuration, or a home directory, nobody can start from
     ├── KeyFileError           a key file that cannot be made or used; ``path`` says which
-    │   └── WrongPassphrase    the passphrase is missing, or is not the one it was closed with
+    │   ├── WrongPassphrase    the passphrase is missing, or is not the one it was closed with
+    │   └── WrongKey           a whole key, but not one with which this node can take part
     ├── MempoolFull            no room for a transaction; ``retry_after_ms`` says when to try again
     └── StorageError           the disk, or what lies on it; ``path`` says where
         ├── StorageFailed      the medium refused to read or write
@@ -13,7 +14,8 @@
         ├── StoreLocked        another process holds the files
         ├── StorageClosed      used after its end, or after a write that failed
         ├── CorruptStore       what lies on the disk is not what was written
-        │   └── CorruptLog     the same of a log, which knows the ``offset``
+        │   ├── CorruptLog     the same of a log, which knows the ``offset``
+        │   └── DamagedEntry   the same of one ``entry`` of the store, with its ``key``
         ├── RecordTooLarge     a record above its bound
         └── LogFull            a log above its bound, until it is rewritten
 """
@@ -63,6 +65,10 @@ class KeyFileError(NodeError):
 
 class WrongPassphrase(KeyFileError):
     """The file is whole, but this passphrase, or none, does not open it."""
+
+
+class WrongKey(KeyFileError):
+    """The file is whole, but its key is not the one that this chain knows the node by."""
 
 
 class MempoolFull(NodeError):
@@ -145,6 +151,31 @@ class CorruptLog(CorruptStore):
     def __init__(self, path: Path, reason: str, *, offset: int) -> None:
         super().__init__(path, f"damaged at byte {offset}: {reason}")
         self.offset = offset
+
+
+class DamagedEntry(CorruptStore):
+    """One entry of the store that cannot be read; the others may be whole.
+
+    Parameters
+    ----------
+    path : Path
+        The store.
+    entry : str
+        What stands there, as ``body of block 7``.
+    key : bytes
+        Its key.
+    cause : str
+        What was found.
+    """
+
+    def __init__(self, path: Path, *, entry: str, key: bytes, cause: str) -> None:
+        super().__init__(
+            path,
+            f"{entry} (key {key.hex()}) cannot be read: {cause}; `securenet db verify` tells more",
+        )
+        self.entry = entry
+        self.key = key
+        self.cause = cause
 
 
 class RecordTooLarge(StorageError):

@@ -59,6 +59,7 @@ class Metrics:
             buckets=WRITE_BUCKETS,
             registry=self.registry,
         )
+        self._damaged = self._counter("storage_damaged", "Reads of stored entries that are damaged")
         self._mempool_size = self._gauge("mempool_size", "Waiting transactions")
         self._mempool_bytes = self._gauge("mempool_size_bytes", "Bytes of waiting transactions")
         self._peers = self._gauge("p2p_peers", "Peers with a standing session")
@@ -135,6 +136,10 @@ class Metrics:
         if self._last_time_ms is not None:
             self._interval.observe((time_ms - self._last_time_ms) / _MS_PER_S)
         self._last_time_ms = time_ms
+
+    def entry_damaged(self) -> None:
+        """Count a read of a stored entry that is damaged."""
+        self._damaged.inc()
 
     def admission_rejected(self, reason: str) -> None:
         """Count a transaction that was not admitted, by the code of its rejection."""

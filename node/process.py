@@ -15,11 +15,12 @@ import structlog
 
 from chain.crypto import SigningKey, address_of
 from chain.errors import InvalidKey
-from chain.genesis import Genesis
+from chain.genesis import Genesis, GenesisMiner
+from chain.records import MINER_TABLE, MinerRecord
 from chain.types import PublicKey
 from node.clock import SystemClock
 from node.config import NodeConfig
-from node.errors import ConfigError
+from node.errors import ConfigError, WrongKey
 from node.executor_pool import ThreadPool
 from node.home import Home
 from node.keys import PrivateKey, load_key, load_private_key
@@ -34,6 +35,7 @@ from node.service import Node, Ports
 from node.storage.leveldb import LevelDbStore
 from node.storage.lock import HomeLock
 from node.storage.wal import Wal
+from node.tasks import first_error
 from node.verdict_source import WorkerVerdictSource
 
 LAG_PERIOD_S: Final = 0.5
@@ -51,6 +53,8 @@ async def run_node(path: Path, *, passphrase: str | None = None) -> None:
     ------
     ConfigError, KeyFileError
         The home directory is not one to start from.
+    WrongKey
+        Its keys are not those of a miner of the chain, though it is to be one.
     StorageError
         Another process holds it, its files are damaged, or the disk refused.
     """
@@ -59,8 +63,11 @@ async def run_node(path: Path, *, passphrase: str | None = None) -> None:
     genesis = home.load_genesis()
     key = load_key(home.miner_key, passphrase)
     node_key = load_private_key(home.node_key, passphrase)
-    _check_role(config, genesis, key.public, node_key.key.public)
-    with contextlib.ExitStack() as stack:
+    if not home.chain.exists():
+        # Later the registry decides; but a refusal now must not leave a database of this genesis.
+        founder = next((miner for miner in genesis.miners if miner.key == key.public), None)
+        _check_keys(home, config, founder, node_key.key.public)
+    with first_error(), contextlib.ExitStack() as stack:
         stack.enter_context(HomeLock(path))
         await _run(home, config, genesis, key, node_key, stack)
 
@@ -88,7 +95,7 @@ async def _run(
         clock=clock,
         random=random,
     )
-    judges = config.detectors and config.role == "miner"
+    judges = config.detectors and config.role != "observer"
     verdicts = WorkerVerdictSource() if judges else None
     node = Node(
         genesis=genesis,
@@ -108,14 +115,10 @@ async def _run(
         path=home.path,
         on_membership=lambda: transport.update_directory(_directory(node.members, config)),
     )
+    miner = node.chain.state.get(MINER_TABLE, address_of(key.public))
+    _check_keys(home, config, miner, node_key.key.public)
+    _tell_role(config, miner, node_key.key.public)
     transport.update_directory(_directory(node.members, config))
-    if config.role == "miner" and node.status().miner_id is None:
-        # Right for one that waits to be voted in; otherwise keys and chain do not belong together.
-        log.warning(
-            "keys/miner.json is no miner's key on this chain; the node only follows it",
-            miner=address_of(key.public).hex(),
-            height=node.chain.height,
-        )
     metrics.watch_process()
     metrics.follow(
         height=lambda: node.chain.height,
@@ -160,19 +163,48 @@ async def _watch_lag(metrics: Metrics) -> None:
         metrics.eventloop_lag(max(0.0, loop.time() - expected))
 
 
-def _check_role(config: NodeConfig, genesis: Genesis, key: PublicKey, node_key: PublicKey) -> None:
-    """Refuse a miner of the genesis document whose node key is another one.
+def _check_keys(
+    home: Home, config: NodeConfig, known: GenesisMiner | MinerRecord | None, node_key: PublicKey
+) -> None:
+    """Refuse keys which do not fit the role of the node or one another.
 
-    A miner that joins later is in no genesis document; the registry of the chain decides then.
+    Parameters
+    ----------
+    known : GenesisMiner, MinerRecord or None
+        The member whose key ``keys/miner.json`` is, if any.
+
+    Notes
+    -----
+    What this node knows may be old: a joiner may have been voted in since, or taken back with
+    another node key. So a joiner is let off all of it.
     """
-    for miner in genesis.miners:
-        if miner.key == key and miner.node_key != node_key:
-            raise ConfigError(
-                "keys/node.json", f"is not the node key that the genesis names for {miner.name}"
-            )
-    is_named = any(miner.key == key for miner in genesis.miners)
-    if config.role == "observer" and is_named:
+    if config.role == "observer" and known is not None and not _is_removed(known):
         raise ConfigError("keys/miner.json", "is a miner's key, but role is observer")
+    if config.role == "miner":
+        if known is None:
+            raise WrongKey(home.miner_key, "is not the key of a miner of this chain")
+        if known.node_key != node_key:
+            raise WrongKey(
+                home.node_key,
+                f"is not the node key of miner {known.name}, and its peers would refuse it",
+            )
+
+
+def _tell_role(config: NodeConfig, known: MinerRecord | None, node_key: PublicKey) -> None:
+    """Tell the operator of a node that cannot vote, as far as this node knows."""
+    if config.role == "joiner" and known is None:
+        log.info("not a miner yet; the node follows the chain until it is voted in")
+    elif config.role != "observer" and known is not None and _is_removed(known):
+        log.warning("this miner was removed; the node only follows the chain", name=known.name)
+    elif known is not None and known.node_key != node_key:
+        log.warning(
+            "keys/node.json is not the node key of this miner; peers that know no other refuse it",
+            name=known.name,
+        )
+
+
+def _is_removed(known: GenesisMiner | MinerRecord) -> bool:
+    return isinstance(known, MinerRecord) and known.status == "removed"
 
 
 def _directory(members: Members, config: NodeConfig) -> PeerDirectory:

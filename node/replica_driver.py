@@ -140,6 +140,7 @@ class ReplicaDriver:
             transport=transport,
             executor=executor,
             members=members,
+            metrics=metrics,
             pooled=mempool.get,
             commit=self.commit_fetched,
         )

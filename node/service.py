@@ -164,6 +164,7 @@ class Node:
         if ports.verdicts is not None:
             self._verdicts = VerdictService(
                 chain=self._chain,
+                executor=ports.executor,
                 source=ports.verdicts,
                 intake=self._intake,
                 key=key,

@@ -1,6 +1,7 @@
 """A miner's detector: judges the flows of every committed block and puts a verdict on the chain.
 
-It runs beside consensus and never holds it up: what it cannot judge in time is late, and counted.
+It runs beside consensus and never holds it up: blocks are read in the executor, the model runs in
+another process, and what cannot be judged in time is late, and counted.
 """
 
 import asyncio
@@ -11,18 +12,19 @@ import structlog
 from chain.crypto import SigningKey
 from chain.errors import SecureNetError
 from chain.kinds import KINDS
-from chain.kinds.device_data import is_judged
 from chain.kinds.verdict import Verdict, pack_scores
 from chain.parameters import VERDICT_WINDOW
 from chain.payloads import Flow
 from chain.records import JUDGEMENT_TABLE, MODEL_TABLE, height_key
 from chain.state import active_model_at, miner_sets_of
 from chain.transactions import TRANSACTION_VERSION, Payload, sign_transaction
-from chain.types import NONCE_SIZE, Address, Height, TimestampMs
+from chain.types import NONCE_SIZE, Address, Digest, Height, TimestampMs
 from ml_validator.errors import ModelError
+from node.damage import report_damage
+from node.errors import DamagedEntry
 from node.intake import Intake
 from node.metrics import Metrics
-from node.ports import Clock, Random, VerdictSource
+from node.ports import Clock, Executor, Random, VerdictSource
 from node.storage.chain_store import ChainStore
 
 RESCAN_S: Final = 10.0
@@ -48,6 +50,7 @@ class VerdictService:
         self,
         *,
         chain: ChainStore,
+        executor: Executor,
         source: VerdictSource,
         intake: Intake,
         key: SigningKey,
@@ -57,6 +60,7 @@ class VerdictService:
         metrics: Metrics,
     ) -> None:
         self._chain = chain
+        self._executor = executor
         self._source = source
         self._intake = intake
         self._key = key
@@ -111,19 +115,19 @@ class VerdictService:
 
     async def _judge(self, height: int) -> None:
         self._done[height] = self._clock.monotonic_ns()
-        block = self._chain.block(height)
         model = active_model_at(self._chain.state, height)
-        if block is None or model is None:
-            return
-        flows: list[Flow] = []
-        for transaction in block.transactions:
-            kind = KINDS[transaction.payload.kind]
-            if kind.metered:
-                payload = kind.decode(transaction).payload
-                if is_judged(payload, self._chain.state, Height(height)):
-                    flows.append(payload)
+        assert model is not None, "flows are judged where a model is active"
+        record = self._chain.state.get(MODEL_TABLE, model)
+        assert record is not None, "an active model is registered"
         try:
+            flows = await self._executor.run(_flows, self._chain, height, record.schema)
+            if not flows:
+                return
             scores = await self._source.judge(model, flows)
+        except DamagedEntry as error:
+            report_damage(error, self._metrics)
+            self._metrics.verdict_failed()
+            return
         except ModelError as error:
             log.warning("block not judged", height=height, reason=str(error))
             self._metrics.verdict_failed()
@@ -131,8 +135,6 @@ class VerdictService:
         if self._chain.height + 1 - height > VERDICT_WINDOW:
             self._metrics.verdict_late()
             return
-        record = self._chain.state.get(MODEL_TABLE, model)
-        assert record is not None, "an active model is registered"
         self._metrics.verdicts_given(
             anomalous=sum(score >= record.threshold_ppm for score in scores), flows=len(scores)
         )
@@ -154,3 +156,16 @@ class VerdictService:
         error: SecureNetError | None = results[0].error
         if error is not None:
             log.warning("verdict refused", height=body.height, reason=str(error))
+
+
+def _flows(chain: ChainStore, height: int, schema: Digest) -> list[Flow]:
+    """Return the judged flows of a block: those of the schema that its model reads; runs aside."""
+    block = chain.block(height)
+    found: list[Flow] = []
+    for transaction in () if block is None else block.transactions:
+        kind = KINDS[transaction.payload.kind]
+        if kind.metered:
+            payload = kind.decode(transaction).payload
+            if isinstance(payload, Flow) and payload.schema == schema:
+                found.append(payload)
+    return found

@@ -23,9 +23,10 @@ from cli.load.watch import CommitWatch, percentile
 from cli.processes import Process, usage
 from cli.progress import Bar, Progress
 from cli.signing import Sender, registrar_sender, submit
-from cli.tasks import Guard, first_error, no_guard
+from cli.tasks import Guard, no_guard
 from node.clock import SystemClock
 from node.random_source import SystemRandom
+from node.tasks import first_error
 
 CHUNK: Final = 30_000
 """Transactions signed ahead at a time: they have to be sent within the 60 s that they live."""

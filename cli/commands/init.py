@@ -17,6 +17,7 @@ class Role(StrEnum):
     """What a node may be."""
 
     MINER = "miner"
+    JOINER = "joiner"
     OBSERVER = "observer"
 
 
@@ -28,8 +29,13 @@ def init(
         typer.Option("--genesis", metavar="FILE", help="The chain's genesis document."),
     ] = None,
     role: Annotated[
-        Role, typer.Option("--role", help="Vote on blocks, or only follow them.")
-    ] = Role.MINER,
+        Role | None,
+        typer.Option(
+            "--role",
+            help="Vote on blocks as a founder, once voted in, or never; by default a miner without "
+            "--genesis and a joiner with it.",
+        ),
+    ] = None,
     host: Annotated[
         str, typer.Option("--host", help="Address on which peers are met.")
     ] = "127.0.0.1",
@@ -58,7 +64,8 @@ def init(
     """Make the home of one node: its keys, its configuration, and the genesis it is given.
 
     Without --genesis the keys come first: the chain's founders put them into the document, and
-    everybody copies it to HOME/genesis.json.
+    everybody copies it to HOME/genesis.json. A genesis that is there already cannot name the new
+    keys, so with --genesis the node joins and is to be voted in.
 
     Example: securenet init --home node0 --genesis genesis.json
     """
@@ -74,6 +81,8 @@ def init(
     passphrase = read_passphrase(passphrase_file)
     if port == rpc_port:
         raise BadInput(f"port {port} is given twice", "choose another --port or --rpc-port")
+    if role is None:
+        role = Role.MINER if document is None else Role.JOINER
     config = NodeConfig(
         role=role.value,
         p2p=P2PConfig(host=host, port=port),

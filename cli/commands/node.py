@@ -10,7 +10,6 @@ from cli.client import ask
 from cli.errors import BadInput
 from cli.options import DEFAULT_HOME, DEFAULT_RPC, AsJson, Home, PassphraseFile, Rpc
 from cli.render import show_fields, show_json
-from cli.tasks import first_error
 
 app = typer.Typer(help="One node on this machine.", no_args_is_help=True)
 
@@ -35,8 +34,7 @@ def run(
     path = home.expanduser()
     settings = NodeHome(path).load_config().log
     configure_logs(settings.model_copy(update={"format": "json"}) if as_json else settings)
-    with first_error():
-        asyncio.run(run_node(path, passphrase=read_passphrase(passphrase_file)))
+    asyncio.run(run_node(path, passphrase=read_passphrase(passphrase_file)))
 
 
 @app.command()

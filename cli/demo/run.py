@@ -22,8 +22,9 @@ from cli.load.post import Post
 from cli.load.watch import Commit, CommitWatch, percentile
 from cli.progress import Bar, Progress
 from cli.signing import Sender, registrar_sender
-from cli.tasks import Guard, first_error, no_guard
+from cli.tasks import Guard, no_guard
 from node.clock import SystemClock
+from node.tasks import first_error
 
 BATCH: Final = 100
 UNDER_WAY_MAX: Final = 2_000

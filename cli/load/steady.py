@@ -14,8 +14,8 @@ from cli.load.post import Post
 from cli.load.watch import CommitWatch, percentile
 from cli.progress import Bar, Progress
 from cli.signing import Sender, registrar_sender
-from cli.tasks import first_error
 from node.clock import SystemClock
+from node.tasks import first_error
 
 STEPS_PER_S: Final = 10
 """Each second's transactions go out in so many batches."""

@@ -132,7 +132,7 @@ def require_running(network: Network, processes: dict[str, Process]) -> None:
 
 
 def last_line(network: Network, name: str) -> str:
-    """Return the last line that a node has printed."""
+    """Return the last line that a node has printed, unless that is advice on the one before."""
     try:
         with network.log(network.node(name)).open("rb") as log:
             log.seek(0, 2)
@@ -140,7 +140,8 @@ def last_line(network: Network, name: str) -> str:
             lines = log.read().decode(errors="replace").strip().splitlines()
     except FileNotFoundError:
         lines = []
-    return lines[-1] if lines else "it said nothing"
+    said = [line for line in lines if not line.startswith("  try: ")]
+    return said[-1] if said else "it said nothing"
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:

@@ -10,6 +10,7 @@ from typing import Final
 import structlog
 
 from chain.types import Address, Digest
+from node.errors import ConfigError
 from node.p2p.connection import Connection, State
 from node.p2p.errors import Banned, Duplicate, Reason, UnknownKey, WrongPeer
 from node.p2p.handshake import OWN_KINDS_END, Role
@@ -106,7 +107,7 @@ class TlsTransport:
 
         Raises
         ------
-        OSError
+        ConfigError
             The address to listen on is not to be had.
         """
         assert self._receiver is None, "a transport runs once"
@@ -180,11 +181,16 @@ class TlsTransport:
 
     async def _bind(self) -> socket.socket:
         loop = asyncio.get_running_loop()
-        found = await loop.getaddrinfo(
-            self._host, self._port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )
-        family, _, _, _, address = found[0]
-        listener = socket.create_server(address[:2], family=family, backlog=ACCEPT_BACKLOG)
+        try:
+            found = await loop.getaddrinfo(
+                self._host, self._port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+            )
+            family, _, _, _, address = found[0]
+            listener = socket.create_server(address[:2], family=family, backlog=ACCEPT_BACKLOG)
+        except OSError as error:
+            raise ConfigError(
+                "p2p.port", f"{self._host}:{self._port} is not to be had ({error.strerror})"
+            ) from error
         listener.setblocking(False)
         self._port = listener.getsockname()[1]
         self.listening.set()

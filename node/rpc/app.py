@@ -9,6 +9,8 @@ from aiohttp import web
 
 from chain.errors import SecureNetError
 from node.api import NodeApi
+from node.damage import report_damage
+from node.errors import DamagedEntry
 from node.rpc.connections import Guard
 from node.rpc.context import Rpc, make_rpc
 from node.rpc.limits import BODY_SIZE_MAX, RpcLimits
@@ -103,6 +105,9 @@ async def _answer(rpc: Rpc, request: web.Request, handler: _Next) -> web.StreamR
         raise
     except web.RequestPayloadError:
         return problem_response(http_problem(web.HTTPBadRequest(reason="malformed body")))
+    except DamagedEntry as error:
+        report_damage(error, rpc.node.metrics)
+        return problem_response(rpc.problem(error))
     except SecureNetError as error:
         problem = rpc.problem(error)
         if problem is not INTERNAL:

@@ -16,6 +16,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from chain.errors import DecodeError, SecureNetError
 from node.api import NodeApi
+from node.damage import report_damage
+from node.errors import DamagedEntry
 from node.rpc.bodies import parse_json
 from node.rpc.errors import CursorAhead, MalformedRequest, RpcError, SlowConsumer
 from node.rpc.feed import TYPES, EventFeed
@@ -29,6 +31,7 @@ log = structlog.get_logger(__name__)
 CLOSE_CODES: Final = {
     "malformed": 1008,
     "internal": 1011,
+    "damaged": 1011,
     "slow_consumer": 1013,
     "ahead": 4004,
     "pruned": 4010,
@@ -207,7 +210,9 @@ class EventStreams:
         error: BaseException = group
         while isinstance(error, BaseExceptionGroup):
             error = error.exceptions[0]
-        if isinstance(error, RpcError | DecodeError):
+        if isinstance(error, DamagedEntry):
+            report_damage(error, self._node.metrics)
+        if isinstance(error, RpcError | DecodeError | DamagedEntry):
             return problem_of(error, time_ms=0)
         log.error("an event stream failed", exc_info=error)
         self._metrics.errors.inc()

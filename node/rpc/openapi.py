@@ -9,7 +9,7 @@ from node.rpc.routes import ROUTES, Route
 from node.rpc.schemas import ID, SCHEMAS, TEXT, ref
 
 OPENAPI_VERSION: Final = "3.1.0"
-EVERY_ROUTE: Final = ("malformed", "internal")
+EVERY_ROUTE: Final = ("malformed", "internal", "damaged")
 
 _PATH_PARAMETER: Final = re.compile(r"{(\w+)}")
 

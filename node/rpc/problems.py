@@ -8,7 +8,7 @@ from typing import Any, Final
 from aiohttp import web
 
 from chain.errors import DecodeError, Rejection, SecureNetError
-from node.errors import MempoolFull
+from node.errors import DamagedEntry, MempoolFull
 from node.rpc.errors import Busy, RpcError
 
 CONTENT_TYPE: Final = "application/problem+json"
@@ -29,6 +29,7 @@ REQUESTS: Final[Mapping[str, tuple[int, str]]] = {
     "too_large": (413, "Too large"),
     "unsupported_media_type": (415, "Unsupported media type"),
     "internal": (500, "Internal error"),
+    "damaged": (500, "Damaged entry"),
     "mempool_full": (503, "Mempool full"),
     "busy": (503, "Busy"),
     "not_ready": (503, "Not ready"),
@@ -121,6 +122,13 @@ def problem_of(error: SecureNetError, *, time_ms: int, id: bytes | None = None) 
             retry_after_ms = error.retry_after_ms
             return request_problem(
                 "mempool_full", str(error), retry_after_ms=retry_after_ms, extra=extra
+            )
+        case DamagedEntry():
+            return request_problem(
+                "damaged",
+                f"the {error.entry} is damaged on this node's disk; ask another node. Its operator "
+                "finds all damage with securenet db verify",
+                extra=extra,
             )
         case Busy():
             return request_problem("busy", str(error), retry_after_ms=error.retry_after_ms)

@@ -113,8 +113,7 @@ class RpcServer:
         except OSError as error:
             raise ConfigError(
                 "rpc.port",
-                f"{self._config.host}:{self._config.port} is not to be had ({error.strerror}); "
-                "stop what uses it or choose another",
+                f"{self._config.host}:{self._config.port} is not to be had ({error.strerror})",
             ) from error
 
 

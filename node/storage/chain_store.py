@@ -4,12 +4,11 @@ A block becomes part of it by one synced write batch with everything that belong
 after a kill at any instant the node opens at a block boundary with all of it or nothing.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from heapq import merge
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 from chain.blocks import (
     HEADER as HEADER_RECORD,
@@ -28,16 +27,18 @@ from chain.certificate import CommitCertificate, decode_certificate
 from chain.errors import DecodeError
 from chain.genesis import GENESIS, Genesis, genesis_header, genesis_state
 from chain.limits import RATE_SECONDS_MAX
-from chain.lookback import Lookback
+from chain.lookback import BlockSummary, Lookback
 from chain.parameters import FUTURE_DRIFT_MS, VERDICT_WINDOW
 from chain.state import MemorySource, State, parameters_of
 from chain.transactions import Transaction, decode_transaction
 from chain.transition import Execution, Tip, advance, summarise
 from chain.types import Address, Digest
-from node.errors import ConfigError, CorruptStore
+from node.errors import ConfigError, CorruptStore, DamagedEntry
 from node.ports import Executor, KeyValueStore, WriteBatch
 from node.storage import schema
 from node.storage.kv import prefix_end
+
+T = TypeVar("T")
 
 Place = tuple[int, int]
 """Height and index of a transaction."""
@@ -151,24 +152,22 @@ class ChainStore:
         """The state after the last committed block."""
         return self.tip.state
 
-    # Reading
+    # Reading: each raises `DamagedEntry` where an entry is not what was written
 
     def header(self, height: int) -> Header | None:
         """Return a committed header, or None."""
-        data = self._store.get(schema.HEADER + schema.height_bytes(height))
-        with self._reading(f"the header of block {height}"):
-            return None if data is None else decode_header(data)
+        return self._of_block(schema.HEADER, height, decode_header)
 
     def block(self, height: int) -> Block | None:
         """Return a committed block, or None."""
         recent = self._recent.get(height)
         if recent is not None:
             return recent[0]
-        header, wires = self.header(height), self.wires(height)
-        if header is None or wires is None:
+        header = self.header(height)
+        transactions = self._of_block(schema.BODY, height, _decode_transactions)
+        if header is None or transactions is None:
             return None
-        with self._reading(f"block {height}"):
-            return Block(header=header, transactions=tuple([decode_transaction(w) for w in wires]))
+        return Block(header=header, transactions=transactions)
 
     def recent(self, block_hash: Digest) -> Block | None:
         """Return one of the last blocks, which are in memory, or None."""
@@ -179,18 +178,15 @@ class ChainStore:
 
     def wires(self, height: int) -> tuple[bytes, ...] | None:
         """Return the bytes of a committed block's transactions, unread, or None."""
-        body = self._store.get(schema.BODY + schema.height_bytes(height))
-        with self._reading(f"block {height}"):
-            return None if body is None else schema.decode_body(body)
+        return self._of_block(schema.BODY, height, schema.decode_body)
 
     def encoded(self, height: int) -> tuple[bytes, bytes] | None:
         """Return the bytes of a committed block and of its certificate, unread, or None.
 
         May be called from any thread.
         """
-        key = schema.height_bytes(height)
         header, body, certificate = (
-            self._store.get(prefix + key)
+            self._of_block(prefix, height, bytes)
             for prefix in (schema.HEADER, schema.BODY, schema.CERTIFICATE)
         )
         if header is None or body is None or certificate is None:
@@ -199,37 +195,30 @@ class ChainStore:
 
     def certificate(self, height: int) -> CommitCertificate | None:
         """Return the certificate of a committed block; None for genesis."""
-        data = self._store.get(schema.CERTIFICATE + schema.height_bytes(height))
-        with self._reading(f"the certificate of block {height}"):
-            return None if data is None else decode_certificate(data)
+        return self._of_block(schema.CERTIFICATE, height, decode_certificate)
 
     def receipts(self, height: int) -> tuple[Receipt, ...]:
         """Return the receipts of a committed block's transactions."""
         recent = self._recent.get(height)
         if recent is not None:
             return recent[1]
-        data = self._store.get(schema.RECEIPTS + schema.height_bytes(height))
-        with self._reading(f"the receipts of block {height}"):
-            return () if data is None else schema.decode_receipts(data)
+        return self._of_block(schema.RECEIPTS, height, schema.decode_receipts) or ()
 
     def block_receipt(self, height: int) -> BlockReceipt:
         """Return what the end of a committed block brought about; nothing for genesis."""
         recent = self._recent.get(height)
         if recent is not None:
             return recent[2]
-        data = self._store.get(schema.RECEIPTS + schema.height_bytes(height))
-        with self._reading(f"the receipts of block {height}"):
-            return BlockReceipt(events=()) if data is None else schema.decode_block_receipt(data)
+        found = self._of_block(schema.RECEIPTS, height, schema.decode_block_receipt)
+        return BlockReceipt(events=()) if found is None else found
 
     def height_of(self, block_hash: Digest) -> int | None:
         """Return the height of a committed block, or None."""
-        data = self._store.get(schema.HASH + block_hash)
-        return None if data is None else int.from_bytes(data, "big")
+        return self._load(schema.HASH + block_hash, schema.read_height)
 
     def locate(self, id: Digest) -> Place | None:
         """Return where a committed transaction stands, or None."""
-        data = self._store.get(schema.transaction_key(id))
-        return None if data is None else schema.read_place(data)
+        return self._load(schema.transaction_key(id), schema.read_place)
 
     def transaction(self, id: Digest) -> CommittedTransaction | None:
         """Return a committed transaction with its receipt, reading no other of its block."""
@@ -241,13 +230,14 @@ class ChainStore:
         if recent is not None:
             transaction, receipt = recent[0].transactions[index], recent[1][index]
         else:
-            key = schema.height_bytes(height)
-            body, receipts = (self._store.get(p + key) for p in (schema.BODY, schema.RECEIPTS))
-            if body is None or receipts is None:
-                raise self._damaged(f"block {height}, which an index names, is missing")
-            with self._reading(f"block {height}"):
-                transaction = decode_transaction(schema.decode_body(body)[index])
-                receipt = schema.decode_receipt(receipts, index)
+            transaction = self._indexed(
+                schema.BODY,
+                height,
+                lambda data: decode_transaction(schema.decode_body(data)[index]),
+            )
+            receipt = self._indexed(
+                schema.RECEIPTS, height, lambda data: schema.decode_receipt(data, index)
+            )
         return CommittedTransaction(height=height, transaction=transaction, receipt=receipt)
 
     def transactions_of(
@@ -264,9 +254,7 @@ class ChainStore:
 
     def proposed(self, block_hash: Digest) -> Block | None:
         """Return a block that was stored before a vote on it, or None."""
-        data = self._store.get(schema.PROPOSED + block_hash)
-        with self._reading("a proposed block"):
-            return None if data is None else decode_block(data)
+        return self._load(schema.PROPOSED + block_hash, decode_block)
 
     # Writing
 
@@ -308,6 +296,7 @@ class ChainStore:
         batch.put(schema.CERTIFICATE + height, CERTIFICATE_RECORD.encode(certificate))
         receipts = schema.encode_receipts(execution.receipts, execution.block_receipt)
         batch.put(schema.RECEIPTS + height, receipts)
+        batch.put(schema.SUMMARY + height, schema.encode_summary(execution.summary))
         batch.put(schema.HASH + header.hash, height)
         for index, transaction in enumerate(block.transactions):
             place = schema.place_bytes(header.height, index)
@@ -367,10 +356,11 @@ class ChainStore:
         return int.from_bytes(data, "big")
 
     def _fill_lookback(self) -> None:
-        """Take in the recent blocks, as far back as any rule looks."""
+        """Take in the summaries of the recent blocks, as far back as any rule looks."""
         parameters = parameters_of(self.tip.state)
-        window = max(parameters.transaction_lifetime_ms + FUTURE_DRIFT_MS, RATE_SECONDS_MAX * 1000)
-        oldest_ms = self.tip.header.time_ms - window
+        tip_ms = self.tip.header.time_ms
+        ids_after_ms = tip_ms - parameters.transaction_lifetime_ms - FUTURE_DRIFT_MS
+        oldest_ms = min(ids_after_ms, tip_ms - RATE_SECONDS_MAX * 1000)
         first = self.height
         while first > 1:
             header = self.header(first - 1)
@@ -380,35 +370,70 @@ class ChainStore:
                 break
             first -= 1
         for height in range(max(first, 1), self.height + 1):
-            block = self.block(height)
-            if block is None:
-                raise self._damaged(f"block {height} is missing")
-            self.tip.recent.append(summarise(block, self.tip.state), parameters)
+            self.tip.recent.append(self._summary(height, ids_after_ms), parameters)
+
+    def _summary(self, height: int, ids_after_ms: int) -> BlockSummary:
+        summary = self._of_block(
+            schema.SUMMARY,
+            height,
+            lambda data: schema.decode_summary(data, height, ids_after_ms=ids_after_ms),
+        )
+        if summary is not None:
+            return summary
+        # A block of a program that stored none.
+        block = self.block(height)
+        if block is None:
+            raise self._damaged(f"block {height} is missing")
+        return summarise(block, self.tip.state)
 
     def _page(
         self, prefix: bytes, after: Place | None, limit: int
     ) -> list[tuple[int, int, Digest]]:
         start = prefix if after is None else prefix + schema.place_bytes(*after) + b"\x00"
         page: list[tuple[int, int, Digest]] = []
-        for key, id in self._store.scan(start=start, stop=prefix_end(prefix)):
-            if len(page) == min(limit, PAGE_MAX):
-                break
-            height, index = schema.read_place(key[-schema.PLACE_SIZE :])
-            page.append((height, index, Digest(id)))
+        try:
+            for key, id in self._store.scan(start=start, stop=prefix_end(prefix)):
+                if len(page) == min(limit, PAGE_MAX):
+                    break
+                height, index = schema.read_place(key[-schema.PLACE_SIZE :])
+                page.append((height, index, Digest(id)))
+        except CorruptStore as error:
+            raise self._entry_damaged(start, error.reason) from error
         return page
 
     def _scan(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
         return self._store.scan(start=prefix, stop=prefix_end(prefix))
 
-    @contextmanager
-    def _reading(self, what: str) -> Iterator[None]:
-        """Take what cannot be decoded for damage."""
+    def _of_block(self, prefix: bytes, height: int, decode: Callable[[bytes], T]) -> T | None:
+        """Return the decoded entry of a class that belongs to a block, or None."""
+        return self._load(prefix + schema.height_bytes(height), decode)
+
+    def _indexed(self, prefix: bytes, height: int, decode: Callable[[bytes], T]) -> T:
+        """Return an entry of a block that an index names."""
+        found = self._of_block(prefix, height, decode)
+        if found is None:
+            key = prefix + schema.height_bytes(height)
+            raise self._entry_damaged(key, "an index names it, and it is missing")
+        return found
+
+    def _load(self, key: bytes, decode: Callable[[bytes], T]) -> T | None:
+        """Return the decoded entry under a key, or None where there is none."""
         try:
-            yield
+            data = self._store.get(key)
+            return None if data is None else decode(data)
+        except CorruptStore as error:
+            raise self._entry_damaged(key, error.reason) from error
         except DecodeError as error:
-            raise self._damaged(f"{what} cannot be read: {error}") from error
+            raise self._entry_damaged(key, str(error)) from error
+
+    def _entry_damaged(self, key: bytes, cause: str) -> DamagedEntry:
+        return DamagedEntry(self._path, entry=schema.entry_name(key), key=key, cause=cause)
 
     def _damaged(self, what: str) -> CorruptStore:
         return CorruptStore(
             self._path, f"{what}; `securenet db verify` tells more, a backup or the peers help"
         )
+
+
+def _decode_transactions(body: bytes) -> tuple[Transaction, ...]:
+    return tuple([decode_transaction(wire) for wire in schema.decode_body(body)])

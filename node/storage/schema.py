@@ -4,7 +4,9 @@ A key is one letter for the class of data, then its parts in big-endian order, s
 meets heights in ascending order. docs/spec/durability.md, section "Database", is normative.
 """
 
-from typing import Final
+from dataclasses import dataclass
+from struct import iter_unpack
+from typing import Any, Final
 
 from chain import codec
 from chain.blocks import (
@@ -16,9 +18,10 @@ from chain.blocks import (
     Receipt,
 )
 from chain.errors import DecodeError
-from chain.schema import Blob, ListOf
+from chain.lookback import BlockSummary
+from chain.schema import Blob, Integer, ListOf, Record
 from chain.transactions import TRANSACTION_SIZE_MAX
-from chain.types import Address, Digest
+from chain.types import DIGEST_SIZE, TIME_MS_MAX, Address, Digest
 
 META: Final = b"m"
 """``m genesis``: the canonical genesis; ``m tip``: height of the last committed block."""
@@ -30,6 +33,8 @@ CERTIFICATE: Final = b"c"
 """``c height`` → commit certificate."""
 RECEIPTS: Final = b"r"
 """``r height`` → array of receipts, the last of them that of the block."""
+SUMMARY: Final = b"l"
+"""``l height`` → what the block adds to the look-back."""
 HASH: Final = b"x"
 """``x block-hash`` → height."""
 TRANSACTION: Final = b"t"
@@ -52,6 +57,7 @@ CLASSES: Final = {
     BODY: "body",
     CERTIFICATE: "certificate",
     RECEIPTS: "receipts",
+    SUMMARY: "summary",
     HASH: "block hash",
     TRANSACTION: "transaction index",
     SENDER: "sender index",
@@ -59,6 +65,9 @@ CLASSES: Final = {
     STATE: "state",
     PROPOSED: "proposed block",
 }
+
+BY_HEIGHT: Final = (HEADER, BODY, CERTIFICATE, RECEIPTS, SUMMARY)
+"""The classes with one entry for each block, under its height."""
 
 HEIGHT_SIZE: Final = 8
 PLACE_SIZE: Final = HEIGHT_SIZE + 4
@@ -68,11 +77,39 @@ _PAIR: Final = b"\x92"
 _WIRES: Final = ListOf(Blob(1, TRANSACTION_SIZE_MAX), BLOCK_TRANSACTIONS_MAX)
 _RECEIPTS: Final = ListOf(RECEIPT, BLOCK_TRANSACTIONS_MAX)
 _RECEIPTS_SIZE_MAX: Final = 2 * BLOCK_SIZE_MAX
+_SUBJECTS_MAX: Final = 3 * BLOCK_TRANSACTIONS_MAX
+"""Each transaction may be charged to a device, an organisation and a gateway of its own."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Summary:
+    """A `BlockSummary` as it is stored: ids and addresses stand one behind the other."""
+
+    time_ms: int
+    ids: bytes
+    subjects: bytes
+    counts: tuple[int, ...]
+    flows: bytes
+
+
+_SUMMARY: Final = Record(
+    _Summary,
+    time_ms=Integer(0, TIME_MS_MAX),
+    ids=Blob(0, DIGEST_SIZE * BLOCK_TRANSACTIONS_MAX),
+    subjects=Blob(0, DIGEST_SIZE * _SUBJECTS_MAX),
+    counts=ListOf(Integer(1, BLOCK_TRANSACTIONS_MAX), _SUBJECTS_MAX),
+    flows=Blob(0, DIGEST_SIZE * BLOCK_TRANSACTIONS_MAX),
+)
 
 
 def height_bytes(height: int) -> bytes:
     """Return a height as it stands in keys and values."""
     return height.to_bytes(HEIGHT_SIZE, "big")
+
+
+def read_height(data: bytes) -> int:
+    """Return the height of `height_bytes`."""
+    return int.from_bytes(data, "big")
 
 
 def place_bytes(height: int, index: int) -> bytes:
@@ -83,6 +120,12 @@ def place_bytes(height: int, index: int) -> bytes:
 def read_place(data: bytes) -> tuple[int, int]:
     """Return the height and index of `place_bytes`."""
     return int.from_bytes(data[:HEIGHT_SIZE], "big"), int.from_bytes(data[HEIGHT_SIZE:], "big")
+
+
+def entry_name(key: bytes) -> str:
+    """Return what stands under a key, in words."""
+    name = CLASSES[key[:1]]
+    return f"{name} of block {read_height(key[1:])}" if key[:1] in BY_HEIGHT else name
 
 
 def sender_key(sender: Address, height: int, index: int) -> bytes:
@@ -135,6 +178,48 @@ def decode_receipt(data: bytes, index: int) -> Receipt:
 def decode_block_receipt(data: bytes) -> BlockReceipt:
     """Read the block's own receipt of `encode_receipts`; raises `DecodeError`."""
     return BLOCK_RECEIPT.read(_receipt_items(data)[-1], "block receipt")
+
+
+def encode_summary(summary: BlockSummary) -> bytes:
+    """Return the bytes of what a block adds to the look-back; subjects stand in their order."""
+    sent = sorted(summary.sent.items())
+    return _SUMMARY.encode(
+        _Summary(
+            time_ms=summary.time_ms,
+            ids=b"".join(summary.ids),
+            subjects=b"".join([subject for subject, _ in sent]),
+            counts=tuple([count for _, count in sent]),
+            flows=b"".join(summary.flows),
+        )
+    )
+
+
+def decode_summary(data: bytes, height: int, *, ids_after_ms: int) -> BlockSummary:
+    """Read `encode_summary`, leaving out the ids of a block that is not after `ids_after_ms`.
+
+    Raises
+    ------
+    DecodeError
+        It is none.
+    """
+    read = _SUMMARY.decode(data, what="summary", size_max=BLOCK_SIZE_MAX, items_max=_SUBJECTS_MAX)
+    subjects = _split(read.subjects)
+    if len(subjects) != len(read.counts):
+        raise DecodeError("summary.counts", f"{len(read.counts)} of {len(subjects)} subjects")
+    return BlockSummary(
+        height=height,
+        time_ms=read.time_ms,
+        ids=_split(read.ids) if read.time_ms > ids_after_ms else (),
+        sent=dict(zip(subjects, read.counts, strict=True)),
+        flows=_split(read.flows),
+    )
+
+
+def _split(joined: bytes) -> tuple[Any, ...]:
+    """Return the digests or addresses of which `joined` is made."""
+    if len(joined) % DIGEST_SIZE:
+        raise DecodeError("summary", f"{len(joined)} bytes are no digests")
+    return tuple([item for (item,) in iter_unpack(f"{DIGEST_SIZE}s", joined)])
 
 
 def _receipt_items(data: bytes) -> list[object]:

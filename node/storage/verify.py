@@ -167,6 +167,7 @@ class _Check:
             schema.RECEIPTS + schema.height_bytes(height): schema.encode_receipts(
                 execution.receipts, execution.block_receipt
             ),
+            schema.SUMMARY + schema.height_bytes(height): schema.encode_summary(execution.summary),
             schema.HASH + block.header.hash: schema.height_bytes(height),
         }
         for index, transaction in enumerate(block.transactions):
@@ -202,8 +203,7 @@ class _Check:
                     yield Finding(where=f"state entry {_readable(key)}", what="missing")
 
     def _check_counts(self, tip: int) -> Iterator[Finding]:
-        per_block = (schema.HEADER, schema.BODY, schema.CERTIFICATE, schema.RECEIPTS)
-        expected = self._expected | dict.fromkeys(per_block, tip)
+        expected = self._expected | dict.fromkeys(schema.BY_HEIGHT, tip)
         expected[schema.HEADER] = expected[schema.BODY] = tip + 1
         expected[schema.META] = 2
         for prefix, count in expected.items():

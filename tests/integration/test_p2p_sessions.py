@@ -9,6 +9,7 @@ from dataclasses import replace
 import pytest
 
 from chain.types import Digest
+from node.errors import ConfigError
 from node.p2p import PeerDirectory, PeerEntry, Reason
 from node.p2p.framing import HEADER, FrameEncoder
 from node.p2p.handshake import GOODBYE, HELLO, HELLO_SIZE, goodbye
@@ -167,7 +168,7 @@ async def test_an_address_that_is_taken_is_an_error_of_run():
     with socket.create_server(("127.0.0.1", 0)) as holder:
         transport = make_transport(ALICE, port=holder.getsockname()[1])
 
-        with pytest.raises(OSError, match="in use"):
+        with pytest.raises(ConfigError, match="in use"):
             await transport.run(Recorder())
 
 

@@ -28,6 +28,7 @@ from ml_validator.bundled import bundled_model
 from ml_validator.features import NSL_KDD_SCHEMA
 from node.clock import SystemClock
 from node.config import NodeConfig, P2PConfig
+from node.exit_codes import NodeExit
 from node.home import Home, init_home, write_genesis
 from node.keys import load_key
 from node.random_source import SystemRandom
@@ -264,7 +265,7 @@ def test_a_second_node_on_one_home_is_refused_and_a_taken_port_is_told(home):
     with running(home) as node:
         wait_ready(node)
         second = Running(home)
-        assert second.child.wait(PATIENCE_S) == 1
+        assert second.child.wait(PATIENCE_S) == NodeExit.STORAGE
         (line,) = refusals(second)
         assert f"in use by process {node.child.pid}; " in line
     with socket.socket() as taken:
@@ -272,9 +273,27 @@ def test_a_second_node_on_one_home_is_refused_and_a_taken_port_is_told(home):
         taken.bind(("127.0.0.1", home.load_config().rpc.port))
         taken.listen()
         third = Running(home)
-        assert third.child.wait(PATIENCE_S) == 1
+        assert third.child.wait(PATIENCE_S) == NodeExit.PORT_TAKEN
     (line,) = refusals(third)
     assert str(home.load_config().rpc.port) in line
+
+
+def test_once_there_is_a_registry_it_decides_whose_node_key_is_right(home):
+    with running(home) as node:
+        wait_ready(node)
+        node.child.send_signal(signal.SIGINT)
+        assert node.child.wait(STOP_S) == NodeExit.OK
+    home.node_key.write_bytes(home.miner_key.read_bytes())
+
+    refused = Running(home)
+    assert refused.child.wait(PATIENCE_S) == NodeExit.KEY
+    (line,) = refusals(refused)
+    assert "is not the node key of miner alone" in line
+
+    home.config.write_text(home.config.read_text().replace('role = "miner"', 'role = "joiner"'))
+    with running(home) as joiner:
+        joiner.wait_said("keys/node.json is not the node key of this miner")
+        wait_ready(joiner)
 
 
 def refusals(node: Running) -> list[str]:
@@ -283,27 +302,41 @@ def refusals(node: Running) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    ("spoil", "words"),
+    ("spoil", "code", "words"),
     [
-        (lambda home: home.genesis.write_text("{}"), "genesis.json"),
+        (lambda home: home.genesis.write_text("{}"), NodeExit.CONFIGURATION, "genesis.json"),
         (
             lambda home: home.node_key.write_bytes(home.miner_key.read_bytes()),
-            "is not the node key that the genesis names for alone",
+            NodeExit.KEY,
+            "is not the node key of miner alone",
+        ),
+        (
+            lambda home: home.miner_key.write_bytes(home.node_key.read_bytes()),
+            NodeExit.KEY,
+            "is not the key of a miner of this chain",
         ),
         (
             lambda home: home.config.write_text(
                 home.config.read_text().replace('role = "miner"', 'role = "observer"')
             ),
+            NodeExit.CONFIGURATION,
             "is a miner's key, but role is observer",
         ),
-        (lambda home: home.log.write_bytes(b"\x00" * 40), "consensus.log"),
+        (
+            lambda home: home.log.write_bytes(b"\x00" * 40),
+            NodeExit.STORAGE,
+            "consensus.log",
+        ),
     ],
 )
-def test_a_home_nobody_can_start_from_is_refused_in_one_line(home, spoil, words):
+def test_a_home_nobody_can_start_from_is_refused_in_one_line(home, spoil, code, words):
     spoil(home)
     node = Running(home)
 
-    assert node.child.wait(PATIENCE_S) == 1
+    assert node.child.wait(PATIENCE_S) == code
 
     (line,) = refusals(node)
     assert words in line
+    assert node.said()[-1].startswith("  try: ")
+    # A wrong genesis or key leaves no database behind, to which the right ones would not fit.
+    assert code == NodeExit.STORAGE or not home.chain.exists()

@@ -1,10 +1,12 @@
 """`securenet init`, `node run`, `node inspect`, `db verify`: one home directory."""
 
 import json
+import shutil
 import socket
 
 import pytest
 
+from chain.genesis import render_genesis
 from cli.exit_codes import ExitCode
 from cli.testnet.create import create_network
 from node.home import Home
@@ -33,8 +35,6 @@ def test_init_makes_keys_first_and_prints_what_a_genesis_needs(securenet, tmp_pa
 
 
 def test_init_takes_a_genesis(securenet, tmp_path):
-    from chain.genesis import render_genesis
-
     genesis = make_genesis()
     (tmp_path / "genesis.json").write_text(json.dumps(render_genesis(genesis)))
 
@@ -45,6 +45,30 @@ def test_init_takes_a_genesis(securenet, tmp_path):
 
     assert ended.code == ExitCode.OK, ended.err
     assert Home(tmp_path / "home").load_genesis().hash == genesis.hash
+    assert Home(tmp_path / "home").load_config().role == "observer"
+
+
+def test_new_keys_for_a_chain_that_has_begun_are_those_of_a_joiner(securenet, tmp_path):
+    (tmp_path / "genesis.json").write_text(json.dumps(render_genesis(make_genesis())))
+
+    securenet("init", "--home", tmp_path / "founder")
+    securenet("init", "--home", tmp_path / "later", "--genesis", tmp_path / "genesis.json")
+
+    assert Home(tmp_path / "founder").load_config().role == "miner"
+    assert Home(tmp_path / "later").load_config().role == "joiner"
+
+
+def test_a_key_of_another_chain_does_not_start_and_leaves_nothing_behind(securenet, home, tmp_path):
+    other = create_network(tmp_path / "other", miners=1, observers=0, base_port=0)
+    shutil.copy2(Home(other.home(other.nodes[0])).miner_key, Home(home).miner_key)
+
+    ended = securenet("node", "run", "--home", home)
+
+    assert ended.code == ExitCode.KEY
+    what, advice = ended.err.splitlines()
+    assert "is not the key of a miner of this chain" in what
+    assert "joiner" in advice
+    assert not Home(home).chain.exists()
 
 
 def test_an_rpc_off_loopback_needs_tls_or_insecure(securenet, tmp_path):

@@ -1,6 +1,7 @@
 """What is printed holds no control characters and stays greppable."""
 
-from cli.render import printable, show_error, show_fields, show_table
+from cli.render import show_error, show_fields, show_table
+from node.exit_codes import printable
 
 
 def test_control_characters_never_reach_the_terminal(capsys):

@@ -19,6 +19,7 @@ from node.block_sync import (
     PATIENCE_S,
     BlockSync,
 )
+from node.metrics import Metrics
 from node.protocol import (
     BLOCKS,
     GET_BLOCKS,
@@ -29,8 +30,9 @@ from node.protocol import (
     Status,
     SyncBlock,
 )
+from node.storage import schema
 from tests.unit.node.fakes import Wire, address, simulated
-from tests.unit.node.storage.stored_chain import Inline, StoredChain
+from tests.unit.node.storage.stored_chain import Inline, StoredChain, Worn
 
 A, B, C = (address(number) for number in range(1, 4))
 
@@ -64,6 +66,7 @@ class Follower:
             transport=self.wire,
             executor=executor or Inline(),
             members=members or committee(),
+            metrics=Metrics(),
             pooled=lambda digest: None,
             commit=self.commit,
         )
@@ -110,8 +113,8 @@ class Source:
         )
 
 
-async def heartbeats(count):
-    stored = StoredChain()
+async def heartbeats(count, kv=None):
+    stored = StoredChain(kv)
     for _ in range(count):
         await stored.commit(time_ms=stored.chain.tip.header.time_ms + 60_000)
     return stored
@@ -357,7 +360,7 @@ async def test_an_observer_waits_for_no_votes():
 # --- answering ------------------------------------------------------------------------------------
 
 
-def answering(stored, *peers, executor=None):
+def answering(stored, *peers, executor=None, metrics=None):
     wire = Wire(*peers)
 
     async def commit(blocks):
@@ -368,6 +371,7 @@ def answering(stored, *peers, executor=None):
         transport=wire,
         executor=executor or Inline(),
         members=committee(),
+        metrics=metrics or Metrics(),
         pooled=lambda digest: None,
         commit=commit,
     )
@@ -415,6 +419,29 @@ async def test_an_answer_ends_where_it_has_become_large(monkeypatch):
 
     [(_, answer)] = wire.take(BLOCKS)
     assert len(answer.blocks) == 2
+
+
+@simulated
+async def test_a_damaged_block_is_answered_as_if_it_were_not_held_and_is_counted():
+    worn = Worn()
+    stored = await heartbeats(6, worn)
+    worn.bad = {schema.BODY + schema.height_bytes(4)}
+    metrics = Metrics()
+    sync, wire = answering(stored, A, B, metrics=metrics)
+    async with running(sync):
+        sync.on_get_blocks(A, GetBlocks(height=Height(3), count=3))
+        sync.on_get_blocks(B, GetBlocks(height=Height(4), count=3))
+        await asyncio.sleep(0.01)
+        sync.on_get_blocks(A, GetBlocks(height=Height(5), count=3))
+        await asyncio.sleep(0.01)
+
+    answers = wire.take(BLOCKS)
+    assert [(peer, answer.height, len(answer.blocks)) for peer, answer in answers] == [
+        (A, 3, 1),
+        (B, 4, 0),
+        (A, 5, 2),
+    ]
+    assert b"securenet_storage_damaged_total 2.0" in metrics.render()
 
 
 class Slow:

@@ -5,6 +5,7 @@ from contextlib import asynccontextmanager
 from types import SimpleNamespace
 from typing import Any
 
+from chain.blocks import Block
 from chain.crypto import SigningKey, address_of
 from chain.errors import Rejection
 from chain.kinds import KINDS
@@ -14,14 +15,30 @@ from ml_validator.errors import ModelError
 from node import verdict_service
 from node.api import Submission
 from node.metrics import Metrics
+from node.ports import Executor, KeyValueStore
+from node.storage import schema
+from node.storage.chain_store import RECENT_BLOCKS
 from node.verdict_service import RESCAN_S, RETRY_AFTER_NS, VerdictService
 from tests.builders import MODEL, THRESHOLD_PPM, digest_of, flow, key_of
 from tests.simulation.random_source import SeededRandom
 from tests.unit.node.fakes import clock_of, simulated
-from tests.unit.node.storage.stored_chain import StoredChain
+from tests.unit.node.storage.stored_chain import Inline, StoredChain, Worn
 
 KEY = key_of("miner 0")
 RETRY_S = RETRY_AFTER_NS / 1e9
+
+
+class Aside(Inline):
+    """An executor that knows whether it is running something."""
+
+    is_running = False
+
+    async def run(self, function: Any, *arguments: Any) -> Any:
+        self.is_running = True
+        try:
+            return await super().run(function, *arguments)
+        finally:
+            self.is_running = False
 
 
 class Detector:
@@ -35,8 +52,14 @@ class Detector:
         Flows of each block that was judged.
     """
 
-    def __init__(self, key: SigningKey = KEY) -> None:
-        self.stored = StoredChain()
+    def __init__(
+        self,
+        key: SigningKey = KEY,
+        *,
+        kv: KeyValueStore | None = None,
+        executor: Executor | None = None,
+    ) -> None:
+        self.stored = StoredChain(kv, executor=executor)
         self.chain = self.stored.chain
         self.given: list[Transaction] = []
         self.judged: list[int] = []
@@ -48,6 +71,7 @@ class Detector:
         intake: Any = SimpleNamespace(submit=self.submit)
         self.service = VerdictService(
             chain=self.stored.store,
+            executor=self.stored.executor,
             source=self,
             intake=intake,
             key=key,
@@ -123,6 +147,47 @@ async def test_each_block_with_flows_gets_one_verdict_bound_to_model_and_height(
         assert unpack_scores(body.scores) == [THRESHOLD_PPM] * count
         assert transaction.is_signed_by(KEY.public)
     assert detector.counted('verdicts_total{label="anomalous"}') == 4
+
+
+@simulated
+async def test_a_damaged_block_is_told_and_the_next_is_judged():
+    worn = Worn()
+    detector = Detector(kv=worn)
+    device = await detector.device()
+    first = await detector.commit(detector.chain.by_device(device, flow()))
+    later = [
+        await detector.commit(detector.chain.by_device(device, flow()))
+        for _ in range(RECENT_BLOCKS)
+    ]
+    worn.bad = {schema.BODY + schema.height_bytes(first)}
+
+    async with detector.running():
+        await asyncio.sleep(1)
+
+    assert detector.heights() == later
+    assert detector.counted("storage_damaged_total") == 1
+    assert detector.counted("verdicts_failed_total") == 1
+
+
+@simulated
+async def test_old_blocks_are_read_beside_the_event_loop(monkeypatch):
+    aside = Aside()
+    detector = Detector(executor=aside)
+    device = await detector.device()
+    height = await detector.commit(detector.chain.by_device(device, flow()))
+    for _ in range(RECENT_BLOCKS):
+        await detector.commit()
+    read = detector.stored.store.block
+
+    def watched(height: int) -> Block | None:
+        assert aside.is_running
+        return read(height)
+
+    monkeypatch.setattr(detector.stored.store, "block", watched)
+    async with detector.running():
+        await asyncio.sleep(1)
+
+    assert detector.heights() == [height]
 
 
 @simulated

@@ -1,9 +1,12 @@
 """Status, genesis, blocks, parameters and agreement over HTTP."""
 
+from pathlib import Path
+
 import pytest
 
 from chain.crypto import address_of
 from chain.genesis import parse_genesis
+from node.errors import DamagedEntry
 from tests.unit.node.rpc.chain_node import MINERS
 
 
@@ -76,6 +79,32 @@ async def test_a_block_that_is_not_there_is_not_found(client, name):
     answer = await client.get(f"/v1/blocks/{name}")
 
     assert (answer.status, (await answer.json())["code"]) == (404, "not_found")
+
+
+async def test_a_damaged_block_is_named_and_the_operator_is_told_what_to_do(
+    client, node, monkeypatch
+):
+    def fail(height):
+        raise DamagedEntry(
+            Path("/home/x"),
+            entry=f"header of block {height}",
+            key=b"h",
+            cause="a checksum is wrong",
+        )
+
+    monkeypatch.setattr(node.chain, "header", fail)
+
+    answer = await client.get("/v1/blocks/1")
+
+    problem = await answer.json()
+    assert (answer.status, problem["code"]) == (500, "damaged")
+    assert "the header of block 1 is damaged" in problem["detail"]
+    assert "securenet db verify" in problem["detail"]
+    assert "/home" not in problem["detail"]
+    metrics = node.metrics.render().decode()
+    assert "securenet_storage_damaged_total 1.0" in metrics
+    assert "securenet_rpc_internal_errors_total 0.0" in metrics
+    assert (await client.get("/v1/status")).status == 200
 
 
 @pytest.mark.parametrize("name", ["-1", "01", "x", "AB" * 32, "1.5", "9" * 16, "%00"])

@@ -3,6 +3,7 @@
 import asyncio
 import json
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from chain.crypto import address_of
 from chain.eligibility import eligible_miners, proposer_of
 from chain.state import miner_sets_of
 from chain.types import Height, Round
+from node.errors import DamagedEntry
 from node.rpc import render
 from node.rpc.limits import SUBSCRIBE_SIZE_MAX
 from tests.unit.node.rpc.chain_node import FLOW, MINERS
@@ -293,6 +295,20 @@ async def test_a_fault_of_the_node_ends_the_stream_and_shows_nothing(client, nod
 
     assert (last["error"]["code"], code) == ("internal", 1011)
     assert "secret" not in json.dumps(last)
+
+
+async def test_a_damaged_block_ends_the_stream_and_is_named(client, node, monkeypatch):
+    def fail(height):
+        raise DamagedEntry(Path("x"), entry=f"receipts of block {height}", key=b"r", cause="torn")
+
+    monkeypatch.setattr(node.chain, "receipts", fail)
+
+    async with stream(client, ["event"], **{"from": "0:0"}) as socket:
+        last, code, _ = await receive_end(socket)
+
+    assert (last["error"]["code"], code) == ("damaged", 1011)
+    assert "receipts of block" in last["error"]["detail"]
+    assert "securenet_storage_damaged_total 1.0" in node.metrics.render().decode()
 
 
 async def test_a_plain_request_is_told_that_it_is_a_websocket(client):

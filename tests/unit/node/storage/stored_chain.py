@@ -8,6 +8,7 @@ from chain.blocks import Block
 from chain.genesis import Genesis
 from chain.transactions import Transaction
 from chain.transition import Execution, check_block
+from node.errors import CorruptStore
 from node.ports import Executor, KeyValueStore
 from node.storage.chain_store import ChainStore
 from node.storage.kv import MemoryStore
@@ -21,6 +22,19 @@ class Inline:
 
     async def run(self, function: Callable[..., Any], *args: object) -> Any:
         return function(*args)
+
+
+class Worn(MemoryStore):
+    """A store on a worn disk: reading the keys in `bad` fails as LevelDB's checksums do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bad: set[bytes] = set()
+
+    def get(self, key: bytes) -> bytes | None:
+        if key in self.bad:
+            raise CorruptStore(PATH, "a checksum is wrong")
+        return super().get(key)
 
 
 class StoredChain:

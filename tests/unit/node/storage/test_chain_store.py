@@ -18,14 +18,15 @@ from chain.parameters import FUTURE_DRIFT_MS, VERDICT_WINDOW
 from chain.records import DEVICE_TABLE
 from chain.state import parameters_of
 from chain.transactions import sign_transaction
-from node.errors import ConfigError, CorruptStore, DiskFull, StorageClosed
+from node.errors import ConfigError, CorruptStore, DamagedEntry, DiskFull, StorageClosed
 from node.ports import WriteBatch
 from node.storage import chain_store, schema
 from node.storage.chain_store import PAGE_MAX, StateSource
 from node.storage.kv import MemoryStore
+from node.storage.leveldb import LevelDbStore
 from tests.builders import flow, make_genesis, make_model, with_parameters
 from tests.simulation.disk import SimulatedDisk, SimulatedExecutor
-from tests.unit.node.storage.stored_chain import StoredChain, dump
+from tests.unit.node.storage.stored_chain import StoredChain, Worn, dump
 
 # --- opening again --------------------------------------------------------------------------------
 
@@ -94,8 +95,7 @@ def test_a_store_of_another_chain_is_refused():
         (schema.HEADER + schema.height_bytes(5), None),
         (schema.HEADER + schema.height_bytes(5), b"\x90"),
         (schema.HEADER + schema.height_bytes(4), None),
-        (schema.BODY + schema.height_bytes(3), None),
-        (schema.BODY + schema.height_bytes(3), b"\x91\xc4\x01\x00"),
+        (schema.SUMMARY + schema.height_bytes(4), b"\x90"),
         (schema.STATE + b"devices/", b"new"),
     ],
 )
@@ -126,13 +126,59 @@ async def test_what_cannot_be_read_is_damage_of_the_store_and_no_fault_of_who_as
     batch.put(schema.PROPOSED + block.header.hash, b"\x00")
     stored.kv.write(batch)
 
-    with pytest.raises(CorruptStore):
+    with pytest.raises(DamagedEntry) as raised:
         (store.block(2), store.certificate(2), store.receipts(2), store.block_receipt(2))
+    assert raised.value.entry == f"{schema.CLASSES[prefix]} of block 2"
+    assert raised.value.key == prefix + schema.height_bytes(2)
     with pytest.raises(CorruptStore):
         store.proposed(block.header.hash)
     if prefix in (schema.BODY, schema.RECEIPTS):
         with pytest.raises(CorruptStore):
             store.transaction(block.transactions[0].id)
+
+
+async def test_what_the_medium_cannot_read_is_named_by_its_entry():
+    worn = Worn()
+    stored = StoredChain(worn)
+    await stored.fill(6)
+    store = stored.open()
+    transaction = stored.chain.blocks[1].transactions[0]
+    reads = {
+        schema.HEADER + schema.height_bytes(2): lambda: store.encoded(2),
+        schema.BODY + schema.height_bytes(2): lambda: store.wires(2),
+        schema.RECEIPTS + schema.height_bytes(2): lambda: store.transaction(transaction.id),
+        schema.HASH + stored.chain.blocks[1].header.hash: lambda: store.height_of(
+            stored.chain.blocks[1].header.hash
+        ),
+        schema.transaction_key(transaction.id): lambda: store.locate(transaction.id),
+    }
+
+    for key, read in reads.items():
+        worn.bad = {key}
+        with pytest.raises(DamagedEntry, match="a checksum is wrong") as raised:
+            read()
+        assert raised.value.key == key
+        assert raised.value.entry.startswith(schema.CLASSES[key[:1]])
+
+
+async def test_a_bit_flipped_in_the_files_of_an_old_block_is_named_by_its_height(tmp_path):
+    kv = LevelDbStore(tmp_path / "chain")
+    stored = StoredChain(kv)
+    await stored.fill(6)
+    kv.compact()
+    kv.close()
+    signature = stored.chain.blocks[2].transactions[0].signature
+    flipped = bytes((signature[0] ^ 1,)) + signature[1:]
+    [table] = [f for f in (tmp_path / "chain").glob("*.ldb") if signature in f.read_bytes()]
+    table.write_bytes(table.read_bytes().replace(signature, flipped))
+    stored.kv = LevelDbStore(tmp_path / "chain")
+    store = stored.open()
+
+    with pytest.raises(DamagedEntry, match="body of block 3"):
+        store.block(3)
+
+    assert store.header(3) == stored.chain.blocks[2].header
+    stored.kv.close()
 
 
 # --- writing --------------------------------------------------------------------------------------
@@ -466,6 +512,28 @@ async def test_the_look_back_reaches_over_the_whole_verdict_window():
     assert stored.open().tip.recent.flows(judged) == stored.store.tip.recent.flows(judged) != ()
     await stored.commit(time_ms=stored.chain.tip.header.time_ms + 60_000)
     assert stored.open().tip.recent.flows(judged) == stored.store.tip.recent.flows(judged) == ()
+
+
+async def test_a_start_reads_no_transactions():
+    stored = StoredChain()
+    await stored.fill(6)
+    stored.kv.write(WriteBatch(writes=dict.fromkeys(entries_of(stored, schema.BODY))))
+
+    assert_equal_lookbacks(stored)
+
+
+async def test_blocks_without_summaries_are_summarised_at_start():
+    stored = StoredChain()
+    await stored.fill(6)
+    summaries = entries_of(stored, schema.SUMMARY)
+    assert len(summaries) == stored.store.height
+    stored.kv.write(WriteBatch(writes=dict.fromkeys(summaries[::2])))
+
+    assert_equal_lookbacks(stored)
+
+
+def entries_of(stored, prefix):
+    return [key for key in dump(stored.kv) if key.startswith(prefix)]
 
 
 async def test_a_changed_parameter_is_in_force_at_once_and_after_a_restart():

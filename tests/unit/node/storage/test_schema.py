@@ -1,11 +1,15 @@
 """Keys and values of the database: where they stand, in which order, and how they are read."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from chain import codec
 from chain.blocks import HEADER, BlockReceipt, Event, Receipt, encode_block
 from chain.errors import DecodeError
+from chain.lookback import BlockSummary
 from chain.types import Address
 from node.storage import schema
 from tests.builders import Chain, digest_of
@@ -92,6 +96,55 @@ def test_the_receipt_of_the_block_is_none_of_a_transaction():
 
 def all_receipts(data):
     return schema.decode_receipts(data), schema.decode_block_receipt(data)
+
+
+def make_summary(**changes):
+    subject, other = Address(digest_of("subject")), Address(digest_of("other"))
+    summary = BlockSummary(
+        height=7,
+        time_ms=1_000,
+        ids=(digest_of("a"), digest_of("b")),
+        sent={subject: 3, other: 1},
+        flows=(subject, subject),
+    )
+    return replace(summary, **changes)
+
+
+@pytest.mark.parametrize("changes", [{}, {"ids": (), "sent": {}, "flows": ()}])
+def test_a_summary_is_read_as_it_was_written(changes):
+    summary = make_summary(**changes)
+
+    assert schema.decode_summary(schema.encode_summary(summary), 7, ids_after_ms=999) == summary
+
+
+def test_the_order_in_which_subjects_were_charged_changes_no_byte_of_a_summary():
+    summary = make_summary()
+    other = make_summary(sent=dict(reversed(summary.sent.items())))
+
+    assert schema.encode_summary(other) == schema.encode_summary(summary)
+
+
+def test_ids_that_no_rule_asks_for_are_not_read():
+    data = schema.encode_summary(make_summary())
+
+    assert schema.decode_summary(data, 7, ids_after_ms=1_000) == make_summary(ids=())
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        [0, b"", b"", []],
+        [0, bytes(31), b"", [], b""],
+        [0, b"", bytes(32), [], b""],
+        [0, b"", bytes(32), [1, 1], b""],
+        [0, b"", bytes(32), [0], b""],
+        [0, b"", b"", [], bytes(33)],
+        [-1, b"", b"", [], b""],
+    ],
+)
+def test_what_is_no_summary_is_refused(fields):
+    with pytest.raises(DecodeError):
+        schema.decode_summary(codec.encode(fields), 7, ids_after_ms=-1)
 
 
 @pytest.mark.parametrize("read", [schema.decode_body, all_receipts])

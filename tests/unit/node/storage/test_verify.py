@@ -126,6 +126,7 @@ async def test_an_entry_too_many_is_named(prefix):
         (schema.BODY + schema.height_bytes(2), "body 2"),
         (schema.CERTIFICATE + schema.height_bytes(2), "certificate 2"),
         (schema.RECEIPTS + schema.height_bytes(2), "receipts of block 2"),
+        (schema.SUMMARY + schema.height_bytes(2), "summary of block 2"),
         (schema.HEADER + schema.height_bytes(0), "header of block 0"),
         (schema.BODY + schema.height_bytes(0), "body of block 0"),
         (schema.GENESIS_KEY, "meta genesis"),
