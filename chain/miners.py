@@ -46,6 +46,7 @@ class Miner:
 
 MINER: Final = Record(Miner, id=Blob(DIGEST_SIZE), key=Blob(ED25519_KEY_SIZE))
 MINERS: Final = ListOf(MINER, MINERS_MAX, minimum=1)
+MINERS_SIZE_MAX: Final = 8 + MINERS_MAX * (DIGEST_SIZE + ED25519_KEY_SIZE + 8)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +78,7 @@ class MinerSet:
         ids = [miner.id for miner in self.members]
         if not 0 < len(ids) <= MINERS_MAX or ids != sorted(set(ids)):
             raise DecodeError("miners", f"not 1 to {MINERS_MAX} distinct miners in ascending order")
-        digest = tagged_hash(_SET_TAG, codec.encode(MINERS.write(self.members)))
+        digest = tagged_hash(_SET_TAG, encode_miners(self))
         object.__setattr__(self, "hash", digest)
         object.__setattr__(self, "_index", {id_: index for index, id_ in enumerate(ids)})
 
@@ -113,3 +114,14 @@ class MinerSet:
         """Return the member with this id, or None for a stranger."""
         index = self._index.get(miner_id)
         return None if index is None else self.members[index]
+
+
+def encode_miners(miners: MinerSet) -> bytes:
+    """Return the canonical bytes of a set."""
+    return codec.encode(MINERS.write(miners.members))
+
+
+def decode_miners(data: bytes) -> MinerSet:
+    """Read `encode_miners`; raises `DecodeError`."""
+    items = codec.decode(data, what="miners", size_max=MINERS_SIZE_MAX, items_max=MINERS_MAX)
+    return MinerSet(MINERS.read(items, "miners"))

@@ -49,6 +49,7 @@ class Execution:
     delta: StateDelta
     tree: StateTree
     summary: BlockSummary
+    next_miners: MinerSet
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -231,6 +232,7 @@ class BlockExecution:
             delta=delta,
             tree=tree,
             summary=block.recent.summary(block.height),
+            next_miners=next_miners,
         )
 
 

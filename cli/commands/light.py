@@ -1,6 +1,7 @@
 """``securenet light``: believing a node no more than its proofs."""
 
 import asyncio
+from functools import partial
 from typing import Annotated, Any
 
 import typer
@@ -19,6 +20,7 @@ from chain.types import DIGEST_SIZE, Digest
 from cli.arguments import parse_digest
 from cli.client import Client, Document, connect
 from cli.errors import Missed
+from cli.light_walk import Decided, walk
 from cli.options import DEFAULT_RPC, AsJson, Rpc
 from cli.render import show_fields, show_json
 from node.clock import SystemClock
@@ -70,17 +72,14 @@ async def _verify(rpc: str, id: Digest, trust: Digest) -> Document:
     async with connect(rpc, attempts=3) as client:
         trusted = await _trusted_header(client, trust)
         proof = await client.get(f"/v1/transactions/{id.hex()}/proof")
-    header = _header(proof["header"])
-    if header != trusted:
-        if proof["miners"] is None:
-            raise UntrustedHeader("the node cannot tell who decided that height any more")
-        light = LightClient(trusted)
-        light.advance(
-            header,
-            CERTIFICATE.parse(proof["certificate"], "certificate"),
-            MinerSet(MINERS.parse(proof["miners"], "miners")),
-            now_ms=SystemClock().wall_ms(),
-        )
+        header = _header(proof["header"])
+        if header != trusted:
+            await walk(
+                LightClient(trusted),
+                _decided(proof),
+                decided=partial(_ask_decided, client),
+                now_ms=SystemClock().wall_ms(),
+            )
     wire = Blob(1, TRANSACTION_SIZE_MAX).parse(proof["transaction"], "transaction")
     transaction = decode_transaction(wire)
     if transaction.id != id:
@@ -107,6 +106,20 @@ async def _trusted_header(client: Client, trust: Digest) -> Header:
     if header.hash != trust:
         raise UntrustedHeader("the node gives another header for the trusted hash")
     return header
+
+
+async def _ask_decided(client: Client, height: int) -> Decided:
+    return _decided(await client.get(f"/v1/blocks/{height}/proof"))
+
+
+def _decided(proof: Document) -> Decided:
+    if proof["miners"] is None:
+        raise UntrustedHeader("the node does not keep who decided that height")
+    return Decided(
+        header=_header(proof["header"]),
+        certificate=CERTIFICATE.parse(proof["certificate"], "certificate"),
+        miners=MinerSet(MINERS.parse(proof["miners"], "miners")),
+    )
 
 
 def _header(document: Any) -> Header:

@@ -6,7 +6,6 @@ from typing import Any, Final
 from chain.admission import metered_subjects
 from chain.blocks import BLOCK_RECEIPT, BlockReceipt, Event, Header, Receipt, render_header
 from chain.certificate import CERTIFICATE, CommitCertificate
-from chain.genesis import genesis_miners
 from chain.kinds import KINDS
 from chain.kinds.verdict import KIND as VERDICT
 from chain.kinds.verdict import Verdict, unpack_scores
@@ -26,7 +25,7 @@ from chain.records import (
     PolicyRecord,
     ProposalRecord,
 )
-from chain.state import State, miner_sets_of, passed_over_of
+from chain.state import State, passed_over_of
 from chain.transactions import BODY_SIZE_MAX, Transaction
 from chain.transition import Tip
 from chain.types import Address, Digest
@@ -55,11 +54,9 @@ def block(
 
 
 def deciding_miners(chain: ChainStore, header: Header) -> list[Any] | None:
-    """Render the set that decided `header`, as far as genesis or the present state know it."""
-    for miners in (*miner_sets_of(chain.tip.state), genesis_miners(chain.genesis)):
-        if miners.hash == header.miner_set_hash:
-            return MINERS.render(miners.members)
-    return None
+    """Render the set that decided `header`, if this node keeps it."""
+    miners = chain.miners(header.miner_set_hash)
+    return None if miners is None else MINERS.render(miners.members)
 
 
 def device(state: State, id: bytes, record: DeviceRecord, *, time_ms: int) -> dict[str, Any]:

@@ -25,9 +25,10 @@ from chain.blocks import (
 from chain.certificate import CERTIFICATE as CERTIFICATE_RECORD
 from chain.certificate import CommitCertificate, decode_certificate
 from chain.errors import DecodeError
-from chain.genesis import GENESIS, Genesis, genesis_header, genesis_state
+from chain.genesis import GENESIS, Genesis, genesis_header, genesis_miners, genesis_state
 from chain.limits import RATE_SECONDS_MAX
 from chain.lookback import BlockSummary, Lookback
+from chain.miners import MinerSet, decode_miners, encode_miners
 from chain.parameters import FUTURE_DRIFT_MS, VERDICT_WINDOW
 from chain.state import MemorySource, State, parameters_of
 from chain.transactions import Transaction, decode_transaction
@@ -212,6 +213,10 @@ class ChainStore:
         found = self._of_block(schema.RECEIPTS, height, schema.decode_block_receipt)
         return BlockReceipt(events=()) if found is None else found
 
+    def miners(self, set_hash: Digest) -> MinerSet | None:
+        """Return a set of miners that decides, or has decided, heights of this chain, or None."""
+        return self._load(schema.MINERS + set_hash, decode_miners)
+
     def height_of(self, block_hash: Digest) -> int | None:
         """Return the height of a committed block, or None."""
         return self._load(schema.HASH + block_hash, schema.read_height)
@@ -298,6 +303,9 @@ class ChainStore:
         batch.put(schema.RECEIPTS + height, receipts)
         batch.put(schema.SUMMARY + height, schema.encode_summary(execution.summary))
         batch.put(schema.HASH + header.hash, height)
+        if header.next_miner_set_hash != header.miner_set_hash:
+            miners = encode_miners(execution.next_miners)
+            batch.put(schema.MINERS + header.next_miner_set_hash, miners)
         for index, transaction in enumerate(block.transactions):
             place = schema.place_bytes(header.height, index)
             payload = transaction.payload
@@ -343,6 +351,8 @@ class ChainStore:
         batch.put(schema.HEADER + height, HEADER_RECORD.encode(header))
         batch.put(schema.BODY + height, schema.encode_body([]))
         batch.put(schema.HASH + header.hash, height)
+        miners = genesis_miners(self.genesis)
+        batch.put(schema.MINERS + miners.hash, encode_miners(miners))
         for key, value in entries.items():
             assert value is not None, "genesis removes nothing"
             batch.put(schema.STATE + key, value)

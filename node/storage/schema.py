@@ -35,6 +35,8 @@ RECEIPTS: Final = b"r"
 """``r height`` → array of receipts, the last of them that of the block."""
 SUMMARY: Final = b"l"
 """``l height`` → what the block adds to the look-back."""
+MINERS: Final = b"n"
+"""``n miner-set-hash`` → the members of a set that decides, or has decided, heights."""
 HASH: Final = b"x"
 """``x block-hash`` → height."""
 TRANSACTION: Final = b"t"
@@ -58,6 +60,7 @@ CLASSES: Final = {
     CERTIFICATE: "certificate",
     RECEIPTS: "receipts",
     SUMMARY: "summary",
+    MINERS: "miner set",
     HASH: "block hash",
     TRANSACTION: "transaction index",
     SENDER: "sender index",

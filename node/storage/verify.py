@@ -12,12 +12,14 @@ from typing import Final
 from chain.blocks import HEADER, Block, decode_block, decode_header, transaction_root
 from chain.certificate import decode_certificate
 from chain.errors import DecodeError, InvalidBlock, InvalidCertificate
-from chain.genesis import GENESIS, Genesis, genesis_header, genesis_state
+from chain.genesis import GENESIS, Genesis, genesis_header, genesis_miners, genesis_state
 from chain.light_client import verify_header
 from chain.lookback import Lookback
+from chain.miners import encode_miners
 from chain.state import MemorySource, State, miner_sets_of
 from chain.transactions import decode_transaction
 from chain.transition import Execution, Tip, advance, check_block
+from chain.types import Digest
 from node.errors import CorruptStore
 from node.ports import KeyValueStore
 from node.storage import schema
@@ -80,6 +82,7 @@ class _Check:
             schema.SENDER: 0,
             schema.VERDICT: 0,
         }
+        self._sets: set[Digest] = set()
 
     def run(self) -> Iterator[Finding]:
         if self._store.get(schema.GENESIS_KEY) != GENESIS.encode(self._genesis):
@@ -107,12 +110,14 @@ class _Check:
 
     def _check_genesis(self) -> Iterator[Finding]:
         """Compare the entries of block 0 with what the genesis document gives."""
-        header = self._tip.header
+        header, miners = self._tip.header, genesis_miners(self._genesis)
+        self._sets.add(miners.hash)
         key = schema.height_bytes(0)
         for entry, expected in {
             schema.HEADER + key: HEADER.encode(header),
             schema.BODY + key: schema.encode_body([]),
             schema.HASH + header.hash: key,
+            schema.MINERS + miners.hash: encode_miners(miners),
         }.items():
             if self._store.get(entry) != expected:
                 yield Finding(
@@ -170,6 +175,10 @@ class _Check:
             schema.SUMMARY + schema.height_bytes(height): schema.encode_summary(execution.summary),
             schema.HASH + block.header.hash: schema.height_bytes(height),
         }
+        miners = execution.next_miners
+        if miners.hash != block.header.miner_set_hash:
+            self._sets.add(miners.hash)
+            entries[schema.MINERS + miners.hash] = encode_miners(miners)
         for index, transaction in enumerate(block.transactions):
             place = schema.place_bytes(height, index)
             sender = transaction.payload.sender
@@ -206,6 +215,7 @@ class _Check:
         expected = self._expected | dict.fromkeys(schema.BY_HEIGHT, tip)
         expected[schema.HEADER] = expected[schema.BODY] = tip + 1
         expected[schema.META] = 2
+        expected[schema.MINERS] = len(self._sets)
         for prefix, count in expected.items():
             found = sum(1 for _ in self._scan(prefix))
             if found != count:

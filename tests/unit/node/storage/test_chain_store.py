@@ -24,6 +24,7 @@ from node.storage import chain_store, schema
 from node.storage.chain_store import PAGE_MAX, StateSource
 from node.storage.kv import MemoryStore
 from node.storage.leveldb import LevelDbStore
+from node.storage.verify import verify_store
 from tests.builders import flow, make_genesis, make_model, with_parameters
 from tests.simulation.disk import SimulatedDisk, SimulatedExecutor
 from tests.unit.node.storage.stored_chain import StoredChain, Worn, dump
@@ -53,6 +54,23 @@ async def test_a_chain_opened_again_is_what_it_was():
         assert after.encoded(height) == before.encoded(height)
         for index, transaction in enumerate(block.transactions):
             assert after.locate(transaction.id) == (height, index)
+
+
+async def test_every_set_of_miners_that_has_decided_is_kept():
+    stored = StoredChain()
+    sets = [stored.chain.miners]
+    proposal = stored.chain.by_miner(0, "miner.propose", stored.chain.addition())
+    await stored.commit(proposal, stored.chain.vote(1, proposal), stored.chain.vote(2, proposal))
+    for _ in range(2):
+        await stored.commit()
+        sets.append(stored.chain.miners)
+
+    store = stored.open()
+
+    assert len({miners.hash for miners in sets}) == 2
+    assert [store.miners(miners.hash) for miners in sets] == sets
+    assert store.miners(stored.chain.genesis.hash) is None
+    assert list(verify_store(stored.kv, stored.chain.genesis)) == []
 
 
 async def test_a_block_beyond_the_tip_is_nowhere():
