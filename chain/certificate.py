@@ -26,6 +26,9 @@ from chain.types import (
 )
 
 VOTE_TAG: Final = b"securenet/vote/v1"
+STATEMENT_TYPES: Final = ("pre-prepare", "prepare", "commit", "round-change")
+"""What consensus signs under this tag, as ``[genesis hash, type, height, round, …]``: one statement
+of each type in a round."""
 CERTIFICATE_SIZE_MAX: Final = 128 + MINERS_MAX * (SIGNATURE_SIZE + 8)
 
 

@@ -39,7 +39,7 @@ def eligible_miners(view: View, miners: MinerSet, height: Height) -> tuple[Addre
     Passed over and demoted members together are at most f; beyond that the ones passed over
     longest return first. If every member is demoted, all are eligible, for someone has to propose.
     """
-    active = [member.id for member in miners if _is_active(view, member.id)]
+    active = [member.id for member in miners if is_active(view, member.id)]
     if not active:
         return tuple(member.id for member in miners)
     room = max(0, miners.f - (len(miners) - len(active)))
@@ -89,6 +89,7 @@ def record_proposers(
     return tuple(events)
 
 
-def _is_active(view: View, miner: Address) -> bool:
+def is_active(view: View, miner: Address) -> bool:
+    """Tell whether a miner is approved and not demoted, as it has to be to act."""
     record = view.get(MINER_TABLE, miner)
     return record is not None and record.status == "active"

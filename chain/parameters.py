@@ -12,6 +12,9 @@ FUTURE_DRIFT_MS: Final = 5_000
 """D: how far ahead of a block's time a transaction's time may be."""
 VERDICT_WINDOW: Final = 256
 """A verdict is taken for so many heights after the block it judges."""
+EVIDENCE_WINDOW: Final = 100_000
+"""Evidence is taken for so many heights after the one it is about: a day of a busy chain, within
+which whoever was cut off has met the others again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

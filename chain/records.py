@@ -8,6 +8,7 @@ import re
 from dataclasses import dataclass
 from typing import Any, Final, Generic, TypeVar
 
+from chain.certificate import STATEMENT_TYPES
 from chain.crypto import ED25519_KEY_SIZE, P256_KEY_SIZE
 from chain.limits import Limits, RateLimits
 from chain.miners import MINERS, MINERS_MAX, Miner
@@ -15,7 +16,17 @@ from chain.parameters import PARAMETERS
 from chain.payloads import NAME, NAME_SIZE_MAX
 from chain.schema import Blob, Boolean, Integer, ListOf, Optional, Record, Text, Word
 from chain.transactions import BODY_SIZE_MAX, KIND_SIZE_MAX
-from chain.types import DIGEST_SIZE, HEIGHT_MAX, TIME_MS_MAX, Address, Digest, Height, PublicKey
+from chain.types import (
+    DIGEST_SIZE,
+    HEIGHT_MAX,
+    ROUND_MAX,
+    TIME_MS_MAX,
+    Address,
+    Digest,
+    Height,
+    PublicKey,
+    Round,
+)
 
 R = TypeVar("R")
 
@@ -70,6 +81,37 @@ class MinerRecord:
     port: int
     status: str
     since_height: Height
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EvidenceRecord:
+    """Of what a miner was convicted last.
+
+    Parameters
+    ----------
+    type : str
+        Which type of message it signed twice at `height` and `round`.
+    digest : Digest
+        Of both statements; see `chain.kinds.evidence.evidence_digest`.
+    transaction : Digest
+        Id of the transaction that holds the proof.
+    reporter : Address
+        The miner that sent it.
+    accepted_height : Height
+        The block in which it stands.
+    pardoned_height : Height or None
+        The block in which the miners have voted it back; what it signed at heights up to this does
+        not count any more.
+    """
+
+    type: str
+    height: Height
+    round: Round
+    digest: Digest
+    transaction: Digest
+    reporter: Address
+    accepted_height: Height
+    pardoned_height: Height | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -326,6 +368,20 @@ MINER_TABLE: Final = Table(
         since_height=_HEIGHT,
     ),
 )
+EVIDENCE_TABLE: Final = Table(
+    b"evidence/",
+    Record(
+        EvidenceRecord,
+        type=Word(*STATEMENT_TYPES),
+        height=_HEIGHT,
+        round=Integer(0, ROUND_MAX),
+        digest=_DIGEST,
+        transaction=_DIGEST,
+        reporter=_ADDRESS,
+        accepted_height=_HEIGHT,
+        pardoned_height=Optional(_HEIGHT),
+    ),
+)
 MINER_SETS: Final = Table(
     b"miner-sets", Record(MinerSets, current=MINERS, next=MINERS, after=Optional(MINERS))
 )
@@ -432,6 +488,7 @@ OPEN_PROPOSALS: Final = Table(
 
 TABLES: Final[tuple[Table[Any], ...]] = (
     MINER_TABLE,
+    EVIDENCE_TABLE,
     MINER_SETS,
     PASSED_OVER,
     ORGANISATION_TABLE,

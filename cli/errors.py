@@ -151,6 +151,7 @@ class Missed(CliError):
 
 _ADVICE = {
     "acceptance_expired": "ask the candidate for another: securenet miner accept",
+    "already_convicted": "nothing is left to do: see securenet query evidence",
     "already_exists": "see what is there: securenet device list, miner list, query models",
     "already_voted": "one miner has one vote; see securenet miner list",
     "bad_signature": "sign with the key that is registered for the sender (securenet device show)",

@@ -42,6 +42,8 @@ BAD_SIGNATURES_PER_POINT: Final = 64
 """Signatures of one peer's transactions that do not verify, until it is penalised. An honest peer
 sends some on where a device has changed its key in a block that only one of both has yet; in a
 flood they cost this node the verification, so they cannot be free."""
+_WRONG_FOR_ALL: Final = ("wrong_chain", "not_proven")
+"""A miner's key never changes, so that evidence which it did not sign is none for anybody."""
 
 log = structlog.get_logger(__name__)
 
@@ -315,7 +317,7 @@ def _is_hostile(error: SecureNetError | None) -> bool:
     """Tell what is wrong for everybody, whatever the state of the chain."""
     if isinstance(error, DecodeError):
         return True
-    return isinstance(error, Rejection) and error.code == "wrong_chain"
+    return isinstance(error, Rejection) and error.code in _WRONG_FOR_ALL
 
 
 def _is_badly_signed(error: SecureNetError | None) -> bool:

@@ -50,6 +50,9 @@ class Metrics:
         self._round_changes = self._counter(
             "consensus_round_changes", "Rounds that failed before a block was committed"
         )
+        self._evidence = self._counter(
+            "consensus_evidence", "Proofs found here that a miner signed two things"
+        )
         self._transactions = self._counter(
             "transactions_committed", "Transactions in committed blocks"
         )
@@ -148,6 +151,10 @@ class Metrics:
     def peer_refused(self, reason: str) -> None:
         """Count a message of a peer that was not accepted."""
         self._refused.count(reason)
+
+    def evidence_found(self) -> None:
+        """Count a proof that a miner signed two things."""
+        self._evidence.inc()
 
     def verdicts_given(self, *, anomalous: int, flows: int) -> None:
         """Count the judged flows of a block, `anomalous` of them found so."""

@@ -35,6 +35,7 @@ from consensus.events import (
     Tick,
     WorkPending,
 )
+from consensus.evidence import Evidence
 from consensus.messages import Proposal
 from consensus.output import (
     AnswerOldHeight,
@@ -97,6 +98,8 @@ class ReplicaDriver:
     ----------
     on_committed : callable
         ``on_committed(block, execution)``, told of every block once it is durable.
+    on_evidence : callable
+        ``on_evidence(evidence)``, told of every proof against a miner; it does not wait.
 
     Notes
     -----
@@ -119,6 +122,7 @@ class ReplicaDriver:
         members: Members,
         metrics: Metrics,
         on_committed: Callable[[Block, Execution], None],
+        on_evidence: Callable[[Evidence], None],
     ) -> None:
         self._replica = replica
         self._chain = chain
@@ -134,6 +138,7 @@ class ReplicaDriver:
         self._members = members
         self._metrics = metrics
         self._on_committed = on_committed
+        self._on_evidence = on_evidence
         self._inbox: Inbox[Event | Committed | _Fetched] = Inbox()
         self.sync = BlockSync(
             chain=chain,
@@ -283,7 +288,15 @@ class ReplicaDriver:
             self._metrics.peer_refused("consensus")
             log.debug("buffered consensus message refused", reason=str(refused))
         for evidence in output.evidence:
-            log.warning("a miner signed two things", evidence=repr(evidence)[:200])
+            self._metrics.evidence_found()
+            log.warning(
+                "a miner signed two things",
+                miner=evidence.miner.hex(),
+                type=evidence.type,
+                height=evidence.height,
+                round=evidence.round,
+            )
+            self._on_evidence(evidence)
         self._deadline_ns = output.deadline_ns
         for committed in output.commits:
             await self._commit_decided(committed, group)

@@ -29,11 +29,13 @@ from node.api import NodeStatus, Submission, TransactionStatus
 from node.block_maker import BlockMaker
 from node.bodies import BodyExchange
 from node.errors import CorruptStore
+from node.evidence_service import EvidenceService
 from node.gossip import Gossip
 from node.intake import Intake
 from node.members import Members
 from node.mempool import Mempool, MempoolLimits
 from node.metrics import Metrics
+from node.own_transactions import OwnTransactions
 from node.ports import (
     Clock,
     Executor,
@@ -145,6 +147,17 @@ class Node:
             clock=ports.clock,
             miner=self._miner,
         )
+        own = OwnTransactions(
+            genesis_hash=genesis.hash,
+            intake=self._intake,
+            key=key,
+            miner=self._miner,
+            clock=ports.clock,
+            random=ports.random,
+        )
+        self._evidence = EvidenceService(
+            chain=self._chain, own=own, miner=self._miner, clock=ports.clock
+        )
         self._driver = ReplicaDriver(
             replica=Replica(signer=key, miner_id=self._miner, durable=_recover(ports.wal, path)),
             chain=self._chain,
@@ -159,6 +172,7 @@ class Node:
             members=self.members,
             metrics=metrics,
             on_committed=self._on_committed,
+            on_evidence=self._evidence.report,
         )
         self._verdicts: VerdictService | None = None
         if ports.verdicts is not None:
@@ -166,11 +180,9 @@ class Node:
                 chain=self._chain,
                 executor=ports.executor,
                 source=ports.verdicts,
-                intake=self._intake,
-                key=key,
+                own=own,
                 miner=self._miner,
                 clock=ports.clock,
-                random=ports.random,
                 metrics=metrics,
             )
         self._next_block = asyncio.Event()
@@ -334,6 +346,7 @@ class Node:
             group.create_task(self._driver.run())
             group.create_task(self._driver.sync.run())
             group.create_task(self._intake.run())
+            group.create_task(self._evidence.run())
             if self._verdicts is not None:
                 group.create_task(self._verdicts.run())
 

@@ -9,22 +9,20 @@ from typing import Final
 
 import structlog
 
-from chain.crypto import SigningKey
-from chain.errors import SecureNetError
+from chain.eligibility import is_active
 from chain.kinds import KINDS
 from chain.kinds.verdict import Verdict, pack_scores
 from chain.parameters import VERDICT_WINDOW
 from chain.payloads import Flow
 from chain.records import JUDGEMENT_TABLE, MODEL_TABLE, height_key
 from chain.state import active_model_at, miner_sets_of
-from chain.transactions import TRANSACTION_VERSION, Payload, sign_transaction
-from chain.types import NONCE_SIZE, Address, Digest, Height, TimestampMs
+from chain.types import Address, Digest, Height
 from ml_validator.errors import ModelError
 from node.damage import report_damage
 from node.errors import DamagedEntry
-from node.intake import Intake
 from node.metrics import Metrics
-from node.ports import Clock, Executor, Random, VerdictSource
+from node.own_transactions import OwnTransactions
+from node.ports import Clock, Executor, VerdictSource
 from node.storage.chain_store import ChainStore
 
 RESCAN_S: Final = 10.0
@@ -42,8 +40,8 @@ class VerdictService:
 
     Parameters
     ----------
-    key : SigningKey
-        The miner's key.
+    own : OwnTransactions
+        Sends what `miner`, this node, has found.
     """
 
     def __init__(
@@ -52,21 +50,17 @@ class VerdictService:
         chain: ChainStore,
         executor: Executor,
         source: VerdictSource,
-        intake: Intake,
-        key: SigningKey,
+        own: OwnTransactions,
         miner: Address,
         clock: Clock,
-        random: Random,
         metrics: Metrics,
     ) -> None:
         self._chain = chain
         self._executor = executor
         self._source = source
-        self._intake = intake
-        self._key = key
+        self._own = own
         self._miner = miner
         self._clock = clock
-        self._random = random
         self._metrics = metrics
         # Heights judged or given up, with the time; at most those of the window are kept.
         self._done: dict[int, int] = {}
@@ -92,8 +86,8 @@ class VerdictService:
     def _next_height(self) -> int | None:
         """Return the lowest recent height that lacks this miner's verdict, or None."""
         miners, _ = miner_sets_of(self._chain.state)
-        if self._miner not in miners:
-            # It waits to be voted in, or was voted out; nobody would take its verdict.
+        if self._miner not in miners or not is_active(self._chain.state, self._miner):
+            # It waits to be voted in, was voted out or is demoted; nobody would take its verdict.
             return None
         newest = self._chain.height
         oldest = max(1, newest + 1 - VERDICT_WINDOW)
@@ -139,23 +133,9 @@ class VerdictService:
             anomalous=sum(score >= record.threshold_ppm for score in scores), flows=len(scores)
         )
         body = Verdict(height=Height(height), model=model, scores=pack_scores(scores))
-        await self._send(body)
-
-    async def _send(self, body: Verdict) -> None:
-        payload = Payload(
-            version=TRANSACTION_VERSION,
-            genesis_hash=self._chain.genesis.hash,
-            kind=_KIND.name,
-            sender=self._miner,
-            time_ms=TimestampMs(self._clock.wall_ms()),
-            nonce=self._random.bytes(NONCE_SIZE),
-            body=_KIND.body.encode(body),
-        )
-        transaction = sign_transaction(payload, self._key)
-        results = await self._intake.submit([transaction.wire])
-        error: SecureNetError | None = results[0].error
-        if error is not None:
-            log.warning("verdict refused", height=body.height, reason=str(error))
+        refusal = await self._own.send(_KIND, body)
+        if refusal is not None:
+            log.warning("verdict refused", height=height, reason=str(refusal))
 
 
 def _flows(chain: ChainStore, height: int, schema: Digest) -> list[Flow]:

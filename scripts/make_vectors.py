@@ -37,6 +37,7 @@ from chain.kinds.device_registry import (
     device_id,
     sign_rotation,
 )
+from chain.kinds.evidence import EVIDENCE_TAG, evidence_digest
 from chain.kinds.miners import (
     ACCEPTANCE_TAG,
     MinerPropose,
@@ -89,6 +90,7 @@ TAGS = (
     "securenet/vote/v1",
     "securenet/key-rotation/v1",
     "securenet/miner-acceptance/v1",
+    "securenet/evidence/v1",
     "securenet/state-key/v1",
     "securenet/state-value/v1",
     "securenet/state-leaf/v1",
@@ -237,6 +239,7 @@ def digests() -> dict[str, Any]:
         round=Round(2),
         digest=digest_of("a block"),
     )
+    crime = Chain(genesis).equivocation(1, type="commit", round=2)
     return {
         "tags": [{"tag": tag, "domain": domain(tag.encode()).hex()} for tag in TAGS],
         "miner_id": {"key": miner_key.public.hex(), "id": address_of(miner_key.public).hex()},
@@ -282,6 +285,13 @@ def digests() -> dict[str, Any]:
             "digest": digest_of("a block").hex(),
             "message": message.hex(),
             "signature": miner_key.sign(VOTE_TAG, message).hex(),
+        },
+        "evidence": {
+            "tag": EVIDENCE_TAG.decode(),
+            "first": crime.first.hex(),
+            "second": crime.second.hex(),
+            "message": codec.encode((crime.first, crime.second)).hex(),
+            "digest": evidence_digest(crime).hex(),
         },
     }
 
@@ -349,6 +359,8 @@ def _examples(chain: Chain) -> Iterable[tuple[str, Transaction, bytes]]:
         yield name, chain.by_miner(0, kind, body), miner
     verdict = Verdict(height=Height(1), model=MODEL, scores=pack_scores([0, 1, 500_000, 10**6]))
     yield "a verdict", chain.by_miner(0, "verdict", verdict), miner
+    crime = chain.equivocation(1, type="commit", round=2)
+    yield "evidence", chain.by_miner(0, "evidence", crime), miner
 
 
 def _governance(chain: Chain) -> Iterable[tuple[str, str, Any]]:
@@ -457,7 +469,9 @@ def _story(chain: Chain) -> Iterable[Sequence[Transaction]]:
     verdicts = [chain.verdict(number, 2, [900_000, 100_000]) for number in (0, 1, 2)]
     # The first two wait for a quorum in the state of their block.
     yield proposal, *votes, *verdicts[:2]
-    yield chain.by_miner(1, "miner.propose", chain.addition()), verdicts[2]
+    crime = chain.equivocation(3, type="round-change", round=1, says=((None, None), (0, MODEL)))
+    evidence = chain.by_miner(2, "evidence", crime)
+    yield evidence, chain.by_miner(1, "miner.propose", chain.addition()), verdicts[2]
     # By the time of this heartbeat the proposal has expired.
     yield ()
 

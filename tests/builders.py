@@ -10,6 +10,7 @@ from hashlib import sha256
 from itertools import count
 from typing import Any
 
+from chain import codec
 from chain.blocks import Block, Header, decode_block, encode_block
 from chain.certificate import VOTE_TAG, SignedVote, VoteCertificate, VoteType, vote_bytes
 from chain.crypto import Algorithm, SigningKey, address_of, signing_key
@@ -26,6 +27,7 @@ from chain.kinds import KINDS
 from chain.kinds.base import BlockContext
 from chain.kinds.device_data import DeviceData
 from chain.kinds.device_registry import DeviceRegister, DeviceUpdate, device_id
+from chain.kinds.evidence import Equivocation
 from chain.kinds.miners import AddMiner, MinerPropose, sign_acceptance
 from chain.kinds.models import ModelRegister
 from chain.kinds.organisations import organisation_id
@@ -307,6 +309,31 @@ class Chain:
             **fields,
         }
         return MinerPropose(change=AddMiner(**values))
+
+    def equivocation(
+        self,
+        number: int,
+        *,
+        type: str = "prepare",
+        height: int | None = None,
+        round: int = 0,
+        says: Sequence[Sequence[object]] = ((digest_of("a block"),), (digest_of("another"),)),
+        key: SigningKey | None = None,
+    ) -> Equivocation:
+        """Return two statements of ``miner {number}`` about the next height, unless said otherwise.
+
+        What is said besides type, height and round decides whether they contradict each other.
+        """
+        signer = key_of(f"miner {number}") if key is None else key
+        about = (self.genesis.hash, type, self.tip.next_height if height is None else height, round)
+        first, second = sorted(codec.encode((*about, *said)) for said in says)
+        return Equivocation(
+            miner=address_of(key_of(f"miner {number}").public),
+            first=first,
+            first_signature=signer.sign(VOTE_TAG, first),
+            second=second,
+            second_signature=signer.sign(VOTE_TAG, second),
+        )
 
     def verdict(
         self, number: int, height: int, scores: Sequence[int], *, model: Digest | None = None

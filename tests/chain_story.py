@@ -18,14 +18,14 @@ from chain.kinds.device_registry import (
     Suspend,
     sign_rotation,
 )
-from chain.kinds.miners import MinerPropose, RemoveMiner
+from chain.kinds.miners import MinerPropose, RemoveMiner, RestoreMiner
 from chain.kinds.models import ModelActivate
 from chain.kinds.organisations import OrganisationChange
 from chain.kinds.parameter_change import ParameterChange
 from chain.kinds.policy import PolicySet
 from chain.kinds.verdict import SCORE_MAX
 from chain.limits import parse_limits
-from chain.records import DEVICE_TABLE, MODEL_TABLE, PolicyRecord
+from chain.records import DEVICE_TABLE, MINER_TABLE, MODEL_TABLE, PolicyRecord
 from chain.transactions import Transaction
 from chain.transition import Execution, lane_of
 from chain.types import Address, Digest
@@ -119,6 +119,8 @@ class Story:
                 self._report,
                 self._update,
                 self._governance,
+                self._evidence,
+                self._restoration,
                 self._vote,
                 self._vote,
                 self._policy,
@@ -221,6 +223,25 @@ class Story:
             ]
         )
         transaction = self.chain.by_miner(self._miner(), kind, body)
+        self.proposals = [*self.proposals[-9:], transaction]
+        return transaction
+
+    def _evidence(self) -> Transaction:
+        height = self.chain.tip.next_height - self.random.choice([-1, 0, 0, 1, 5])
+        accused = self._miner()
+        key = key_of(f"miner {self.random.choice([accused, accused, accused, 0])}")
+        body = self.chain.equivocation(accused, height=max(0, height), key=key)
+        return self.chain.by_miner(self._miner(), "evidence", body)
+
+    def _restoration(self) -> Transaction:
+        demoted = [
+            Address(id)
+            for id, record in self.chain.state.scan(MINER_TABLE)
+            if record.status == "demoted"
+        ]
+        miner = self.random.choice(demoted or [_id_of(0)])
+        body = MinerPropose(change=RestoreMiner(miner=miner))
+        transaction = self.chain.by_miner(self._miner(), "miner.propose", body)
         self.proposals = [*self.proposals[-9:], transaction]
         return transaction
 

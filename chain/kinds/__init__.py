@@ -5,6 +5,7 @@ from typing import Final
 from chain.kinds import (
     device_data,
     device_registry,
+    evidence,
     miners,
     models,
     organisations,
@@ -22,6 +23,7 @@ KINDS: Final[dict[str, Kind]] = {
         miners.KIND,
         parameter_change.KIND,
         models.ACTIVATE,
+        evidence.KIND,
         device_registry.REGISTER,
         device_registry.UPDATE,
         device_registry.RELEASE,

@@ -17,7 +17,14 @@ from chain.governance import open_proposal
 from chain.kinds.base import BlockContext, Kind, Lane, Signer, require
 from chain.miners import MINERS_MAX, Miner
 from chain.payloads import NAME, NAME_SIZE_MAX
-from chain.records import HOST, MINER_SETS, MINER_TABLE, MinerRecord, MinerSets
+from chain.records import (
+    EVIDENCE_TABLE,
+    HOST,
+    MINER_SETS,
+    MINER_TABLE,
+    MinerRecord,
+    MinerSets,
+)
 from chain.schema import Blob, Integer, Record, Tagged, Text
 from chain.state import View
 from chain.transactions import Transaction
@@ -206,6 +213,7 @@ def _enact(body: MinerPropose, block: BlockContext) -> tuple[Event, ...]:
             since_height=block.height,
         )
         _change_set(block, add=Miner(id=id, key=change.key))
+        _pardon(id, block)
     else:
         id = change.miner
         known = block.state.get(MINER_TABLE, id)
@@ -215,10 +223,18 @@ def _enact(body: MinerPropose, block: BlockContext) -> tuple[Event, ...]:
             _change_set(block, remove=id)
         elif isinstance(change, RestoreMiner):
             record = replace(known, status="active")
+            _pardon(id, block)
         else:
             record = replace(known, host=change.host, port=change.port)
     block.state.put(MINER_TABLE, record, id)
     return (Event(name=f"miner_{CHANGE.word_of(change)}", values=(id.hex(),)),)
+
+
+def _pardon(miner: Address, block: BlockContext) -> None:
+    """Let what a convicted miner has signed so far count no more: the miners voted knowing it."""
+    evidence = block.state.get(EVIDENCE_TABLE, miner)
+    if evidence is not None:
+        block.state.put(EVIDENCE_TABLE, replace(evidence, pardoned_height=block.height), miner)
 
 
 def _change_set(

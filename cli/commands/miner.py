@@ -18,7 +18,7 @@ from chain.kinds.miners import (
 )
 from chain.kinds.vote import MinerVote
 from cli.arguments import parse_address, parse_digest, read_json
-from cli.client import ask
+from cli.client import Document, ask
 from cli.errors import BadInput
 from cli.key_files import open_key
 from cli.options import DEFAULT_RPC, AsJson, Limit, MinerKey, PassphraseFile, Rpc, Wait
@@ -35,7 +35,7 @@ _DAY_MS: Final = 24 * 3_600_000
 
 @app.command("list")
 def list_miners(limit: Limit = 100, rpc: Rpc = DEFAULT_RPC, as_json: AsJson = False) -> None:
-    """List the miners with their state and where their nodes are reached.
+    """List the miners with their state and where their nodes are reached; why, if one is demoted.
 
     Example: securenet miner list
     """
@@ -44,9 +44,10 @@ def list_miners(limit: Limit = 100, rpc: Rpc = DEFAULT_RPC, as_json: AsJson = Fa
         show_json(miners)
         return
     rows = [
-        [m["index"], m["id"], m["name"], m["status"], f"{m['host']}:{m['port']}"] for m in miners
+        [m["index"], m["id"], m["name"], m["status"], f"{m['host']}:{m['port']}", _reason_of(m)]
+        for m in miners
     ]
-    show_table(["index", "id", "name", "status", "address"], rows, empty="no miners")
+    show_table(["index", "id", "name", "status", "address", "why"], rows, empty="no miners")
 
 
 @app.command()
@@ -172,6 +173,15 @@ def vote(
         lambda genesis: miner_sender(genesis, signing).sign("miner.vote", body),
         wait=wait,
         as_json=as_json,
+    )
+
+
+def _reason_of(miner: Document) -> str:
+    evidence = miner["evidence"]
+    if miner["status"] != "demoted" or evidence is None:
+        return ""
+    return (
+        f"signed two {evidence['type']}s at height {evidence['height']} round {evidence['round']}"
     )
 
 

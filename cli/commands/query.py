@@ -168,6 +168,34 @@ def proposals(
 
 
 @app.command()
+def evidence(limit: Limit = 100, rpc: Rpc = DEFAULT_RPC, as_json: AsJson = False) -> None:
+    """List the miners that were convicted of signing two things, each of the last time.
+
+    The transaction holds both statements: securenet tx show ID.
+
+    Example: securenet query evidence --json
+    """
+    items = ask(rpc, lambda client: client.pages("/v1/evidence", limit=limit))
+    if as_json:
+        show_json(items)
+        return
+    rows = [
+        [
+            e["miner"],
+            e["type"],
+            e["height"],
+            e["round"],
+            e["accepted_height"],
+            e["pardoned_height"],
+            e["transaction"],
+        ]
+        for e in items
+    ]
+    columns = ["miner", "type", "height", "round", "at height", "pardoned at", "transaction"]
+    show_table(columns, rows, empty="no evidence")
+
+
+@app.command()
 def events(
     follow: Annotated[
         bool, typer.Option("--follow", help="Stay and print what comes, until Ctrl-C.")

@@ -12,6 +12,7 @@ from chain.kinds.verdict import Verdict, unpack_scores
 from chain.miners import MINERS, MinerSet
 from chain.records import (
     DEVICE_TABLE,
+    EVIDENCE_TABLE,
     MINER_TABLE,
     MODEL_TABLE,
     ORGANISATION_TABLE,
@@ -19,6 +20,7 @@ from chain.records import (
     PROPOSAL_TABLE,
     TALLY_TABLE,
     DeviceRecord,
+    EvidenceRecord,
     MinerRecord,
     ModelRecord,
     OrganisationRecord,
@@ -112,15 +114,22 @@ def policy(id: bytes, record: PolicyRecord | None) -> dict[str, Any]:
 
 
 def miner(state: State, id: bytes, record: MinerRecord, miners: MinerSet) -> dict[str, Any]:
-    """Render a miner with its place in the set of the next height."""
+    """Render a miner with its place in the set of the next height, and what it did if it lied."""
     entries = passed_over_of(state).entries
     until = [entry.until_height for entry in entries if entry.miner == id]
+    convicted = state.get(EVIDENCE_TABLE, id)
     return {
         "id": id.hex(),
         **MINER_TABLE.record.render(record),
         "index": miners.index_of(Address(id)),
         "passed_over_until": until[0] if until else None,
+        "evidence": None if convicted is None else EVIDENCE_TABLE.record.render(convicted),
     }
+
+
+def evidence(id: bytes, record: EvidenceRecord) -> dict[str, Any]:
+    """Render of what a miner was convicted last."""
+    return {"miner": id.hex(), **EVIDENCE_TABLE.record.render(record)}
 
 
 def proposal(id: bytes, record: ProposalRecord) -> dict[str, Any]:

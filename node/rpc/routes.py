@@ -250,11 +250,18 @@ ROUTES: Final = (
     ),
     Route(
         path="/v1/evidence",
-        handler=learning.nothing_yet,
-        summary="Proofs of equivocation",
+        handler=registry.evidence,
+        summary="Of what miners were convicted, each of the last time",
         tag="governance",
         query=PageQuery,
-        answers={200: _page("Nothing")},
+        answers={200: _page("Evidence")},
+    ),
+    Route(
+        path="/v1/evidence/{id}/proof",
+        handler=registry.evidence_proof,
+        summary="What proves that a miner was convicted, or that it never was",
+        tag="governance",
+        answers={200: _ref("EvidenceProof")},
     ),
     Route(
         path="/v1/models",

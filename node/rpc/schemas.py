@@ -15,6 +15,7 @@ from chain.miners import MINERS
 from chain.parameters import PARAMETERS
 from chain.records import (
     DEVICE_TABLE,
+    EVIDENCE_TABLE,
     MINER_TABLE,
     MODEL_TABLE,
     ORGANISATION_TABLE,
@@ -69,6 +70,19 @@ def _joined(*schemas: Schema) -> Schema:
     """Return the schema of one object with the members of all."""
     properties = {name: item for schema in schemas for name, item in schema["properties"].items()}
     return {"type": "object", "properties": properties, "required": list(properties)}
+
+
+def _state_proof(**member: Schema) -> Schema:
+    """Return the schema of what proves a record of the state, which is one more member."""
+    return record(
+        header=ref("Header"),
+        certificate=nullable(ref("Certificate")),
+        miners=nullable(ref("Miners")),
+        key=BYTES,
+        value=nullable(BYTES),
+        proof=STATE_PROOF.describe(),
+        **member,
+    )
 
 
 def _transaction(kind: str) -> Schema:
@@ -243,22 +257,21 @@ SCHEMAS: Final[Mapping[str, Schema]] = {
         ),
         remaining=nullable(COUNT),
     ),
-    "DeviceProof": record(
-        header=ref("Header"),
-        certificate=nullable(ref("Certificate")),
-        miners=nullable(ref("Miners")),
-        key=BYTES,
-        value=nullable(BYTES),
-        proof=STATE_PROOF.describe(),
-        device=nullable(ref("DeviceRecord")),
-    ),
+    "DeviceProof": _state_proof(device=nullable(ref("DeviceRecord"))),
     "Organisation": _joined(record(id=ID), ORGANISATION_TABLE.record.describe()),
     "Policy": _joined(record(organisation=ID, is_default=BOOLEAN), POLICY.describe()),
     "Miner": _joined(
         record(id=ID),
         MINER_TABLE.record.describe(),
-        record(index=nullable(COUNT), passed_over_until=nullable(COUNT)),
+        record(
+            index=nullable(COUNT),
+            passed_over_until=nullable(COUNT),
+            evidence=nullable(ref("EvidenceRecord")),
+        ),
     ),
+    "EvidenceRecord": EVIDENCE_TABLE.record.describe(),
+    "Evidence": _joined(record(miner=ID), EVIDENCE_TABLE.record.describe()),
+    "EvidenceProof": _state_proof(evidence=nullable(ref("EvidenceRecord"))),
     "Proposal": _joined(
         record(id=ID), PROPOSAL_TABLE.record.describe(), record(body={"type": "object"})
     ),

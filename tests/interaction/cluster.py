@@ -151,6 +151,7 @@ class Node:
         self.life = 0
         self.rejected = []
         self.evidence = []
+        self.said: set[Any] = set()
         self.replica: Any = None
         self.crash_in = None
         self.blocks_made = 0
@@ -232,6 +233,7 @@ class Node:
             return
         for send in output.sends:
             assert encode_message(send.message) == send.data
+            self.said.add(send.message)
             self.transmit(send)
         for request in output.requests:
             self.on_request(request)

@@ -117,6 +117,7 @@ def test_the_stories_reach_every_kind_and_most_refusals():
 
     assert set(kinds) == set(KINDS)
     assert set(codes) >= {
+        "already_convicted",
         "already_exists",
         "already_voted",
         "bad_signature",
@@ -128,8 +129,10 @@ def test_the_stories_reach_every_kind_and_most_refusals():
         "malformed",
         "not_found",
         "not_permitted",
+        "not_proven",
         "proposal_closed",
         "rate_limited",
+        "too_early",
         "unknown_device",
     }
 

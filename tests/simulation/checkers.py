@@ -4,7 +4,7 @@ The checkers see nodes from outside only: what they write to their disks and wha
 broken rule raises `Violation` on the spot, so that the trace ends where it was broken.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -12,8 +12,10 @@ from chain.blocks import Block, Header, decode_header
 from chain.certificate import CommitCertificate, decode_certificate
 from chain.errors import InvalidBlock, InvalidCertificate, UntrustedHeader
 from chain.genesis import Genesis, genesis_header, genesis_state
+from chain.kinds.evidence import KIND as EVIDENCE
 from chain.light_client import LightClient
 from chain.lookback import Lookback
+from chain.records import EVIDENCE_TABLE
 from chain.state import MemorySource, State, miner_sets_of
 from chain.transactions import Transaction, decode_transaction
 from chain.transition import Tip, advance, check_block
@@ -51,10 +53,16 @@ class Ledger:
 
     The first node to commit a height settles what the chain is there: the block is executed again
     from genesis by nobody but this class. Every other node has to commit the same.
+
+    Parameters
+    ----------
+    byzantine : collection of Address
+        The miners that may be convicted of signing two things.
     """
 
-    def __init__(self, genesis: Genesis) -> None:
+    def __init__(self, genesis: Genesis, *, byzantine: Collection[Address] = ()) -> None:
         self._genesis = genesis
+        self._byzantine = byzantine
         source = MemorySource(genesis_state(genesis))
         state = State(source)
         self._source = source
@@ -68,6 +76,10 @@ class Ledger:
     def height(self) -> int:
         """The highest height that any node has committed."""
         return len(self.blocks)
+
+    def is_convicted(self, miner: Address) -> bool:
+        """Tell whether evidence against a miner is on the chain."""
+        return self.tip.state.get(EVIDENCE_TABLE, miner) is not None
 
     def forbid(self, transaction: Transaction, why: str) -> None:
         """Say that a transaction may never be committed."""
@@ -124,6 +136,10 @@ class Ledger:
                 )
             if transaction.id in self.forbidden:
                 raise Violation(f"{node} commits {self.forbidden[transaction.id]}")
+            if transaction.payload.kind == EVIDENCE.name:
+                accused = EVIDENCE.decode(transaction).miner
+                if accused not in self._byzantine:
+                    raise Violation(f"{node} commits evidence against {accused.hex()[:12]}")
             self.places[transaction.id] = (header.height, index)
         self._source.apply(execution.delta)
         self.tip = advance(self.tip, execution)

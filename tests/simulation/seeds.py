@@ -183,6 +183,9 @@ class _Course:
         def at_one_height() -> bool:
             return set(world.heights().values()) == {world.ledger.height}
 
+        await world.until(
+            lambda: not world.unpunished(), within_s=LIVENESS_S, what="the conviction of liars"
+        )
         await world.until(at_one_height, within_s=SETTLE_S, what="one height")
         down = [name for name, host in world.hosts.items() if host.node is None]
         if down:

@@ -61,6 +61,8 @@ class Settings:
         Nodes that decide, and nodes that only follow.
     hostile : tuple of str
         Names of miners that the scene plays itself: they get keys and no node.
+    twins : tuple of str
+        Names of miners with two nodes that have the same keys, and disks of their own.
     detectors : bool
         Whether miners judge flows.
     quality : LinkQuality
@@ -74,6 +76,7 @@ class Settings:
     miners: int = 4
     observers: int = 0
     hostile: tuple[str, ...] = ()
+    twins: tuple[str, ...] = ()
     detectors: bool = True
     quality: LinkQuality = field(default_factory=LinkQuality)
     disk_latency_us: int = 500
@@ -144,6 +147,7 @@ class Host:
         if not self._lives:
             self._initialise()
         self._world.trace.note(WORLD, "start", self.name)
+        self._world.forget_found(self.name)
         self._task = group.create_task(self._live(), name=self.name)
 
     async def halt(self, *, power_fails: bool) -> None:
@@ -249,6 +253,8 @@ class World:
         What nodes have logged: node, event, fields.
     blames : list of (str, str, int, str)
         Which honest node has blamed which peer, by how many points, and why.
+    byzantine : frozenset of Address
+        The miners of which not all nodes are one honest node.
     """
 
     def __init__(
@@ -280,19 +286,27 @@ class World:
         self.registrar = self.draw_key("registrar", algorithm="p256")
         self.organisation = organisation_id(ORGANISATION)
         self.genesis = self._make_genesis([name for name in self.identities if name[0] == "m"])
-        self.ledger = Ledger(self.genesis)
+        self.byzantine = frozenset(
+            self.identities[name].miner_id
+            for name in (*self.settings.hostile, *self.settings.twins)
+        )
+        self.ledger = Ledger(self.genesis, byzantine=self.byzantine)
         self.promises = Promises(self.genesis.hash)
         self.traffic = Traffic()
         self.log: list[LogLine] = []
         self.blames: list[tuple[str, str, int, str]] = []
         self.hosts: dict[str, Host] = {}
         self._violations: list[Violation] = []
+        self._found: dict[str, set[Address]] = {}
         self._names = {identity.node_id: name for name, identity in self.identities.items()}
         self._group: asyncio.TaskGroup | None = None
         for name, identity in self.identities.items():
             if name not in self.settings.hostile:
                 detects = self.settings.detectors and name[0] == "m"
                 self.hosts[name] = Host(self, identity, detects=detects)
+        for name in self.settings.twins:
+            twin = replace(self.identities[name], name=twin_of(name))
+            self.hosts[twin.name] = Host(self, twin, detects=False)
 
     # What a scene does
 
@@ -365,6 +379,20 @@ class World:
         assert node is not None, f"{name} is down"
         return node
 
+    def unpunished(self) -> set[Address]:
+        """Return whom miners have found lying since they started, and the chain has not convicted.
+
+        A node forgets what it has found when it ends.
+        """
+        found = [self._found.get(name, set()) for name in self.up() if name[0] == "m"]
+        return {
+            miner for accused in found for miner in accused if not self.ledger.is_convicted(miner)
+        }
+
+    def forget_found(self, name: str) -> None:
+        """Drop what a node has found, which it has kept in memory alone."""
+        self._found.pop(name, None)
+
     def heights(self) -> dict[str, int]:
         """Return the height of every running node."""
         return {name: self.node(name).chain.height for name in self.up()}
@@ -426,7 +454,7 @@ class World:
         """Check a message that leaves."""
         del peer
         host = self.hosts[node]
-        if kind == CONSENSUS:
+        if kind == CONSENSUS and host.identity.miner_id not in self.byzantine:
             self._guard(self.promises.on_sent, node, host.identity.miner_id, payload)
 
     def on_penalised(self, node: str, peer: Address, points: int, reason: str) -> None:
@@ -478,6 +506,8 @@ class World:
 
     def _on_log(self, node: str, event: str, fields: MutableMapping[str, Any]) -> None:
         self.log.append((node, event, dict(fields)))
+        if event == "a miner signed two things":
+            self._found.setdefault(node, set()).add(Address(bytes.fromhex(fields["miner"])))
 
     def _guard(self, check: Callable[..., Any], *arguments: object) -> Any:
         try:
@@ -529,6 +559,11 @@ class World:
                 manifest=MODEL,
             ),
         )
+
+
+def twin_of(name: str) -> str:
+    """Return the name of a miner's second node."""
+    return f"t{name[1:]}"
 
 
 def leaves_of(error: BaseException) -> list[BaseException]:

@@ -7,12 +7,14 @@ from aiohttp import web
 from chain.blocks import render_header
 from chain.records import (
     DEVICE_TABLE,
+    EVIDENCE_TABLE,
     MINER_TABLE,
     ORGANISATION_TABLE,
     POLICY_TABLE,
     PROPOSAL_TABLE,
     DeviceRecord,
     ProposalRecord,
+    Table,
 )
 from chain.state import miner_sets_of
 from chain.state_tree import STATE_PROOF
@@ -77,19 +79,7 @@ async def device_budget(rpc: Rpc, request: web.Request, query: Query) -> Any:
 
 async def device_proof(rpc: Rpc, request: web.Request, query: Query) -> Any:
     """Answer what proves a device's record, or that there is none."""
-    id = parse_address(request.match_info["id"], "id")
-    chain = rpc.node.chain
-    tip = chain.tip
-    record = tip.state.get(DEVICE_TABLE, id)
-    return {
-        "header": render_header(tip.header),
-        "certificate": render.certificate(chain.certificate(tip.header.height)),
-        "miners": render.deciding_miners(chain, tip.header),
-        "key": DEVICE_TABLE.key(id).hex(),
-        "value": None if record is None else DEVICE_TABLE.encode(record).hex(),
-        "proof": STATE_PROOF.render(tip.state.prove(DEVICE_TABLE, id)),
-        "device": None if record is None else DEVICE_TABLE.record.render(record),
-    }
+    return _proof(rpc, request, DEVICE_TABLE, "device")
 
 
 async def organisations(rpc: Rpc, request: web.Request, query: PageQuery) -> Any:
@@ -129,6 +119,19 @@ async def miners(rpc: Rpc, request: web.Request, query: PageQuery) -> Any:
     )
 
 
+async def evidence(rpc: Rpc, request: web.Request, query: PageQuery) -> Any:
+    """Answer a page of what miners were convicted of, each of the last time."""
+    state = rpc.node.chain.state
+    return page_of_table(
+        lambda after: state.scan(EVIDENCE_TABLE, after=after), query, render.evidence
+    )
+
+
+async def evidence_proof(rpc: Rpc, request: web.Request, query: Query) -> Any:
+    """Answer what proves that a miner was convicted, or that it never was."""
+    return _proof(rpc, request, EVIDENCE_TABLE, "evidence")
+
+
 async def proposals(rpc: Rpc, request: web.Request, query: ProposalPageQuery) -> Any:
     """Answer a page of governance proposals."""
     state = rpc.node.chain.state
@@ -148,6 +151,22 @@ async def proposal(rpc: Rpc, request: web.Request, query: Query) -> Any:
     if record is None:
         raise NotFound(f"there is no proposal {id.hex()}")
     return render.proposal(id, record)
+
+
+def _proof(rpc: Rpc, request: web.Request, table: Table[Any], name: str) -> dict[str, Any]:
+    id = parse_address(request.match_info["id"], "id")
+    chain = rpc.node.chain
+    tip = chain.tip
+    record = tip.state.get(table, id)
+    return {
+        "header": render_header(tip.header),
+        "certificate": render.certificate(chain.certificate(tip.header.height)),
+        "miners": render.deciding_miners(chain, tip.header),
+        "key": table.key(id).hex(),
+        "value": None if record is None else table.encode(record).hex(),
+        "proof": STATE_PROOF.render(tip.state.prove(table, id)),
+        name: None if record is None else table.record.render(record),
+    }
 
 
 def _device(rpc: Rpc, request: web.Request) -> tuple[Address, DeviceRecord]:

@@ -139,6 +139,10 @@ def test_a_stranger_computes_the_ids_and_digests():
         raw(vote["digest"]),
     ]
     assert pack(message).hex() == vote["message"]
+    evidence = known["evidence"]
+    statements = pack([raw(evidence["first"]), raw(evidence["second"])])
+    assert statements.hex() == evidence["message"]
+    assert tagged("securenet/evidence/v1", statements) == evidence["digest"]
     accepted = known["miner_acceptance"]
     keys = [raw(accepted[name]) for name in ("genesis_hash", "key", "node_key")]
     assert pack([*keys, accepted["valid_until_ms"]]).hex() == accepted["message"]

@@ -178,11 +178,14 @@ class FakeNode:
                 web.get("/v1/devices/{id}/budget", self._budget),
                 web.get("/v1/devices/{id}/transactions", self._sent),
                 web.get("/v1/organisations", partial(self._page, table=ORGANISATION_TABLE)),
-                web.get("/v1/miners", partial(self._page, table=MINER_TABLE, index=0)),
+                web.get(
+                    "/v1/miners", partial(self._page, table=MINER_TABLE, index=0, evidence=None)
+                ),
                 web.get("/v1/models", partial(self._page, table=MODEL_TABLE, active=True)),
                 web.get("/v1/proposals", self._proposals),
                 web.get("/v1/policies/{id}", self._policy),
                 web.get("/v1/verdicts", self._empty),
+                web.get("/v1/evidence", self._empty),
                 web.get("/v1/events", self._events),
                 web.get("/health/ready", self._ready),
             ]

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from aiohttp import web
 
 from chain.crypto import signing_key
 from chain.kinds.miners import sign_acceptance
@@ -19,6 +20,43 @@ def test_miners_are_listed(securenet, node):
 
     assert miner["name"] == "m0"
     assert "127.0.0.1:26756" in securenet("miner", "list").out
+
+
+EVIDENCE = {
+    "type": "pre-prepare",
+    "height": 7,
+    "round": 2,
+    "digest": "dd" * 32,
+    "transaction": "ee" * 32,
+    "reporter": "bb" * 32,
+    "accepted_height": 9,
+    "pardoned_height": None,
+}
+
+
+@pytest.mark.parametrize(
+    ("status", "why"),
+    [("demoted", "signed two pre-prepares at height 7 round 2"), ("active", "")],
+)
+def test_the_list_says_why_a_miner_is_demoted(securenet, node, status, why):
+    miner = {"index": 0, "id": "aa" * 32, "name": "m0", "host": "10.0.0.1", "port": 26756}
+    page = {"items": [{**miner, "status": status, "evidence": EVIDENCE}], "cursor": None}
+    node.overrides["/v1/miners"] = [web.json_response(page)]
+
+    row = securenet("miner", "list").out.rstrip().splitlines()[-1]
+
+    assert row.partition("10.0.0.1:26756")[2].strip() == why
+
+
+def test_evidence_is_listed_with_the_transaction_that_proves_it(securenet, node):
+    page = {"items": [{"miner": "aa" * 32, **EVIDENCE}], "cursor": None}
+    node.overrides["/v1/evidence"] = [web.json_response(page) for _ in range(2)]
+
+    row = securenet("query", "evidence").out.rstrip().splitlines()[-1].split()
+
+    assert [row[0], row[-1]] == ["aa" * 32, "ee" * 32]
+    assert {"pre-prepare", "7", "2", "9"} <= set(row)
+    assert securenet("query", "evidence", "--json").document == page["items"]
 
 
 def test_a_candidate_accepts_and_the_only_miner_adds_it(securenet, node, miner, tmp_path):

@@ -106,6 +106,7 @@ def test_a_cursor_that_is_none_is_told(securenet, node):
         (("query", "verdicts"), "no verdicts\n"),
         (("query", "models"), "no models\n"),
         (("query", "proposals"), "no proposals\n"),
+        (("query", "evidence"), "no evidence\n"),
         (("model", "list"), "no models\n"),
     ],
 )

@@ -320,12 +320,17 @@ async def test_a_peer_pays_for_what_no_node_accepts():
     device = await desk.device()
     elsewhere = StoredChain(genesis=make_genesis(miners=5)).chain
     wrong_chain = elsewhere.by_device(device)
-    for wires in ((b"junk",), (desk.chain.by_device(device).wire, wrong_chain.wire)):
+    unproven = desk.chain.by_miner(0, "evidence", desk.chain.equivocation(1, key=key_of("miner 2")))
+    for wires in (
+        (b"junk",),
+        (desk.chain.by_device(device).wire, wrong_chain.wire),
+        (unproven.wire,),
+    ):
         desk.intake.on_transactions(PEER, wires)
 
     await drained(desk)
 
-    assert [blame[:2] for blame in desk.wire.blames] == [(PEER, HOSTILE_POINTS)] * 2
+    assert [blame[:2] for blame in desk.wire.blames] == [(PEER, HOSTILE_POINTS)] * 3
 
 
 @simulated

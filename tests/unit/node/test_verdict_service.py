@@ -9,12 +9,14 @@ from chain.blocks import Block
 from chain.crypto import SigningKey, address_of
 from chain.errors import Rejection
 from chain.kinds import KINDS
+from chain.kinds.miners import MinerPropose, RestoreMiner
 from chain.kinds.verdict import unpack_scores
 from chain.transactions import Transaction, decode_transaction
 from ml_validator.errors import ModelError
 from node import verdict_service
 from node.api import Submission
 from node.metrics import Metrics
+from node.own_transactions import OwnTransactions
 from node.ports import Executor, KeyValueStore
 from node.storage import schema
 from node.storage.chain_store import RECENT_BLOCKS
@@ -73,11 +75,16 @@ class Detector:
             chain=self.stored.store,
             executor=self.stored.executor,
             source=self,
-            intake=intake,
-            key=key,
+            own=OwnTransactions(
+                genesis_hash=self.chain.genesis.hash,
+                intake=intake,
+                key=key,
+                miner=address_of(key.public),
+                clock=self.clock,
+                random=SeededRandom(1),
+            ),
             miner=address_of(key.public),
             clock=self.clock,
-            random=SeededRandom(1),
             metrics=self.metrics,
         )
 
@@ -279,6 +286,26 @@ async def test_a_refused_verdict_does_not_end_the_service():
         await asyncio.sleep(1)
 
     assert detector.heights()[1:] == [second]
+
+
+@simulated
+async def test_a_demoted_miner_judges_nothing_until_it_is_restored():
+    detector = Detector()
+    device = await detector.device()
+    accused = address_of(KEY.public)
+    async with detector.running():
+        crime = detector.chain.by_miner(1, "evidence", detector.chain.equivocation(0))
+        await detector.commit(crime)
+        await detector.commit(detector.chain.by_device(device, flow()))
+        await asyncio.sleep(2 * RESCAN_S)
+        assert detector.given == []
+        body = MinerPropose(change=RestoreMiner(miner=accused))
+        restoration = detector.chain.by_miner(1, "miner.propose", body)
+        votes = [detector.chain.vote(number, restoration) for number in (2, 3)]
+        await detector.commit(restoration, *votes)
+        await asyncio.sleep(1)
+
+    assert len(detector.given) == 1
 
 
 @simulated

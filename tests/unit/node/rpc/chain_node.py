@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+from chain import codec
 from chain.admission import Verify
 from chain.blocks import Block
 from chain.certificate import VOTE_TAG, CommitCertificate, SignedVote, VoteType, vote_bytes
@@ -17,6 +18,7 @@ from chain.genesis import Genesis, GenesisMiner, GenesisOrganisation
 from chain.kinds import KINDS
 from chain.kinds.device_data import DeviceData
 from chain.kinds.device_registry import DeviceRegister, device_id
+from chain.kinds.evidence import Equivocation
 from chain.kinds.models import ModelRegister
 from chain.kinds.organisations import organisation_id
 from chain.kinds.verdict import Verdict, pack_scores
@@ -232,6 +234,20 @@ class ChainNode:
         body = Verdict(height=Height(height), model=MODEL, scores=pack_scores(scores))
         signer = MINERS[miner]
         return self.sign("verdict", body, signer, address_of(signer.public))
+
+    def evidence(self, accused: int, *, reporter: int) -> Transaction:
+        """Return the report that a miner has signed two COMMITs for the next height."""
+        about = (self.genesis.hash, "commit", self.chain.height + 1, 0)
+        first, second = (codec.encode((*about, bytes([content]) * 32)) for content in (1, 2))
+        body = Equivocation(
+            miner=address_of(MINERS[accused].public),
+            first=first,
+            first_signature=MINERS[accused].sign(VOTE_TAG, first),
+            second=second,
+            second_signature=MINERS[accused].sign(VOTE_TAG, second),
+        )
+        signer = MINERS[reporter]
+        return self.sign("evidence", body, signer, address_of(signer.public))
 
     async def register(self) -> None:
         """Commit a block with all devices."""

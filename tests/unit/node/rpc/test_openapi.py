@@ -141,6 +141,7 @@ async def full(node):
     """Return a node whose chain holds something of everything."""
     await node.mine(node.report(0, FLOW))
     await node.mine(*(node.verdict(2, (999_999,), miner=miner) for miner in range(3)))
+    await node.mine(node.evidence(3, reporter=0))
     return node
 
 
@@ -153,6 +154,7 @@ async def test_answers_are_as_described(client, full, route):
     organisation = full.chain.block(1).transactions[0].payload.sender.hex()
     ids = {
         "devices": full.device(0).hex(),
+        "evidence": full.chain.block(4).transactions[0].payload.sender.hex(),
         "organisations": organisation,
         "policies": organisation,
         "proposals": "00" * 32,

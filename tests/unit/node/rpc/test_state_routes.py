@@ -224,9 +224,58 @@ async def test_verdicts_are_shown_with_their_scores(client, node):
     assert count == 3
 
 
-@pytest.mark.parametrize("path", ["/v1/rounds", "/v1/evidence"])
-async def test_rounds_and_evidence_are_empty_pages(client, path):
-    assert await get(client, path) == {"items": [], "cursor": None}
+async def test_rounds_are_an_empty_page(client):
+    assert await get(client, "/v1/rounds") == {"items": [], "cursor": None}
+
+
+async def test_a_convicted_miner_is_listed_with_what_proves_it(client, node):
+    assert await get(client, "/v1/evidence") == {"items": [], "cursor": None}
+    report = node.evidence(3, reporter=0)
+    await node.mine(report)
+
+    [item] = (await get(client, "/v1/evidence"))["items"]
+
+    assert item["miner"] == address_of(MINERS[3].public).hex()
+    assert item["reporter"] == address_of(MINERS[0].public).hex()
+    assert item["transaction"] == report.id.hex()
+    assert (item["type"], item["height"], item["round"]) == ("commit", 2, 0)
+    assert (item["accepted_height"], item["pardoned_height"]) == (2, None)
+    shown = await get(client, f"/v1/transactions/{item['transaction']}")
+    assert shown["transaction"]["body"]["miner"] == item["miner"]
+    assert shown["receipt"]["events"] == [
+        {"name": "miner_demoted", "values": [item["miner"], "commit", "2", "0"]}
+    ]
+
+
+async def test_the_list_of_miners_says_who_is_demoted_and_why(client, node):
+    await node.mine(node.evidence(3, reporter=0))
+
+    miners = {miner["name"]: miner for miner in (await get(client, "/v1/miners"))["items"]}
+    [item] = (await get(client, "/v1/evidence"))["items"]
+
+    assert {name: miner["status"] for name, miner in miners.items()} == {
+        "miner-0": "active",
+        "miner-1": "active",
+        "miner-2": "active",
+        "miner-3": "demoted",
+    }
+    assert miners["miner-3"]["index"] is not None
+    assert {"miner": miners["miner-3"]["id"], **miners["miner-3"]["evidence"]} == item
+    assert miners["miner-0"]["evidence"] is None
+
+
+@pytest.mark.parametrize(("number", "is_convicted"), [(3, True), (0, False)])
+async def test_a_light_client_verifies_who_was_convicted_and_who_never_was(
+    client, node, number, is_convicted
+):
+    await node.mine(node.evidence(3, reporter=0))
+
+    answer = await get(client, f"/v1/evidence/{address_of(MINERS[number].public).hex()}/proof")
+
+    value = None if answer["value"] is None else bytes.fromhex(answer["value"])
+    proof = STATE_PROOF.parse(answer["proof"], "proof")
+    verify_state(trusted(answer), bytes.fromhex(answer["key"]), value, proof)
+    assert (value is not None, answer["evidence"] is not None) == (is_convicted, is_convicted)
 
 
 @pytest.mark.parametrize(
