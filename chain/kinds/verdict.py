@@ -181,8 +181,12 @@ def _tally(
     quarantined_until: int | None = None
     is_flagged = False
     for anomalous in outcomes:
+        if not device.is_active(block.time_ms):
+            # It has been stopped for flows like these already. Kept in the ring, they would stop
+            # it once more with the first flow that it sends afterwards, however normal.
+            break
         ring = (ring << 1 | anomalous) & _RING_MASK
-        if device.is_active(block.time_ms) and (ring & window).bit_count() >= policy.anomalous_min:
+        if (ring & window).bit_count() >= policy.anomalous_min:
             ring = 0
             if policy.action == "observe":
                 is_flagged = True
