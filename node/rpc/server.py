@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import ssl
 from typing import Final
 
 import structlog
@@ -15,6 +14,7 @@ from node.rpc.app import RPC, create_app
 from node.rpc.config import RpcConfig, tls_context
 from node.rpc.connections import Connections
 from node.rpc.limits import HEADERS_MAX, LINE_SIZE_MAX, RpcLimits
+from node.tasks import first_error
 
 log = structlog.get_logger(__name__)
 
@@ -85,30 +85,30 @@ class RpcServer:
         await runner.setup()
         try:
             assert runner.server is not None, "the runner is set up"
-            connections = Connections(runner.server, self._limits, app[RPC].metrics)
-            server = await self._listen(connections, context)
-            self._port = server.sockets[0].getsockname()[1]
-            self.listening.set()
-            log.info("listening for requests", url=self.url)
-            try:
-                await asyncio.Event().wait()
-            finally:
-                server.close()
+            with first_error():
+                async with asyncio.TaskGroup() as group:
+                    connections = Connections(
+                        runner.server,
+                        self._limits,
+                        app[RPC].metrics,
+                        group=group,
+                        context=context,
+                    )
+                    server = await self._listen(connections)
+                    self._port = server.sockets[0].getsockname()[1]
+                    self.listening.set()
+                    log.info("listening for requests", url=self.url)
+                    try:
+                        await asyncio.Event().wait()
+                    finally:
+                        server.close()
         finally:
             await runner.cleanup()
 
-    async def _listen(
-        self, connections: Connections, context: ssl.SSLContext | None
-    ) -> asyncio.Server:
-        handshake_s = self._limits.header_timeout_ms / 1000
+    async def _listen(self, connections: Connections) -> asyncio.Server:
         try:
             return await asyncio.get_running_loop().create_server(
-                connections,
-                self._config.host,
-                self._config.port,
-                ssl=context,
-                ssl_handshake_timeout=None if context is None else handshake_s,
-                backlog=BACKLOG,
+                connections, self._config.host, self._config.port, backlog=BACKLOG
             )
         except OSError as error:
             raise ConfigError(

@@ -518,6 +518,60 @@ async def test_handshakes_that_stall_count_as_connections_and_end(node, tls):
     assert status == 200
 
 
+async def test_a_handshake_that_stalls_gives_way_to_a_newcomer(node, tls):
+    client = ssl.create_default_context(cafile=tls["tls_certificate"])
+
+    async with (
+        serving(node, limits=RpcLimits(connections_max=5), **tls) as server,
+        connected(server, 5),
+    ):
+        status, _ = await get(server, ssl=client)
+
+    assert status == 200
+
+
+async def test_a_handshake_that_fails_is_forgotten_at_once(node, tls):
+    client = ssl.create_default_context(cafile=tls["tls_certificate"])
+
+    async with serving(node, limits=RpcLimits(connections_max=1), **tls) as server:
+        for junk in (b"", b"no TLS at all\r\n\r\n", STATUS):
+            async with connected(server) as [(reader, writer)]:
+                writer.write(junk)
+                writer.write_eof()
+                await read_all(reader)
+        assert metric(node, "securenet_rpc_connections") == 0
+        status, _ = await get(server, ssl=client)
+
+    assert status == 200
+
+
+async def test_a_request_in_the_same_bytes_as_the_end_of_the_handshake_is_answered(node, tls):
+    client = ssl.create_default_context(cafile=tls["tls_certificate"])
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    channel = client.wrap_bio(incoming, outgoing, server_hostname="127.0.0.1")
+
+    async with serving(node, **tls) as server, connected(server) as [(reader, writer)]:
+        while True:
+            try:
+                channel.do_handshake()
+                break
+            except ssl.SSLWantReadError:
+                writer.write(outgoing.read())
+                incoming.write(await reader.read(65_536))
+        channel.write(STATUS)
+        writer.write(outgoing.read())
+        answer = b""
+        while b"\r\n\r\n" not in answer:
+            incoming.write(await asyncio.wait_for(reader.read(65_536), 5))
+            while incoming.pending:
+                try:
+                    answer += channel.read()
+                except ssl.SSLWantReadError:
+                    break
+
+    assert answer.startswith(b"HTTP/1.1 200")
+
+
 async def test_a_port_in_use_is_a_clear_error(node):
     with closing(socket.socket()) as other:
         other.bind(("127.0.0.1", 0))
