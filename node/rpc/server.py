@@ -75,6 +75,8 @@ class RpcServer:
             access_log=None,
             logger=_http_log(),
             auto_decompress=False,
+            # Connections are bounded, and so are handlers only if they end with theirs.
+            handler_cancellation=True,
             keepalive_timeout=self._limits.idle_timeout_ms / 1000,
             lingering_time=LINGER_S,
             max_line_size=LINE_SIZE_MAX,

@@ -75,6 +75,12 @@ async def connected(server, count=1):
             writer.transport.abort()
 
 
+async def until(condition):
+    async with asyncio.timeout(5):
+        while not condition():
+            await asyncio.sleep(0.01)
+
+
 @asynccontextmanager
 async def subscribed(server, **options):
     async with (
@@ -438,6 +444,30 @@ async def test_stopping_the_node_ends_the_streams_with_a_word(node):
 
     assert (message.type, message.data) == (aiohttp.WSMsgType.CLOSE, 1001)
     assert message.extra == "shutdown"
+
+
+async def test_who_waits_for_a_commit_and_leaves_is_waited_for_no_longer(node, monkeypatch):
+    waiting = set()
+
+    async def wait_transaction(id, timeout_ms):
+        waiting.add(id)
+        try:
+            await asyncio.Event().wait()
+        finally:
+            waiting.discard(id)
+
+    monkeypatch.setattr(node, "wait_transaction", wait_transaction)
+    wire = node.report().wire
+    head = (
+        "POST /v1/transactions?wait=commit HTTP/1.1\r\nHost: node\r\n"
+        f"Content-Type: application/msgpack\r\nContent-Length: {len(wire)}\r\n\r\n"
+    )
+
+    async with serving(node) as server:
+        async with connected(server) as [(_, writer)]:
+            writer.write(head.encode() + wire)
+            await until(lambda: waiting)
+        await until(lambda: not waiting)
 
 
 # TLS, start and stop
