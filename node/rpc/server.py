@@ -18,8 +18,9 @@ from node.tasks import first_error
 
 log = structlog.get_logger(__name__)
 
-BACKLOG: Final = 512
-"""Connections that the kernel completes ahead of `accept`."""
+BACKLOG: Final = 128
+"""Connections that the kernel completes ahead of `accept`; asyncio accepts so many at once, before
+any of them is counted."""
 LINGER_S: Final = 2.0
 """For the rest of a body that was refused: who is still sending reads no answer."""
 SHUTDOWN_S: Final = 2.0
