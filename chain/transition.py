@@ -70,6 +70,10 @@ class Tip:
         """The height that is to be agreed on."""
         return Height(self.header.height + 1)
 
+    def next_time_ms(self, clock_ms: int) -> TimestampMs:
+        """Return the time of a block that is made now: its maker's clock, but after its parent."""
+        return TimestampMs(max(clock_ms, self.header.time_ms + 1))
+
 
 def open_context(
     tip: Tip,

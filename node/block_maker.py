@@ -17,7 +17,7 @@ from chain.errors import InvalidBlock, Rejection
 from chain.state import parameters_of
 from chain.transactions import TRANSACTION_SIZE_MAX, Transaction
 from chain.transition import STEP_TRANSACTIONS, BlockExecution, Execution, checking
-from chain.types import Address, Digest, Round, TimestampMs
+from chain.types import Address, Digest, Round
 from consensus.messages import Proposal
 from node.block_size import BlockSize
 from node.bodies import BodyExchange
@@ -107,7 +107,7 @@ class BlockMaker:
         """
         tip = self._chain.tip
         parameters = parameters_of(tip.state)
-        time_ms = TimestampMs(max(self._clock.wall_ms(), tip.header.time_ms + 1))
+        time_ms = tip.next_time_ms(self._clock.wall_ms())
         execution = BlockExecution(
             tip,
             proposer=self._miner,

@@ -210,9 +210,7 @@ class Intake:
         block to agree on.
         """
         self.expire()
-        block = open_context(
-            self._chain.tip, proposer=self._miner, time_ms=TimestampMs(self._clock.wall_ms())
-        )
+        block = open_context(self._chain.tip, proposer=self._miner, time_ms=self._next_time_ms())
         for transaction in self._mempool.take(WORK_CANDIDATES, 2**62):
             try:
                 check_admission(transaction, block, self._verifier.check)
@@ -226,7 +224,7 @@ class Intake:
         """Drop what has become too old for a block, also while no block is made."""
         parameters = parameters_of(self._chain.state)
         self._mempool.expire(
-            self._clock.wall_ms(),
+            self._next_time_ms(),
             parameters.transaction_lifetime_ms,
             floor_ms=parameters.lifetime_floor_ms,
         )
@@ -290,9 +288,12 @@ class Intake:
         return open_context(
             self._chain.tip,
             proposer=self._miner,
-            time_ms=TimestampMs(self._clock.wall_ms()),
+            time_ms=self._next_time_ms(),
             sent=self._sent,
         )
+
+    def _next_time_ms(self) -> TimestampMs:
+        return self._chain.tip.next_time_ms(self._clock.wall_ms())
 
     def _gateway_of(self, transaction: Transaction, is_metered: bool) -> Address | None:
         if not is_metered:

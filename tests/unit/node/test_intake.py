@@ -103,6 +103,18 @@ async def test_what_comes_from_a_peer_is_pooled_and_not_sent_on():
 
 
 @simulated
+async def test_a_slow_clock_refuses_nothing_that_a_block_would_take():
+    desk = Desk()
+    device = await desk.device()
+    desk.clock.wall_ms = lambda: desk.chain.tip.header.time_ms - 3_600_000
+    transaction = desk.chain.by_device(device)
+
+    assert await desk.submit(transaction) == [None]
+    assert desk.intake.has_work()
+    assert desk.pool.has(transaction.id)
+
+
+@simulated
 async def test_each_gets_its_answer_in_the_order_of_the_batch():
     desk = Desk()
     device = await desk.device()
