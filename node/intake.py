@@ -18,7 +18,7 @@ from chain.kinds.base import BlockContext
 from chain.records import DEVICE_TABLE
 from chain.state import parameters_of
 from chain.transactions import Transaction, decode_transaction, full_digest
-from chain.transition import check_admission, open_context
+from chain.transition import check_admission, open_context, steps
 from chain.types import Address, Digest, TimestampMs
 from node.api import Submission
 from node.errors import MempoolFull
@@ -32,8 +32,6 @@ from node.verification import Verifier
 PEER_BATCHES_MAX: Final = 1_024
 PEER_SIZE_MAX: Final = 8 * 1024 * 1024
 """Batches of one peer, and their bytes, that wait to be admitted; more are dropped and counted."""
-STEP_TRANSACTIONS: Final = 128
-"""How many transactions are decoded and admitted before others get their turn."""
 WORK_CANDIDATES: Final = 64
 """How many pooled transactions are looked at, at the most, to find one that a block may hold."""
 HOSTILE_POINTS: Final = 20
@@ -103,10 +101,10 @@ class Intake:
             on to the other miners.
         """
         results: list[Submission] = []
-        for start in range(0, len(wires), STEP_TRANSACTIONS):
-            if start:
+        for step in steps(wires, size_of=len):
+            if results:
                 await asyncio.sleep(0)
-            results += await self._submit_some(wires[start : start + STEP_TRANSACTIONS], source)
+            results += await self._submit_some(step, source)
         return results
 
     async def _submit_some(

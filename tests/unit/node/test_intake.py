@@ -9,6 +9,7 @@ import pytest
 from chain.crypto import address_of
 from chain.errors import DecodeError, Rejection
 from chain.transactions import Transaction
+from chain.transition import STEP_TRANSACTIONS
 from node.errors import MempoolFull
 from node.gossip import FLUSH_DELAY_S, Gossip
 from node.intake import (
@@ -16,7 +17,6 @@ from node.intake import (
     HOSTILE_POINTS,
     PEER_BATCHES_MAX,
     PEER_SIZE_MAX,
-    STEP_TRANSACTIONS,
     Intake,
 )
 from node.mempool import Mempool, MempoolLimits

@@ -161,6 +161,8 @@ def test_a_miner_judges_a_block_once(chain, device):
     chain.commit(chain.verdict(0, height, [GOOD]))
 
     assert chain.rejection(chain.verdict(0, height, [BAD])).code == "duplicate_verdict"
+    # Before its scores are looked at, for a pool may hold many of them.
+    assert chain.rejection(chain.verdict(0, height, [BAD] * 2)).code == "duplicate_verdict"
 
 
 def test_strangers_and_demoted_miners_judge_nothing(chain, device):
