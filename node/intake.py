@@ -205,9 +205,14 @@ class Intake:
         """Tell whether some pooled transaction would stand in the next block; drop those found bad.
 
         A pool of nothing but refused transactions must not wake consensus, for there would be no
-        block to agree on.
+        block to agree on. Neither must one that is too old before a round is over: where it came
+        too late for the proposer, the round would fail, and the proposer be blamed for nothing.
         """
         self.expire()
+        parameters = parameters_of(self._chain.state)
+        lifetime_ms = parameters.transaction_lifetime_ms
+        # Half a lifetime at most: of rounds as long as that, everything would be too old.
+        round_ms = min(parameters.round_timeout_ms, lifetime_ms // 2)
         block = open_context(self._chain.tip, proposer=self._miner, time_ms=self._next_time_ms())
         for transaction in self._mempool.take(WORK_CANDIDATES, 2**62):
             try:
@@ -215,7 +220,8 @@ class Intake:
             except Rejection as error:
                 self._mempool.reject(transaction, error.code)
             else:
-                return True
+                if transaction.payload.time_ms > block.time_ms + round_ms - lifetime_ms:
+                    return True
         return False
 
     def expire(self) -> None:
