@@ -17,7 +17,7 @@ ITEMS_MAX: Final = 256
 DEPTH_MAX: Final = 16
 """Arrays in arrays; no value of ours comes near it."""
 VALUES_MAX: Final = 2**18
-"""Values in one encoding, all arrays together."""
+"""Values in one encoding, all arrays together, where the caller names no other bound."""
 
 _UNPACK_DEPTH: Final = 1_024
 """How deep the library itself follows arrays, each allocated with the length that it claims."""
@@ -46,7 +46,12 @@ def encode(value: object) -> bytes:
 
 
 def decode(
-    data: bytes, *, what: str, size_max: int = SIZE_MAX, items_max: int = ITEMS_MAX
+    data: bytes,
+    *,
+    what: str,
+    size_max: int = SIZE_MAX,
+    items_max: int = ITEMS_MAX,
+    values_max: int = VALUES_MAX,
 ) -> list[object]:
     """Read one canonical array.
 
@@ -60,6 +65,8 @@ def decode(
         Upper bound of ``len(data)``, checked before anything is read.
     items_max : int
         Upper bound of the items of any array in it, checked before it is allocated.
+    values_max : int
+        Upper bound of the values in all arrays together, where it may be large at all.
 
     Returns
     -------
@@ -81,7 +88,7 @@ def decode(
         raise DecodeError(what, f"{len(data)} bytes, at most {size_max} are allowed")
     memory = _UNPACK_DEPTH * items_max * _POINTER_SIZE + _VALUE_SIZE * len(data)
     if memory > _UNCHECKED_MEMORY_MAX:
-        _check_shape(data, what, items_max)
+        _check_shape(data, what, items_max, values_max)
     try:
         value = msgpack.unpackb(
             data,
@@ -109,7 +116,7 @@ def decode(
     return value
 
 
-def _check_shape(data: bytes, what: str, items_max: int) -> None:
+def _check_shape(data: bytes, what: str, items_max: int, values_max: int) -> None:
     """Follow the heads of all values, allocating none of them.
 
     The library allocates an array as soon as it reads the length, so that a few nested heads would
@@ -141,7 +148,7 @@ def _check_shape(data: bytes, what: str, items_max: int) -> None:
             position += length
             continue
         values += length
-        if length > min(items_max, end - position) or values > VALUES_MAX:
+        if length > min(items_max, end - position) or values > values_max:
             raise DecodeError(what, f"an array of {length} items is longer than allowed")
         if len(pending) > DEPTH_MAX:
             raise DecodeError(what, "arrays are nested too deep")

@@ -236,8 +236,8 @@ class TallyRecord:
     judged, anomalous : int
         Flows judged so far, and those of them found anomalous.
     ring : bytes
-        The last `RING_BITS` judged flows as a big-endian integer; the lowest bit is the latest,
-        1 is anomalous. Cleared when a quarantine begins.
+        The last `RING_BITS` flows judged while it was active as a big-endian integer; the lowest
+        bit is the latest, 1 is anomalous. Cleared when a quarantine begins.
     """
 
     judged: int

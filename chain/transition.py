@@ -5,9 +5,9 @@ proposer makes a header and against which everybody else checks one. Nothing com
 until the caller applies the result. docs/spec/state.md is normative.
 """
 
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Final, TypeVar
 
 from chain.admission import Admitted, Verify, algorithm_1, append, metered_subjects
 from chain.blocks import (
@@ -36,7 +36,11 @@ from chain.transactions import Transaction
 from chain.types import Address, Digest, Height, Round, TimestampMs
 
 STEP_TRANSACTIONS: Final = 128
-"""How many transactions a check executes before it pauses."""
+STEP_SIZE: Final = 64 * 1024
+"""Transactions, and their bytes, that are worked off without a pause. A verdict on a full block has
+the bytes of fifty reports, and takes as long."""
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,6 +73,10 @@ class Tip:
     def next_height(self) -> Height:
         """The height that is to be agreed on."""
         return Height(self.header.height + 1)
+
+    def next_time_ms(self, clock_ms: int) -> TimestampMs:
+        """Return the time of a block that is made now: its maker's clock, but after its parent."""
+        return TimestampMs(max(clock_ms, self.header.time_ms + 1))
 
 
 def open_context(
@@ -280,7 +288,7 @@ def check_block(tip: Tip, block: Block, verify: Verify) -> Execution:
 
 
 def checking(tip: Tip, block: Block, verify: Verify) -> Generator[None, None, Execution]:
-    """Do what `check_block` does, pausing every `STEP_TRANSACTIONS` so that others may run."""
+    """Do what `check_block` does, pausing between the `steps` so that others may run."""
     header = block.header
     miners, _ = miner_sets_of(tip.state)
     parameters = parameters_of(tip.state)
@@ -301,13 +309,13 @@ def checking(tip: Tip, block: Block, verify: Verify) -> Generator[None, None, Ex
         time_ms=header.time_ms,
         verify=verify,
     )
-    for index, transaction in enumerate(block.transactions):
-        if index % STEP_TRANSACTIONS == STEP_TRANSACTIONS - 1:
-            yield
-        try:
-            execution.apply(transaction)
-        except Rejection as error:
-            raise InvalidBlock(error.detail, code=error.code, index=index) from error
+    for step in steps(enumerate(block.transactions), size_of=lambda item: len(item[1].wire)):
+        for index, transaction in step:
+            try:
+                execution.apply(transaction)
+            except Rejection as error:
+                raise InvalidBlock(error.detail, code=error.code, index=index) from error
+        yield
     result = execution.finish()
     for root in ("transaction_root", "receipt_root", "state_root", "next_miner_set_hash"):
         _require(
@@ -317,6 +325,26 @@ def checking(tip: Tip, block: Block, verify: Verify) -> Generator[None, None, Ex
         )
     assert result.header == header, "every field was checked"
     return result
+
+
+def steps(items: Iterable[T], *, size_of: Callable[[T], int]) -> Iterator[list[T]]:
+    """Cut transactions, in whatever form, into runs that are worked off without a pause.
+
+    Parameters
+    ----------
+    size_of : callable
+        Returns the bytes of one of them on the wire.
+    """
+    step: list[T] = []
+    size = 0
+    for item in items:
+        step.append(item)
+        size += size_of(item)
+        if len(step) == STEP_TRANSACTIONS or size >= STEP_SIZE:
+            yield step
+            step, size = [], 0
+    if step:
+        yield step
 
 
 def advance(tip: Tip, execution: Execution) -> Tip:

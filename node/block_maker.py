@@ -16,8 +16,8 @@ from chain.blocks import Block
 from chain.errors import InvalidBlock, Rejection
 from chain.state import parameters_of
 from chain.transactions import TRANSACTION_SIZE_MAX, Transaction
-from chain.transition import STEP_TRANSACTIONS, BlockExecution, Execution, checking
-from chain.types import Address, Digest, Round, TimestampMs
+from chain.transition import BlockExecution, Execution, checking, steps
+from chain.types import Address, Digest, Round
 from consensus.messages import Proposal
 from node.block_size import BlockSize
 from node.bodies import BodyExchange
@@ -107,7 +107,7 @@ class BlockMaker:
         """
         tip = self._chain.tip
         parameters = parameters_of(tip.state)
-        time_ms = TimestampMs(max(self._clock.wall_ms(), tip.header.time_ms + 1))
+        time_ms = tip.next_time_ms(self._clock.wall_ms())
         execution = BlockExecution(
             tip,
             proposer=self._miner,
@@ -120,17 +120,17 @@ class BlockMaker:
             max(1, self._size.of(parameters.block_transactions_max) >> limit_shift),
             max(TRANSACTION_SIZE_MAX, self._size.of(parameters.block_bytes_max) >> limit_shift),
         )
-        for index, transaction in enumerate(pending):
-            if index % STEP_TRANSACTIONS == STEP_TRANSACTIONS - 1:
-                await asyncio.sleep(0)
-                if self._chain.tip is not tip:
-                    return None
-            try:
-                execution.apply(transaction)
-            except Rejection as error:
-                self._mempool.reject(transaction, error.code)
-            else:
-                taken.append(transaction)
+        for step in steps(pending, size_of=lambda transaction: len(transaction.wire)):
+            for transaction in step:
+                try:
+                    execution.apply(transaction)
+                except Rejection as error:
+                    self._mempool.reject(transaction, error.code)
+                else:
+                    taken.append(transaction)
+            await asyncio.sleep(0)
+            if self._chain.tip is not tip:
+                return None
         is_due = time_ms >= tip.header.time_ms + parameters.heartbeat_ms
         if not taken and round == 0 and not is_due:
             return None
@@ -173,10 +173,10 @@ class BlockMaker:
             return known.execution
         tip = self._chain.tip
         await self._verify_ahead(block.transactions)
-        steps = checking(tip, block, self._verifier.check)
+        check = checking(tip, block, self._verifier.check)
         while self._chain.tip is tip:
             try:
-                next(steps)
+                next(check)
             except StopIteration as end:
                 execution: Execution = end.value
                 return execution

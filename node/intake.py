@@ -18,7 +18,7 @@ from chain.kinds.base import BlockContext
 from chain.records import DEVICE_TABLE
 from chain.state import parameters_of
 from chain.transactions import Transaction, decode_transaction, full_digest
-from chain.transition import check_admission, open_context
+from chain.transition import check_admission, open_context, steps
 from chain.types import Address, Digest, TimestampMs
 from node.api import Submission
 from node.errors import MempoolFull
@@ -32,8 +32,6 @@ from node.verification import Verifier
 PEER_BATCHES_MAX: Final = 1_024
 PEER_SIZE_MAX: Final = 8 * 1024 * 1024
 """Batches of one peer, and their bytes, that wait to be admitted; more are dropped and counted."""
-STEP_TRANSACTIONS: Final = 128
-"""How many transactions are decoded and admitted before others get their turn."""
 WORK_CANDIDATES: Final = 64
 """How many pooled transactions are looked at, at the most, to find one that a block may hold."""
 HOSTILE_POINTS: Final = 20
@@ -105,10 +103,10 @@ class Intake:
             on to the other miners.
         """
         results: list[Submission] = []
-        for start in range(0, len(wires), STEP_TRANSACTIONS):
-            if start:
+        for step in steps(wires, size_of=len):
+            if results:
                 await asyncio.sleep(0)
-            results += await self._submit_some(wires[start : start + STEP_TRANSACTIONS], source)
+            results += await self._submit_some(step, source)
         return results
 
     async def _submit_some(
@@ -209,26 +207,30 @@ class Intake:
         """Tell whether some pooled transaction would stand in the next block; drop those found bad.
 
         A pool of nothing but refused transactions must not wake consensus, for there would be no
-        block to agree on.
+        block to agree on. Neither must one that is too old before a round is over: where it came
+        too late for the proposer, the round would fail, and the proposer be blamed for nothing.
         """
         self.expire()
-        block = open_context(
-            self._chain.tip, proposer=self._miner, time_ms=TimestampMs(self._clock.wall_ms())
-        )
+        parameters = parameters_of(self._chain.state)
+        lifetime_ms = parameters.transaction_lifetime_ms
+        # Half a lifetime at most: of rounds as long as that, everything would be too old.
+        round_ms = min(parameters.round_timeout_ms, lifetime_ms // 2)
+        block = open_context(self._chain.tip, proposer=self._miner, time_ms=self._next_time_ms())
         for transaction in self._mempool.take(WORK_CANDIDATES, 2**62):
             try:
                 check_admission(transaction, block, self._verifier.check)
             except Rejection as error:
                 self._mempool.reject(transaction, error.code)
             else:
-                return True
+                if transaction.payload.time_ms > block.time_ms + round_ms - lifetime_ms:
+                    return True
         return False
 
     def expire(self) -> None:
         """Drop what has become too old for a block, also while no block is made."""
         parameters = parameters_of(self._chain.state)
         self._mempool.expire(
-            self._clock.wall_ms(),
+            self._next_time_ms(),
             parameters.transaction_lifetime_ms,
             floor_ms=parameters.lifetime_floor_ms,
         )
@@ -292,9 +294,12 @@ class Intake:
         return open_context(
             self._chain.tip,
             proposer=self._miner,
-            time_ms=TimestampMs(self._clock.wall_ms()),
+            time_ms=self._next_time_ms(),
             sent=self._sent,
         )
+
+    def _next_time_ms(self) -> TimestampMs:
+        return self._chain.tip.next_time_ms(self._clock.wall_ms())
 
     def _gateway_of(self, transaction: Transaction, is_metered: bool) -> Address | None:
         if not is_metered:

@@ -55,10 +55,6 @@ class Members:
         """Return the records of all members, this node's among them."""
         return self._records.values()
 
-    def node_of(self, miner: Address) -> Address | None:
-        """Return the node id of a miner."""
-        return self._nodes.get(miner)
-
     def miner_of(self, node: Address) -> Address | None:
         """Return the miner whose node this is; None for an observer."""
         return self._miners.get(node)

@@ -266,7 +266,7 @@ class Mempool:
         Parameters
         ----------
         time_ms : int
-            Time of the last block.
+            The earliest time that the next block may have.
         lifetime_ms, floor_ms : int
             The chain's parameters: timely is later than ``time_ms - lifetime_ms`` and later than
             ``floor_ms``.

@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import gc
 import signal
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -20,6 +21,7 @@ from chain.records import MINER_TABLE, MinerRecord
 from chain.types import PublicKey
 from node.clock import SystemClock
 from node.config import NodeConfig
+from node.descriptors import connections_within, raise_descriptor_limit
 from node.errors import ConfigError, WrongKey
 from node.executor_pool import ThreadPool
 from node.home import Home
@@ -30,6 +32,7 @@ from node.p2p.peers import PeerDirectory, PeerEntry
 from node.p2p.transport import TlsTransport
 from node.protocol import KINDS
 from node.random_source import SystemRandom
+from node.rpc.limits import RpcLimits
 from node.rpc.server import RpcServer
 from node.service import Node, Ports
 from node.storage.leveldb import LevelDbStore
@@ -128,7 +131,7 @@ async def _run(
         round=lambda: node.status().round,
     )
     try:
-        await _serve(node, RpcServer(node, config.rpc), metrics)
+        await _serve(node, RpcServer(node, config.rpc, limits=_rpc_limits()), metrics)
     finally:
         if verdicts is not None:
             await verdicts.close()
@@ -161,6 +164,20 @@ async def _watch_lag(metrics: Metrics) -> None:
         expected = loop.time() + LAG_PERIOD_S
         await asyncio.sleep(LAG_PERIOD_S)
         metrics.eventloop_lag(max(0.0, loop.time() - expected))
+
+
+def _rpc_limits() -> RpcLimits:
+    """Return the bounds of the RPC, within the descriptors that the system lets the node have."""
+    limits = RpcLimits()
+    descriptors = raise_descriptor_limit()
+    connections_max = connections_within(descriptors, limits.connections_max)
+    if connections_max < limits.connections_max:
+        log.warning(
+            "few files may be open at once; fewer clients are served",
+            descriptors=descriptors,
+            connections=connections_max,
+        )
+    return replace(limits, connections_max=connections_max)
 
 
 def _check_keys(

@@ -236,7 +236,9 @@ class Node:
         return await self._intake.submit(transactions)
 
     def transaction(self, id: Digest) -> TransactionStatus:
-        """Return where a transaction is in its life."""
+        """Return where a transaction is in its life; may be called from any thread."""
+        # In this order: what leaves the pool between the two looks is on the chain by then.
+        fate = self._mempool.fate(id)
         found = self._chain.transaction(id)
         if found is not None:
             return TransactionStatus(
@@ -245,7 +247,6 @@ class Node:
                 height=found.height,
                 receipt=found.receipt,
             )
-        fate = self._mempool.fate(id)
         if fate is None:
             return TransactionStatus(status="unknown")
         return TransactionStatus(

@@ -80,6 +80,11 @@ def _apply(body: Verdict, transaction: Transaction, block: BlockContext) -> tupl
         "too_late",
         f"verdicts on block {body.height} are not taken any more",
     )
+    key = height_key(body.height)
+    judgement = block.state.get(JUDGEMENT_TABLE, key) or JudgementRecord(
+        miners=(), votes=(), decided=False
+    )
+    require(miner not in judgement.miners, "duplicate_verdict", "the miner has judged this block")
     flows = block.recent.flows(body.height)
     require(bool(flows), "nothing_to_judge", f"block {body.height} holds no flow to judge")
     model = active_model_at(block.state, body.height)
@@ -91,11 +96,6 @@ def _apply(body: Verdict, transaction: Transaction, block: BlockContext) -> tupl
     )
     scores = unpack_scores(body.scores)
     require(max(scores) <= SCORE_MAX, "malformed", f"a score is above {SCORE_MAX}")
-    key = height_key(body.height)
-    judgement = block.state.get(JUDGEMENT_TABLE, key) or JudgementRecord(
-        miners=(), votes=(), decided=False
-    )
-    require(miner not in judgement.miners, "duplicate_verdict", "the miner has judged this block")
     # Members only, so that the lists stay bounded however often the set changes.
     judges = tuple(judge for judge in judgement.miners if judge in block.miners)
     judgement = replace(judgement, miners=(*judges, miner))
@@ -181,8 +181,12 @@ def _tally(
     quarantined_until: int | None = None
     is_flagged = False
     for anomalous in outcomes:
+        if not device.is_active(block.time_ms):
+            # It has been stopped for flows like these already. Kept in the ring, they would stop
+            # it once more with the first flow that it sends afterwards, however normal.
+            break
         ring = (ring << 1 | anomalous) & _RING_MASK
-        if device.is_active(block.time_ms) and (ring & window).bit_count() >= policy.anomalous_min:
+        if (ring & window).bit_count() >= policy.anomalous_min:
             ring = 0
             if policy.action == "observe":
                 is_flagged = True

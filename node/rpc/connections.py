@@ -6,6 +6,7 @@ a client takes to send its headers or to read its answer.
 
 import asyncio
 import json
+import ssl
 from collections.abc import Callable
 from typing import Final, cast
 
@@ -33,36 +34,41 @@ class Connections:
     ----------
     make : callable
         Makes the HTTP protocol of one connection.
+    group : TaskGroup
+        Where TLS handshakes run.
+    context : SSLContext, optional
+        For connections that speak TLS. The listening socket does not: a connection counts from the
+        moment that it is accepted, and who stalls its handshake is idle like any other.
     """
 
     def __init__(
-        self, make: Callable[[], asyncio.Protocol], limits: RpcLimits, metrics: RpcMetrics
+        self,
+        make: Callable[[], asyncio.Protocol],
+        limits: RpcLimits,
+        metrics: RpcMetrics,
+        *,
+        group: asyncio.TaskGroup,
+        context: ssl.SSLContext | None = None,
     ) -> None:
         self.limits = limits
+        self.group = group
+        self.context = context
         self._make = make
         self._metrics = metrics
-        self._loop = asyncio.get_running_loop()
         self._open: set[Guard] = set()
         # In the order in which they fell idle.
         self._idle: dict[Guard, None] = {}
-        # Accepted, but still in their TLS handshake; nobody tells of those that fail at it.
-        self._arriving: dict[Guard, asyncio.TimerHandle] = {}
 
     def __call__(self) -> "Guard":
         """Return the protocol of a connection that is just accepted."""
-        guard = Guard(self, self._make)
-        after = self.limits.header_timeout_ms / 1000
-        self._arriving[guard] = self._loop.call_later(after, self._arriving.pop, guard, None)
-        return guard
+        return Guard(self, self._make)
 
     def __len__(self) -> int:
         return len(self._open)
 
     def enter(self, guard: "Guard") -> bool:
-        """Count a connection that stands; False where there is no room for it."""
-        if (timer := self._arriving.pop(guard, None)) is not None:
-            timer.cancel()
-        if len(self._open) + len(self._arriving) >= self.limits.connections_max:
+        """Count a connection; False where there is no room for it."""
+        if len(self._open) >= self.limits.connections_max:
             if not self._idle:
                 self._metrics.refused.labels("full").inc()
                 return False
@@ -99,6 +105,9 @@ class Guard(asyncio.Protocol):
         self._http: asyncio.Protocol | None = None
         self._transport: asyncio.Transport | None = None
         self._loop = asyncio.get_running_loop()
+        # What a client sends right behind its handshake comes before the channel is handed over.
+        self._early: list[bytes] = []
+        self._is_lost = False
         self._is_answering = False
         self._reading: asyncio.TimerHandle | None = None
         self._writing: asyncio.TimerHandle | None = None
@@ -108,17 +117,24 @@ class Guard(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Let the connection in, or refuse it."""
         self._transport = cast(asyncio.Transport, transport)
+        context = self._owner.context
         if not self._owner.enter(self):
-            self._transport.write(_REFUSAL)
+            if context is None:
+                self._transport.write(_REFUSAL)
             self._transport.close()
             return
-        self._http = self._make()
-        self._http.connection_made(transport)
         self._await_request(self._owner.limits.header_timeout_ms)
+        if context is None:
+            self._serve()
+        else:
+            self._transport.pause_reading()
+            self._owner.group.create_task(self._secure(self._transport, context))
 
     def data_received(self, data: bytes) -> None:
         """Hand on what came."""
-        if self._http is not None:
+        if self._http is None:
+            self._early.append(data)
+        else:
             self._http.data_received(data)
 
     def eof_received(self) -> bool | None:
@@ -127,6 +143,7 @@ class Guard(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Stop the clocks and forget the connection."""
+        self._is_lost = True
         self._stop_reading()
         self._stop_writing()
         self._owner.leave(self)
@@ -171,6 +188,36 @@ class Guard(asyncio.Protocol):
         """Close the connection without sending what waits."""
         if self._transport is not None:
             self._transport.abort()
+
+    async def _secure(self, plain: asyncio.Transport, context: ssl.SSLContext) -> None:
+        """Serve HTTP inside TLS, once both ends have agreed on it."""
+        channel: asyncio.Transport | None = None
+        try:
+            channel = await self._loop.start_tls(
+                plain,
+                self,
+                context,
+                server_side=True,
+                ssl_handshake_timeout=self._owner.limits.header_timeout_ms / 1000,
+            )
+        except OSError:
+            pass  # it speaks no TLS, or has gone; errors of TLS are OSErrors
+        finally:
+            if channel is None and not self._is_lost:
+                self.connection_lost(None)
+                plain.abort()
+        if channel is not None and not self._is_lost:
+            self._transport = channel
+            self._serve()
+
+    def _serve(self) -> None:
+        """Let HTTP begin on the transport."""
+        assert self._transport is not None, "the connection is made"
+        self._http = self._make()
+        self._http.connection_made(self._transport)
+        early, self._early = self._early, []
+        for data in early:
+            self._http.data_received(data)
 
     def _await_request(self, timeout_ms: int) -> None:
         self._stop_reading()

@@ -31,7 +31,7 @@ class Rpc:
 
     def next_block_time_ms(self) -> int:
         """Return the earliest time that the next block may have, as far as this node knows."""
-        return max(self.node.time_ms(), self.node.chain.tip.header.time_ms + 1)
+        return self.node.chain.tip.next_time_ms(self.node.time_ms())
 
     def problem(self, error: SecureNetError, id: bytes | None = None) -> Problem:
         """Return what to answer for `error`, about transaction `id` where there is one."""

@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import ssl
 from typing import Final
 
 import structlog
@@ -15,11 +14,13 @@ from node.rpc.app import RPC, create_app
 from node.rpc.config import RpcConfig, tls_context
 from node.rpc.connections import Connections
 from node.rpc.limits import HEADERS_MAX, LINE_SIZE_MAX, RpcLimits
+from node.tasks import first_error
 
 log = structlog.get_logger(__name__)
 
-BACKLOG: Final = 512
-"""Connections that the kernel completes ahead of `accept`."""
+BACKLOG: Final = 128
+"""Connections that the kernel completes ahead of `accept`; asyncio accepts so many at once, before
+any of them is counted."""
 LINGER_S: Final = 2.0
 """For the rest of a body that was refused: who is still sending reads no answer."""
 SHUTDOWN_S: Final = 2.0
@@ -75,6 +76,8 @@ class RpcServer:
             access_log=None,
             logger=_http_log(),
             auto_decompress=False,
+            # Connections are bounded, and so are handlers only if they end with theirs.
+            handler_cancellation=True,
             keepalive_timeout=self._limits.idle_timeout_ms / 1000,
             lingering_time=LINGER_S,
             max_line_size=LINE_SIZE_MAX,
@@ -85,30 +88,30 @@ class RpcServer:
         await runner.setup()
         try:
             assert runner.server is not None, "the runner is set up"
-            connections = Connections(runner.server, self._limits, app[RPC].metrics)
-            server = await self._listen(connections, context)
-            self._port = server.sockets[0].getsockname()[1]
-            self.listening.set()
-            log.info("listening for requests", url=self.url)
-            try:
-                await asyncio.Event().wait()
-            finally:
-                server.close()
+            with first_error():
+                async with asyncio.TaskGroup() as group:
+                    connections = Connections(
+                        runner.server,
+                        self._limits,
+                        app[RPC].metrics,
+                        group=group,
+                        context=context,
+                    )
+                    server = await self._listen(connections)
+                    self._port = server.sockets[0].getsockname()[1]
+                    self.listening.set()
+                    log.info("listening for requests", url=self.url)
+                    try:
+                        await asyncio.Event().wait()
+                    finally:
+                        server.close()
         finally:
             await runner.cleanup()
 
-    async def _listen(
-        self, connections: Connections, context: ssl.SSLContext | None
-    ) -> asyncio.Server:
-        handshake_s = self._limits.header_timeout_ms / 1000
+    async def _listen(self, connections: Connections) -> asyncio.Server:
         try:
             return await asyncio.get_running_loop().create_server(
-                connections,
-                self._config.host,
-                self._config.port,
-                ssl=context,
-                ssl_handshake_timeout=None if context is None else handshake_s,
-                backlog=BACKLOG,
+                connections, self._config.host, self._config.port, backlog=BACKLOG
             )
         except OSError as error:
             raise ConfigError(

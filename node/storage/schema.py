@@ -79,7 +79,9 @@ _PAIR: Final = b"\x92"
 """The head of an array of two."""
 _WIRES: Final = ListOf(Blob(1, TRANSACTION_SIZE_MAX), BLOCK_TRANSACTIONS_MAX)
 _RECEIPTS: Final = ListOf(RECEIPT, BLOCK_TRANSACTIONS_MAX)
-_RECEIPTS_SIZE_MAX: Final = 2 * BLOCK_SIZE_MAX
+_RECEIPTS_SIZE_MAX: Final = 512 * 1024 * 1024
+_RECEIPTS_VALUES_MAX: Final = 2**24
+"""More than any block's: one may decide 256 blocks, and quarantine every device in each of them."""
 _SUBJECTS_MAX: Final = 3 * BLOCK_TRANSACTIONS_MAX
 """Each transaction may be charged to a device, an organisation and a gateway of its own."""
 
@@ -227,7 +229,11 @@ def _split(joined: bytes) -> tuple[Any, ...]:
 
 def _receipt_items(data: bytes) -> list[object]:
     items = codec.decode(
-        data, what="receipts", size_max=_RECEIPTS_SIZE_MAX, items_max=BLOCK_TRANSACTIONS_MAX + 1
+        data,
+        what="receipts",
+        size_max=_RECEIPTS_SIZE_MAX,
+        items_max=BLOCK_TRANSACTIONS_MAX + 1,
+        values_max=_RECEIPTS_VALUES_MAX,
     )
     if not items:
         raise DecodeError("receipts", "the receipt of the block is missing")

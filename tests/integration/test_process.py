@@ -8,7 +8,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -47,12 +47,16 @@ ACME: Final = organisation_id("acme")
 class Running:
     """A node's process and what it has said."""
 
-    def __init__(self, home: Home) -> None:
+    def __init__(self, home: Home, *, descriptors: int | None = None) -> None:
+        """Start the node, with a soft limit of open files that it may raise where one is given."""
         self.home = home
         self.log = home.path / f"log-{len(list(home.path.glob('log-*')))}"
+        command = [sys.executable, "-m", "node", "run", "--home", str(home.path)]
+        if descriptors is not None:
+            command = ["sh", "-c", f'ulimit -Sn {descriptors}; exec "$@"', "sh", *command]
         with self.log.open("wb") as log:
             self.child = subprocess.Popen(
-                [sys.executable, "-m", "node", "run", "--home", str(home.path)],
+                command,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -90,8 +94,8 @@ class Running:
 
 
 @contextmanager
-def running(home: Home) -> Iterator[Running]:
-    node = Running(home)
+def running(home: Home, **options: Any) -> Iterator[Running]:
+    node = Running(home, **options)
     try:
         yield node
     finally:
@@ -252,6 +256,23 @@ def test_a_killed_node_leaves_no_worker_and_starts_again(home):
         wait_ready(node)
         node.child.send_signal(signal.SIGINT)
         assert node.child.wait(STOP_S) == 0, node.said()
+
+
+def test_clients_do_not_use_up_the_files_that_the_node_may_open(home):
+    # A node that cannot open its log to rewrite it stops.
+    with running(home, descriptors=128) as node, ExitStack() as stack:
+        wait_ready(node)
+        for _ in range(200):
+            client = stack.enter_context(
+                socket.create_connection(("127.0.0.1", home.load_config().rpc.port))
+            )
+            client.sendall(
+                b"POST /v1/transactions HTTP/1.1\r\nHost: node\r\n"
+                b"Content-Type: application/msgpack\r\nContent-Length: 9\r\n\r\n"
+            )
+        commit_flow(node)
+
+    assert not any("Too many open files" in line for line in node.said())
 
 
 def state_of(pid: int) -> str:

@@ -75,6 +75,12 @@ async def connected(server, count=1):
             writer.transport.abort()
 
 
+async def until(condition):
+    async with asyncio.timeout(5):
+        while not condition():
+            await asyncio.sleep(0.01)
+
+
 @asynccontextmanager
 async def subscribed(server, **options):
     async with (
@@ -440,6 +446,30 @@ async def test_stopping_the_node_ends_the_streams_with_a_word(node):
     assert message.extra == "shutdown"
 
 
+async def test_who_waits_for_a_commit_and_leaves_is_waited_for_no_longer(node, monkeypatch):
+    waiting = set()
+
+    async def wait_transaction(id, timeout_ms):
+        waiting.add(id)
+        try:
+            await asyncio.Event().wait()
+        finally:
+            waiting.discard(id)
+
+    monkeypatch.setattr(node, "wait_transaction", wait_transaction)
+    wire = node.report().wire
+    head = (
+        "POST /v1/transactions?wait=commit HTTP/1.1\r\nHost: node\r\n"
+        f"Content-Type: application/msgpack\r\nContent-Length: {len(wire)}\r\n\r\n"
+    )
+
+    async with serving(node) as server:
+        async with connected(server) as [(_, writer)]:
+            writer.write(head.encode() + wire)
+            await until(lambda: waiting)
+        await until(lambda: not waiting)
+
+
 # TLS, start and stop
 
 
@@ -516,6 +546,60 @@ async def test_handshakes_that_stall_count_as_connections_and_end(node, tls):
         status, _ = await get(server, ssl=ssl.create_default_context(cafile=tls["tls_certificate"]))
 
     assert status == 200
+
+
+async def test_a_handshake_that_stalls_gives_way_to_a_newcomer(node, tls):
+    client = ssl.create_default_context(cafile=tls["tls_certificate"])
+
+    async with (
+        serving(node, limits=RpcLimits(connections_max=5), **tls) as server,
+        connected(server, 5),
+    ):
+        status, _ = await get(server, ssl=client)
+
+    assert status == 200
+
+
+async def test_a_handshake_that_fails_is_forgotten_at_once(node, tls):
+    client = ssl.create_default_context(cafile=tls["tls_certificate"])
+
+    async with serving(node, limits=RpcLimits(connections_max=1), **tls) as server:
+        for junk in (b"", b"no TLS at all\r\n\r\n", STATUS):
+            async with connected(server) as [(reader, writer)]:
+                writer.write(junk)
+                writer.write_eof()
+                await read_all(reader)
+        assert metric(node, "securenet_rpc_connections") == 0
+        status, _ = await get(server, ssl=client)
+
+    assert status == 200
+
+
+async def test_a_request_in_the_same_bytes_as_the_end_of_the_handshake_is_answered(node, tls):
+    client = ssl.create_default_context(cafile=tls["tls_certificate"])
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    channel = client.wrap_bio(incoming, outgoing, server_hostname="127.0.0.1")
+
+    async with serving(node, **tls) as server, connected(server) as [(reader, writer)]:
+        while True:
+            try:
+                channel.do_handshake()
+                break
+            except ssl.SSLWantReadError:
+                writer.write(outgoing.read())
+                incoming.write(await reader.read(65_536))
+        channel.write(STATUS)
+        writer.write(outgoing.read())
+        answer = b""
+        while b"\r\n\r\n" not in answer:
+            incoming.write(await asyncio.wait_for(reader.read(65_536), 5))
+            while incoming.pending:
+                try:
+                    answer += channel.read()
+                except ssl.SSLWantReadError:
+                    break
+
+    assert answer.startswith(b"HTTP/1.1 200")
 
 
 async def test_a_port_in_use_is_a_clear_error(node):

@@ -14,7 +14,14 @@ from chain.parameters import Parameters
 from chain.records import POLICY_TABLE, PolicyRecord
 from chain.state import State, parameters_of
 from chain.transactions import Transaction
-from chain.transition import STEP_TRANSACTIONS, check_block, checking, summarise
+from chain.transition import (
+    STEP_SIZE,
+    STEP_TRANSACTIONS,
+    check_block,
+    checking,
+    steps,
+    summarise,
+)
 from chain.types import Height, Round, TimestampMs
 from tests.builders import (
     Chain,
@@ -217,9 +224,17 @@ def test_execution_goes_on_behind_a_refused_transaction(chain):
 def test_a_check_pauses_so_that_others_may_run(chain):
     device = chain.register()
     block = chain.block(*[chain.by_device(device) for _ in range(2 * STEP_TRANSACTIONS)])
-    steps = checking(chain.tip, block, Transaction.is_signed_by)
+    check = checking(chain.tip, block, Transaction.is_signed_by)
 
-    assert len(list(steps)) == 2
+    assert len(list(check)) == 2
+
+
+def test_a_step_ends_at_a_number_of_transactions_or_of_bytes():
+    sizes = [1] * (STEP_TRANSACTIONS + 1) + [STEP_SIZE, 1, STEP_SIZE - 1, 1]
+
+    cut = list(steps(sizes, size_of=lambda size: size))
+
+    assert cut == [[1] * STEP_TRANSACTIONS, [1, STEP_SIZE], [1, STEP_SIZE - 1], [1]]
 
 
 def test_what_a_kind_wrote_before_it_refused_is_dropped(chain, monkeypatch):

@@ -9,6 +9,7 @@ import pytest
 from chain.crypto import address_of
 from chain.errors import DecodeError, Rejection
 from chain.transactions import Transaction
+from chain.transition import STEP_TRANSACTIONS
 from node.errors import MempoolFull
 from node.gossip import FLUSH_DELAY_S, Gossip
 from node.intake import (
@@ -16,7 +17,6 @@ from node.intake import (
     HOSTILE_POINTS,
     PEER_BATCHES_MAX,
     PEER_SIZE_MAX,
-    STEP_TRANSACTIONS,
     Intake,
 )
 from node.mempool import Mempool, MempoolLimits
@@ -100,6 +100,18 @@ async def test_what_comes_from_a_peer_is_pooled_and_not_sent_on():
 
     assert desk.pool.has(transaction.id)
     assert await desk.sent() == []
+
+
+@simulated
+async def test_a_slow_clock_refuses_nothing_that_a_block_would_take():
+    desk = Desk()
+    device = await desk.device()
+    desk.clock.wall_ms = lambda: desk.chain.tip.header.time_ms - 3_600_000
+    transaction = desk.chain.by_device(device)
+
+    assert await desk.submit(transaction) == [None]
+    assert desk.intake.has_work()
+    assert desk.pool.has(transaction.id)
 
 
 @simulated

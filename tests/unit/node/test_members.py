@@ -13,9 +13,9 @@ def test_members_are_the_miners_of_the_registry_under_their_node_ids():
     members = Members(Chain().state, miner=MINERS[0])
 
     for miner, node in zip(MINERS[:4], NODES[:4], strict=True):
-        assert members.node_of(miner) == node
+        assert members.nodes_of([miner]) == [node] * (miner != MINERS[0])
         assert members.miner_of(node) == miner
-    assert members.node_of(MINERS[4]) is None
+    assert members.nodes_of([MINERS[4]]) == []
     assert members.miner_of(NODES[4]) is None
     assert {record.host for record in members.records()} == {"127.0.0.1"}
 

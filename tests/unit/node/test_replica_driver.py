@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 from chain.certificate import VoteType
+from chain.kinds.policy import PolicySet
+from chain.records import PolicyRecord
 from chain.types import Digest, Height
 from consensus.durable import Accepted, Floor, Signed, encode_record
 from consensus.errors import SafetyViolation
@@ -31,7 +33,7 @@ from node.storage.kv import MemoryStore
 from tests.builders import forged, with_parameters
 from tests.simulation.world import leaves_of
 from tests.unit.node.fakes import simulated
-from tests.unit.node.lone_node import LoneNode, node_id, proposal_of, settle
+from tests.unit.node.lone_node import QUIET, LoneNode, node_id, proposal_of, settle
 from tests.unit.node.storage.stored_chain import dump
 
 OWN = 0
@@ -489,6 +491,26 @@ async def test_bad_transactions_alone_wake_nobody():
     assert snapshot is not None
     assert (snapshot.round, snapshot.deadline_ns) == (0, None)
     assert lone.wire.said() == []
+
+
+@simulated
+async def test_a_transaction_too_old_for_the_end_of_a_round_wakes_nobody():
+    # Who sends it to others than the proposer would have that one blamed for a round without work.
+    lone = follower()
+    oldest_ms = lone.clock.wall_ms() - QUIET.transaction_lifetime_ms
+    policy = PolicySet(policy=PolicyRecord())
+
+    def sent(left_ms):
+        return lone.chain.by_registrar("policy.set", policy, time_ms=oldest_ms + left_ms)
+
+    async with lone.running():
+        await lone.node.submit([sent(QUIET.round_timeout_ms - 1).wire])
+        await asyncio.sleep(10)
+        assert lone.wire.said() == []
+
+        await lone.node.submit([sent(10_000 + QUIET.round_timeout_ms + 100).wire])
+        await asyncio.sleep(10)
+        assert {message.name for message in lone.wire.said()} == {"round-change"}
 
 
 @simulated

@@ -157,6 +157,24 @@ async def test_a_transaction_is_unknown_then_pending_then_committed_with_its_rec
 
 
 @simulated
+async def test_what_is_committed_while_it_is_looked_for_is_never_unknown(monkeypatch):
+    lone = LoneNode(0)
+    chain, pool = lone.node.chain, lone.node._mempool
+    _, registration = lone.chain.registration("device")
+    look = chain.transaction
+
+    def look_and_be_late(id):
+        found = look(id)
+        pool.remove([id])
+        return found
+
+    async with lone.running():
+        await lone.node.submit([registration.wire])
+        monkeypatch.setattr(chain, "transaction", look_and_be_late)
+        assert status_of(lone, registration) == ("pending", None)
+
+
+@simulated
 async def test_a_refused_transaction_says_why():
     lone = LoneNode(0)
     transaction = lone.chain.by_device(lone.chain.registration("device")[0])

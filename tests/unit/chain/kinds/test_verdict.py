@@ -161,6 +161,8 @@ def test_a_miner_judges_a_block_once(chain, device):
     chain.commit(chain.verdict(0, height, [GOOD]))
 
     assert chain.rejection(chain.verdict(0, height, [BAD])).code == "duplicate_verdict"
+    # Before its scores are looked at, for a pool may hold many of them.
+    assert chain.rejection(chain.verdict(0, height, [BAD] * 2)).code == "duplicate_verdict"
 
 
 def test_strangers_and_demoted_miners_judge_nothing(chain, device):
@@ -299,15 +301,22 @@ def test_the_ring_is_cleared_when_a_quarantine_begins(chain, device):
     assert tally(chain, device).judged == 3
 
 
-def test_flows_judged_during_a_quarantine_count_but_do_not_prolong_it(chain, device):
+def test_flows_judged_during_a_quarantine_count_but_neither_prolong_it_nor_begin_another(
+    chain, device
+):
     set_policy(chain, anomalous_min=2, window=10, duration_ms=60_000)
-    first, second = send(chain, device, 2), send(chain, device, 2)
-    chain.judge(first, [BAD, BAD])
+    first, second = send(chain, device, 3), send(chain, device, 2)
+    chain.judge(first, [BAD] * 3)
     until = chain.device(device).quarantined_until_ms
-    chain.judge(second, [BAD, BAD])
-
+    chain.judge(second, [BAD] * 2)
     assert chain.device(device).quarantined_until_ms == until
-    assert tally(chain, device) == TallyRecord(judged=4, anomalous=4, ring=bytes(31) + b"\x03")
+    assert tally(chain, device) == TallyRecord(judged=5, anomalous=5, ring=bytes(32))
+
+    chain.pass_time(60_000)
+    judge(chain, device, [0, 1])
+
+    assert chain.device(device).is_active(chain.tip.header.time_ms)
+    assert chain.device(device).quarantined_until_ms == until
 
 
 def test_a_suspended_device_is_not_quarantined(chain, device):

@@ -83,6 +83,19 @@ def test_receipts_are_read_together_or_alone():
     assert tuple(schema.decode_receipt(data, index) for index in range(4)) == receipts
 
 
+def test_receipts_are_read_however_many_devices_a_block_quarantines():
+    # As many blocks as verdicts may be late for, each full of flows of other devices.
+    event = Event(name="device_quarantined", values=("ab" * 32, "1700000000000"))
+    receipts = tuple(
+        Receipt(transaction_id=digest_of("verdict"), index=index, events=(event,) * 4_000)
+        for index in range(20)
+    )
+
+    data = schema.encode_receipts(receipts, BlockReceipt(events=()))
+
+    assert schema.decode_receipts(data) == receipts
+
+
 def test_the_receipt_of_the_block_is_none_of_a_transaction():
     data = schema.encode_receipts((), BlockReceipt(events=()))
 
