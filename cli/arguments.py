@@ -35,6 +35,14 @@ def parse_public_key(text: str) -> PublicKey:
         ) from error
 
 
+def expand_home(home: Path) -> Path:
+    """Return a node's home with ``~`` replaced by the user's own directory."""
+    try:
+        return home.expanduser()
+    except RuntimeError as error:
+        raise BadInput(f"{home}: {error}", "name the node's home with --home") from error
+
+
 def parse_rate_limits(text: str) -> RateLimits:
     """Read rate limits such as ``10:1,300:60``."""
     try:

@@ -4,8 +4,8 @@ Each name below is a module of `cli.commands` with a Typer application ``app``, 
 asked for, so that ``securenet version`` does not wait for the libraries of all the others.
 """
 
-import errno
 import importlib
+import io
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
@@ -14,10 +14,11 @@ import typer
 from typer.core import TyperGroup
 
 from chain.errors import DecodeError, InvalidGenesis, InvalidKey, Rejection, SecureNetError
-from cli.errors import CliError, advice_on
+from cli.errors import ALREADY_THERE_ADVICE, CliError, advice_on
 from cli.exit_codes import ExitCode
 from cli.render import show_error
 from node import exit_codes as node_exit_codes
+from node.errors import FileTaken
 
 COMMANDS: Final = (
     "init", "version", "completion", "keys", "testnet", "node", "device", "tx", "query", "miner",
@@ -78,6 +79,9 @@ def _securenet() -> None:
 
 def main() -> None:
     """Run the command line of this process and exit."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A terminal that lacks a character shows its number; that is no reason to fail.
+        sys.stdout.reconfigure(errors="backslashreplace")
     sys.exit(run(sys.argv[1:]))
 
 
@@ -100,11 +104,10 @@ def run(arguments: Sequence[str]) -> int:
         code, what, advice = explain(error)
         show_error(what, advice)
         return code
+    except SystemExit:
+        # Typer has completed a word, or nobody reads on, as when `head` has seen enough.
+        return ExitCode.OK
     except OSError as error:
-        if error.errno == errno.EPIPE:
-            # Whoever read our output has seen enough, as `head` does.
-            sys.stdout = None  # nothing may be flushed into the pipe
-            return ExitCode.OK
         os_code, what, advice = node_exit_codes.explain(error)
         show_error(what, advice)
         return os_code
@@ -115,6 +118,8 @@ def explain(error: SecureNetError) -> tuple[ExitCode, str, str]:
     """Return the exit code of an error, what is wrong and what to do, in one line each."""
     if isinstance(error, CliError):
         return error.exit_code, error.what, error.advice
+    if isinstance(error, FileTaken):
+        return ExitCode.ALREADY_THERE, str(error), ALREADY_THERE_ADVICE
     if isinstance(error, Rejection):
         return ExitCode.REFUSED, str(error), advice_on(error.code, 422)
     if isinstance(error, InvalidGenesis):

@@ -13,13 +13,13 @@ CELL_LENGTH_MAX: Final = 256
 
 
 def show_json(document: Any) -> None:
-    """Print a document."""
-    typer.echo(json.dumps(document, indent=2, ensure_ascii=False))
+    """Print a document, in ASCII: whatever the terminal's encoding, it stays JSON."""
+    typer.echo(json.dumps(document, indent=2))
 
 
 def show_json_line(document: Any) -> None:
     """Print a document in one line, for streams."""
-    typer.echo(json.dumps(document, separators=(",", ":"), ensure_ascii=False))
+    typer.echo(json.dumps(document, separators=(",", ":")))
 
 
 def show_line(text: str) -> None:

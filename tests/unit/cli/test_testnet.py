@@ -252,15 +252,20 @@ def test_a_directory_without_a_network_is_told(securenet, tmp_path, command):
     assert "securenet testnet init" in ended.err
 
 
-@pytest.mark.parametrize("content", ["", "{", '{"nodes": [{"name": 1}]}', "[]"])
+OF_WRONG_TYPES = '{"nodes": [{"name": "node0", "role": "king", "p2p_port": "a", "rpc_port": 1}]}'
+
+
+@pytest.mark.parametrize("content", ["", "{", '{"nodes": [{"name": 1}]}', "[]", OF_WRONG_TYPES])
 def test_a_damaged_list_of_nodes_is_told(securenet, network, content):
     (network.directory / "testnet.json").write_text(content)
 
     assert securenet("testnet", "status", "--dir", network.directory).code == ExitCode.USAGE
 
 
-def test_damaged_records_of_processes_end_nobody(securenet, network):
-    (network.directory / "running.json").write_text('{"node0": {"pid": "all"}}')
+@pytest.mark.parametrize("pid", ['"all"', "-1", "0", f"{10**20}"])
+def test_damaged_records_of_processes_end_nobody(securenet, network, pid):
+    record = f'{{"node0": {{"pid": {pid}, "started": 1}}}}'
+    (network.directory / "running.json").write_text(record)
 
     assert securenet("testnet", "down", "--dir", network.directory).code == ExitCode.USAGE
 
