@@ -25,6 +25,12 @@ COMMANDS: Final = (
     "param", "policy", "organisation", "model", "consensus", "light", "db", "bench", "demo",
 )  # fmt: skip
 
+MARKUP: Final = None
+"""Help is plain text: Typer's panels cut options short on a narrow terminal."""
+
+_COMPLETION_OPTIONS: Final = ("install_completion", "show_completion")
+"""Typer gives them to every application; here they stay those of the root alone."""
+
 
 class _Commands(Mapping[str, Any]):
     """The commands by name, each imported when it is looked up."""
@@ -33,8 +39,10 @@ class _Commands(Mapping[str, Any]):
         if name not in COMMANDS:
             raise KeyError(name)
         module = importlib.import_module(f"cli.commands.{name}")
+        module.app.rich_markup_mode = MARKUP
         command = typer.main.get_command(module.app)
         command.name = name
+        command.params = [p for p in command.params if p.name not in _COMPLETION_OPTIONS]
         return command
 
     def __iter__(self) -> Iterator[str]:
@@ -61,6 +69,7 @@ app = typer.Typer(
     cls=_LazyGroup,
     name="securenet",
     no_args_is_help=True,
+    rich_markup_mode=MARKUP,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["--help", "-h"]},
 )
@@ -70,8 +79,8 @@ app = typer.Typer(
 def _securenet() -> None:
     """SecureNet: a permissioned blockchain that protects fleets of IoT devices.
 
-    Every command explains itself with --help, prints one JSON document with --json, and ends with
-    a documented exit code.
+    Every command explains itself with --help, prints JSON with --json, and ends with a documented
+    exit code.
 
     Example: securenet testnet init --dir testnet && securenet testnet up --dir testnet
     """

@@ -31,6 +31,9 @@ WATCH_EVERY_S: Final = 0.5
 FOLLOW_EVERY_S: Final = 0.3
 LOG_CHUNK_BYTES: Final = 64 * 1024
 MIB: Final = 1024 * 1024
+COLUMNS: Final = (
+    "node", "role", "rpc", "pid", "height", "block", "state root", "peers", "MiB", "said",
+)  # fmt: skip
 
 NodeNames = Annotated[
     list[str] | None,
@@ -286,8 +289,10 @@ def _show_nodes(network: Network, document: dict[str, Any] | None = None) -> Non
                 "" if entry["running"] or not document else last_line(network, entry["name"]),
             ]
         )
-    columns = ["node", "role", "rpc", "pid", "height", "block", "state root", "peers", "MiB", ""]
-    show_table(columns, rows, empty="no nodes")
+    # What nobody knows yet, as of a network that never ran, has no column.
+    known = [n for n in range(len(COLUMNS)) if any(row[n] not in (None, "") for row in rows)]
+    columns = [COLUMNS[n] for n in known]
+    show_table(columns, [[row[n] for n in known] for row in rows], empty="no nodes")
 
 
 async def _ask_all(network: Network, genesis_hash: str) -> list[dict[str, Any] | None]:

@@ -54,6 +54,19 @@ def test_every_command_has_help_with_an_example(securenet, path):
 
 
 @pytest.mark.parametrize(("path", "command"), ALL, ids=NAMES)
+def test_help_names_every_option_in_full_on_a_narrow_terminal(
+    securenet, monkeypatch, path, command
+):
+    monkeypatch.setenv("COLUMNS", "40")
+
+    ended = securenet(*path, "--help")
+
+    options = {option for param in command.params for option in param.opts if option[0] == "-"}
+    assert options <= set(ended.out.replace(",", " ").split())
+    assert "completion" not in " ".join(options)
+
+
+@pytest.mark.parametrize(("path", "command"), ALL, ids=NAMES)
 def test_every_command_prints_json_when_asked(path, command):
     options = {option for param in command.params for option in param.opts}
 
