@@ -83,7 +83,10 @@ def init(
         show_json(_describe(network))
         return
     _show_nodes(network)
-    show_line(f"start it: securenet testnet up --dir {directory}")
+    if host:
+        show_line("copy each home to its machine, and start it: securenet node run --home node0")
+    else:
+        show_line(f"start it: securenet testnet up --dir {directory}")
 
 
 @app.command()

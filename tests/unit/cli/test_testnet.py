@@ -99,6 +99,23 @@ def test_nodes_on_machines_of_their_own_are_reached_by_name(tmp_path):
     assert (config.p2p.host, config.p2p.port, config.rpc.port) == ("0.0.0.0", 26756, 26757)
 
 
+def test_what_is_told_after_init_fits_where_the_nodes_are(securenet, tmp_path):
+    here = securenet("testnet", "init", "--dir", tmp_path / "here", "--miners", "1")
+    there = securenet(
+        "testnet", "init", "--dir", tmp_path / "there", "--miners", "1", "--host", "a"
+    )
+
+    assert "securenet testnet up" in here.out.splitlines()[-1]
+    assert "securenet node run" in there.out.splitlines()[-1]
+
+
+def test_what_is_not_known_yet_has_no_column(securenet, tmp_path):
+    ended = securenet("testnet", "init", "--dir", tmp_path / "net", "--miners", "1")
+
+    assert ended.out.split()[:3] == ["node", "role", "rpc"]
+    assert "height" not in ended.out
+
+
 def test_what_is_there_is_never_overwritten(securenet, network):
     before = (network.directory / "genesis.json").read_bytes()
 
@@ -114,6 +131,8 @@ def test_what_is_there_is_never_overwritten(securenet, network):
         (("--miners", "0"), ExitCode.USAGE),
         (("--base-port", "65530"), ExitCode.USAGE),
         (("--host", "only-one"), ExitCode.USAGE),
+        (("--miners", "1", "--host", ""), ExitCode.USAGE),
+        (("--miners", "1", "--host", "a b"), ExitCode.USAGE),
         (("--miners", "four"), ExitCode.USAGE),
     ],
 )
