@@ -143,7 +143,8 @@ class Client:
                 return answer
             if status in ("rejected", "expired"):
                 code = answer.get("code") or status
-                raise Refused(status=422, code=code, detail=answer.get("detail") or status)
+                detail = answer.get("detail") or "it was not committed while it could be"
+                raise Refused(status=422, code=code, detail=detail)
             if SystemClock().monotonic_ns() >= deadline:
                 raise TimedOut(
                     f"transaction {id} is {status} after {timeout_s:g} s",

@@ -166,7 +166,8 @@ _ADVICE = {
     "damaged": "ask another node (--rpc); stop this one and run securenet db verify on it",
     "device_not_active": "see its state with securenet device show; resume or release it first",
     "duplicate": "it is on the chain already: securenet tx show ID",
-    "expired": "set this machine's clock right and sign it again",
+    "expired": "see that this machine's clock is right and that securenet consensus why names "
+    "nobody missing, and sign it again",
     "malformed": "correct it as the message says; docs/spec has the forms",
     "not_permitted": "sign with the key of the role that this kind of transaction asks for",
     "unauthorised_miner": "send it to a node that is an active miner (securenet miner list)",

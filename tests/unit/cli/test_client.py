@@ -154,6 +154,16 @@ async def test_a_transaction_that_was_rejected_is_told_with_its_code(node, clien
     assert refused.value.code == "rate_limited"
 
 
+async def test_a_transaction_that_nobody_committed_in_time_is_told_so(node, client):
+    answer = {"id": "ab" * 32, "status": "expired", "code": None, "detail": None}
+    node.overrides[f"/v1/transactions/{'ab' * 32}"] = [web.json_response(answer)]
+
+    with pytest.raises(Refused, match="expired: it was not committed") as refused:
+        await client.wait_committed("ab" * 32, timeout_s=1)
+
+    assert "securenet consensus why" in refused.value.advice
+
+
 async def test_readiness_is_what_the_node_says(node: FakeNode, client: Client):
     assert await client.is_ready(min_peers=3)
     node.ready = False
