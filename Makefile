@@ -26,7 +26,7 @@ WORKERS ?= auto
 KILLS ?= 50
 RATE ?= 500
 BLOCKS ?= 5000
-# test, bench: further arguments
+# test, bench, e2e, kill, crashpoints: further arguments
 ARGS ?=
 
 # Recipes quote it as "$$DATA", so that the shell sees one word whatever is in it.

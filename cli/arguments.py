@@ -8,6 +8,7 @@ from typing import Any, Final
 from chain.crypto import check_public_key
 from chain.errors import DecodeError, InvalidKey
 from chain.limits import RateLimits, parse_limits
+from chain.records import HOST
 from chain.types import DIGEST_SIZE, Address, Digest, PublicKey
 from cli.errors import BadInput
 
@@ -33,6 +34,25 @@ def parse_public_key(text: str) -> PublicKey:
             f"{text[:80]!r} is no public key: {error}",
             "give 64 (Ed25519) or 66 (P-256) hex digits, as securenet keys show prints them",
         ) from error
+
+
+def parse_host(text: str) -> str:
+    """Read the name or address at which a chain says that a node is reached."""
+    try:
+        host: str = HOST.parse(text, "host")
+    except DecodeError as error:
+        raise BadInput(
+            f"{text[:80]!r} is no host: {error}", "give a name or an address, as 10.0.0.5"
+        ) from error
+    return host
+
+
+def expand_home(home: Path) -> Path:
+    """Return a node's home with ``~`` replaced by the user's own directory."""
+    try:
+        return home.expanduser()
+    except RuntimeError as error:
+        raise BadInput(f"{home}: {error}", "name the node's home with --home") from error
 
 
 def parse_rate_limits(text: str) -> RateLimits:

@@ -5,7 +5,9 @@ the code of a problem document, `Unreachable` where nobody answers.
 """
 
 import asyncio
+import errno
 import json
+import os
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
@@ -66,10 +68,9 @@ class Client:
     """
 
     def __init__(self, url: str, session: aiohttp.ClientSession, *, attempts: int = 1) -> None:
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
+        if not _is_address(url):
             raise BadInput(
-                f"{url!r} is no address of an RPC", "give one as --rpc http://127.0.0.1:26757"
+                f"{url[:80]!r} is no address of an RPC", "give one as --rpc http://127.0.0.1:26757"
             )
         self.url = url.rstrip("/")
         self._session = session
@@ -142,7 +143,8 @@ class Client:
                 return answer
             if status in ("rejected", "expired"):
                 code = answer.get("code") or status
-                raise Refused(status=422, code=code, detail=answer.get("detail") or status)
+                detail = answer.get("detail") or "it was not committed while it could be"
+                raise Refused(status=422, code=code, detail=detail)
             if SystemClock().monotonic_ns() >= deadline:
                 raise TimedOut(
                     f"transaction {id} is {status} after {timeout_s:g} s",
@@ -285,6 +287,15 @@ def ask(url: str, question: Callable[[Client], Awaitable[T]], *, attempts: int =
     return asyncio.run(run())
 
 
+def _is_address(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        # Brackets that hold no address of IPv6, or a port that is no number of 16 bits.
+        return False
+
+
 def _pooled(item: Document) -> Pooled:
     error = item.get("error")
     refusal = None if error is None else _refused(int(error.get("status", 422)), error, None)
@@ -310,6 +321,10 @@ def _reason(error: Exception) -> str:
     if isinstance(error, aiohttp.ClientConnectorCertificateError):
         return "its certificate is not trusted; SSL_CERT_FILE names further authorities"
     if isinstance(error, aiohttp.ClientConnectorError):
+        number = error.os_error.errno
+        if number is not None and number in errno.errorcode:
+            # In place of asyncio's text, which repeats the address.
+            return os.strerror(number)
         return error.os_error.strerror or "the connection failed"
     if isinstance(error, aiohttp.ServerDisconnectedError):
         return "it closed the connection"

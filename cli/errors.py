@@ -6,6 +6,7 @@
     ├── BadInput           an argument or a file that is not what it should be
     ├── Unreachable        no node answers at ``url``
     ├── Refused            the node answered with a problem document
+    ├── NotFound           the node answered that it knows nothing of it
     ├── TimedOut           what was waited for did not happen in time
     ├── PortTaken          ``port`` is in use
     ├── AlreadyThere       ``path`` would be overwritten
@@ -14,9 +15,12 @@
 """
 
 from pathlib import Path
+from typing import Final
 
 from chain.errors import SecureNetError
 from cli.exit_codes import ExitCode
+
+ALREADY_THERE_ADVICE: Final = "choose another place, or remove it yourself"
 
 
 class CliError(SecureNetError):
@@ -97,6 +101,12 @@ class Refused(CliError):
             self.exit_code = ExitCode.REFUSED
 
 
+class NotFound(CliError):
+    """Something of which the node knows nothing, which it does not call a problem."""
+
+    exit_code = ExitCode.NOT_FOUND
+
+
 class TimedOut(CliError):
     """What was waited for did not happen in time."""
 
@@ -131,8 +141,7 @@ class AlreadyThere(CliError):
 
     def __init__(self, path: Path) -> None:
         super().__init__(
-            f"{path} is there already, and nothing is overwritten",
-            "choose another place, or remove it yourself",
+            f"{path} is there already, and nothing is overwritten", ALREADY_THERE_ADVICE
         )
         self.path = path
 
@@ -158,8 +167,9 @@ _ADVICE = {
     "damaged": "ask another node (--rpc); stop this one and run securenet db verify on it",
     "device_not_active": "see its state with securenet device show; resume or release it first",
     "duplicate": "it is on the chain already: securenet tx show ID",
-    "expired": "set this machine's clock right and sign it again",
-    "malformed": "correct it as the message says; docs/spec/encoding.md has the form",
+    "expired": "see that this machine's clock is right and that securenet consensus why names "
+    "nobody missing, and sign it again",
+    "malformed": "correct it as the message says; docs/spec has the forms",
     "not_permitted": "sign with the key of the role that this kind of transaction asks for",
     "unauthorised_miner": "send it to a node that is an active miner (securenet miner list)",
     "unknown_device": "register the device first: securenet device register",

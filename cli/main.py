@@ -4,8 +4,8 @@ Each name below is a module of `cli.commands` with a Typer application ``app``, 
 asked for, so that ``securenet version`` does not wait for the libraries of all the others.
 """
 
-import errno
 import importlib
+import io
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
@@ -14,15 +14,22 @@ import typer
 from typer.core import TyperGroup
 
 from chain.errors import DecodeError, InvalidGenesis, InvalidKey, Rejection, SecureNetError
-from cli.errors import CliError, advice_on
+from cli.errors import ALREADY_THERE_ADVICE, CliError, advice_on
 from cli.exit_codes import ExitCode
 from cli.render import show_error
 from node import exit_codes as node_exit_codes
+from node.errors import FileTaken
 
 COMMANDS: Final = (
     "init", "version", "completion", "keys", "testnet", "node", "device", "tx", "query", "miner",
     "param", "policy", "organisation", "model", "consensus", "light", "db", "bench", "demo",
 )  # fmt: skip
+
+MARKUP: Final = None
+"""Help is plain text: Typer's panels cut options short on a narrow terminal."""
+
+_COMPLETION_OPTIONS: Final = ("install_completion", "show_completion")
+"""Typer gives them to every application; here they stay those of the root alone."""
 
 
 class _Commands(Mapping[str, Any]):
@@ -32,8 +39,10 @@ class _Commands(Mapping[str, Any]):
         if name not in COMMANDS:
             raise KeyError(name)
         module = importlib.import_module(f"cli.commands.{name}")
+        module.app.rich_markup_mode = MARKUP
         command = typer.main.get_command(module.app)
         command.name = name
+        command.params = [p for p in command.params if p.name not in _COMPLETION_OPTIONS]
         return command
 
     def __iter__(self) -> Iterator[str]:
@@ -60,6 +69,7 @@ app = typer.Typer(
     cls=_LazyGroup,
     name="securenet",
     no_args_is_help=True,
+    rich_markup_mode=MARKUP,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["--help", "-h"]},
 )
@@ -69,8 +79,8 @@ app = typer.Typer(
 def _securenet() -> None:
     """SecureNet: a permissioned blockchain that protects fleets of IoT devices.
 
-    Every command explains itself with --help, prints one JSON document with --json, and ends with
-    a documented exit code.
+    Every command explains itself with --help, prints JSON with --json, and ends with a documented
+    exit code.
 
     Example: securenet testnet init --dir testnet && securenet testnet up --dir testnet
     """
@@ -78,6 +88,9 @@ def _securenet() -> None:
 
 def main() -> None:
     """Run the command line of this process and exit."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A terminal that lacks a character shows its number; that is no reason to fail.
+        sys.stdout.reconfigure(errors="backslashreplace")
     sys.exit(run(sys.argv[1:]))
 
 
@@ -100,11 +113,10 @@ def run(arguments: Sequence[str]) -> int:
         code, what, advice = explain(error)
         show_error(what, advice)
         return code
+    except SystemExit:
+        # Typer has completed a word, or nobody reads on, as when `head` has seen enough.
+        return ExitCode.OK
     except OSError as error:
-        if error.errno == errno.EPIPE:
-            # Whoever read our output has seen enough, as `head` does.
-            sys.stdout = None  # nothing may be flushed into the pipe
-            return ExitCode.OK
         os_code, what, advice = node_exit_codes.explain(error)
         show_error(what, advice)
         return os_code
@@ -115,6 +127,8 @@ def explain(error: SecureNetError) -> tuple[ExitCode, str, str]:
     """Return the exit code of an error, what is wrong and what to do, in one line each."""
     if isinstance(error, CliError):
         return error.exit_code, error.what, error.advice
+    if isinstance(error, FileTaken):
+        return ExitCode.ALREADY_THERE, str(error), ALREADY_THERE_ADVICE
     if isinstance(error, Rejection):
         return ExitCode.REFUSED, str(error), advice_on(error.code, 422)
     if isinstance(error, InvalidGenesis):

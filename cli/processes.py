@@ -12,9 +12,14 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Annotated, Final
+
+from pydantic import Field
 
 from node.clock import SystemClock
+
+PID_MAX: Final = 2**22
+"""No process of Linux has a larger id; see proc(5)."""
 
 _PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
 _TICKS_PER_S: Final = os.sysconf("SC_CLK_TCK")
@@ -33,7 +38,7 @@ class Process:
         When it was started, in the system's ticks since boot.
     """
 
-    pid: int
+    pid: Annotated[int, Field(ge=1, le=PID_MAX)]
     started: int
 
 

@@ -13,8 +13,11 @@ from cli.errors import BadInput
 
 _MEASUREMENT: Final = re.compile(
     r"(?P<name>[^=]+)=(?P<whole>[+-]?\d+)(?:\.(?P<fraction>\d+))?(?:[eE](?P<power>[+-]?\d{1,2}))?"
-    r"\s*(?P<unit>.*)"
+    r"\s*(?P<unit>.*)",
+    re.ASCII,
 )
+_DIGITS_MAX: Final = 1_000
+"""More than any value has, and fewer than Python reads."""
 
 
 def parse_readings(texts: Sequence[str]) -> Reading:
@@ -28,7 +31,7 @@ def parse_readings(texts: Sequence[str]) -> Reading:
     values = []
     for text in texts:
         match = _MEASUREMENT.fullmatch(text)
-        if match is None:
+        if match is None or len(text) > _DIGITS_MAX:
             raise BadInput(
                 f"{text[:80]!r} is no measurement", "give NAME=VALUE with a unit, as temp=21.5C"
             )

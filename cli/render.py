@@ -10,16 +10,18 @@ from node.exit_codes import error_text, printable
 
 CELL_LENGTH_MAX: Final = 256
 """Longer values are cut in tables; JSON has them whole."""
+UNFOLDED: Final = 10_000
+"""A width that no table has."""
 
 
 def show_json(document: Any) -> None:
-    """Print a document."""
-    typer.echo(json.dumps(document, indent=2, ensure_ascii=False))
+    """Print a document, in ASCII: whatever the terminal's encoding, it stays JSON."""
+    typer.echo(json.dumps(document, indent=2))
 
 
 def show_json_line(document: Any) -> None:
     """Print a document in one line, for streams."""
-    typer.echo(json.dumps(document, separators=(",", ":"), ensure_ascii=False))
+    typer.echo(json.dumps(document, separators=(",", ":")))
 
 
 def show_line(text: str) -> None:
@@ -36,13 +38,18 @@ def show_fields(fields: Mapping[str, Any]) -> None:
 
 
 def show_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, empty: str) -> None:
-    """Print a table, or the line `empty` where there are no rows."""
+    """Print a table, or the line `empty` where there are no rows.
+
+    On a terminal that is too narrow for it the rows stand below each other, a value a line: a
+    folded id can be neither read nor copied.
+    """
     cells = [[_cell(value) for value in row] for row in rows]
     if not cells:
         typer.echo(empty)
         return
     from rich.box import SIMPLE_HEAD  # slow to import, and JSON never needs it
     from rich.console import Console
+    from rich.measure import Measurement
     from rich.table import Table
     from rich.text import Text
 
@@ -52,9 +59,14 @@ def show_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, empty: 
     for row in cells:
         table.add_row(*map(Text, row))
     console = Console()
-    if not console.is_terminal:
-        # A pipe has no width: nothing is folded, so that grep finds whole ids.
-        console.width = 1000
+    room = console.width
+    # A pipe has no width: nothing is folded, so that grep finds whole ids.
+    console.width = UNFOLDED
+    if console.is_terminal and Measurement.get(console, console.options, table).maximum > room:
+        for row in cells:
+            show_fields({name: cell or None for name, cell in zip(columns, row, strict=True)})
+            typer.echo()
+        return
     console.print(table)
 
 

@@ -2,7 +2,7 @@
 
 import json
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
 
@@ -149,12 +149,25 @@ def load_config(path: Path) -> NodeConfig:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ConfigError(str(path), f"is no TOML: {error}") from error
     try:
-        return _resolved(NodeConfig.model_validate(document), path.parent)
+        return _resolved(parse_config(document), path.parent)
+    except ConfigError as error:
+        where = f"{path}: {error.where}" if error.where else str(path)
+        raise ConfigError(where, error.reason) from error
+
+
+def parse_config(document: Mapping[str, Any]) -> NodeConfig:
+    """Return the configuration that a document describes.
+
+    Raises
+    ------
+    ConfigError
+        A setting is unknown or out of its bounds.
+    """
+    try:
+        return NodeConfig.model_validate(document)
     except ValidationError as error:
         where, reason = _first_of(error)
-        raise ConfigError(f"{path}: {where}" if where else str(path), reason) from error
-    except ConfigError as error:
-        raise ConfigError(f"{path}: {error.where}", error.reason) from error
+        raise ConfigError(where, reason) from error
 
 
 def render_config(config: NodeConfig) -> str:

@@ -4,6 +4,7 @@
 
     NodeError
     ├── ConfigError            a configuration, or a home directory, nobody can start from
+    │   └── FileTaken          a file of it would be overwritten
     ├── KeyFileError           a key file that cannot be made or used; ``path`` says which
     │   ├── WrongPassphrase    the passphrase is missing, or is not the one it was closed with
     │   └── WrongKey           a whole key, but not one with which this node can take part
@@ -35,15 +36,19 @@ class ConfigError(NodeError):
     Parameters
     ----------
     where : str
-        The setting, or the file.
+        The setting, or the file; empty where it is the configuration as a whole.
     reason : str
         What is wrong with it, and what to do.
     """
 
     def __init__(self, where: str, reason: str) -> None:
-        super().__init__(f"{where}: {reason}")
+        super().__init__(f"{where}: {reason}" if where else reason)
         self.where = where
         self.reason = reason
+
+
+class FileTaken(ConfigError):
+    """A file that is there already, and is never replaced."""
 
 
 class KeyFileError(NodeError):

@@ -17,6 +17,7 @@ from node.errors import (
     StorageFailed,
     StoreLocked,
     WrongKey,
+    WrongPassphrase,
 )
 
 _PORT_ADVICE: Final = "stop the program that uses the port, or choose another in config.toml"
@@ -46,11 +47,17 @@ def explain(error: SecureNetError | OSError) -> tuple[NodeExit, str, str]:
         case WrongKey():
             advice = 'put keys and genesis.json of one chain together, or set role = "joiner"'
             return NodeExit.KEY, str(error), advice
+        case WrongPassphrase():
+            advice = "give its passphrase by --passphrase-file or SECURENET_PASSPHRASE"
+            return NodeExit.KEY, str(error), advice
         case KeyFileError():
             advice = "check the file, or make a key with securenet keys new"
             return NodeExit.KEY, str(error), advice
         case ConfigError() if _is_taken_port(error.__cause__):
             return NodeExit.PORT_TAKEN, str(error), _PORT_ADVICE
+        case ConfigError() if isinstance(error.__cause__, FileNotFoundError):
+            advice = "check the path; securenet init makes a home, its chain has the genesis.json"
+            return NodeExit.CONFIGURATION, str(error), advice
         case ConfigError():
             advice = "correct the setting or the file that is named"
             return NodeExit.CONFIGURATION, str(error), advice

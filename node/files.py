@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 from typing import Final
 
-from node.errors import ConfigError
+from node.errors import FileTaken
 from node.storage.files import storage_error, sync_directory
 
 PUBLIC_MODE: Final = 0o644
@@ -15,7 +15,7 @@ def create_file(path: Path, data: bytes) -> None:
 
     Raises
     ------
-    ConfigError
+    FileTaken
         It exists already.
     StorageError
         It cannot be written; nothing is left of it.
@@ -34,7 +34,7 @@ def create_file(path: Path, data: bytes) -> None:
             path.unlink()
             raise
     except FileExistsError as error:
-        raise ConfigError(str(path), "exists already; it is not replaced") from error
+        raise FileTaken(str(path), "exists already; it is not replaced") from error
     except OSError as error:
         raise storage_error(path, error) from error
 

@@ -17,7 +17,7 @@ from chain.genesis import Genesis, parse_genesis, render_genesis
 from chain.types import Height
 from consensus.durable import Floor, encode_record
 from node.config import NodeConfig, load_config, render_config
-from node.errors import ConfigError
+from node.errors import ConfigError, FileTaken
 from node.files import create_file
 from node.keys import create_key
 from node.ports import Random
@@ -121,13 +121,13 @@ def init_home(
 
     Raises
     ------
-    ConfigError, KeyFileError, StorageError
+    FileTaken, KeyFileError, StorageError
         Something is there already, or cannot be written.
     """
     home = Home(path)
     for taken in (home.config, home.miner_key, home.node_key, home.log, home.chain):
         if taken.exists():
-            raise ConfigError(str(taken), "exists already; choose another home directory")
+            raise FileTaken(str(taken), "exists already; choose another home directory")
     with ExitStack() as undo:
         for directory in (path, home.miner_key.parent, home.log.parent):
             if not directory.is_dir():

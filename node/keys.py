@@ -116,7 +116,7 @@ def create_key(
         The disk refused; no file is left.
     """
     private = _new_key(algorithm, random)
-    _save(path, private, random, _passphrase(passphrase), cost or ScryptCost())
+    _save(path, private, random, _passphrase(path, passphrase), cost or ScryptCost())
     return private.key
 
 
@@ -144,7 +144,7 @@ def load_private_key(path: Path, passphrase: str | None = None) -> PrivateKey:
     file = _read(path)
     if isinstance(file.seed, str):
         return _checked(path, file, file.seed)
-    given = _passphrase(passphrase)
+    given = _passphrase(path, passphrase)
     if given is None:
         raise WrongPassphrase(
             path, f"the key is encrypted; give its passphrase, as in {PASSPHRASE_VARIABLE}"
@@ -201,8 +201,15 @@ def _save(
     _create(path, json.dumps(document, indent=2).encode() + b"\n")
 
 
-def _passphrase(passphrase: str | None, environment: Mapping[str, str] = os.environ) -> str | None:
-    return passphrase or environment.get(PASSPHRASE_VARIABLE) or None
+def _passphrase(path: Path, passphrase: str | None) -> str | None:
+    """Return the passphrase that is given, or else that of the environment, for the file `path`."""
+    if passphrase:
+        return passphrase
+    try:
+        # Whatever the locale makes of it, the environment holds bytes, and these are UTF-8.
+        return os.fsencode(os.environ.get(PASSPHRASE_VARIABLE, "")).decode() or None
+    except UnicodeDecodeError:
+        raise WrongPassphrase(path, f"{PASSPHRASE_VARIABLE} holds no UTF-8 text") from None
 
 
 def _new_key(algorithm: Algorithm, random: Random) -> PrivateKey:

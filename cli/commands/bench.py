@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cli.errors import BadInput, Missed
+from cli.errors import BadInput, Missed, NotRunning
 from cli.options import AsJson, Organisation, PassphraseFile
 from cli.progress import Progress
 from cli.render import show_fields, show_json, show_line
@@ -126,7 +126,7 @@ def _measure_testnet(directory: Path | None, settings: "Settings") -> dict[str, 
         processes = running_processes(network)
         nodes = [node for node in network.miners if node.name in processes]
         if not nodes:
-            raise BadInput(
+            raise NotRunning(
                 f"no miner of {directory} runs", f"securenet testnet up --dir {directory}"
             )
         measuring = Bench(

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import typer
 
+from cli.arguments import expand_home
 from cli.errors import BadInput, Missed
 from cli.options import DEFAULT_HOME, AsJson, Home
 from cli.render import show_json, show_line
@@ -22,7 +23,7 @@ def verify(home: Home = Path(DEFAULT_HOME), as_json: AsJson = False) -> None:
 
     Example: securenet db verify --home testnet/node0
     """
-    home = home.expanduser()
+    home = expand_home(home)
     findings = _findings(home)
     if as_json:
         show_json({"home": str(home), "findings": findings})

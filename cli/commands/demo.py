@@ -48,6 +48,7 @@ def demo(
     from cli.testnet.create import create_network
     from cli.testnet.network import fresh_directory, write_json
 
+    out.parent.mkdir(parents=True, exist_ok=True)
     progress = Progress()
     rows = synthetic_rows() if data is None else nsl_kdd_rows(data)
     network = create_network(fresh_directory(directory), miners=4, observers=0, base_port=0)
@@ -56,11 +57,12 @@ def demo(
         registrar = open_key(network.registrar_key, None)
         guard = partial(watch_running, network, processes)
         report = asyncio.run(run_demo(rpcs, registrar, rows, progress, guard=guard))
-    out.parent.mkdir(parents=True, exist_ok=True)
-    write_json(out, report.document())
     shutil.rmtree(network.directory)
     if as_json:
         show_json(report.document())
     else:
         report.show(attackers=ATTACKERS, others=NORMAL_DEVICES)
+    # Last, since a file that cannot be written must not cost the figures.
+    write_json(out, report.document())
+    if not as_json:
         show_line(f"the figures are in {out}")

@@ -114,7 +114,10 @@ def register(
 @app.command("list")
 def list_devices(
     status: Annotated[
-        str | None, typer.Option("--status", metavar="WORD", help="Only those in this state.")
+        str | None,
+        typer.Option(
+            "--status", metavar="WORD", help="Only the active, suspended, quarantined or revoked."
+        ),
     ] = None,
     limit: Limit = 100,
     rpc: Rpc = DEFAULT_RPC,

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from cli.errors import BadInput
+from cli.arguments import expand_home
 from cli.options import DEFAULT_HOME, AsJson, Home, PassphraseFile
 from cli.render import show_fields, show_json, show_line
 
@@ -71,31 +71,30 @@ def init(
     """
     from chain.crypto import address_of
     from cli.key_files import read_passphrase
-    from node.config import NodeConfig, P2PConfig
+    from node.config import parse_config
     from node.home import init_home, load_genesis
     from node.keys import read_key_info
     from node.random_source import SystemRandom
-    from node.rpc.config import RpcConfig
 
     document = None if genesis is None else load_genesis(genesis)
     passphrase = read_passphrase(passphrase_file)
-    if port == rpc_port:
-        raise BadInput(f"port {port} is given twice", "choose another --port or --rpc-port")
     if role is None:
         role = Role.MINER if document is None else Role.JOINER
-    config = NodeConfig(
-        role=role.value,
-        p2p=P2PConfig(host=host, port=port),
-        rpc=RpcConfig(
-            host=rpc_host,
-            port=rpc_port,
-            tls_certificate=None if tls_certificate is None else tls_certificate.resolve(),
-            tls_key=None if tls_key is None else tls_key.resolve(),
-            insecure=insecure,
-        ),
+    config = parse_config(
+        {
+            "role": role.value,
+            "p2p": {"host": host, "port": port},
+            "rpc": {
+                "host": rpc_host,
+                "port": rpc_port,
+                "tls_certificate": None if tls_certificate is None else tls_certificate.resolve(),
+                "tls_key": None if tls_key is None else tls_key.resolve(),
+                "insecure": insecure,
+            },
+        }
     )
     made = init_home(
-        home.expanduser(), config, SystemRandom(), genesis=document, passphrase=passphrase
+        expand_home(home), config, SystemRandom(), genesis=document, passphrase=passphrase
     )
     miner_key = read_key_info(made.miner_key).public
     node_key = read_key_info(made.node_key).public
@@ -111,4 +110,6 @@ def init(
         show_json(fields)
         return
     show_fields(fields)
+    if document is None:
+        show_line(f"once there is a genesis.json with these keys, copy it to {made.genesis}")
     show_line(f"start it: securenet node run --home {made.path}")

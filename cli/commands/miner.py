@@ -92,7 +92,9 @@ def accept(
             genesis.hash, candidate, node.public, valid_until_ms=valid_until_ms
         ),
     )
-    show_json(_ADD.render(change))
+    rendered = _ADD.render(change)
+    _ADD.parse(rendered, "acceptance")  # what no node would take is told to the candidate
+    show_json(rendered)
 
 
 @app.command()

@@ -6,6 +6,7 @@ from typing import Any
 
 import typer
 
+from cli.arguments import expand_home
 from cli.client import ask
 from cli.errors import BadInput
 from cli.options import DEFAULT_HOME, DEFAULT_RPC, AsJson, Home, PassphraseFile, Rpc
@@ -31,7 +32,7 @@ def run(
     from node.logs import configure_logs
     from node.process import run_node
 
-    path = home.expanduser()
+    path = expand_home(home)
     settings = NodeHome(path).load_config().log
     configure_logs(settings.model_copy(update={"format": "json"}) if as_json else settings)
     asyncio.run(run_node(path, passphrase=read_passphrase(passphrase_file)))
@@ -56,7 +57,7 @@ def inspect(home: Home = Path(DEFAULT_HOME), as_json: AsJson = False) -> None:
 
     Example: securenet node inspect --home node0 --json
     """
-    document = _inspect(home.expanduser())
+    document = _inspect(expand_home(home))
     if as_json:
         show_json(document)
     else:

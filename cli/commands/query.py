@@ -144,7 +144,12 @@ def models(limit: Limit = 100, rpc: Rpc = DEFAULT_RPC, as_json: AsJson = False) 
 @app.command()
 def proposals(
     status: Annotated[
-        str | None, typer.Option("--status", metavar="WORD", help="Only those in this state.")
+        str | None,
+        typer.Option(
+            "--status",
+            metavar="WORD",
+            help="Only those that are open, enacted, rejected, expired or void.",
+        ),
     ] = None,
     limit: Limit = 100,
     rpc: Rpc = DEFAULT_RPC,

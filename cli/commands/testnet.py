@@ -31,6 +31,9 @@ WATCH_EVERY_S: Final = 0.5
 FOLLOW_EVERY_S: Final = 0.3
 LOG_CHUNK_BYTES: Final = 64 * 1024
 MIB: Final = 1024 * 1024
+COLUMNS: Final = (
+    "node", "role", "rpc", "pid", "height", "block", "state root", "peers", "MiB", "said",
+)  # fmt: skip
 
 NodeNames = Annotated[
     list[str] | None,
@@ -80,7 +83,10 @@ def init(
         show_json(_describe(network))
         return
     _show_nodes(network)
-    show_line(f"start it: securenet testnet up --dir {directory}")
+    if host:
+        show_line("copy each home to its machine, and start it: securenet node run --home node0")
+    else:
+        show_line(f"start it: securenet testnet up --dir {directory}")
 
 
 @app.command()
@@ -286,8 +292,10 @@ def _show_nodes(network: Network, document: dict[str, Any] | None = None) -> Non
                 "" if entry["running"] or not document else last_line(network, entry["name"]),
             ]
         )
-    columns = ["node", "role", "rpc", "pid", "height", "block", "state root", "peers", "MiB", ""]
-    show_table(columns, rows, empty="no nodes")
+    # What nobody knows yet, as of a network that never ran, has no column.
+    known = [n for n in range(len(COLUMNS)) if any(row[n] not in (None, "") for row in rows)]
+    columns = [COLUMNS[n] for n in known]
+    show_table(columns, [[row[n] for n in known] for row in rows], empty="no nodes")
 
 
 async def _ask_all(network: Network, genesis_hash: str) -> list[dict[str, Any] | None]:

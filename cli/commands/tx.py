@@ -11,7 +11,7 @@ from chain.kinds.device_data import DeviceData
 from chain.transactions import PAYLOAD, decode_transaction
 from cli.arguments import parse_address, parse_digest, read_bytes
 from cli.client import Client, Document, ask
-from cli.errors import BadInput
+from cli.errors import BadInput, NotFound
 from cli.key_files import open_key
 from cli.options import DEFAULT_RPC, AsJson, Organisation, PassphraseFile, Rpc, Wait
 from cli.readings import parse_flow_file, parse_readings
@@ -80,7 +80,10 @@ def show(
     Example: securenet tx show 9f3c… --json
     """
     digest = parse_digest(id, "transaction id")
-    show_outcome(ask(rpc, lambda client: client.transaction(digest.hex())), as_json=as_json)
+    document = ask(rpc, lambda client: client.transaction(digest.hex()))
+    show_outcome(document, as_json=as_json)
+    if document["status"] == "unknown":
+        raise NotFound(f"the node knows no transaction {id}", "check the id, or ask another node")
 
 
 @app.command()

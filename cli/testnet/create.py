@@ -14,6 +14,7 @@ from chain.genesis import Genesis, GenesisMiner, GenesisOrganisation
 from chain.kinds.models import ModelRegister
 from chain.parameters import Parameters
 from chain.types import Digest, TimestampMs
+from cli.arguments import parse_host
 from cli.errors import AlreadyThere, BadInput
 from cli.testnet.network import (
     GENESIS_FILE,
@@ -62,7 +63,7 @@ def create_network(
     AlreadyThere
         The directory holds something.
     BadInput
-        The ports do not suffice, or the hosts are not as many as the nodes.
+        The ports do not suffice, the hosts are not as many as the nodes, or one is no host.
     """
     if directory.exists() and not (directory.is_dir() and not any(directory.iterdir())):
         raise AlreadyThere(directory)
@@ -100,6 +101,8 @@ def _plan(miners: int, observers: int, base_port: int, hosts: Sequence[str]) -> 
     if hosts:
         if len(hosts) != count:
             raise BadInput(f"{len(hosts)} hosts for {count} nodes", "give one --host for each node")
+        for host in hosts:
+            parse_host(host)
         ports = [(P2P_PORT_DEFAULT, RPC_PORT_DEFAULT)] * count
     elif base_port == 0:
         ports = _free_ports(count)

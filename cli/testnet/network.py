@@ -16,6 +16,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
 
+from pydantic import TypeAdapter
+
 from cli.errors import BadInput
 from cli.processes import Process
 from node.home import load_genesis
@@ -99,13 +101,10 @@ class Network:
         """Return the recorded processes by the names of their nodes."""
         try:
             document = json.loads((self.directory / RUNNING_FILE).read_text())
-            return {
-                name: Process(pid=int(entry["pid"]), started=int(entry["started"]))
-                for name, entry in document.items()
-            }
+            return _PROCESSES.validate_python(document)
         except FileNotFoundError:
             return {}
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except ValueError as error:
             raise BadInput(
                 f"{self.directory / RUNNING_FILE} cannot be read",
                 "find the nodes' processes yourself, end them, and remove the file",
@@ -115,6 +114,10 @@ class Network:
         """Write down the processes that run."""
         document = {name: asdict(process) for name, process in processes.items()}
         write_json(self.directory / RUNNING_FILE, document)
+
+
+_NODES: Final = TypeAdapter(tuple[Node, ...])
+_PROCESSES: Final = TypeAdapter(dict[str, Process])
 
 
 def load_network(directory: Path) -> Network:
@@ -128,7 +131,7 @@ def load_network(directory: Path) -> Network:
     path = directory / NETWORK_FILE
     try:
         document = json.loads(path.read_text())
-        nodes = tuple(Node(**entry) for entry in document["nodes"])
+        nodes = _NODES.validate_python(document["nodes"])
     except FileNotFoundError as error:
         raise BadInput(
             f"there is no test network in {directory}",

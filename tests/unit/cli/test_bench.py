@@ -11,6 +11,7 @@ from cli.errors import BadInput
 from cli.exit_codes import ExitCode
 from cli.progress import Progress
 from cli.signing import device_sender
+from cli.testnet.create import create_network
 from tests.unit.cli.fake_node import REGISTRAR
 
 
@@ -89,3 +90,9 @@ def test_one_network_is_measured_at_a_time(securenet, node, tmp_path):
     ended = securenet("bench", "--rpc", node.url, "--dir", tmp_path)
 
     assert ended.code == ExitCode.USAGE
+
+
+def test_a_network_that_does_not_run_is_told(securenet, tmp_path):
+    create_network(tmp_path / "net", miners=1, observers=0, base_port=0)
+
+    assert securenet("bench", "--dir", tmp_path / "net").code == ExitCode.NOT_RUNNING

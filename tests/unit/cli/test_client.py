@@ -89,7 +89,7 @@ async def test_nobody_listening_is_unreachable():
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{taken.getsockname()[1]}"
-        with pytest.raises(Unreachable, match="no node answers"):
+        with pytest.raises(Unreachable, match="Connection refused"):
             async with connect(url) as client:
                 await client.status()
 
@@ -104,7 +104,10 @@ async def test_an_answer_that_is_no_json_object_is_no_node(node, client, respons
         await client.status()
 
 
-@pytest.mark.parametrize("url", ["127.0.0.1:26757", "ftp://x", "http://", "nonsense"])
+@pytest.mark.parametrize(
+    "url",
+    ["127.0.0.1:26757", "ftp://x", "http://", "nonsense", "http://[::1", "http://x:99999"],
+)
 async def test_an_address_that_is_none_is_told(url):
     with pytest.raises(BadInput, match="no address"):
         async with connect(url) as client:
@@ -149,6 +152,16 @@ async def test_a_transaction_that_was_rejected_is_told_with_its_code(node, clien
         await client.wait_committed("ab" * 32, timeout_s=1)
 
     assert refused.value.code == "rate_limited"
+
+
+async def test_a_transaction_that_nobody_committed_in_time_is_told_so(node, client):
+    answer = {"id": "ab" * 32, "status": "expired", "code": None, "detail": None}
+    node.overrides[f"/v1/transactions/{'ab' * 32}"] = [web.json_response(answer)]
+
+    with pytest.raises(Refused, match="expired: it was not committed") as refused:
+        await client.wait_committed("ab" * 32, timeout_s=1)
+
+    assert "securenet consensus why" in refused.value.advice
 
 
 async def test_readiness_is_what_the_node_says(node: FakeNode, client: Client):

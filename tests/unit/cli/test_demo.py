@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from contextlib import nullcontext
 
 import pytest
 
@@ -198,3 +199,17 @@ def test_the_report_for_people_ends_with_whether_the_nodes_agree(capsys):
     out = capsys.readouterr().out
     assert "quarantined     10 of 10 attackers, 0 of 40 other devices\n" in out
     assert out.endswith("all 4 nodes agree\n")
+
+
+def test_figures_that_cannot_be_written_are_shown_all_the_same(securenet, tmp_path, monkeypatch):
+    async def run(*arguments: object, **options: object) -> Report:
+        return REPORT
+
+    monkeypatch.setattr("cli.demo.run.run_demo", run)
+    monkeypatch.setattr("cli.testnet.control.running_network", lambda *arguments: nullcontext({}))
+    (tmp_path / "out").mkdir()
+
+    ended = securenet("demo", "--dir", tmp_path / "net", "--out", tmp_path / "out")
+
+    assert ended.code == ExitCode.STORAGE
+    assert ended.out.endswith("all 4 nodes agree\n")

@@ -77,6 +77,18 @@ def test_a_candidate_accepts_and_the_only_miner_adds_it(securenet, node, miner, 
     assert proposal["status"] == "enacted"
 
 
+@pytest.mark.parametrize(("name", "host"), [("m 1", "10.0.0.2"), ("m1", "")])
+def test_an_acceptance_that_no_node_would_take_is_not_given(securenet, node, tmp_path, name, host):
+    ended = securenet(
+        *("miner", "accept", "--key", key_file(tmp_path / "candidate.json", "c")),
+        *("--node-key", key_file(tmp_path / "node.json", "d")),
+        *("--name", name, "--host", host, "--port", "26756"),
+    )
+
+    assert ended.code == ExitCode.USAGE
+    assert ended.out == ""
+
+
 def test_an_acceptance_lasts_as_long_as_the_candidate_says(securenet, node, tmp_path):
     before_ms = SystemClock().wall_ms()
     accepted = securenet(

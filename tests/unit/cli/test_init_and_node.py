@@ -88,8 +88,38 @@ def test_an_rpc_off_loopback_needs_tls_or_insecure(securenet, tmp_path):
 def test_init_never_replaces_a_home(securenet, home):
     ended = securenet("init", "--home", home)
 
+    assert ended.code == ExitCode.ALREADY_THERE
+    assert len(ended.err.splitlines()) == 2
+
+
+@pytest.mark.parametrize(
+    "options", [("--host", "a b"), ("--rpc-host", ""), ("--port", "26757", "--rpc-port", "26757")]
+)
+def test_a_home_nobody_can_start_from_is_not_made(securenet, tmp_path, options):
+    ended = securenet("init", "--home", tmp_path / "h", *options)
+
     assert ended.code == ExitCode.CONFIGURATION
     assert len(ended.err.splitlines()) == 2
+    assert not (tmp_path / "h").exists()
+
+
+def test_a_founder_is_told_that_the_genesis_is_still_to_come(securenet, tmp_path):
+    ended = securenet("init", "--home", tmp_path / "h")
+
+    assert f"copy it to {tmp_path / 'h/genesis.json'}" in ended.out
+
+
+@pytest.mark.parametrize(
+    "words", [("init",), ("node", "run"), ("node", "inspect"), ("db", "verify")]
+)
+def test_a_user_without_a_home_directory_is_told_to_name_one(securenet, monkeypatch, words):
+    monkeypatch.delenv("SECURENET_HOME", raising=False)
+    monkeypatch.setattr("os.path.expanduser", lambda path: path)
+
+    ended = securenet(*words)
+
+    assert ended.code == ExitCode.USAGE
+    assert "--home" in ended.err
 
 
 @pytest.mark.parametrize("content", ["", "{}", '{"chain": "x"}', "[" * 100_000])
@@ -133,7 +163,10 @@ def test_a_setting_that_is_unknown_stops_the_node_in_one_line(securenet, home):
 def test_a_node_without_its_genesis_does_not_start(securenet, home):
     (home / "genesis.json").unlink()
 
-    assert securenet("node", "run", "--home", home).code == ExitCode.CONFIGURATION
+    ended = securenet("node", "run", "--home", home)
+
+    assert ended.code == ExitCode.CONFIGURATION
+    assert "genesis.json" in ended.err.splitlines()[1]
 
 
 def test_a_node_with_a_damaged_key_does_not_start(securenet, home):

@@ -54,6 +54,19 @@ def test_every_command_has_help_with_an_example(securenet, path):
 
 
 @pytest.mark.parametrize(("path", "command"), ALL, ids=NAMES)
+def test_help_names_every_option_in_full_on_a_narrow_terminal(
+    securenet, monkeypatch, path, command
+):
+    monkeypatch.setenv("COLUMNS", "40")
+
+    ended = securenet(*path, "--help")
+
+    options = {option for param in command.params for option in param.opts if option[0] == "-"}
+    assert options <= set(ended.out.replace(",", " ").split())
+    assert "completion" not in " ".join(options)
+
+
+@pytest.mark.parametrize(("path", "command"), ALL, ids=NAMES)
 def test_every_command_prints_json_when_asked(path, command):
     options = {option for param in command.params for option in param.opts}
 
@@ -158,11 +171,26 @@ def test_every_problem_of_a_node_has_an_exit_code_and_advice(status, code, exit_
     assert error.advice
 
 
-def test_a_reader_that_goes_away_is_no_error():
+@pytest.mark.parametrize("command", ["completion bash", "init --help"])
+def test_a_reader_that_goes_away_is_no_error(command):
     program = "from cli.main import main; main()"
-    command = f"{sys.executable} -c '{program}' completion bash | head -n 1"
+    # The pipe is closed before anything is printed.
+    script = f"{{ sleep 0.1; {sys.executable} -c '{program}' {command}; }} | true"
     result = subprocess.run(
-        ["bash", "-o", "pipefail", "-c", command], cwd=ROOT, capture_output=True, text=True
+        ["bash", "-o", "pipefail", "-c", script], cwd=ROOT, capture_output=True, text=True
     )
 
-    assert result.stderr == ""
+    assert (result.returncode, result.stderr) == (0, "")
+
+
+def test_a_terminal_without_a_character_is_no_error():
+    result = subprocess.run(
+        [sys.executable, "-c", "from cli.main import main; main()", "tx", "show", "--help"],
+        cwd=ROOT,
+        env={"PYTHONIOENCODING": "latin-1"},
+        capture_output=True,
+        text=True,
+    )
+
+    assert result.returncode == 0, result.stderr
+    assert "securenet tx show 9f3c\\u2026" in result.stdout

@@ -99,6 +99,23 @@ def test_nodes_on_machines_of_their_own_are_reached_by_name(tmp_path):
     assert (config.p2p.host, config.p2p.port, config.rpc.port) == ("0.0.0.0", 26756, 26757)
 
 
+def test_what_is_told_after_init_fits_where_the_nodes_are(securenet, tmp_path):
+    here = securenet("testnet", "init", "--dir", tmp_path / "here", "--miners", "1")
+    there = securenet(
+        "testnet", "init", "--dir", tmp_path / "there", "--miners", "1", "--host", "a"
+    )
+
+    assert "securenet testnet up" in here.out.splitlines()[-1]
+    assert "securenet node run" in there.out.splitlines()[-1]
+
+
+def test_what_is_not_known_yet_has_no_column(securenet, tmp_path):
+    ended = securenet("testnet", "init", "--dir", tmp_path / "net", "--miners", "1")
+
+    assert ended.out.split()[:3] == ["node", "role", "rpc"]
+    assert "height" not in ended.out
+
+
 def test_what_is_there_is_never_overwritten(securenet, network):
     before = (network.directory / "genesis.json").read_bytes()
 
@@ -114,6 +131,8 @@ def test_what_is_there_is_never_overwritten(securenet, network):
         (("--miners", "0"), ExitCode.USAGE),
         (("--base-port", "65530"), ExitCode.USAGE),
         (("--host", "only-one"), ExitCode.USAGE),
+        (("--miners", "1", "--host", ""), ExitCode.USAGE),
+        (("--miners", "1", "--host", "a b"), ExitCode.USAGE),
         (("--miners", "four"), ExitCode.USAGE),
     ],
 )
@@ -252,15 +271,20 @@ def test_a_directory_without_a_network_is_told(securenet, tmp_path, command):
     assert "securenet testnet init" in ended.err
 
 
-@pytest.mark.parametrize("content", ["", "{", '{"nodes": [{"name": 1}]}', "[]"])
+OF_WRONG_TYPES = '{"nodes": [{"name": "node0", "role": "king", "p2p_port": "a", "rpc_port": 1}]}'
+
+
+@pytest.mark.parametrize("content", ["", "{", '{"nodes": [{"name": 1}]}', "[]", OF_WRONG_TYPES])
 def test_a_damaged_list_of_nodes_is_told(securenet, network, content):
     (network.directory / "testnet.json").write_text(content)
 
     assert securenet("testnet", "status", "--dir", network.directory).code == ExitCode.USAGE
 
 
-def test_damaged_records_of_processes_end_nobody(securenet, network):
-    (network.directory / "running.json").write_text('{"node0": {"pid": "all"}}')
+@pytest.mark.parametrize("pid", ['"all"', "-1", "0", f"{10**20}"])
+def test_damaged_records_of_processes_end_nobody(securenet, network, pid):
+    record = f'{{"node0": {{"pid": {pid}, "started": 1}}}}'
+    (network.directory / "running.json").write_text(record)
 
     assert securenet("testnet", "down", "--dir", network.directory).code == ExitCode.USAGE
 

@@ -74,8 +74,11 @@ def test_exactly_one_thing_is_sent(securenet, node, sensor, more):
     assert node.requests == []
 
 
-def test_an_unknown_transaction_has_that_status(securenet, node):
-    assert securenet("tx", "show", "ab" * 32, "--json").document["status"] == "unknown"
+def test_an_unknown_transaction_has_that_status_and_is_not_found(securenet, node):
+    ended = securenet("tx", "show", "ab" * 32, "--json")
+
+    assert ended.document["status"] == "unknown"
+    assert ended.code == ExitCode.NOT_FOUND
 
 
 @pytest.mark.parametrize("form", ["bytes", "hex"])

@@ -322,3 +322,19 @@ def test_a_pipe_in_the_place_of_a_key_is_refused_at_once(path):
 
 def test_guessing_a_passphrase_is_dear_by_default():
     assert ScryptCost().memory_bytes == 64 * 1024 * 1024
+
+
+def test_the_environment_s_passphrase_is_utf_8_whatever_the_locale(path, monkeypatch):
+    key = create(path, passphrase="p\xe4ss")
+    # What Python makes of the two bytes of \xe4 under an ASCII locale.
+    monkeypatch.setenv(PASSPHRASE_VARIABLE, "p\udcc3\udca4ss")
+
+    assert load_key(path).public == key.public
+
+
+def test_a_passphrase_that_is_no_text_is_told(path, monkeypatch):
+    create(path, passphrase="p\xe4ss")
+    monkeypatch.setenv(PASSPHRASE_VARIABLE, "p\udce4ss")
+
+    with pytest.raises(WrongPassphrase, match="no UTF-8"):
+        load_key(path)
