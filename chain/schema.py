@@ -61,7 +61,7 @@ class Integer:
 
     parse = read
 
-    def sure(self, item: str) -> str:
+    def sure(self, item: str, known: str) -> str:
         """Return an expression that holds for no `item` but those that `read` returns as is."""
         return f"type({item}) is int and {self.minimum} <= {item} <= {self.maximum}"
 
@@ -126,7 +126,7 @@ class Blob:
             raise DecodeError(where, f"{len(value)} bytes, not {wanted}")
         return value
 
-    def sure(self, item: str) -> str:
+    def sure(self, item: str, known: str) -> str:
         """Return an expression that holds for no `item` but those that `read` returns as is."""
         return f"type({item}) is bytes and {self.minimum} <= len({item}) <= {self.maximum}"
 
@@ -164,13 +164,13 @@ class Text:
         self.maximum = maximum
         self.pattern = pattern
         # Names recur in every reading of a device; matching them costs more than all else here.
-        self._matched: set[str] = set()
+        self.known: set[str] = set()
 
     def read(self, value: object, where: str) -> str:
         """Check type, size and form."""
         if type(value) is not str:
             raise DecodeError(where, "not a string")
-        if value in self._matched:
+        if value in self.known:
             return value
         try:
             size = len(value) if value.isascii() else len(value.encode())
@@ -180,11 +180,18 @@ class Text:
             raise DecodeError(where, f"{size} bytes, not {self.minimum} to {self.maximum}")
         if self.pattern is not None and self.pattern.fullmatch(value) is None:
             raise DecodeError(where, f"does not match {self.pattern.pattern}")
-        if len(self._matched) < MATCHED_TEXTS_MAX:
-            self._matched.add(value)
+        if len(self.known) < MATCHED_TEXTS_MAX:
+            self.known.add(value)
         return value
 
     parse = read
+
+    def sure(self, item: str, known: str) -> str:
+        """Return an expression that holds for no `item` but those that `read` returns as is.
+
+        `known` in it stands for the texts of that name here.
+        """
+        return f"type({item}) is str and {item} in {known}"
 
     def write(self, value: str) -> str:
         """Return `value` itself."""
@@ -395,7 +402,8 @@ def _compiled(make: type[T], fields: Mapping[str, Schema[Any]]) -> Callable[[obj
     for item, (name, schema) in zip(items, fields.items(), strict=True):
         used |= {f"read_{name}": schema.read, f"put_{name}": getattr(make, name).__set__}
         sure = getattr(schema, "sure", None)
-        test = f"if not ({sure(item)}): " if sure else ""
+        used[f"known_{name}"] = getattr(schema, "known", None)
+        test = f"if not ({sure(item, f'known_{name}')}): " if sure else ""
         lines += [
             f"        {test}{item} = read_{name}({item}, {name!r})",
             f"        put_{name}(made, {item})",

@@ -82,8 +82,9 @@ class Verifier:
 
     def check(self, transaction: Transaction, key: PublicKey) -> bool:
         """Tell whether `key` signed `transaction`; verifies here and now what is not known."""
-        if self.is_known(transaction, key):
-            self._verified.move_to_end(transaction.digest)
+        digest = transaction.digest
+        if self._verified.get(digest) == key:
+            self._verified.move_to_end(digest)
             return True
         is_good = transaction.is_signed_by(key)
         if is_good:
