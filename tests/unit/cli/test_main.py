@@ -1,5 +1,6 @@
 """The tree of commands: help everywhere, light to start, and one line for each error."""
 
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -173,9 +174,9 @@ def test_every_problem_of_a_node_has_an_exit_code_and_advice(status, code, exit_
 
 @pytest.mark.parametrize("command", ["completion bash", "init --help"])
 def test_a_reader_that_goes_away_is_no_error(command):
-    program = "from cli.main import main; main()"
+    program = shlex.join([sys.executable, "-c", "from cli.main import main; main()"])
     # The pipe is closed before anything is printed.
-    script = f"{{ sleep 0.1; {sys.executable} -c '{program}' {command}; }} | true"
+    script = f"{{ sleep 0.1; {program} {command}; }} | true"
     result = subprocess.run(
         ["bash", "-o", "pipefail", "-c", script], cwd=ROOT, capture_output=True, text=True
     )

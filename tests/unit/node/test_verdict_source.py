@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import shlex
 import signal
 import sys
 from pathlib import Path
@@ -91,7 +92,10 @@ def stub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
 
     def install(text: str) -> None:
         program = tmp_path / "worker"
-        program.write_text(f"#!{sys.executable}\nimport sys, time\n{text}\n")
+        source = tmp_path / "worker.py"
+        source.write_text(f"import sys, time\n{text}\n")
+        # Through a shell: the first line of a script cannot hold a path with spaces.
+        program.write_text(f"#!/bin/sh\nexec {shlex.join([sys.executable, str(source)])}\n")
         program.chmod(0o755)
         monkeypatch.setattr(sys, "executable", str(program))
 
