@@ -16,12 +16,11 @@ Paper, section IV, Algorithm 1 "Enhanced Verification for Secure IoT Blockchain 
 docs/spec/state.md, section "Algorithm 1".
 """
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
 
 from chain.errors import DecodeError, Rejection
 from chain.kinds import KINDS
-from chain.kinds.base import BlockContext, Kind, Signer
+from chain.kinds.base import Admitted, BlockContext, Kind, Signer, Standing
 from chain.kinds.device_data import is_judged
 from chain.limits import RateLimits
 from chain.parameters import FUTURE_DRIFT_MS
@@ -34,22 +33,6 @@ Verify = Callable[[Transaction, PublicKey], bool]
 """VERIFYSIG: a node passes one that remembers what it has verified already."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Admitted:
-    """A transaction that passed steps 1 to 6.
-
-    Parameters
-    ----------
-    kind : Kind
-        Its kind, whose own rules come next.
-    subjects : tuple of Address
-        Whom step 7 charges: the device, its organisation and its gateway.
-    """
-
-    kind: Kind
-    subjects: tuple[Address, ...]
-
-
 def algorithm_1(transaction: Transaction, block: BlockContext, verify: Verify) -> Admitted:
     """Let `transaction` pass steps 1 to 6 of Algorithm 1 in `block`.
 
@@ -59,22 +42,21 @@ def algorithm_1(transaction: Transaction, block: BlockContext, verify: Verify) -
         With the code of the step that failed.
     """
     kind = kind_of(transaction, block)
-    verify_miner(block.proposer, block)  # 1. VERIFYMINER(M)
     if kind.metered:
-        device = registered_device(transaction, block)  # 2. T.DID in the registry
+        standing = standing_of(transaction, kind, block)  # 1. VERIFYMINER(M), 2. T.DID registered
         check_timely(transaction, block)  # 3.
-        subjects = list(metered_subjects(transaction.payload.sender, device, block.state))
-        check_rate_limits(subjects, block)  # 4. EXCEEDSRATELIMIT(T)
-        key = device.key
+        check_rate_limits(standing.limits, block)  # 4. EXCEEDSRATELIMIT(T)
+        key, admitted = standing.key, standing.admitted
     else:
+        verify_miner(block.proposer, block)  # 1.
         check_timely(transaction, block)  # 3.
-        subjects = []
         key = signer_key(transaction, kind.signer, block.state)
+        admitted = Admitted(kind=kind, subjects=())
     if not verify(transaction, key):  # 5. VERIFYSIG(T)
         raise Rejection("bad_signature", "the signature does not verify under the registered key")
     if block.recent.has_id(transaction.id):  # 6. ISDUP(T)
         raise Rejection("duplicate", "a transaction with this id is on the chain already")
-    return Admitted(kind=kind, subjects=tuple([subject for subject, _ in subjects]))
+    return admitted
 
 
 def append(transaction: Transaction, admitted: Admitted, block: BlockContext) -> None:
@@ -101,6 +83,20 @@ def kind_of(transaction: Transaction, block: BlockContext) -> Kind:
     except DecodeError as error:
         raise Rejection("malformed", str(error)) from error
     return kind
+
+
+def standing_of(transaction: Transaction, kind: Kind, block: BlockContext) -> Standing:
+    """Let the sender pass steps 1 and 2; as long as the state stays, the answer stays."""
+    sender = transaction.payload.sender
+    standing = block.standings.get((kind.name, sender))
+    if standing is None:
+        verify_miner(block.proposer, block)
+        device = registered_device(transaction, block)
+        limits = tuple(metered_subjects(sender, device, block.state))
+        admitted = Admitted(kind=kind, subjects=tuple([subject for subject, _ in limits]))
+        standing = Standing(key=device.key, limits=limits, admitted=admitted)
+        block.standings[kind.name, sender] = standing
+    return standing
 
 
 def verify_miner(miner: Address, block: BlockContext) -> None:
@@ -146,10 +142,10 @@ def check_timely(transaction: Transaction, block: BlockContext) -> None:
         )
 
 
-def check_rate_limits(subjects: list[tuple[Address, RateLimits]], block: BlockContext) -> None:
+def check_rate_limits(limits: Sequence[tuple[Address, RateLimits]], block: BlockContext) -> None:
     """EXCEEDSRATELIMIT(T): no window of the device, its organisation or gateway is full."""
-    for subject, limits in subjects:
-        for window in limits:
+    for subject, windows in limits:
+        for window in windows:
             if block.recent.sent_within(subject, window.seconds) >= window.capacity:
                 raise Rejection(
                     "rate_limited",

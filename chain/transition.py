@@ -9,7 +9,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, TypeVar
 
-from chain.admission import Admitted, Verify, algorithm_1, append, metered_subjects
+from chain.admission import Verify, algorithm_1, append, metered_subjects
 from chain.blocks import (
     BLOCK_VERSION,
     Block,
@@ -24,7 +24,7 @@ from chain.eligibility import eligible_miners, proposer_of, record_proposers
 from chain.errors import InvalidBlock, Rejection
 from chain.governance import settle_proposals
 from chain.kinds import KINDS
-from chain.kinds.base import BlockContext, Lane
+from chain.kinds.base import Admitted, BlockContext, Lane, Standing
 from chain.kinds.device_data import is_judged
 from chain.lookback import BlockSummary, Lookback, OpenBlock
 from chain.miners import MinerSet
@@ -85,6 +85,7 @@ def open_context(
     proposer: Address,
     time_ms: TimestampMs,
     sent: dict[Address, int] | None = None,
+    standings: dict[tuple[str, Address], Standing] | None = None,
 ) -> BlockContext:
     """Return the context of a block that follows `tip`, with nothing in it yet.
 
@@ -92,6 +93,8 @@ def open_context(
     ----------
     sent : dict, optional
         Charges that count already; an admission passes those of what it has pooled.
+    standings : dict, optional
+        Standings found on the same tip, at no later time; those found now are added.
     """
     miners, _ = miner_sets_of(tip.state)
     return BlockContext(
@@ -104,6 +107,7 @@ def open_context(
         committed=tip.state,
         state=Overlay(tip.state),
         recent=OpenBlock(tip.recent, time_ms=time_ms, sent=sent),
+        standings={} if standings is None else standings,
     )
 
 
@@ -120,7 +124,9 @@ def execute(
         It does not pass; the block is as it was.
     """
     admitted, events, changes = _try(transaction, block, verify)
-    block.state.merge(changes)
+    if changes is not None:
+        block.state.merge(changes)
+        block.standings.clear()
     return admitted, events
 
 
@@ -137,10 +143,12 @@ def check_admission(transaction: Transaction, block: BlockContext, verify: Verif
 
 def _try(
     transaction: Transaction, block: BlockContext, verify: Verify
-) -> tuple[Admitted, tuple[Event, ...], Overlay]:
-    """Execute `transaction` on an overlay of the block's state, and return that."""
+) -> tuple[Admitted, tuple[Event, ...], Overlay | None]:
+    """Execute `transaction` on an overlay of the block's state, and return that; None for data."""
     admitted = algorithm_1(transaction, block, verify)
     kind = admitted.kind
+    if kind.apply is None:
+        return admitted, (), None
     below = block.state
     changes = block.state = Overlay(below)
     try:

@@ -14,7 +14,7 @@ import structlog
 
 from chain.admission import Verify
 from chain.errors import DecodeError, Rejection, SecureNetError
-from chain.kinds.base import BlockContext
+from chain.kinds.base import BlockContext, Standing
 from chain.records import DEVICE_TABLE
 from chain.state import parameters_of
 from chain.transactions import Transaction, decode_transaction, full_digest
@@ -83,6 +83,7 @@ class Intake:
         self._penalise = penalise
         # What was pooled since the last block counts against the rates, as if it stood in it.
         self._sent: dict[Address, int] = {}
+        self._standings: dict[tuple[str, Address], Standing] = {}
         self._sent_height = -1
         self._batches: dict[Address, _Waiting] = {}
         # What the batches name and is not admitted yet, with the peer that sent it first.
@@ -293,11 +294,13 @@ class Intake:
         if self._sent_height != self._chain.height:
             self._sent_height = self._chain.height
             self._sent = {}
+            self._standings = {}
         return open_context(
             self._chain.tip,
             proposer=self._miner,
             time_ms=self._next_time_ms(),
             sent=self._sent,
+            standings=self._standings,
         )
 
     def _next_time_ms(self) -> TimestampMs:

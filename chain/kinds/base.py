@@ -7,13 +7,14 @@ from typing import Any, Final
 
 from chain.blocks import Event
 from chain.errors import Rejection
+from chain.limits import RateLimits
 from chain.lookback import OpenBlock
 from chain.miners import MinerSet
 from chain.parameters import Parameters
 from chain.schema import Record
 from chain.state import Overlay, View
 from chain.transactions import Transaction
-from chain.types import Address, Digest, Height, TimestampMs
+from chain.types import Address, Digest, Height, PublicKey, TimestampMs
 
 BODY_ITEMS_MAX: Final = 256
 """No body holds a longer list; longer data are byte strings."""
@@ -36,6 +37,39 @@ class Lane(IntEnum):
     TELEMETRY = 3
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Admitted:
+    """A transaction that passed steps 1 to 6 of Algorithm 1.
+
+    Parameters
+    ----------
+    kind : Kind
+        Its kind, whose own rules come next.
+    subjects : tuple of Address
+        Whom step 7 charges: the device, its organisation and its gateway.
+    """
+
+    kind: "Kind"
+    subjects: tuple[Address, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """How a device stands in a block, whatever it sends: what steps 1 and 2 have found.
+
+    Parameters
+    ----------
+    limits : tuple of (Address, RateLimits)
+        The limits of all whom a transaction of the device is charged to.
+    admitted : Admitted
+        What comes of its transactions that pass.
+    """
+
+    key: PublicKey
+    limits: tuple[tuple[Address, RateLimits], ...]
+    admitted: Admitted
+
+
 @dataclass(slots=True, kw_only=True)
 class BlockContext:
     """What the rules of a transaction see of the block it stands in.
@@ -52,6 +86,8 @@ class BlockContext:
         The state as the earlier transactions of the block left it; rules write here.
     recent : OpenBlock
         The look-back.
+    standings : dict
+        The standings of devices by kind and sender, found once; whoever changes `state` clears it.
     """
 
     genesis_hash: Digest
@@ -63,6 +99,7 @@ class BlockContext:
     committed: View
     state: Overlay
     recent: OpenBlock
+    standings: dict[tuple[str, Address], Standing]
 
 
 Apply = Callable[[Any, Transaction, BlockContext], tuple[Event, ...]]
@@ -76,10 +113,10 @@ class Kind:
     ----------
     body : Record
         Schema of the body.
-    apply : callable
+    apply : callable or None
         ``apply(body, transaction, block) -> events``. Checks the rules of the kind, writes to
         ``block.state`` and returns what happened; raises `Rejection` where a rule is broken,
-        whereupon all it wrote is dropped.
+        whereupon all it wrote is dropped. None for pure data, with no rules and no effect.
     metered : bool
         Whether the device steps of Algorithm 1 hold: the registry and the rate limits.
     check : callable, optional
@@ -96,7 +133,7 @@ class Kind:
     signer: Signer
     lane: Lane
     body: Record[Any]
-    apply: Apply
+    apply: Apply | None
     body_size_max: int = 1024
     metered: bool = False
     check: Callable[[Any, View, BlockContext], None] | None = None

@@ -3,13 +3,11 @@
 from dataclasses import dataclass
 from typing import Final
 
-from chain.blocks import Event
-from chain.kinds.base import BlockContext, Kind, Lane, Signer
+from chain.kinds.base import Kind, Lane, Signer
 from chain.payloads import DEVICE_PAYLOAD, DevicePayload, Flow
 from chain.records import MODEL_TABLE
 from chain.schema import Record
 from chain.state import View, active_model_at
-from chain.transactions import Transaction
 from chain.types import Height
 
 
@@ -18,12 +16,6 @@ class DeviceData:
     """One report of a device."""
 
     payload: DevicePayload
-
-
-def _apply(body: DeviceData, transaction: Transaction, block: BlockContext) -> tuple[Event, ...]:
-    """Change nothing: a report is data; what follows from it, verdicts bring about."""
-    del body, transaction, block
-    return ()
 
 
 def is_judged(payload: DevicePayload, view: View, height: Height) -> bool:
@@ -42,5 +34,6 @@ KIND: Final = Kind(
     metered=True,
     body=Record(DeviceData, payload=DEVICE_PAYLOAD),
     body_size_max=8 * 1024,
-    apply=_apply,
+    # A report is data: what follows from it, verdicts bring about.
+    apply=None,
 )

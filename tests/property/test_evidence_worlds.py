@@ -39,6 +39,7 @@ class Court:
         transaction: Any = SimpleNamespace(payload=payload, id=bytes(32))
         block = replace(self.block, state=Overlay(self.chain.state))
         try:
+            assert KIND.apply is not None
             (event,) = KIND.apply(body, transaction, block)
         except Rejection as error:
             return error.code

@@ -216,7 +216,7 @@ def test_remembered_texts_are_bounded_and_never_wrong():
     field = Text(8, pattern=re.compile("[a-z0-9]+"))
     for number in range(MATCHED_TEXTS_MAX + 10):
         assert field.read(f"n{number}", "text") == f"n{number}"
-    assert len(field._matched) == MATCHED_TEXTS_MAX
+    assert len(field.known) == MATCHED_TEXTS_MAX
 
     for bad in ("N1", "n1 ", "n" * 9):
         for _ in range(2):
