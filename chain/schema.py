@@ -327,11 +327,8 @@ class Record(Generic[T]):
         self.make = make
         self.fields: Mapping[str, Schema[Any]] = fields
         self._items = tuple(fields.items())
-        self.read: Callable[[object, str], T] = _compiled(make, fields)
-
-    def write(self, value: T) -> list[object]:
-        """Write the fields as an array."""
-        return [schema.write(getattr(value, name)) for name, schema in self._items]
+        self.read: Callable[[object, str], T] = _reader(make, fields)
+        self.write: Callable[[T], list[object]] = _writer(fields)
 
     def parse(self, value: object, where: str) -> T:
         """Parse an object; a missing field is null, an unknown one an error."""
@@ -379,7 +376,7 @@ class Record(Generic[T]):
         )
 
 
-def _compiled(make: type[T], fields: Mapping[str, Schema[Any]]) -> Callable[[object, str], T]:
+def _reader(make: type[T], fields: Mapping[str, Schema[Any]]) -> Callable[[object, str], T]:
     """Return the function that reads an array of `fields` into a `make`.
 
     Notes
@@ -416,10 +413,35 @@ def _compiled(make: type[T], fields: Mapping[str, Schema[Any]]) -> Callable[[obj
     if hasattr(make, "__post_init__"):
         lines.append("    made.__post_init__()")
     lines.append("    return made")
-    exec("\n".join(lines), used)  # noqa: S102  # made of the names of our own classes alone
-    read: Callable[[object, str], T] = used["read"]
+    read: Callable[[object, str], T] = _compiled(lines, used)
     read.__doc__ = "Read an array of the fields."
     return read
+
+
+def _writer(fields: Mapping[str, Schema[Any]]) -> Callable[[T], list[object]]:
+    """Return the function that writes the fields as an array, compiled like the readers."""
+    used: dict[str, Any] = {f"write_{name}": schema.write for name, schema in fields.items()}
+    items = [
+        f"value.{name}" if isinstance(schema, _PLAIN) else f"write_{name}(value.{name})"
+        for name, schema in fields.items()
+    ]
+    write: Callable[[T], list[object]] = _compiled(
+        ["def write(value):", f"    return [{', '.join(items)}]"], used
+    )
+    write.__doc__ = "Write the fields as an array."
+    return write
+
+
+def _compiled(lines: Sequence[str], names: dict[str, Any]) -> Any:
+    """Return the one function that `lines` define, which sees `names`."""
+    made: dict[str, Any] = {}
+    exec("\n".join(lines), names, made)  # noqa: S102  # made of the names of our own classes alone
+    (function,) = made.values()
+    return function
+
+
+_PLAIN: Final = (Integer, Boolean, Blob, Text, Word)
+"""What is written as it is."""
 
 
 class Tagged:

@@ -10,7 +10,7 @@ The tree knows nothing of bounds, ids and time; those are the mempool's.
 """
 
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from heapq import heapify, heappop, heapreplace
 from typing import Final, Generic, Protocol, TypeVar
@@ -65,8 +65,8 @@ class Ranking(Generic[W]):
 
     Notes
     -----
-    One bucket for each load that occurs. A load changes by that of one transaction at a time, so
-    the search for the next lower bucket is short.
+    One bucket for each load that occurs. The search for the next lower bucket takes no more steps
+    than the load that has left.
     """
 
     __slots__ = ("_by_load", "_top")
@@ -237,20 +237,24 @@ class Shares:
                 node = parent
         self._link(pending)
 
-    def remove(self, pending: Pending, *, was_served: bool) -> None:
-        """Take `pending` out; who was served goes to the back, on every level."""
-        queue = pending.queue
-        del queue.entries[pending]
-        self._charge(queue, -pending.load)
-        if not queue.entries:
-            del self._queues[queue.key]
-        node: Branch | Queue = queue
-        while (parent := node.parent) is not None:
-            if not node.load:
-                del parent.children[node.key]
-            elif was_served:
-                parent.children.move_to_end(node.key)
-            node = parent
+    def remove(self, pendings: Iterable[Pending], *, was_served: bool) -> None:
+        """Take `pendings` out; who was served goes to the back, on every level, the last last."""
+        loads: dict[Queue, int] = {}
+        for pending in pendings:
+            queue = pending.queue
+            del queue.entries[pending]
+            loads[queue] = loads.pop(queue, 0) + pending.load
+        for queue, load in loads.items():
+            self._charge(queue, -load)
+            if not queue.entries:
+                del self._queues[queue.key]
+            node: Branch | Queue = queue
+            while (parent := node.parent) is not None:
+                if not node.load:
+                    del parent.children[node.key]
+                elif was_served:
+                    parent.children.move_to_end(node.key)
+                node = parent
 
     def walk(self, budget: Budget) -> Iterator[Pending]:
         """Yield what fits into `budget`, which is used up on the way, in fair order, each once."""

@@ -23,7 +23,7 @@ transactions of others early, to have them counted as its own, slows nobody ther
 """
 
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from heapq import heapify, heappop, heappush
@@ -244,8 +244,15 @@ class Mempool:
 
     def remove(self, transaction_ids: Iterable[Digest]) -> None:
         """Drop what was committed, under whichever signature; unknown ids are no error."""
+        left: dict[_LaneRoom, list[Pending]] = {}
         for transaction_id in transaction_ids:
-            self._drop(transaction_id)
+            found = self._by_id.get(transaction_id)
+            if found is not None:
+                pending, room = found
+                left.setdefault(room, []).append(pending)
+                self._forget(pending.transaction)
+        for room, pendings in left.items():
+            room.remove(pendings)
 
     def reject(self, transaction: Transaction, code: str) -> None:
         """Drop a transaction that has become invalid, or note that one was refused, and why.
@@ -285,7 +292,7 @@ class Mempool:
         if found is None:
             return None
         pending, room = found
-        room.remove(pending)
+        room.remove([pending])
         self._forget(pending.transaction)
         return pending.transaction
 
@@ -329,10 +336,10 @@ class _LaneRoom:
         self.size += len(transaction.wire)
         return self.shares.add(transaction, source=source, gateway=gateway)
 
-    def remove(self, pending: Pending, *, was_served: bool = True) -> None:
-        self.count -= 1
-        self.size -= pending.size
-        self.shares.remove(pending, was_served=was_served)
+    def remove(self, pendings: Sequence[Pending], *, was_served: bool = True) -> None:
+        self.count -= len(pendings)
+        self.size -= sum([pending.size for pending in pendings])
+        self.shares.remove(pendings, was_served=was_served)
 
     def make_room(
         self, transaction: Transaction, *, source: Address | None, gateway: Address | None
@@ -349,7 +356,7 @@ class _LaneRoom:
                     self.shares.restore(pending)
                 return []
             displaced.append(heavier.newest())
-            self.remove(displaced[-1], was_served=False)
+            self.remove(displaced[-1:], was_served=False)
         return displaced
 
     def _heavier_than(

@@ -310,7 +310,7 @@ class ChainStore:
             place = schema.place_bytes(header.height, index)
             payload = transaction.payload
             batch.put(schema.transaction_key(transaction.id), place)
-            batch.put(schema.sender_key(payload.sender, header.height, index), transaction.id)
+            batch.put(schema.sender_key(payload.sender, place), transaction.id)
             if payload.kind == "verdict":
                 batch.put(schema.VERDICT + place, transaction.id)
         for key, value in execution.delta.items():

@@ -133,9 +133,9 @@ def entry_name(key: bytes) -> str:
     return f"{name} of block {read_height(key[1:])}" if key[:1] in BY_HEIGHT else name
 
 
-def sender_key(sender: Address, height: int, index: int) -> bytes:
-    """Return the key of a transaction in its sender's index."""
-    return SENDER + sender + place_bytes(height, index)
+def sender_key(sender: Address, place: bytes) -> bytes:
+    """Return the key of the transaction at a place in its sender's index."""
+    return SENDER + sender + place
 
 
 def transaction_key(id: Digest) -> bytes:

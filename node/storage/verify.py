@@ -183,7 +183,7 @@ class _Check:
             place = schema.place_bytes(height, index)
             sender = transaction.payload.sender
             entries[schema.transaction_key(transaction.id)] = place
-            entries[schema.sender_key(sender, height, index)] = transaction.id
+            entries[schema.sender_key(sender, place)] = transaction.id
             if transaction.payload.kind == "verdict":
                 entries[schema.VERDICT + place] = transaction.id
         for key, expected in entries.items():

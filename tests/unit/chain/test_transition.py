@@ -19,6 +19,7 @@ from chain.transition import (
     STEP_TRANSACTIONS,
     check_block,
     checking,
+    execute,
     steps,
     summarise,
 )
@@ -290,3 +291,16 @@ def test_the_look_back_is_rebuilt_from_blocks(chain):
     assert [rebuilt.sent_since(device.id, block.header.time_ms) for block in chain.blocks] == [
         recent.sent_since(device.id, block.header.time_ms) for block in chain.blocks
     ]
+
+
+def test_how_a_device_stands_is_found_anew_after_a_change_of_state():
+    chain = Chain()
+    device = chain.register()
+    block = chain.context()
+    execute(chain.by_device(device), block, Transaction.is_signed_by)
+    execute(chain.update(device, Suspend()), block, Transaction.is_signed_by)
+
+    with pytest.raises(Rejection) as refused:
+        execute(chain.by_device(device), block, Transaction.is_signed_by)
+
+    assert refused.value.code == "device_not_active"

@@ -46,7 +46,8 @@ async def test_every_class_but_proposed_blocks_is_in_a_chain_with_verdicts():
 async def test_no_key_of_one_sender_stands_among_those_of_another():
     a, b = Address(bytes(31) + b"\x01"), Address(bytes(31) + b"\x02")
 
-    keys = [schema.sender_key(a, 2**40, 9), schema.sender_key(b, 1, 0)]
+    places = schema.place_bytes(2**40, 9), schema.place_bytes(1, 0)
+    keys = [schema.sender_key(a, places[0]), schema.sender_key(b, places[1])]
 
     assert keys == sorted(keys)
 
