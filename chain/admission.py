@@ -18,6 +18,7 @@ docs/spec/state.md, section "Algorithm 1".
 
 from collections.abc import Callable, Iterator, Sequence
 
+from chain.eligibility import is_active
 from chain.errors import DecodeError, Rejection
 from chain.kinds import KINDS
 from chain.kinds.base import Admitted, BlockContext, Kind, Signer, Standing
@@ -107,8 +108,7 @@ def verify_miner(miner: Address, block: BlockContext) -> None:
     Judged by the state before the block, as eligibility is: a block that removes its own proposer
     is finished by it all the same.
     """
-    record = block.committed.get(MINER_TABLE, miner)
-    if miner not in block.miners or record is None or record.status != "active":
+    if miner not in block.miners or not is_active(block.committed, miner):
         raise Rejection("unauthorised_miner", f"{miner.hex()} is no active miner")
 
 

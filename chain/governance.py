@@ -11,11 +11,11 @@ from dataclasses import replace
 from typing import Any
 
 from chain.blocks import Event
+from chain.eligibility import is_active
 from chain.errors import Rejection
 from chain.kinds.base import BlockContext, Kind, require
 from chain.miners import MinerSet
 from chain.records import (
-    MINER_TABLE,
     OPEN_PROPOSALS,
     OPEN_PROPOSALS_MAX,
     PROPOSAL_TABLE,
@@ -126,11 +126,7 @@ def settle_proposals(kinds: Mapping[str, Kind], block: BlockContext) -> tuple[Ev
 
 def counted(voters: tuple[Address, ...], miners: MinerSet, view: View) -> int:
     """Count the voters that are active miners of this height."""
-    count = 0
-    for voter in voters:
-        record = view.get(MINER_TABLE, voter)
-        count += voter in miners and record is not None and record.status == "active"
-    return count
+    return sum([voter in miners and is_active(view, voter) for voter in voters])
 
 
 def _settle(
