@@ -116,6 +116,8 @@ class Crashes:
         """Start the victim as an operator would, and let it commit."""
         self._network.start(VICTIM)
         await self._network.wait_ready()
+        # It may have lost everything, and have heard from nobody yet how far they are.
+        await self._network.wait_equal()
         await self._commit(VICTIM)
         await self._network.wait_equal()
         self._network.kill(VICTIM)
