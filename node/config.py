@@ -83,6 +83,18 @@ class MempoolConfig(_Section):
         )
 
 
+class SignerConfig(_Section):
+    """How the miner's key is watched over.
+
+    Parameters
+    ----------
+    guard : Path, optional
+        A file, outside of what is backed up, in which the place of the last signature is noted.
+    """
+
+    guard: Annotated[Path | None, Field(strict=False)] = None
+
+
 class LogConfig(_Section):
     """What is told, how and where.
 
@@ -121,6 +133,7 @@ class NodeConfig(_Section):
     p2p: P2PConfig = P2PConfig()
     rpc: RpcConfig = RpcConfig()
     mempool: MempoolConfig = MempoolConfig()
+    signer: SignerConfig = SignerConfig()
     log: LogConfig = LogConfig()
 
     @model_validator(mode="after")
@@ -198,6 +211,9 @@ def _lines(config: NodeConfig) -> Iterator[str]:
     yield from _setting("transactions_max", mempool.transactions_max)
     yield from _setting("size_bytes_max", mempool.size_bytes_max)
     yield ""
+    yield "[signer]"
+    yield from _setting("guard", config.signer.guard, "a file on another disk, never backed up")
+    yield ""
     yield "[log]"
     yield from _setting("level", log.level, "debug, info, warning or error")
     yield from _setting("format", log.format, "console or json")
@@ -233,6 +249,7 @@ def _resolved(config: NodeConfig, directory: Path) -> NodeConfig:
     return config.model_copy(
         update={
             "rpc": config.rpc.model_copy(update=files(config.rpc, "tls_certificate", "tls_key")),
+            "signer": config.signer.model_copy(update=files(config.signer, "guard")),
             "log": config.log.model_copy(update=files(config.log, "file")),
         }
     )

@@ -22,6 +22,7 @@ from consensus.events import (
     BlockFetched,
     HeightConfig,
     HeightSeen,
+    MemoryShown,
     PeerConnected,
     ProposalChecked,
     Received,
@@ -165,6 +166,10 @@ class Node:
         durable = recover(decode_record(data) for data in self.disk.log)
         self.replica = Replica(signer=self.key, miner_id=self.id, durable=durable)
         self.start_height()
+        # No miner here ever starts from an older copy of its log.
+        for miner in self.cluster.miners:
+            if miner.id != self.id:
+                self.feed(MemoryShown(miner=miner.id, height=Height(1)))
         for other in self.cluster.nodes:
             if other is not self and other.alive and self.cluster.linked(self.index, other.index):
                 self.cluster.connect(self, other)
