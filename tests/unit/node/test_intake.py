@@ -154,6 +154,47 @@ async def test_forgeries_in_its_name_take_nothing_from_a_device_s_budget():
 
 
 @simulated
+async def test_what_expires_on_an_idle_chain_counts_against_nobody():
+    desk = Desk()
+    device = await desk.device(limits="1:600")
+    first, second = desk.chain.by_device(device), desk.chain.by_device(device)
+    assert await desk.submit(first, second) == [None, "rate_limited"]
+
+    lifetime_ms = desk.chain.context().parameters.transaction_lifetime_ms
+    desk.clock.wall_ms = lambda: first.payload.time_ms + lifetime_ms
+    desk.intake.expire()
+
+    fresh = desk.chain.by_device(device, time_ms=first.payload.time_ms + lifetime_ms)
+    assert await desk.submit(fresh, desk.chain.by_device(device)) == [None, "expired"]
+    assert len(desk.pool) == 1
+
+
+@simulated
+async def test_what_has_become_invalid_counts_against_nobody():
+    desk = Desk()
+    device = await desk.device(limits="1:600")
+    first, second = desk.chain.by_device(device), desk.chain.by_device(device)
+    await desk.submit(first)
+
+    desk.pool.reject(first, "not_permitted")
+
+    assert await desk.submit(second, desk.chain.by_device(device)) == [None, "rate_limited"]
+
+
+@simulated
+async def test_what_is_committed_counts_on():
+    desk = Desk()
+    device = await desk.device(limits="1:600")
+    first, second = desk.chain.by_device(device), desk.chain.by_device(device)
+    await desk.submit(first)
+
+    await desk.stored.commit(first)
+    desk.pool.remove([first.id])
+
+    assert await desk.submit(second) == ["rate_limited"]
+
+
+@simulated
 async def test_a_forged_copy_does_not_speak_for_the_original():
     desk = Desk()
     transaction = desk.chain.by_device(await desk.device())

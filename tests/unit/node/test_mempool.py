@@ -78,6 +78,22 @@ def test_a_committed_transaction_leaves_under_whichever_signature():
     assert pool.fate(first.id) is None
 
 
+def test_who_asks_is_told_of_what_will_stand_in_no_block():
+    pool = Mempool(SMALL)
+    dropped: list[Digest] = []
+    pool.on_dropped = dropped.append
+    flood = fill(pool, TELEMETRY_MAX, sender=7)
+
+    fill(pool, 1)
+    pool.reject(flood[0], "not_permitted")
+    pool.remove([flood[1].id])
+    assert dropped == [flood[-1].id, flood[0].id]
+
+    pool.expire(TIME_MS + 60_000, 60_000)
+    assert len(pool) == 0
+    assert len(dropped) == TELEMETRY_MAX
+
+
 def test_taking_removes_nothing():
     pool = Mempool()
     fill(pool, 3)
