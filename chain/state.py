@@ -8,7 +8,7 @@ throws them away or hands them on, so that a proposed block is executed without 
 from collections.abc import Iterator, Mapping
 from typing import Any, Final, Protocol, TypeVar
 
-from chain.miners import MinerSet
+from chain.miners import Miner, MinerSet
 from chain.parameters import Parameters
 from chain.records import (
     ACTIVE_MODELS,
@@ -179,6 +179,13 @@ def miner_sets_of(view: View) -> tuple[MinerSet, MinerSet]:
     sets = view.get(MINER_SETS)
     assert sets is not None, "genesis sets the miners"
     return MinerSet(sets.current), MinerSet(sets.next)
+
+
+def decided_set(view: View) -> tuple[Miner, ...]:
+    """Return the set that was decided last, in effect or not."""
+    sets = view.get(MINER_SETS)
+    assert sets is not None, "genesis sets the miners"
+    return sets.after or sets.next
 
 
 def passed_over_of(view: View) -> PassedOver:

@@ -21,8 +21,8 @@ from cli.options import (
     Wait,
 )
 from cli.render import show_json, show_table
-from cli.sending import send
-from cli.signing import miner_sender, registrar_sender
+from cli.sending import send, send_as_miner
+from cli.signing import registrar_sender
 
 app = typer.Typer(help="The models that judge flows.", no_args_is_help=True)
 
@@ -98,9 +98,4 @@ def activate(
     """
     body = ModelActivate(model=parse_digest(model, "model digest"))
     signing = open_key(key, passphrase_file)
-    send(
-        rpc,
-        lambda genesis: miner_sender(genesis, signing).sign("model.activate", body),
-        wait=wait,
-        as_json=as_json,
-    )
+    send_as_miner(rpc, signing, "model.activate", body, wait=wait, as_json=as_json)

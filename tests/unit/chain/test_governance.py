@@ -8,7 +8,13 @@ from chain.kinds.miners import MinerPropose, RemoveMiner, RestoreMiner
 from chain.kinds.organisations import OrganisationChange
 from chain.kinds.parameter_change import ParameterChange
 from chain.kinds.vote import MinerVote
-from chain.records import OPEN_PROPOSALS, OPEN_PROPOSALS_MAX, PROPOSAL_TABLE
+from chain.records import (
+    CLOSED_PROPOSALS,
+    CLOSED_PROPOSALS_MAX,
+    OPEN_PROPOSALS,
+    OPEN_PROPOSALS_MAX,
+    PROPOSAL_TABLE,
+)
 from chain.state import parameters_of
 from chain.types import Digest
 from tests.builders import Chain, digest_of, key_of, make_genesis, with_parameters
@@ -271,3 +277,21 @@ def test_counting_again_changes_nothing_by_itself(chain):
 
     assert execution.delta == {}
     assert execution.block_receipt.events == ()
+
+
+@pytest.mark.attack("E6")
+def test_the_state_keeps_so_many_closed_proposals_and_no_more():
+    chain = Chain(make_genesis(miners=1))
+    proposals = [chain.by_miner(0, "param.change", CHANGE) for _ in range(CLOSED_PROPOSALS_MAX)]
+    chain.commit(*proposals)
+    assert record(chain, proposals[0]).status == "enacted"
+
+    last = propose(chain)
+
+    kept = [Digest(id) for id, _ in chain.state.scan(PROPOSAL_TABLE)]
+    assert set(kept) == {*[each.id for each in proposals[1:]], last.id}
+    closed = chain.state.get(CLOSED_PROPOSALS)
+    assert closed is not None
+    assert closed.ids == (*[each.id for each in proposals[1:]], last.id)
+    late = chain.vote(0, proposals[0])
+    assert chain.rejection(late).code == "not_found"

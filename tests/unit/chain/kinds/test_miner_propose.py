@@ -1,5 +1,7 @@
 """miner.propose: who is a miner, from which height on."""
 
+from dataclasses import replace
+
 import pytest
 
 from chain.crypto import address_of
@@ -11,8 +13,10 @@ from chain.kinds.miners import (
     sign_acceptance,
 )
 from chain.miners import MINERS_MAX, MinerSet
-from chain.records import MINER_SETS, MINER_TABLE, PROPOSAL_TABLE
-from chain.types import Address, Signature
+from chain.parameters import ANCHOR_INTERVAL
+from chain.records import ANCHOR_TABLE, MINER_SETS, MINER_TABLE, PROPOSAL_TABLE, height_key
+from chain.transition import move_anchors
+from chain.types import Address, Height, Signature
 from tests.builders import ACCEPTANCE_MS, Chain, digest_of, key_of, make_genesis, with_parameters
 
 
@@ -224,6 +228,41 @@ def test_the_last_miner_cannot_be_removed():
     assert refusal(chain, removal(0)) == "invalid_state"
 
 
+@pytest.mark.attack("E2")
+@pytest.mark.parametrize(
+    ("miners", "demoted", "removed", "code"),
+    [
+        (3, (2,), 1, "loses_quorum"),
+        (3, (2,), 2, None),
+        (4, (3,), 2, None),
+        (6, (4, 5), 3, "loses_quorum"),
+        (6, (4, 5), 5, None),
+        (7, (5, 6), 4, None),
+    ],
+)
+def test_what_is_left_can_always_govern_itself(miners, demoted, removed, code):
+    chain = Chain(make_genesis(miners=miners))
+    for number in demoted:
+        chain.demote(id_of(number))
+    proposal = chain.by_miner(0, "miner.propose", removal(removed))
+
+    if code is None:
+        chain.commit(proposal)
+    else:
+        assert chain.rejection(proposal).code == code
+
+
+def test_a_removal_that_would_lose_the_quorum_by_the_time_of_its_turn_is_void():
+    chain = Chain(make_genesis(miners=3))
+    proposal = chain.by_miner(0, "miner.propose", removal(1))
+    chain.commit(proposal)
+    chain.demote(id_of(2))
+
+    chain.commit(chain.vote(1, proposal))
+
+    assert statuses(chain, [proposal]) == [("void", 2)]
+
+
 def test_two_miners_can_become_one():
     chain = Chain(make_genesis(miners=2))
     chain.decide("miner.propose", removal(1), voters=(0, 1))
@@ -251,6 +290,8 @@ def test_the_candidate_has_to_accept(chain):
         "genesis_hash": chain.genesis.hash,
         "key": key_of("miner 4"),
         "node_key": accepted.node_key,
+        "height": accepted.height,
+        "block_hash": accepted.block_hash,
         "valid_until_ms": accepted.valid_until_ms,
     }
     assert sign_acceptance(**signed) == accepted.acceptance
@@ -259,6 +300,8 @@ def test_the_candidate_has_to_accept(chain):
         {"genesis_hash": digest_of("another chain")},
         {"key": key_of("miner 5")},
         {"node_key": key_of("node 5").public},
+        {"height": accepted.height + 1},
+        {"block_hash": digest_of("another block")},
         {"valid_until_ms": accepted.valid_until_ms - 1},
     ):
         forged = chain.addition(acceptance=sign_acceptance(**(signed | other)))
@@ -303,6 +346,52 @@ def test_an_acceptance_that_ends_while_its_change_waits_adds_nobody(chain):
     chain.commit()
 
     assert statuses(chain, proposals)[1] == ("void", chain.tip.header.height)
+
+
+@pytest.mark.attack("E2")
+def test_the_candidate_shows_a_block_of_this_chain(chain):
+    while chain.tip.header.height < ANCHOR_INTERVAL + 2:
+        chain.commit()
+    anchor = ANCHOR_INTERVAL
+    for height, block_hash in (
+        (anchor, chain.hash_of(anchor - 1)),
+        (anchor - 1, chain.hash_of(anchor - 1)),
+        (anchor + 1, chain.hash_of(anchor + 1)),
+        (chain.tip.next_height, chain.tip.header.hash),
+        (0, chain.genesis.hash),
+    ):
+        shown = chain.addition(height=height, block_hash=block_hash)
+        assert refusal(chain, shown) == "not_in_sync"
+    for height in (0, anchor, chain.tip.header.height):
+        chain.execution().apply(chain.by_miner(0, "miner.propose", chain.addition(height=height)))
+
+
+def test_the_block_that_a_candidate_shows_is_recent_when_it_is_proposed_and_when_it_is_added():
+    chain = Chain(make_genesis(parameters=with_parameters(join_heights_max=40)))
+    proposal = chain.by_miner(0, "miner.propose", chain.addition())
+    chain.commit(proposal)
+    while chain.tip.next_height < 40:
+        chain.commit()
+    chain.execution().apply(chain.by_miner(0, "miner.propose", chain.addition(height=0)))
+    chain.commit(chain.vote(1, proposal))
+
+    assert refusal(chain, chain.addition(height=0)) == "not_in_sync"
+    chain.commit(chain.vote(2, proposal))
+
+    assert statuses(chain, [proposal]) == [("void", 41)]
+
+
+def test_blocks_that_can_be_shown_are_forgotten_in_the_end(chain):
+    context = replace(chain.context(), height=Height(2 * ANCHOR_INTERVAL + 1))
+    move_anchors(context, window=ANCHOR_INTERVAL)
+    context.height = Height(3 * ANCHOR_INTERVAL + 1)
+    move_anchors(context, window=ANCHOR_INTERVAL)
+    kept = {
+        height: context.state.get(ANCHOR_TABLE, height_key(height)) is not None
+        for height in (2 * ANCHOR_INTERVAL, 3 * ANCHOR_INTERVAL)
+    }
+
+    assert kept == {2 * ANCHOR_INTERVAL: False, 3 * ANCHOR_INTERVAL: True}
 
 
 def test_keys_of_small_order_are_refused(chain):
