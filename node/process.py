@@ -117,6 +117,7 @@ async def _run(
         ),
         metrics=metrics,
         mempool=config.mempool.limits(),
+        pruning=config.pruning.policy(),
         path=home.path,
         on_membership=lambda: transport.update_directory(_directory(node.members, config)),
     )

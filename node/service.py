@@ -55,6 +55,7 @@ from node.protocol import (
     Status,
     Transactions,
 )
+from node.pruner import Pruner, PruningPolicy
 from node.replica_driver import ReplicaDriver
 from node.storage.chain_store import ChainStore
 from node.verdict_service import VerdictService
@@ -102,6 +103,8 @@ class Node:
         Told when the miners, their keys or addresses have changed.
     mempool : MempoolLimits, optional
         Bounds of the pool.
+    pruning : PruningPolicy, optional
+        What is kept of old blocks; everything by default.
     """
 
     def __init__(
@@ -115,6 +118,7 @@ class Node:
         path: Path,
         on_membership: Callable[[], None] = lambda: None,
         mempool: MempoolLimits | None = None,
+        pruning: PruningPolicy | None = None,
     ) -> None:
         self._ports = ports
         self._genesis = genesis
@@ -186,6 +190,12 @@ class Node:
                 clock=ports.clock,
                 metrics=metrics,
             )
+        self._pruner = Pruner(
+            chain=self._chain,
+            executor=ports.executor,
+            policy=pruning or PruningPolicy(),
+            metrics=metrics,
+        )
         self._next_block = asyncio.Event()
 
     # node.api.NodeApi
@@ -249,7 +259,9 @@ class Node:
                 receipt=found.receipt,
             )
         if fate is None:
-            return TransactionStatus(status="unknown")
+            first = self._chain.whole_from
+            detail = f"this node does not keep all of what lies below block {first}"
+            return TransactionStatus(status="unknown", detail=detail if first else None)
         return TransactionStatus(
             status=fate.status, transaction=self._mempool.find(id), code=fate.code
         )
@@ -351,6 +363,7 @@ class Node:
             group.create_task(self._driver.sync.run())
             group.create_task(self._intake.run())
             group.create_task(self._evidence.run())
+            group.create_task(self._pruner.run())
             if self._verdicts is not None:
                 group.create_task(self._verdicts.run())
 

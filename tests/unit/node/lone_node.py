@@ -91,6 +91,7 @@ class WatchedStore:
         self._events = events
         self._kv = kv
         self.get, self.scan, self.close = kv.get, kv.scan, kv.close
+        self.compact = kv.compact
 
     def write(self, batch: WriteBatch, *, sync: bool = True) -> None:
         self._events.append("commit" if b"mtip" in batch.writes else "proposed")
