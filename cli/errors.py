@@ -171,6 +171,7 @@ _ADVICE = {
     "nobody missing, and sign it again",
     "malformed": "correct it as the message says; docs/spec has the forms",
     "not_permitted": "sign with the key of the role that this kind of transaction asks for",
+    "pruned": "ask a node that keeps more (--rpc); first_heights of its status says what it keeps",
     "unauthorised_miner": "send it to a node that is an active miner (securenet miner list)",
     "unknown_device": "register the device first: securenet device register",
     "wrong_chain": "sign it anew for this chain; see securenet query status",

@@ -34,7 +34,7 @@ from chain.state import MemorySource, State, parameters_of
 from chain.transactions import Transaction, decode_transaction
 from chain.transition import Execution, Tip, advance, summarise
 from chain.types import Address, Digest
-from node.errors import ConfigError, CorruptStore, DamagedEntry
+from node.errors import ConfigError, CorruptStore, DamagedEntry, Pruned
 from node.ports import Executor, KeyValueStore, WriteBatch
 from node.storage import schema
 from node.storage.kv import prefix_end
@@ -135,7 +135,9 @@ class ChainStore:
         self._begin()
         self._source = StateSource(store)
         state = State(self._source)
-        header = self.header(self._stored_height())
+        height = self._stored_height()
+        self._first = self._stored_first(height)
+        header = self.header(height)
         if header is None:
             raise self._damaged("the header of the last block is missing")
         if state.root != header.state_root:
@@ -153,7 +155,18 @@ class ChainStore:
         """The state after the last committed block."""
         return self.tip.state
 
-    # Reading: each raises `DamagedEntry` where an entry is not what was written
+    def first(self, what: bytes) -> int:
+        """Return the lowest height for which a class of data is kept; block 0 always is.
+
+        Parameters
+        ----------
+        what : bytes
+            The letter of the class in `schema`.
+        """
+        return self._first.get(what, 0)
+
+    # Reading: each raises `DamagedEntry` where an entry is not what was written, and those of a
+    # height `Pruned` where the chain has it and this node does not keep it.
 
     def header(self, height: int) -> Header | None:
         """Return a committed header, or None."""
@@ -365,6 +378,15 @@ class ChainStore:
             raise self._damaged("the height of the last block is missing")
         return int.from_bytes(data, "big")
 
+    def _stored_first(self, tip: int) -> dict[bytes, int]:
+        first = {}
+        for key, value in self._scan(schema.FIRST):
+            height = schema.read_height(value)
+            if len(value) != schema.HEIGHT_SIZE or height > tip:
+                raise self._damaged("from which height on it is kept is not known")
+            first[key.removeprefix(schema.FIRST)] = height
+        return first
+
     def _fill_lookback(self) -> None:
         """Take in the summaries of the recent blocks, as far back as any rule looks."""
         parameters = parameters_of(self.tip.state)
@@ -372,7 +394,8 @@ class ChainStore:
         ids_after_ms = tip_ms - parameters.transaction_lifetime_ms - FUTURE_DRIFT_MS
         oldest_ms = min(ids_after_ms, tip_ms - RATE_SECONDS_MAX * 1000)
         first = self.height
-        while first > 1:
+        # Who keeps no header below keeps what rules look at, and no more.
+        while first > max(1, self.first(schema.HEADER)):
             header = self.header(first - 1)
             if header is None:
                 raise self._damaged(f"the header of block {first - 1} is missing")
@@ -415,8 +438,18 @@ class ChainStore:
         return self._store.scan(start=prefix, stop=prefix_end(prefix))
 
     def _of_block(self, prefix: bytes, height: int, decode: Callable[[bytes], T]) -> T | None:
-        """Return the decoded entry of a class that belongs to a block, or None."""
-        return self._load(prefix + schema.height_bytes(height), decode)
+        """Return the decoded entry of a class that belongs to a block, or None.
+
+        Raises
+        ------
+        Pruned
+            This node does not keep it.
+        """
+        key = prefix + schema.height_bytes(height)
+        found = self._load(key, decode)
+        if found is None and 0 < height < self.first(prefix):
+            raise Pruned(schema.entry_name(key), first=self.first(prefix))
+        return found
 
     def _indexed(self, prefix: bytes, height: int, decode: Callable[[bytes], T]) -> T:
         """Return an entry of a block that an index names."""

@@ -24,7 +24,8 @@ from chain.transactions import TRANSACTION_SIZE_MAX
 from chain.types import DIGEST_SIZE, TIME_MS_MAX, Address, Digest
 
 META: Final = b"m"
-"""``m genesis``: the canonical genesis; ``m tip``: height of the last committed block."""
+"""``m genesis``: the canonical genesis; ``m tip``: height of the last committed block; ``m first
+class``: lowest height for which a class is kept, block 0 apart, where that is not every height."""
 HEADER: Final = b"h"
 """``h height`` → header."""
 BODY: Final = b"b"
@@ -52,6 +53,7 @@ PROPOSED: Final = b"p"
 
 GENESIS_KEY: Final = META + b"genesis"
 TIP_KEY: Final = META + b"tip"
+FIRST: Final = META + b"first "
 
 CLASSES: Final = {
     META: "meta",
@@ -71,6 +73,14 @@ CLASSES: Final = {
 
 BY_HEIGHT: Final = (HEADER, BODY, CERTIFICATE, RECEIPTS, SUMMARY)
 """The classes with one entry for each block, under its height."""
+
+KEPT_APART: Final = {
+    "headers": HEADER,
+    "certificates": CERTIFICATE,
+    "bodies": BODY,
+    "receipts": RECEIPTS,
+}
+"""What may be kept from different heights on, by the name that people read."""
 
 HEIGHT_SIZE: Final = 8
 PLACE_SIZE: Final = HEIGHT_SIZE + 4
@@ -125,6 +135,11 @@ def place_bytes(height: int, index: int) -> bytes:
 def read_place(data: bytes) -> tuple[int, int]:
     """Return the height and index of `place_bytes`."""
     return int.from_bytes(data[:HEIGHT_SIZE], "big"), int.from_bytes(data[HEIGHT_SIZE:], "big")
+
+
+def first_key(what: bytes) -> bytes:
+    """Return the key of the lowest height for which a class, named by its letter, is kept."""
+    return FIRST + what
 
 
 def entry_name(key: bytes) -> str:

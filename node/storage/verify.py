@@ -214,7 +214,7 @@ class _Check:
     def _check_counts(self, tip: int) -> Iterator[Finding]:
         expected = self._expected | dict.fromkeys(schema.BY_HEIGHT, tip)
         expected[schema.HEADER] = expected[schema.BODY] = tip + 1
-        expected[schema.META] = 2
+        expected[schema.META] = 2 + sum(1 for _ in self._scan(schema.FIRST))
         expected[schema.MINERS] = len(self._sets)
         for prefix, count in expected.items():
             found = sum(1 for _ in self._scan(prefix))
