@@ -17,6 +17,10 @@ DATA ?=
 # simulate: how many worlds, and the seed of the first
 SEEDS ?= 20
 FIRST ?= 1
+# fuzz: how many inputs for each target, which target instead of all, and what the inputs are drawn from
+INPUTS ?= 20000
+TARGET ?=
+SEED ?= 1
 # testnet: where its four nodes live
 TESTNET ?= build/testnet
 # test: pytest's processes, and whatever else pytest should be told
@@ -30,10 +34,10 @@ BLOCKS ?= 5000
 ARGS ?=
 
 # Recipes quote it as "$$DATA", so that the shell sees one word whatever is in it.
-export DATA
+export DATA TARGET
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format testnet bench simulate e2e kill crashpoints lock clean
+.PHONY: help demo test check format testnet bench simulate fuzz e2e kill crashpoints lock clean
 
 help:
 	@echo 'make demo [DATA=PATH]            four miners, fifty devices, a summary; ends by itself'
@@ -43,6 +47,7 @@ help:
 	@echo 'make testnet                     four nodes that stay up, in $(TESTNET)'
 	@echo 'make bench [ARGS=...]            transactions per second and latency of four nodes'
 	@echo 'make simulate SEEDS=n FIRST=s    whole nodes in n simulated worlds'
+	@echo 'make fuzz INPUTS=n [TARGET=name] n hostile inputs for every reader of bytes, or for one'
 	@echo 'make e2e [BLOCKS=n]              networks of processes and of containers: stopped, killed, cut off'
 	@echo 'make kill KILLS=n RATE=r         n kills while r transactions a second come in'
 	@echo 'make crashpoints                 a node killed at every call that makes something durable (strace)'
@@ -74,6 +79,9 @@ bench: $(VENV)/.installed-run
 
 simulate: $(VENV)/.installed-dev
 	@"$(VENV)/bin/python" -m tests.simulation --seeds $(SEEDS) --first $(FIRST)
+
+fuzz: $(VENV)/.installed-dev
+	@"$(VENV)/bin/python" -m tests.fuzz --inputs $(INPUTS) --seed $(SEED) $(if $(TARGET),--target "$$TARGET")
 
 e2e: $(VENV)/.installed-dev
 	@CONTAINERS=1 KILLS=$(KILLS) RATE=$(RATE) BLOCKS=$(BLOCKS) \

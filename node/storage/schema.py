@@ -323,6 +323,8 @@ def decode_summary(data: bytes, height: int, *, ids_after_ms: int) -> BlockSumma
     subjects = _split(read.subjects)
     if len(subjects) != len(read.counts):
         raise DecodeError("summary.counts", f"{len(read.counts)} of {len(subjects)} subjects")
+    if list(subjects) != sorted(set(subjects)):
+        raise DecodeError("summary.subjects", "not distinct and in ascending order")
     return BlockSummary(
         height=height,
         time_ms=read.time_ms,

@@ -42,6 +42,7 @@ def prepared_bench():
     return bench, proposal
 
 
+@pytest.mark.attack("B6")
 def test_a_miner_keeps_its_prepare_after_a_crash():
     bench = Bench()
     proposal = bench.proposal()
@@ -62,6 +63,7 @@ def test_a_restarted_miner_counts_its_own_votes_again():
     assert again.receive(again.commit(2, proposal)).commits
 
 
+@pytest.mark.attack("B1")
 def test_the_prepared_certificate_survives_a_crash():
     bench, proposal = prepared_bench()
     again = restarted(bench)
@@ -97,6 +99,7 @@ def test_a_restarted_miner_has_a_block_checked_again_that_it_had_proposed_unchec
     assert asked(again.outputs[0], CheckProposal)
 
 
+@pytest.mark.attack("B6")
 @pytest.mark.parametrize("cut", range(1, 6))
 def test_a_log_cut_anywhere_never_leads_to_a_second_different_vote(cut):
     """A crash between write and write (ATTACKS B6)."""
@@ -159,6 +162,7 @@ def heights_seen(bench, *heights):
     return [bench.step(HeightSeen(miner=miner, height=height)) for miner, height in reports][-1]
 
 
+@pytest.mark.attack("A14")
 def test_a_miner_with_an_empty_log_signs_nothing():
     bench = Bench(records=())
     proposal = bench.proposal()
@@ -178,6 +182,7 @@ def test_a_silent_miner_still_commits():
     assert bench.receive(*(bench.commit(by, proposal) for by in (1, 2, 3))).commits
 
 
+@pytest.mark.attack("A14", "B7")
 def test_a_miner_without_memory_signs_again_two_heights_after_the_one_it_finds():
     bench = Bench(records=())
     assert not heights_seen(bench, 1, 1).writes
@@ -200,6 +205,7 @@ def test_reports_far_ahead_have_first_to_be_reached():
     assert not heights_seen(bench, 50, 51, 50).writes
 
 
+@pytest.mark.attack("B7")
 def test_a_miner_shown_a_later_signature_of_its_own_falls_silent():
     bench = Bench()
     output = bench.receive(bench.prepare(0, bench.proposal()))
@@ -318,6 +324,7 @@ def test_a_single_miner_needs_the_operator():
     assert known_height({}, miners, miners.members[0].id, 5) is None
 
 
+@pytest.mark.attack("B7")
 @given(st.data())
 def test_the_known_height_is_never_below_where_the_miner_may_have_signed(data):
     """The argument of docs/spec/consensus.md, for every n, every liar and every report."""

@@ -143,6 +143,7 @@ async def test_each_gets_its_answer_in_the_order_of_the_batch():
     assert len(desk.pool) == 2
 
 
+@pytest.mark.attack("D14")
 @simulated
 async def test_forgeries_in_its_name_take_nothing_from_a_device_s_budget():
     desk = Desk()
@@ -245,6 +246,7 @@ async def test_a_payload_signed_again_is_charged_and_sent_on_once(monkeypatch):
     assert await desk.submit(desk.chain.by_device(device)) == [None]
 
 
+@pytest.mark.attack("D11")
 @simulated
 async def test_bad_signatures_are_verified_once_and_not_again_on_the_event_loop(monkeypatch):
     desk = Desk()
@@ -284,6 +286,7 @@ async def test_an_observer_admits_nothing():
     assert len(desk.pool) == 0
 
 
+@pytest.mark.attack("D11")
 @simulated
 async def test_others_run_while_a_large_batch_is_admitted():
     desk = Desk()

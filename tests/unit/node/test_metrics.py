@@ -105,6 +105,7 @@ def test_what_is_followed_is_read_when_it_is_asked_for():
     assert value(metrics, "consensus_round") == 4
 
 
+@pytest.mark.attack("D18")
 def test_reasons_do_not_grow_without_end():
     metrics = Metrics()
 

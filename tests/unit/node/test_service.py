@@ -33,6 +33,7 @@ def valid_payloads(lone: LoneNode) -> dict[int, bytes]:
     return payloads
 
 
+@pytest.mark.attack("D6")
 @settings(max_examples=25, deadline=None)
 @given(seed=st.integers(0, 2**32))
 def test_no_bytes_of_a_peer_end_the_node(seed):
@@ -76,6 +77,7 @@ async def noise(random):
         assert lone.height == 1
 
 
+@pytest.mark.attack("D6")
 @simulated
 @pytest.mark.parametrize("kind", sorted(KINDS))
 async def test_a_peer_pays_for_what_cannot_be_read(kind):

@@ -422,6 +422,7 @@ async def test_a_json_batch_out_of_form_is_malformed_as_a_whole(client, document
     assert (answer.status, problem["code"]) == (400, "malformed")
 
 
+@pytest.mark.attack("D17")
 @pytest.mark.parametrize(
     ("media", "size"), [("msgpack", 4 * 1024 * 1024 + 1), ("json", 2 * 1024 * 1024 + 1)]
 )

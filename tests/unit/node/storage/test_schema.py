@@ -155,6 +155,8 @@ def test_ids_that_no_rule_asks_for_are_not_read():
         [0, b"", bytes(32), [], b""],
         [0, b"", bytes(32), [1, 1], b""],
         [0, b"", bytes(32), [0], b""],
+        [0, b"", bytes(64), [1, 1], b""],
+        [0, b"", bytes(31) + b"\x01" + bytes(32), [1, 1], b""],
         [0, b"", b"", [], bytes(33)],
         [-1, b"", b"", [], b""],
     ],
