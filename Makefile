@@ -21,6 +21,9 @@ FIRST ?= 1
 INPUTS ?= 20000
 TARGET ?=
 SEED ?= 1
+# twins: how many scenarios, of how many rounds each
+SCENARIOS ?= 2000
+ROUNDS ?= 6
 # testnet: where its four nodes live
 TESTNET ?= build/testnet
 # test: pytest's processes, and whatever else pytest should be told
@@ -38,6 +41,7 @@ export DATA TARGET
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test check format testnet bench simulate fuzz e2e kill crashpoints lock clean
+.PHONY: help demo test check format testnet bench simulate twins e2e kill crashpoints lock clean
 
 help:
 	@echo 'make demo [DATA=PATH]            four miners, fifty devices, a summary; ends by itself'
@@ -48,6 +52,7 @@ help:
 	@echo 'make bench [ARGS=...]            transactions per second and latency of four nodes'
 	@echo 'make simulate SEEDS=n FIRST=s    whole nodes in n simulated worlds'
 	@echo 'make fuzz INPUTS=n [TARGET=name] n hostile inputs for every reader of bytes, or for one'
+	@echo 'make twins SCENARIOS=n ROUNDS=r   two copies of a miner with one key, on networks that are cut'
 	@echo 'make e2e [BLOCKS=n]              networks of processes and of containers: stopped, killed, cut off'
 	@echo 'make kill KILLS=n RATE=r         n kills while r transactions a second come in'
 	@echo 'make crashpoints                 a node killed at every call that makes something durable (strace)'
@@ -82,6 +87,9 @@ simulate: $(VENV)/.installed-dev
 
 fuzz: $(VENV)/.installed-dev
 	@"$(VENV)/bin/python" -m tests.fuzz --inputs $(INPUTS) --seed $(SEED) $(if $(TARGET),--target "$$TARGET")
+
+twins: $(VENV)/.installed-dev
+	@"$(VENV)/bin/python" -m tests.twins --scenarios $(SCENARIOS) --rounds $(ROUNDS) $(ARGS)
 
 e2e: $(VENV)/.installed-dev
 	@CONTAINERS=1 KILLS=$(KILLS) RATE=$(RATE) BLOCKS=$(BLOCKS) \
