@@ -15,10 +15,11 @@ from chain.state import miner_sets_of
 from chain.types import Digest, Round
 from consensus.messages import RoundChange
 from tests.simulation.checkers import Violation
-from tests.simulation.hostile import Hostile, two_blocks, two_blocks_to_all
+from tests.simulation.hostile import Hostile
 from tests.simulation.network import LinkQuality
 from tests.simulation.test_hostile import HOSTILE, among_honest
 from tests.simulation.trace import acting
+from tests.simulation.tricks import two_blocks, two_blocks_to_all
 from tests.simulation.workload import Workload
 from tests.simulation.world import Settings, World, twin_of
 
