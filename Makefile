@@ -42,6 +42,7 @@ export DATA TARGET
 .DEFAULT_GOAL := help
 .PHONY: help demo test check format testnet bench simulate fuzz e2e kill crashpoints lock clean
 .PHONY: help demo test check format testnet bench simulate twins e2e kill crashpoints lock clean
+.PHONY: help demo test check format testnet bench report simulate e2e kill crashpoints lock clean
 
 help:
 	@echo 'make demo [DATA=PATH]            four miners, fifty devices, a summary; ends by itself'
@@ -50,6 +51,7 @@ help:
 	@echo 'make format                      put the code into the form that check wants'
 	@echo 'make testnet                     four nodes that stay up, in $(TESTNET)'
 	@echo 'make bench [ARGS=...]            transactions per second and latency of four nodes'
+	@echo 'make report DATA=PATH            what the paper prints beside what its experiment gives; takes minutes'
 	@echo 'make simulate SEEDS=n FIRST=s    whole nodes in n simulated worlds'
 	@echo 'make fuzz INPUTS=n [TARGET=name] n hostile inputs for every reader of bytes, or for one'
 	@echo 'make twins SCENARIOS=n ROUNDS=r   two copies of a miner with one key, on networks that are cut'
@@ -81,6 +83,10 @@ testnet: $(VENV)/.installed-run
 
 bench: $(VENV)/.installed-run
 	@"$(VENV)/bin/securenet" bench $(ARGS)
+
+report: $(VENV)/.installed-dev
+	@test -n "$$DATA" || { echo 'make: name the folder with the NSL-KDD files: make report DATA=PATH' >&2; exit 2; }
+	@"$(VENV)/bin/securenet" model report --data "$$DATA" --out build/report $(ARGS)
 
 simulate: $(VENV)/.installed-dev
 	@"$(VENV)/bin/python" -m tests.simulation --seeds $(SEEDS) --first $(FIRST)
@@ -121,7 +127,7 @@ $(VENV)/.installed-dev: requirements/dev.lock $(VENV)/.installed-run
 lock:
 	@test -x build/uv/bin/uv || { "$(PYTHON)" -m venv build/uv && build/uv/bin/python -m pip install --quiet uv; }
 	$(UV_COMPILE) --extra build --output-file requirements/run.lock
-	$(UV_COMPILE) --extra build --extra dev --constraint requirements/run.lock --output-file requirements/dev.lock
+	$(UV_COMPILE) --extra build --extra dev --extra report --constraint requirements/run.lock --output-file requirements/dev.lock
 
 clean:
 	rm -rf build dist *.egg-info .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
