@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.interaction import planted
+from tests import planted_bugs as planted
 from tests.interaction.cluster import miner_keys
 from tests.twins.run import play, play_many, scenario_of, space_of
 from tests.twins.scenarios import Space
