@@ -95,6 +95,11 @@ class Intake:
         self._bad_signatures: Counter[Address] = Counter()
         self._arrived = asyncio.Event()
 
+    @property
+    def waiting_count(self) -> int:
+        """How many transactions of peers wait to be admitted."""
+        return len(self._wires)
+
     async def submit(
         self, wires: Sequence[bytes], *, source: Address | None = None
     ) -> list[Submission]:

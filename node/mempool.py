@@ -151,6 +151,11 @@ class Mempool:
         """Bytes on the wire of everything that waits."""
         return sum(room.size for room in self._lanes.values())
 
+    @property
+    def remembered_count(self) -> int:
+        """Of how many that have left it knows why."""
+        return len(self._fates)
+
     def count(self, lane: Lane) -> int:
         """Return how many wait in `lane`."""
         return self._lanes[lane].count

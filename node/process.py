@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import gc
 import signal
+import threading
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
@@ -125,7 +126,11 @@ async def _run(
     _check_keys(home, config, miner, node_key.key.public)
     _tell_role(config, miner, node_key.key.public)
     transport.update_directory(_directory(node.members, config))
+    loop = asyncio.get_running_loop()
     metrics.watch_process()
+    metrics.watch("process_tasks", "Tasks that run", lambda: len(asyncio.all_tasks(loop)))
+    metrics.watch("process_threads", "Threads of Python", threading.active_count)
+    metrics.watch_held(node.held)
     metrics.follow(
         height=lambda: node.chain.height,
         mempool_size=lambda: node.status().mempool_transactions,

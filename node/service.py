@@ -234,6 +234,20 @@ class Node:
         """Return what consensus waits for; None before the first height has begun."""
         return self._driver.snapshot()
 
+    def held(self) -> dict[str, int]:
+        """Return how many entries of what the node holds in memory; each kind has a bound."""
+        tip = self._chain.tip
+        return {
+            "candidates": self._maker.candidate_count,
+            "fates": self._mempool.remembered_count,
+            "lookback_ids": tip.recent.id_count,
+            "lookback_subjects": tip.recent.subject_count,
+            "pooled": len(self._mempool),
+            "records": tip.state.cached_count,
+            "unadmitted": self._intake.waiting_count,
+            "verified": self._verifier.remembered_count,
+        }
+
     def time_ms(self) -> int:
         """Return the node's wall clock."""
         return self._ports.clock.wall_ms()

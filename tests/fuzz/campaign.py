@@ -2,7 +2,7 @@
 
 import signal
 import tracemalloc
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
@@ -18,13 +18,22 @@ from tests.fuzz.target import Check, Target
 
 CORPUS: Final = Path(__file__).with_name("corpus")
 """``TARGET/DIGEST.msgpack``: the inputs, in their order, at which a target has failed once."""
-INPUT_S_MAX: Final = 10.0
-"""No input takes longer; most take some millionths of it."""
+CPU_S_MAX: Final = 10.0
+"""No input takes more time of a processor; most take some millionths of it."""
+INPUT_S_MAX: Final = 600.0
+"""None waits longer than this, on however busy a machine."""
 MEMORY_MAX: Final = 16 * 1024 * 1024
 MEMORY_FACTOR: Final = 100
 """An input may cost this many times its size, on top of `MEMORY_MAX`."""
 MEMORY_EVERY: Final = 256
 """Watching the memory is slow: one input of so many is watched."""
+
+
+_SIGNALS: Final = (signal.SIGPROF, signal.SIGALRM)
+_LIMITS: Final = {
+    signal.ITIMER_PROF: lambda: CPU_S_MAX,
+    signal.ITIMER_REAL: lambda: INPUT_S_MAX,
+}
 
 
 class TooDear(Exception):
@@ -76,7 +85,7 @@ def fuzz(target: Target, *, inputs: int, seed: str) -> Outcome:
     accepted = taken = 0
     while taken < inputs:
         history: list[bytes] = []
-        with target.opened() as check, _time_limit() as begin:
+        with target.opened() as check, _time_limit():
             for _ in range(min(_life_of(target, inputs), inputs - taken)):
                 data = source.input()
                 if target.life > 1:
@@ -84,7 +93,6 @@ def fuzz(target: Target, *, inputs: int, seed: str) -> Outcome:
                 else:
                     history = [data]
                 taken += 1
-                begin()
                 try:
                     accepted += _checked(check, data, watched=taken % MEMORY_EVERY == 0)
                 except Exception as error:
@@ -100,9 +108,8 @@ def fuzz(target: Target, *, inputs: int, seed: str) -> Outcome:
 
 def replay(target: Target, inputs: Sequence[bytes]) -> None:
     """Feed a target with these inputs; raises what it fails with."""
-    with target.opened() as check, _time_limit() as begin:
+    with target.opened() as check, _time_limit():
         for data in inputs:
-            begin()
             _checked(check, data, watched=True)
 
 
@@ -127,8 +134,16 @@ def _life_of(target: Target, inputs: int) -> int:
 
 
 def _checked(check: Check, data: bytes, *, watched: bool) -> bool:
-    if not watched:
-        return check(data)
+    for timer, seconds in _LIMITS.items():
+        signal.setitimer(timer, seconds())
+    try:
+        return _measured(check, data) if watched else check(data)
+    finally:
+        for timer in _LIMITS:
+            signal.setitimer(timer, 0)
+
+
+def _measured(check: Check, data: bytes) -> bool:
     tracemalloc.start()
     try:
         result = check(data)
@@ -151,16 +166,16 @@ def _smallest(target: Target, history: list[bytes], error: Exception) -> Failure
 
 
 @contextmanager
-def _time_limit() -> Iterator[Callable[[], object]]:
-    """Yield what is called before each input; one that takes too long is interrupted."""
+def _time_limit() -> Iterator[None]:
+    """Interrupt an input that takes too long, as `_checked` sets the timers."""
 
     def interrupt(number: int, frame: FrameType | None) -> None:
         del number, frame
-        raise TooDear(f"an input took more than {INPUT_S_MAX:g} s")
+        raise TooDear(f"more than {CPU_S_MAX:g} s of a processor, or {INPUT_S_MAX:g} s in all")
 
-    before = signal.signal(signal.SIGALRM, interrupt)
+    before = {number: signal.signal(number, interrupt) for number in _SIGNALS}
     try:
-        yield lambda: signal.setitimer(signal.ITIMER_REAL, INPUT_S_MAX)
+        yield
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
