@@ -49,6 +49,8 @@ STATE: Final = b"s"
 """``s state-key`` → state value."""
 PROPOSED: Final = b"p"
 """``p block-hash`` → a block that was proposed and may yet be committed."""
+EVIDENCE: Final = b"e"
+"""``e miner`` → the first contradiction of a miner found here that the chain has not settled."""
 
 GENESIS_KEY: Final = META + b"genesis"
 TIP_KEY: Final = META + b"tip"
@@ -67,6 +69,7 @@ CLASSES: Final = {
     VERDICT: "verdict index",
     STATE: "state",
     PROPOSED: "proposed block",
+    EVIDENCE: "evidence",
 }
 
 BY_HEIGHT: Final = (HEADER, BODY, CERTIFICATE, RECEIPTS, SUMMARY)

@@ -10,16 +10,19 @@ from dataclasses import dataclass
 from typing import Final
 
 from chain.blocks import HEADER, Block, decode_block, decode_header, transaction_root
-from chain.certificate import decode_certificate
+from chain.certificate import VOTE_TAG, decode_certificate
+from chain.crypto import verify
 from chain.errors import DecodeError, InvalidBlock, InvalidCertificate
 from chain.genesis import GENESIS, Genesis, genesis_header, genesis_miners, genesis_state
+from chain.kinds.evidence import KIND as EVIDENCE
 from chain.light_client import verify_header
 from chain.lookback import Lookback
 from chain.miners import encode_miners
+from chain.records import MINER_TABLE
 from chain.state import MemorySource, State, miner_sets_of
 from chain.transactions import decode_transaction
 from chain.transition import Execution, Tip, advance, check_block
-from chain.types import Digest
+from chain.types import Address, Digest
 from node.errors import CorruptStore
 from node.ports import KeyValueStore
 from node.storage import schema
@@ -106,6 +109,7 @@ class _Check:
         yield from self._check_state()
         yield from self._check_counts(tip)
         yield from self._check_proposed()
+        yield from self._check_evidence()
         yield from self._check_strangers()
 
     def _check_genesis(self) -> Iterator[Finding]:
@@ -236,6 +240,27 @@ class _Check:
                 yield Finding(where=where, what="another block stands there")
             elif transaction_root(digests) != block.header.transaction_root:
                 yield Finding(where=where, what="these are not its transactions")
+
+    def _check_evidence(self) -> Iterator[Finding]:
+        """Find what would prove nothing; a miner's key never changes."""
+        for key, value in self._scan(schema.EVIDENCE):
+            where = f"evidence {key[1:].hex()}"
+            try:
+                body = EVIDENCE.decode_bytes(value)
+            except DecodeError as error:
+                yield Finding(where=where, what=str(error))
+                continue
+            accused = self._tip.state.get(MINER_TABLE, Address(key[1:]))
+            if accused is None or body.miner != key[1:]:
+                yield Finding(where=where, what="against another, or none that was a miner")
+            elif not all(
+                verify(accused.key, VOTE_TAG, statement, signature)
+                for statement, signature in (
+                    (body.first, body.first_signature),
+                    (body.second, body.second_signature),
+                )
+            ):
+                yield Finding(where=where, what="a statement is not signed by the accused")
 
     def _check_strangers(self) -> Iterator[Finding]:
         """Find entries of no known class, between and behind those that are."""
