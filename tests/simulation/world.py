@@ -154,7 +154,6 @@ class Host:
         if not self._lives:
             self._initialise()
         self._world.trace.note(WORLD, "start", self.name)
-        self._world.forget_found(self.name)
         self._task = group.create_task(self._live(), name=self.name)
 
     async def halt(self, *, power_fails: bool) -> None:
@@ -174,6 +173,7 @@ class Host:
         """Put an empty disk into the machine: all data are lost, what it signed included."""
         assert not self.is_up, f"{self.name} runs"
         self._world.trace.note(WORLD, "wipe", self.name)
+        self._world.forget_found(self.name)
         self.disk = self._new_disk()
         self.committed = 0
 
@@ -181,6 +181,7 @@ class Host:
         """Put an older copy of the disk into the machine: what happened since is forgotten."""
         assert not self.is_up, f"{self.name} runs"
         self._world.trace.note(WORLD, "restore", self.name)
+        self._world.forget_found(self.name)
         self.disk = backup
         store = backup.open_store()
         place = store.get(schema.TIP_KEY)
@@ -401,17 +402,14 @@ class World:
         return node
 
     def unpunished(self) -> set[Address]:
-        """Return whom miners have found lying since they started, and the chain has not convicted.
-
-        A node forgets what it has found when it ends.
-        """
+        """Return whom miners have stored evidence against, and the chain has not convicted."""
         found = [self._found.get(name, set()) for name in self.up() if name[0] == "m"]
         return {
             miner for accused in found for miner in accused if not self.ledger.is_convicted(miner)
         }
 
     def forget_found(self, name: str) -> None:
-        """Drop what a node has found, which it has kept in memory alone."""
+        """Drop what a node has found, for its disk has."""
         self._found.pop(name, None)
 
     def heights(self) -> dict[str, int]:
@@ -498,6 +496,9 @@ class World:
     def on_written(self, node: str, batch: WriteBatch) -> None:
         """Take note of what may not be lost any more."""
         self.promises.on_written(node, batch)
+        for key, value in batch.writes.items():
+            if key.startswith(schema.EVIDENCE) and value is not None:
+                self._found.setdefault(node, set()).add(Address(key[1:]))
         place = batch.writes.get(schema.TIP_KEY)
         if place is not None:
             self.hosts[node].committed = int.from_bytes(place, "big")
@@ -527,8 +528,6 @@ class World:
 
     def _on_log(self, node: str, event: str, fields: MutableMapping[str, Any]) -> None:
         self.log.append((node, event, dict(fields)))
-        if event == "a miner signed two things":
-            self._found.setdefault(node, set()).add(Address(bytes.fromhex(fields["miner"])))
 
     def _guard(self, check: Callable[..., Any], *arguments: object) -> Any:
         try:
