@@ -80,11 +80,20 @@ class Replica:
         An id outside the miner set makes an observer, which follows and never signs.
     durable : DurableState
         ``recover()`` of the log.
+    next_signer : SigningKey, optional
+        The key that signs instead from the height on at which the miner has it.
     """
 
-    def __init__(self, *, signer: SigningKey, miner_id: Address, durable: DurableState) -> None:
+    def __init__(
+        self,
+        *,
+        signer: SigningKey,
+        miner_id: Address,
+        durable: DurableState,
+        next_signer: SigningKey | None = None,
+    ) -> None:
         self._me = miner_id
-        self._signer = Signer(key=signer, miner_id=miner_id, durable=durable)
+        self._signer = Signer(key=signer, next_key=next_signer, miner_id=miner_id, durable=durable)
         self._state: HeightState | None = None
         self._ahead: dict[Height, MessageLog] = {}
         # The three are bounded by the members: `_start_height` drops all others.

@@ -109,6 +109,9 @@ class NodeConfig(_Section):
     role : {"miner", "joiner", "observer"}
         A joiner is a miner that the others may still have to vote in; until then it only follows.
         An observer follows the chain and answers readers; it neither votes nor admits.
+    miner_id : str, optional
+        Which miner the key belongs to, in hex. Needed where its key was replaced before and the
+        database is empty, so that the chain cannot be asked.
     detectors : bool
         Whether this miner judges flows.
     threads : int
@@ -116,6 +119,7 @@ class NodeConfig(_Section):
     """
 
     role: Literal["miner", "joiner", "observer"] = "miner"
+    miner_id: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = None
     detectors: bool = True
     threads: Annotated[int, Field(ge=1, le=THREADS_MAX)] = THREADS_DEFAULT
     p2p: P2PConfig = P2PConfig()

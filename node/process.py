@@ -18,7 +18,7 @@ from chain.crypto import SigningKey, address_of
 from chain.errors import InvalidKey
 from chain.genesis import Genesis, GenesisMiner
 from chain.records import MINER_TABLE, MinerRecord
-from chain.types import PublicKey
+from chain.types import Address, PublicKey
 from node.clock import SystemClock
 from node.config import NodeConfig
 from node.descriptors import connections_within, raise_descriptor_limit
@@ -66,20 +66,21 @@ async def run_node(path: Path, *, passphrase: str | None = None) -> None:
     genesis = home.load_genesis()
     key = load_key(home.miner_key, passphrase)
     node_key = load_private_key(home.node_key, passphrase)
-    if not home.chain.exists():
+    next_key = load_key(home.next_miner_key, passphrase) if home.next_miner_key.exists() else None
+    if not home.chain.exists() and config.miner_id is None:
         # Later the registry decides; but a refusal now must not leave a database of this genesis.
         founder = next((miner for miner in genesis.miners if miner.key == key.public), None)
         _check_keys(home, config, founder, node_key.key.public)
     with first_error(), contextlib.ExitStack() as stack:
         stack.enter_context(HomeLock(path))
-        await _run(home, config, genesis, key, node_key, stack)
+        await _run(home, config, genesis, (key, next_key), node_key, stack)
 
 
 async def _run(
     home: Home,
     config: NodeConfig,
     genesis: Genesis,
-    key: SigningKey,
+    keys: tuple[SigningKey, SigningKey | None],
     node_key: PrivateKey,
     stack: contextlib.ExitStack,
 ) -> None:
@@ -102,7 +103,9 @@ async def _run(
     verdicts = WorkerVerdictSource() if judges else None
     node = Node(
         genesis=genesis,
-        key=key,
+        key=keys[0],
+        next_key=keys[1],
+        miner=None if config.miner_id is None else Address(bytes.fromhex(config.miner_id)),
         node_id=transport.node_id,
         ports=Ports(
             clock=clock,
@@ -118,8 +121,9 @@ async def _run(
         path=home.path,
         on_membership=lambda: transport.update_directory(_directory(node.members, config)),
     )
-    miner = node.chain.state.get(MINER_TABLE, address_of(key.public))
-    _check_keys(home, config, miner, node_key.key.public)
+    miner = node.chain.state.get(MINER_TABLE, node.miner)
+    if miner is not None or config.miner_id is None:
+        _check_keys(home, config, miner, node_key.key.public)
     _tell_role(config, miner, node_key.key.public)
     transport.update_directory(_directory(node.members, config))
     metrics.watch_process()
@@ -199,7 +203,11 @@ def _check_keys(
         raise ConfigError("keys/miner.json", "is a miner's key, but role is observer")
     if config.role == "miner":
         if known is None:
-            raise WrongKey(home.miner_key, "is not the key of a miner of this chain")
+            raise WrongKey(
+                home.miner_key,
+                "is not the key of a miner of this chain (one that is still to be voted for waits "
+                "as keys/miner.next.json)",
+            )
         if known.node_key != node_key:
             raise WrongKey(
                 home.node_key,
