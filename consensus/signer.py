@@ -11,6 +11,7 @@ from consensus.durable import DurableState, Signed, WalRecord
 from consensus.errors import InvalidMessage
 from consensus.events import HeightConfig
 from consensus.evidence import Evidence
+from consensus.height import RoundEntry
 from consensus.messages import Commit, Message, Position, Prepare, PrePrepare, RoundChange
 from consensus.output import Committed, Output, Request, Send
 
@@ -27,6 +28,7 @@ class Draft:
     commits: list[Committed] = field(default_factory=list)
     evidence: list[Evidence] = field(default_factory=list)
     rejected: list[InvalidMessage] = field(default_factory=list)
+    rounds: list[RoundEntry] = field(default_factory=list)
 
     def send(self, message: Message, to: Address | None = None) -> None:
         """Add a message to be sent; for several receivers it is encoded once."""
@@ -44,6 +46,7 @@ class Draft:
             commits=tuple(self.commits),
             evidence=tuple(self.evidence),
             rejected=tuple(self.rejected),
+            rounds=tuple(self.rounds),
             deadline_ns=deadline_ns,
         )
 

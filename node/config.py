@@ -184,6 +184,7 @@ def _lines(config: NodeConfig) -> Iterator[str]:
     yield "# A SecureNet node. Names of files are taken from the directory of this one."
     yield ""
     yield from _setting("role", config.role, "miner, joiner (still to be voted in) or observer")
+    yield from _setting("miner_id", config.miner_id, "whose key it is, if data/ is empty")
     yield from _setting("detectors", config.detectors, "judge flows (miners only)")
     yield from _setting("threads", config.threads, "for signatures and the disk")
     yield ""

@@ -22,6 +22,7 @@ from chain.types import Address, PublicKey
 from node.clock import SystemClock
 from node.config import NodeConfig
 from node.descriptors import connections_within, raise_descriptor_limit
+from node.diagnosis import CODES
 from node.errors import ConfigError, WrongKey
 from node.executor_pool import ThreadPool
 from node.home import Home
@@ -134,11 +135,17 @@ async def _run(
         peers=lambda: len(transport.connected()),
         round=lambda: node.status().round,
     )
+    metrics.follow_diagnosis(CODES, lambda: _code_of(node))
     try:
         await _serve(node, RpcServer(node, config.rpc, limits=_rpc_limits()), metrics)
     finally:
         if verdicts is not None:
             await verdicts.close()
+
+
+def _code_of(node: Node) -> str | None:
+    diagnosis = node.diagnosis()
+    return None if diagnosis is None else diagnosis.code
 
 
 async def _serve(node: Node, rpc: RpcServer, metrics: Metrics) -> None:

@@ -28,6 +28,7 @@ from node import protocol
 from node.api import NodeStatus, Submission, TransactionStatus
 from node.block_maker import BlockMaker
 from node.bodies import BodyExchange
+from node.diagnosis import Diagnosis
 from node.errors import CorruptStore
 from node.evidence_service import EvidenceService
 from node.gossip import Gossip
@@ -242,6 +243,10 @@ class Node:
     def consensus(self) -> Snapshot | None:
         """Return what consensus waits for; None before the first height has begun."""
         return self._driver.snapshot()
+
+    def diagnosis(self) -> Diagnosis | None:
+        """Return why the chain does not go on; None before the first height has begun."""
+        return self._driver.diagnosis()
 
     def time_ms(self) -> int:
         """Return the node's wall clock."""
