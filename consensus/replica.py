@@ -37,7 +37,7 @@ from consensus.events import (
     WorkPending,
 )
 from consensus.evidence import conflict
-from consensus.height import Building, Candidate, HeightState
+from consensus.height import Building, Candidate, HeightState, Refusal
 from consensus.log import HEIGHTS_AHEAD_MAX, Entry, MessageLog
 from consensus.memory import SILENT_HEIGHTS, has_heard_enough, known_height
 from consensus.messages import (
@@ -82,18 +82,28 @@ class Replica:
         An id outside the miner set makes an observer, which follows and never signs.
     durable : DurableState
         ``recover()`` of the log.
+    next_signer : SigningKey, optional
+        The key that signs instead from the height on at which the miner has it.
     """
 
-    def __init__(self, *, signer: SigningKey, miner_id: Address, durable: DurableState) -> None:
+    def __init__(
+        self,
+        *,
+        signer: SigningKey,
+        miner_id: Address,
+        durable: DurableState,
+        next_signer: SigningKey | None = None,
+    ) -> None:
         self._me = miner_id
-        self._signer = Signer(key=signer, miner_id=miner_id, durable=durable)
+        self._signer = Signer(key=signer, next_key=next_signer, miner_id=miner_id, durable=durable)
         self._state: HeightState | None = None
         self._ahead: dict[Height, MessageLog] = {}
-        # The four are bounded by the members: `_start_height` drops all others.
+        # These are bounded by the members: `_start_height` drops all others.
         self._reports: dict[Address, Height] = {}
         self._answered_ns: dict[Address, int] = {}
         self._shown: dict[Address, Height] = {}
         self._memories: dict[Address, Height] = {}
+        self._offsets: dict[Address, int] = {}
         self._draft = Draft()
         self._now = 0
 
@@ -142,7 +152,7 @@ class Replica:
         if self._state is None:
             return None
         silence = self._signer.silence(self._state.config)
-        return take_snapshot(self._state, self._me, silence, self._reports)
+        return take_snapshot(self._state, self._me, silence, self._reports, self._offsets)
 
     # --- events -----------------------------------------------------------------------------------
 
@@ -175,7 +185,13 @@ class Replica:
         before = self._state
         assert before is None or config.height > before.config.height, "heights only rise"
         state = self._state = HeightState(config, self._now)
-        for known in (self._reports, self._answered_ns, self._shown, self._memories):
+        for known in (
+            self._reports,
+            self._answered_ns,
+            self._shown,
+            self._memories,
+            self._offsets,
+        ):
             for miner in [miner for miner in known if miner not in config.miners]:
                 del known[miner]
         self._signer.settle(config.height)
@@ -332,18 +348,35 @@ class Replica:
         if fault is not None:
             raise InvalidMessage(message.sender, fault)
         self._check_signature(message, state)
+        try:
+            self._judge_proposal(message, wall_ms, state)
+        except InvalidMessage as error:
+            state.refusal = Refusal(
+                round=message.round,
+                proposer=message.sender,
+                untimely=isinstance(error, UntimelyProposal),
+                reason=error.reason,
+            )
+            raise
+        if message.round > state.round:
+            self._enter(message.round, "proposal", state)
+        state.accepted = message.digest
+        state.add_candidate(message.proposal)
+
+    def _judge_proposal(
+        self, message: PrePrepare, wall_ms: TimestampMs, state: HeightState
+    ) -> None:
+        """Raise what speaks against a proposal that its proposer has signed."""
+        config = state.config
         self._check(round_change.justification_fault(message, config, state.verifier), message)
         if ordering.is_fresh(message):
+            self._offsets[message.sender] = ordering.clock_offset_ms(message, wall_ms)
             fault = ordering.time_fault(message, config, wall_ms, message.round)
             if fault is not None:
                 raise UntimelyProposal(message.sender, fault)
         fault = ordering.digests_fault(message.proposal)
         if fault is not None:
             raise InvalidMessage(message.sender, fault)
-        if message.round > state.round:
-            state.enter(message.round, self._now, "proposal")
-        state.accepted = message.digest
-        state.add_candidate(message.proposal)
 
     def _on_round_change(self, message: RoundChange, state: HeightState) -> None:
         """Believe what a member reports, or raise (DESIGN rule 3)."""
@@ -413,6 +446,7 @@ class Replica:
         candidate = state.candidates.get(event.digest)
         if event.height == state.config.height and candidate is not None:
             candidate.valid = event.valid
+            candidate.fault = event.reason
 
     def _on_block_fetched(self, event: BlockFetched, state: HeightState) -> None:
         """Take the block asked for; anything else is asked for again."""
@@ -503,7 +537,7 @@ class Replica:
 
     def _leave_for(self, round: Round, cause: str, state: HeightState) -> None:
         """Enter a higher round, and say so with what this miner is prepared for."""
-        state.enter(round, self._now, cause)
+        self._enter(round, cause, state)
         if not self._may_sign(Phase.ROUND_CHANGE, state):
             return
         prepared = state.prepared
@@ -518,6 +552,10 @@ class Replica:
             ),
             state,
         )
+
+    def _enter(self, round: Round, cause: str, state: HeightState) -> None:
+        state.enter(round, self._now, cause)
+        self._draft.rounds.append(state.rounds[-1])
 
     def _try_propose(self, state: HeightState) -> bool:
         """Propose, where it is this miner's turn and the round is justified (DESIGN rule 3)."""

@@ -13,6 +13,7 @@ from chain.genesis import Genesis
 from chain.transactions import Transaction
 from chain.types import Address, Digest
 from consensus.snapshot import Snapshot
+from node.diagnosis import Diagnosis
 from node.metrics import Metrics
 from node.storage.chain_store import ChainStore
 
@@ -103,6 +104,10 @@ class NodeApi(Protocol):
 
     def consensus(self) -> Snapshot | None:
         """Return what consensus waits for; None before the first height has begun."""
+        ...
+
+    def diagnosis(self) -> Diagnosis | None:
+        """Return why the chain does not go on; None before the first height has begun."""
         ...
 
     def monotonic_ns(self) -> int:

@@ -166,6 +166,9 @@ class NodeConfig(_Section):
     role : {"miner", "joiner", "observer"}
         A joiner is a miner that the others may still have to vote in; until then it only follows.
         An observer follows the chain and answers readers; it neither votes nor admits.
+    miner_id : str, optional
+        Which miner the key belongs to, in hex. Needed where its key was replaced before and the
+        database is empty, so that the chain cannot be asked.
     detectors : bool
         Whether this miner judges flows.
     threads : int
@@ -173,6 +176,7 @@ class NodeConfig(_Section):
     """
 
     role: Literal["miner", "joiner", "observer"] = "miner"
+    miner_id: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = None
     detectors: bool = True
     threads: Annotated[int, Field(ge=1, le=THREADS_MAX)] = THREADS_DEFAULT
     p2p: P2PConfig = P2PConfig()
@@ -239,6 +243,7 @@ def _lines(config: NodeConfig) -> Iterator[str]:
     yield "# A SecureNet node. Names of files are taken from the directory of this one."
     yield ""
     yield from _setting("role", config.role, "miner, joiner (still to be voted in) or observer")
+    yield from _setting("miner_id", config.miner_id, "whose key it is, if data/ is empty")
     yield from _setting("detectors", config.detectors, "judge flows (miners only)")
     yield from _setting("threads", config.threads, "for signatures and the disk")
     yield ""

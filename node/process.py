@@ -19,10 +19,11 @@ from chain.crypto import SigningKey, address_of
 from chain.errors import DecodeError, InvalidKey
 from chain.genesis import Genesis, GenesisMiner
 from chain.records import MINER_TABLE, MinerRecord
-from chain.types import PublicKey
+from chain.types import Address, PublicKey
 from node.clock import SystemClock
 from node.config import NodeConfig
 from node.descriptors import connections_within, raise_descriptor_limit
+from node.diagnosis import CODES
 from node.errors import ConfigError, CorruptStore, WrongKey
 from node.executor_pool import ThreadPool
 from node.home import Home
@@ -69,20 +70,21 @@ async def run_node(path: Path, *, passphrase: str | None = None) -> None:
     genesis = home.load_genesis()
     key = load_key(home.miner_key, passphrase)
     node_key = load_private_key(home.node_key, passphrase)
-    if not home.chain.exists():
+    next_key = load_key(home.next_miner_key, passphrase) if home.next_miner_key.exists() else None
+    if not home.chain.exists() and config.miner_id is None:
         # Later the registry decides; but a refusal now must not leave a database of this genesis.
         founder = next((miner for miner in genesis.miners if miner.key == key.public), None)
         _check_keys(home, config, founder, node_key.key.public)
     with first_error(), contextlib.ExitStack() as stack:
         stack.enter_context(HomeLock(path))
-        await _run(home, config, genesis, key, node_key, stack)
+        await _run(home, config, genesis, (key, next_key), node_key, stack)
 
 
 async def _run(
     home: Home,
     config: NodeConfig,
     genesis: Genesis,
-    key: SigningKey,
+    keys: tuple[SigningKey, SigningKey | None],
     node_key: PrivateKey,
     stack: contextlib.ExitStack,
 ) -> None:
@@ -105,7 +107,9 @@ async def _run(
     verdicts = WorkerVerdictSource() if judges else None
     node = Node(
         genesis=genesis,
-        key=key,
+        key=keys[0],
+        next_key=keys[1],
+        miner=None if config.miner_id is None else Address(bytes.fromhex(config.miner_id)),
         node_id=transport.node_id,
         ports=Ports(
             clock=clock,
@@ -122,8 +126,9 @@ async def _run(
         path=home.path,
         on_membership=lambda: transport.update_directory(_directory(node.members, config)),
     )
-    miner = node.chain.state.get(MINER_TABLE, address_of(key.public))
-    _check_keys(home, config, miner, node_key.key.public)
+    miner = node.chain.state.get(MINER_TABLE, node.miner)
+    if miner is not None or config.miner_id is None:
+        _check_keys(home, config, miner, node_key.key.public)
     _tell_role(config, miner, node_key.key.public)
     transport.update_directory(_directory(node.members, config))
     loop = asyncio.get_running_loop()
@@ -138,6 +143,7 @@ async def _run(
         peers=lambda: len(transport.connected()),
         round=lambda: node.status().round,
     )
+    metrics.follow_diagnosis(CODES, lambda: _code_of(node))
     try:
         await _serve(node, RpcServer(node, config.rpc, limits=_rpc_limits()), metrics)
     finally:
@@ -161,6 +167,11 @@ def _open_log(home: Home, config: NodeConfig, random: Random) -> Log:
             raise CorruptStore(guard, f"no guard of {home.log} ({error})") from error
         undo.pop_all()
         return guarded
+
+
+def _code_of(node: Node) -> str | None:
+    diagnosis = node.diagnosis()
+    return None if diagnosis is None else diagnosis.code
 
 
 async def _serve(node: Node, rpc: RpcServer, metrics: Metrics) -> None:
@@ -225,7 +236,11 @@ def _check_keys(
         raise ConfigError("keys/miner.json", "is a miner's key, but role is observer")
     if config.role == "miner":
         if known is None:
-            raise WrongKey(home.miner_key, "is not the key of a miner of this chain")
+            raise WrongKey(
+                home.miner_key,
+                "is not the key of a miner of this chain (one that is still to be voted for waits "
+                "as keys/miner.next.json)",
+            )
         if known.node_key != node_key:
             raise WrongKey(
                 home.node_key,

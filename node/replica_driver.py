@@ -56,6 +56,8 @@ from consensus.snapshot import Snapshot
 from consensus.timers import Timing
 from node.block_maker import BlockMaker
 from node.block_sync import LIE_POINTS, BlockSync, FetchedBlock
+from node.diagnosis import Diagnosis, Facts, diagnose
+from node.disk_watch import DiskWatch
 from node.errors import LogFull
 from node.gossip import Gossip
 from node.height_work import HeightWork
@@ -162,6 +164,7 @@ class ReplicaDriver:
             metrics=metrics,
             answer=self._inbox.put,
         )
+        self._disk = DiskWatch(clock, metrics)
         self._deadline_ns: int | None = None
         self._work_told = False
 
@@ -232,6 +235,29 @@ class ReplicaDriver:
         """Return what consensus waits for; None before the first height has begun."""
         return self._replica.snapshot()
 
+    def diagnosis(self) -> Diagnosis | None:
+        """Return why the chain does not go on, as far as this node can tell."""
+        snapshot = self.snapshot()
+        if snapshot is None:
+            return None
+        connected = set(self._transport.connected())
+        nodes = {m.miner: self._members.nodes_of([m.miner]) for m in snapshot.members}
+        troubles = {
+            miner: trouble
+            for miner, known in nodes.items()
+            for node in known
+            if (trouble := self._transport.trouble(node)) is not None
+        }
+        facts = Facts(
+            snapshot=snapshot,
+            now_ns=self._clock.monotonic_ns(),
+            heard={miner for miner, known in nodes.items() if connected.intersection(known)},
+            troubles=troubles,
+            is_behind=self.sync.is_behind,
+            write_ns=self._disk.write_ns(),
+        )
+        return diagnose(facts)
+
     async def commit_fetched(self, blocks: Sequence[FetchedBlock]) -> None:
         """Verify and commit blocks from peers, in their turn."""
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -288,13 +314,18 @@ class ReplicaDriver:
 
     async def _obey(self, output: Output, group: asyncio.TaskGroup) -> None:
         if output.writes:
-            await self._executor.run(self._persist, output.writes)
+            with self._disk.writing():
+                await self._executor.run(self._persist, output.writes)
         if any(isinstance(request, GossipPending) for request in output.requests):
             self._gossip.send_pending(self._mempool.take(RESENT_TRANSACTIONS, RESENT_BYTES))
         for send in output.sends:
             self._send(send)
         for request in output.requests:
             self._begin(request, group)
+        for entry in output.rounds:
+            assert entry.lacked is not None, "a round that is left lacks something"
+            self._metrics.round_failed(entry.lacked)
+            log.info("round given up", round=entry.round, cause=entry.cause, lacked=entry.lacked)
         for refused in output.rejected:
             self._metrics.peer_refused("consensus")
             log.debug("buffered consensus message refused", reason=str(refused))

@@ -14,7 +14,7 @@ from typing import Final, assert_never
 import structlog
 
 from chain.blocks import Block
-from chain.crypto import SigningKey, address_of
+from chain.crypto import SigningKey
 from chain.errors import DecodeError
 from chain.genesis import Genesis
 from chain.transactions import Transaction
@@ -28,10 +28,12 @@ from node import protocol
 from node.api import NodeStatus, Submission, TransactionStatus
 from node.block_maker import BlockMaker
 from node.bodies import BodyExchange
+from node.diagnosis import Diagnosis
 from node.errors import CorruptStore
 from node.evidence_service import EvidenceService
 from node.gossip import Gossip
 from node.intake import Intake
+from node.key_watch import KeyWatch
 from node.members import Members
 from node.mempool import Mempool, MempoolLimits
 from node.metrics import Metrics
@@ -95,6 +97,10 @@ class Node:
     ----------
     key : SigningKey
         The miner's key; an observer's stands in no set of miners.
+    next_key : SigningKey, optional
+        The key that is to take its place once the miners have voted so.
+    miner : Address, optional
+        Whose keys these are; by default the miner that has, or had, `key` on the chain.
     node_id : Address
         Id of the node's own key, by which its peers know it.
     path : Path
@@ -119,14 +125,18 @@ class Node:
         on_membership: Callable[[], None] = lambda: None,
         mempool: MempoolLimits | None = None,
         pruning: PruningPolicy | None = None,
+        next_key: SigningKey | None = None,
+        miner: Address | None = None,
     ) -> None:
         self._ports = ports
         self._genesis = genesis
         self._node_id = node_id
-        self._miner = address_of(key.public)
         self._metrics = metrics
         self._on_membership = on_membership
         self._chain = ChainStore(ports.store, genesis, ports.executor, path=path)
+        keys = [known for known in (key, next_key) if known is not None]
+        self._keys = KeyWatch(self._chain.state, [known.public for known in keys], miner)
+        self._miner = self._keys.miner
         self._mempool = Mempool(mempool)
         self._verifier = Verifier(ports.executor)
         self.members = Members(self._chain.state, miner=self._miner)
@@ -154,8 +164,9 @@ class Node:
         )
         own = OwnTransactions(
             genesis_hash=genesis.hash,
+            state=self._chain.state,
             intake=self._intake,
-            key=key,
+            keys=keys,
             miner=self._miner,
             clock=ports.clock,
             random=ports.random,
@@ -164,7 +175,12 @@ class Node:
             chain=self._chain, own=own, miner=self._miner, clock=ports.clock
         )
         self._driver = ReplicaDriver(
-            replica=Replica(signer=key, miner_id=self._miner, durable=_recover(ports.wal, path)),
+            replica=Replica(
+                signer=key,
+                next_signer=next_key,
+                miner_id=self._miner,
+                durable=_recover(ports.wal, path),
+            ),
             chain=self._chain,
             wal=ports.wal,
             transport=ports.transport,
@@ -215,6 +231,11 @@ class Node:
         """The node's metrics."""
         return self._metrics
 
+    @property
+    def miner(self) -> Address:
+        """Id of the miner that this node is, or would be."""
+        return self._miner
+
     def status(self) -> NodeStatus:
         """Return how the node is doing."""
         snapshot = self._driver.snapshot()
@@ -247,6 +268,10 @@ class Node:
             "unadmitted": self._intake.waiting_count,
             "verified": self._verifier.remembered_count,
         }
+
+    def diagnosis(self) -> Diagnosis | None:
+        """Return why the chain does not go on; None before the first height has begun."""
+        return self._driver.diagnosis()
 
     def time_ms(self) -> int:
         """Return the node's wall clock."""
@@ -371,6 +396,7 @@ class Node:
             miner=self._miner.hex() if self.members.is_member else None,
             height=self._chain.height,
         )
+        self._keys.look()
         async with asyncio.TaskGroup() as group:
             group.create_task(self._ports.transport.run(self))
             group.create_task(self._driver.run())
@@ -390,6 +416,7 @@ class Node:
     def _on_committed(self, block: Block, execution: Execution) -> None:
         del block, execution
         if self.members.update(self._chain.state):
+            self._keys.look()
             self._on_membership()
         if self._verdicts is not None and self.members.is_member:
             self._verdicts.on_committed()

@@ -89,11 +89,12 @@ class Settings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Identity:
-    """Name and keys of a node."""
+    """Name and keys of a node; `next_key` is there while its replacement is awaited."""
 
     name: str
     key: SigningKey
     node_key: SigningKey
+    next_key: SigningKey | None = None
 
     @property
     def miner_id(self) -> Address:
@@ -246,6 +247,7 @@ class Host:
         return Node(
             genesis=world.genesis,
             key=self.identity.key,
+            next_key=self.identity.next_key,
             node_id=self.identity.node_id,
             ports=Ports(
                 clock=self.clock,

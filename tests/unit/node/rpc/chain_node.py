@@ -31,7 +31,9 @@ from chain.transition import BlockExecution, check_admission, open_context
 from chain.types import Address, Digest, Height, Round, TimestampMs
 from consensus.height import RoundEntry
 from consensus.snapshot import MemberView, Snapshot
+from consensus.timers import Timing
 from node.api import NodeStatus, Submission, TransactionStatus
+from node.diagnosis import Diagnosis
 from node.metrics import Metrics
 from node.rpc import RpcConfig, RpcLimits, RpcServer
 from node.storage.chain_store import ChainStore
@@ -144,6 +146,11 @@ class ChainNode:
             for i, miner in enumerate(MINERS)
         )
         return Snapshot(
+            me=address_of(MINERS[1].public),
+            phase_since_ns=1_000_000,
+            fault="",
+            refusal=None,
+            timing=Timing(),
             height=self.chain.height + 1,
             round=Round(0),
             phase="prepare",
@@ -156,6 +163,9 @@ class ChainNode:
             deadline_ns=self.monotonic_ns() + 5_000_000,
             rounds=(RoundEntry(round=Round(0), at_ns=0, cause="height"),),
         )
+
+    def diagnosis(self) -> Diagnosis | None:
+        return Diagnosis(code="working", text="height 2 is being agreed on, round 0")
 
     def time_ms(self) -> int:
         return self.now_ms
