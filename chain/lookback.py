@@ -112,6 +112,16 @@ class Lookback:
                 break
             del self._flows[height]
 
+    @property
+    def id_count(self) -> int:
+        """How many ids it holds."""
+        return len(self._ids)
+
+    @property
+    def subject_count(self) -> int:
+        """Of how many senders, organisations and gateways it holds what they sent."""
+        return len(self._sent)
+
     def has_id(self, id: Digest) -> bool:
         """Tell whether a transaction with this id stands in a block of the last L + D."""
         return id in self._ids

@@ -86,6 +86,18 @@ class MempoolConfig(_Section):
         )
 
 
+class SignerConfig(_Section):
+    """How the miner's key is watched over.
+
+    Parameters
+    ----------
+    guard : Path, optional
+        A file, outside of what is backed up, in which the place of the last signature is noted.
+    """
+
+    guard: Annotated[Path | None, Field(strict=False)] = None
+
+
 Blocks = Annotated[int, Field(ge=1, le=HEIGHT_MAX)]
 Days = Annotated[int, Field(ge=1, le=36_500)]
 
@@ -166,6 +178,7 @@ class NodeConfig(_Section):
     p2p: P2PConfig = P2PConfig()
     rpc: RpcConfig = RpcConfig()
     mempool: MempoolConfig = MempoolConfig()
+    signer: SignerConfig = SignerConfig()
     pruning: PruningConfig = PruningConfig()
     log: LogConfig = LogConfig()
 
@@ -244,6 +257,9 @@ def _lines(config: NodeConfig) -> Iterator[str]:
     yield from _setting("transactions_max", mempool.transactions_max)
     yield from _setting("size_bytes_max", mempool.size_bytes_max)
     yield ""
+    yield "[signer]"
+    yield from _setting("guard", config.signer.guard, "a file on another disk, never backed up")
+    yield ""
     yield "[pruning]  # what is kept of old blocks, at least; without a number everything"
     for name, value in config.pruning:
         yield from _setting(name, value)
@@ -283,6 +299,7 @@ def _resolved(config: NodeConfig, directory: Path) -> NodeConfig:
     return config.model_copy(
         update={
             "rpc": config.rpc.model_copy(update=files(config.rpc, "tls_certificate", "tls_key")),
+            "signer": config.signer.model_copy(update=files(config.signer, "guard")),
             "log": config.log.model_copy(update=files(config.log, "file")),
         }
     )

@@ -5,7 +5,7 @@ of the interface: later work adds to them and renames none.
 """
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from typing import Final
 
 from prometheus_client import (
@@ -16,6 +16,8 @@ from prometheus_client import (
     ProcessCollector,
     generate_latest,
 )
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
 
 INTERVAL_BUCKETS: Final = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 WRITE_BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5)
@@ -108,6 +110,10 @@ class Metrics:
         """Add the gauge ``securenet_name``, read whenever the metrics are asked for."""
         self._gauge(name, text).set_function(read)
 
+    def watch_held(self, read: Callable[[], Mapping[str, int]]) -> None:
+        """Add ``securenet_held``, which tells of each kind that `read` names how many are held."""
+        self.registry.register(_Held(read))
+
     def follow(
         self,
         *,
@@ -193,6 +199,23 @@ class Metrics:
 
     def _counter(self, name: str, text: str) -> Counter:
         return Counter(f"securenet_{name}", text, registry=self.registry)
+
+
+class _Held(Collector):
+    def __init__(self, read: Callable[[], Mapping[str, int]]) -> None:
+        self._read = read
+
+    def describe(self) -> list[GaugeMetricFamily]:
+        return [self._family()]
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        family = self._family()
+        for what, count in self._read().items():
+            family.add_metric([what], count)
+        yield family
+
+    def _family(self) -> GaugeMetricFamily:
+        return GaugeMetricFamily("securenet_held", "Entries held in memory", labels=["what"])
 
 
 class _Reasons:

@@ -51,6 +51,7 @@ from node.protocol import (
     GetBlocks,
     GetBodies,
     GetProposal,
+    Shown,
     Status,
     Transactions,
 )
@@ -233,6 +234,20 @@ class Node:
         """Return what consensus waits for; None before the first height has begun."""
         return self._driver.snapshot()
 
+    def held(self) -> dict[str, int]:
+        """Return how many entries of what the node holds in memory; each kind has a bound."""
+        tip = self._chain.tip
+        return {
+            "candidates": self._maker.candidate_count,
+            "fates": self._mempool.remembered_count,
+            "lookback_ids": tip.recent.id_count,
+            "lookback_subjects": tip.recent.subject_count,
+            "pooled": len(self._mempool),
+            "records": tip.state.cached_count,
+            "unadmitted": self._intake.waiting_count,
+            "verified": self._verifier.remembered_count,
+        }
+
     def time_ms(self) -> int:
         """Return the node's wall clock."""
         return self._ports.clock.wall_ms()
@@ -330,6 +345,8 @@ class Node:
                 self._driver.on_get_proposal(peer, body)
             case Proposal():
                 self._driver.on_proposal(peer, body)
+            case Shown():
+                self._driver.on_shown(peer, body)
             case GetBlocks():
                 self._driver.sync.on_get_blocks(peer, body)
             case Blocks():

@@ -27,6 +27,8 @@ from chain.certificate import CERTIFICATE as CERTIFICATE_RECORD
 from chain.certificate import CommitCertificate, decode_certificate
 from chain.errors import DecodeError
 from chain.genesis import GENESIS, Genesis, genesis_header, genesis_miners, genesis_state
+from chain.kinds.evidence import KIND as EVIDENCE
+from chain.kinds.evidence import Equivocation
 from chain.limits import RATE_SECONDS_MAX
 from chain.lookback import LOOKBACK_MS_MAX, BlockSummary, Lookback
 from chain.miners import MinerSet, decode_miners, encode_miners
@@ -326,7 +328,28 @@ class ChainStore:
         """Return a block that was stored before a vote on it, or None."""
         return self._load(schema.PROPOSED + block_hash, decode_block)
 
+    def open_evidence(self) -> tuple[Equivocation, ...]:
+        """Return the contradictions that were stored and not forgotten, by the accused's id."""
+        found = []
+        for key, _ in self._scan(schema.EVIDENCE):
+            body = self._load(key, EVIDENCE.decode_bytes)
+            assert body is not None, "the key has just been seen"
+            found.append(body)
+        return tuple(found)
+
     # Writing
+
+    async def store_evidence(self, body: Equivocation) -> None:
+        """Put a contradiction on disk, synced; it replaces what is stored against its miner."""
+        batch = WriteBatch()
+        batch.put(schema.EVIDENCE + body.miner, EVIDENCE.body.encode(body))
+        await self._executor.run(self._store.write, batch)
+
+    async def forget_evidence(self, miner: Address) -> None:
+        """Delete what is stored against a miner."""
+        batch = WriteBatch()
+        batch.delete(schema.EVIDENCE + miner)
+        await self._executor.run(self._store.write, batch)
 
     async def store_proposed(self, block: Block) -> None:
         """Put a proposed block on disk, synced: whoever votes for it holds its bodies."""

@@ -5,8 +5,13 @@ from dataclasses import dataclass
 from typing import Final
 
 from chain.blocks import HEADER, Header, decode_block, transaction_root
+from chain.certificate import VOTE_TAG
+from chain.crypto import verify
 from chain.errors import DecodeError
+from chain.kinds.evidence import KIND as EVIDENCE
+from chain.kinds.evidence import Equivocation, read_head
 from chain.miners import MinerSet, encode_miners
+from chain.records import MINER_TABLE
 from node.ports import KeyValueStore
 from node.storage import schema
 from node.storage.kv import prefix_end
@@ -97,6 +102,29 @@ class Entries:
                 yield Finding(where=where, what="another block stands there")
             elif transaction_root(digests) != block.header.transaction_root:
                 yield Finding(where=where, what="these are not its transactions")
+
+    def check_evidence(self) -> Iterator[Finding]:
+        """Check what waits to be reported; any may be there that proves something."""
+        for key, value in self.scan(schema.EVIDENCE):
+            try:
+                fault = self._evidence_fault(key[1:], EVIDENCE.decode_bytes(value))
+            except DecodeError as error:
+                fault = str(error)
+            if fault:
+                yield Finding(where=f"evidence {key[1:].hex()}", what=fault)
+
+    def _evidence_fault(self, miner: bytes, body: Equivocation) -> str | None:
+        known = self.store.get(schema.STATE + MINER_TABLE.key(miner))
+        if known is None or body.miner != miner:
+            return "against another, or none that was a miner"
+        key = MINER_TABLE.decode(known).key_at(read_head(body.first).height)
+        for statement, signature in (
+            (body.first, body.first_signature),
+            (body.second, body.second_signature),
+        ):
+            if not verify(key, VOTE_TAG, statement, signature):
+                return "a statement is not signed by the accused"
+        return None
 
     def check_strangers(self) -> Iterator[Finding]:
         """Find entries of no known class, between and behind those that are."""

@@ -55,6 +55,8 @@ UNDO: Final = b"u"
 """``u height`` → the state entries that the block changed, as they were before it."""
 PROPOSED: Final = b"p"
 """``p block-hash`` → a block that was proposed and may yet be committed."""
+EVIDENCE: Final = b"e"
+"""``e miner`` → the first contradiction of a miner found here that the chain has not settled."""
 
 GENESIS_KEY: Final = META + b"genesis"
 TIP_KEY: Final = META + b"tip"
@@ -76,6 +78,7 @@ CLASSES: Final = {
     STATE: "state",
     UNDO: "undo",
     PROPOSED: "proposed block",
+    EVIDENCE: "evidence",
 }
 
 BY_HEIGHT: Final = (HEADER, BODY, REMAINS, CERTIFICATE, RECEIPTS, SUMMARY, UNDO)
@@ -323,6 +326,8 @@ def decode_summary(data: bytes, height: int, *, ids_after_ms: int) -> BlockSumma
     subjects = _split(read.subjects)
     if len(subjects) != len(read.counts):
         raise DecodeError("summary.counts", f"{len(read.counts)} of {len(subjects)} subjects")
+    if list(subjects) != sorted(set(subjects)):
+        raise DecodeError("summary.subjects", "not distinct and in ascending order")
     return BlockSummary(
         height=height,
         time_ms=read.time_ms,

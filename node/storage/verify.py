@@ -105,6 +105,7 @@ class _Check(Entries):
         counts[schema.UNDO] = tip + 1 - max(1, first.get(schema.UNDO, 0))
         yield from self.check_counts(counts)
         yield from self.check_proposed()
+        yield from self.check_evidence()
         yield from self.check_strangers()
 
     def _check_block(self, height: int, first_undo: int) -> Iterator[Finding]:

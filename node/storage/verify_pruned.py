@@ -80,6 +80,7 @@ class CheckPruned(Entries):
             }
         )
         yield from self.check_proposed()
+        yield from self.check_evidence()
         yield from self.check_strangers()
 
     def _from(self, what: bytes) -> int:
