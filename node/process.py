@@ -70,9 +70,11 @@ async def run_node(path: Path, *, passphrase: str | None = None) -> None:
         # Later the registry decides; but a refusal now must not leave a database of this genesis.
         founder = next((miner for miner in genesis.miners if miner.key == key.public), None)
         _check_keys(home, config, founder, node_key.key.public)
-    with first_error(), contextlib.ExitStack() as stack:
-        stack.enter_context(HomeLock(path))
-        await _run(home, config, genesis, key, node_key, stack)
+    with first_error(), HomeLock(path):
+        goes_on = True
+        while goes_on:
+            with contextlib.ExitStack() as stack:
+                goes_on = await _run(home, config, genesis, key, node_key, stack)
 
 
 async def _run(
@@ -82,7 +84,8 @@ async def _run(
     key: SigningKey,
     node_key: PrivateKey,
     stack: contextlib.ExitStack,
-) -> None:
+) -> bool:
+    """Run a node until a signal; return whether it is to start again, on a snapshot."""
     clock, random, metrics = SystemClock(), SystemRandom(), Metrics()
     executor = stack.enter_context(ThreadPool(config.threads))
     store = stack.enter_context(contextlib.closing(LevelDbStore(home.chain)))
@@ -115,6 +118,8 @@ async def _run(
         ),
         metrics=metrics,
         mempool=config.mempool.limits(),
+        snapshots=config.snapshots.settings(),
+        sync=config.sync.settings(),
         path=home.path,
         on_membership=lambda: transport.update_directory(_directory(node.members, config)),
     )
@@ -131,14 +136,20 @@ async def _run(
         round=lambda: node.status().round,
     )
     try:
-        await _serve(node, RpcServer(node, config.rpc, limits=_rpc_limits()), metrics)
+        return await _serve(node, RpcServer(node, config.rpc, limits=_rpc_limits()), metrics)
     finally:
         if verdicts is not None:
             await verdicts.close()
 
 
-async def _serve(node: Node, rpc: RpcServer, metrics: Metrics) -> None:
-    """Run everything until a signal comes or something fails."""
+async def _serve(node: Node, rpc: RpcServer, metrics: Metrics) -> bool:
+    """Run everything until a signal comes or something fails.
+
+    Returns
+    -------
+    bool
+        Whether the node has ended by itself, to start again.
+    """
     gc.freeze()
     gc.set_threshold(*GC_THRESHOLDS)
     loop = asyncio.get_running_loop()
@@ -151,10 +162,14 @@ async def _serve(node: Node, rpc: RpcServer, metrics: Metrics) -> None:
             group.create_task(rpc.run()),
             group.create_task(_watch_lag(metrics)),
         ]
+        tasks[0].add_done_callback(lambda _: stopping.set())
         await stopping.wait()
-        log.info("node stops", height=node.chain.height)
+        goes_on = tasks[0].done()
+        if not goes_on:
+            log.info("node stops", height=node.chain.height)
         for task in tasks:
             task.cancel()
+    return goes_on
 
 
 async def _watch_lag(metrics: Metrics) -> None:

@@ -24,6 +24,7 @@ from node.errors import CorruptStore
 from node.ports import KeyValueStore
 from node.storage import schema
 from node.storage.kv import prefix_end
+from node.storage.verify_snapshots import check_snapshots
 
 _LONGEST_KEY: Final = 256
 """More than any key has bytes."""
@@ -59,6 +60,8 @@ def verify_store(
     """
     try:
         yield from _Check(store, genesis, progress).run()
+        for where, what in check_snapshots(store):
+            yield Finding(where=where, what=what)
     except CorruptStore as error:
         # LevelDB's own checksums: nothing behind this point can be read.
         yield Finding(where="database files", what=str(error))
