@@ -91,10 +91,6 @@ class Progress:
             if max(1, status.first) <= height <= status.height
         )
 
-    def is_anybody_at(self, height: int) -> bool:
-        """Tell whether a peer says that it has committed block `height`, kept or not."""
-        return any(status.height >= height for status in self._told.values())
-
     def snapshots(self) -> dict[int, list[Address]]:
         """Return which peers have a snapshot, by height."""
         found: dict[int, list[Address]] = {}

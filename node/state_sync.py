@@ -6,7 +6,7 @@ itself (`node.storage.staging`), so that it may come from anybody, in parts, fro
 once, and again after a restart from where it stopped. Whoever sends what does not prove itself is
 banned, and the others are asked.
 
-docs/spec/p2p.md, section "Joining by snapshot", and docs/adr/0015 say more.
+docs/spec/p2p.md, section "Joining by snapshot", and docs/adr/0019 say more.
 """
 
 import asyncio
@@ -165,16 +165,16 @@ class StateSync:
             self._changed.clear()
         self._on_released()
         while True:
-            if (height := self._wanted()) is not None:
+            height = self._wanted()
+            if height is not None:
                 self.is_active = True
-                try:
-                    if await self._fetch(height):
-                        return
-                finally:
-                    self.is_active = False
-                self._on_released()
+                if await self._fetch(height):
+                    return
                 await asyncio.sleep(RETRY_S)
                 continue
+            if self.is_active:
+                self.is_active = False
+                self._on_released()
             with suppress(TimeoutError):
                 async with asyncio.timeout(LOOK_AGAIN_S):
                     await self._changed.wait()
@@ -191,16 +191,15 @@ class StateSync:
         offered = [
             height
             for height in self._progress.snapshots()
-            if lowest <= height <= highest and self._helpers(height)
+            if height >= lowest and self._helpers(height)
         ]
         if mode == "blocks" or not offered:
             # Those that did not help before are asked again.
             self._unhelpful.clear()
             return None
         is_empty = own == 0
-        are_blocks_gone = self._progress.is_anybody_at(own + 1) and not self._progress.holders(
-            own + 1
-        )
+        # One peer's word would not do: it could name any height, and so hold up the blocks.
+        are_blocks_gone = highest > own and not self._progress.holders(own + 1)
         is_far = highest - own > self._settings.beyond_blocks
         if not (are_blocks_gone or (is_empty and (mode == "snapshot" or is_far))):
             return None
