@@ -35,6 +35,8 @@ GET_PROPOSAL: Final = 7
 """Asks for the header and digests of a block by its hash."""
 PROPOSED: Final = 8
 """Answers `GET_PROPOSAL`."""
+SHOWN: Final = 9
+"""The receiver was shown all that the sender holds of its consensus messages."""
 TRANSACTIONS: Final = 16
 """Transactions to be pooled."""
 BODIES: Final = 17
@@ -77,6 +79,7 @@ KINDS: Final[KindTable] = {
     GET_BODIES: KindPolicy(payload_size_max=PROPOSAL_SIZE_MAX, messages_per_second=50, burst=100),
     GET_PROPOSAL: KindPolicy(payload_size_max=64, messages_per_second=20, burst=40),
     PROPOSED: KindPolicy(payload_size_max=PROPOSAL_SIZE_MAX, messages_per_second=20, burst=40),
+    SHOWN: KindPolicy(payload_size_max=64, messages_per_second=20, burst=40),
     TRANSACTIONS: KindPolicy(
         payload_size_max=BATCH_SIZE_MAX + TRANSACTION_SIZE_MAX + _SLACK,
         messages_per_second=2_000,
@@ -122,6 +125,13 @@ class Status:
     height: Height
     first: Height = _NO_HEIGHT
     snapshots: tuple[Height, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shown:
+    """All that is held of the receiver's messages went before this; `height` is worked on."""
+
+    height: Height
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -233,6 +243,7 @@ _WIRE: Final = Blob(1, TRANSACTION_SIZE_MAX)
 STATUS_RECORD: Final = Record(
     Status, height=_HEIGHT, first=_HEIGHT, snapshots=ListOf(_HEIGHT, SNAPSHOTS_TOLD_MAX)
 )
+SHOWN_RECORD: Final = Record(Shown, height=_HEIGHT)
 GET_BODIES_RECORD: Final = Record(
     GetBodies, block=_DIGEST, digests=DigestList(BLOCK_TRANSACTIONS_MAX)
 )
@@ -264,6 +275,7 @@ RECORDS: Final[dict[int, Record[Any]]] = {
     GET_BODIES: GET_BODIES_RECORD,
     GET_PROPOSAL: GET_PROPOSAL_RECORD,
     PROPOSED: PROPOSAL,
+    SHOWN: SHOWN_RECORD,
     TRANSACTIONS: TRANSACTIONS_RECORD,
     BODIES: BODIES_RECORD,
     GET_BLOCKS: GET_BLOCKS_RECORD,
@@ -282,6 +294,7 @@ Body = (
     | GetBodies
     | GetProposal
     | Proposal
+    | Shown
     | Transactions
     | Bodies
     | GetBlocks

@@ -60,9 +60,11 @@ from node.protocol import (
     GetProposal,
     PastAnswer,
     PieceAnswer,
+    Shown,
     Status,
     Transactions,
 )
+from node.pruner import Pruner, PruningPolicy
 from node.replica_driver import ReplicaDriver
 from node.snapshot_service import SnapshotService, SnapshotSettings
 from node.state_sync import StateSync, SyncSettings
@@ -118,6 +120,8 @@ class Node:
         When snapshots are made.
     sync : SyncSettings, optional
         How the node catches up.
+    pruning : PruningPolicy, optional
+        What is kept of old blocks; everything by default.
     """
 
     def __init__(
@@ -133,6 +137,7 @@ class Node:
         mempool: MempoolLimits | None = None,
         snapshots: SnapshotSettings = SnapshotSettings(),  # noqa: B008 (immutable)
         sync: SyncSettings = SyncSettings(),  # noqa: B008 (immutable)
+        pruning: PruningPolicy | None = None,
     ) -> None:
         self._ports = ports
         self._genesis = genesis
@@ -246,6 +251,12 @@ class Node:
                 clock=ports.clock,
                 metrics=metrics,
             )
+        self._pruner = Pruner(
+            chain=self._chain,
+            executor=ports.executor,
+            policy=pruning or PruningPolicy(),
+            metrics=metrics,
+        )
         self._next_block = asyncio.Event()
 
     # node.api.NodeApi
@@ -285,6 +296,20 @@ class Node:
         """Return what consensus waits for; None before the first height has begun."""
         return self._driver.snapshot()
 
+    def held(self) -> dict[str, int]:
+        """Return how many entries of what the node holds in memory; each kind has a bound."""
+        tip = self._chain.tip
+        return {
+            "candidates": self._maker.candidate_count,
+            "fates": self._mempool.remembered_count,
+            "lookback_ids": tip.recent.id_count,
+            "lookback_subjects": tip.recent.subject_count,
+            "pooled": len(self._mempool),
+            "records": tip.state.cached_count,
+            "unadmitted": self._intake.waiting_count,
+            "verified": self._verifier.remembered_count,
+        }
+
     def time_ms(self) -> int:
         """Return the node's wall clock."""
         return self._ports.clock.wall_ms()
@@ -310,7 +335,9 @@ class Node:
                 receipt=found.receipt,
             )
         if fate is None:
-            return TransactionStatus(status="unknown")
+            first = self._chain.whole_from
+            detail = f"this node does not keep all of what lies below block {first}"
+            return TransactionStatus(status="unknown", detail=detail if first else None)
         return TransactionStatus(
             status=fate.status, transaction=self._mempool.find(id), code=fate.code
         )
@@ -387,6 +414,8 @@ class Node:
                 self._driver.on_proposal(peer, body)
             case GetBlocks() | GetDecided() | GetPiece() | GetPast():
                 self._answers.ask(peer, body)
+            case Shown():
+                self._driver.on_shown(peer, body)
             case Blocks():
                 self._driver.sync.on_blocks(peer, body)
             case DecidedAnswer() | PieceAnswer() | PastAnswer():
@@ -422,6 +451,7 @@ class Node:
                 group.create_task(self._snapshots.run())
                 group.create_task(self._intake.run())
                 group.create_task(self._evidence.run())
+                group.create_task(self._pruner.run())
                 if self._verdicts is not None:
                     group.create_task(self._verdicts.run())
                 await self._state_sync.run()

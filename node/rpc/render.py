@@ -210,6 +210,12 @@ def event(value: Event, height: int, receipt: Receipt | None) -> dict[str, Any]:
     }
 
 
+def kept_from(chain: ChainStore) -> str:
+    """Return what has to be said of the answer that something is unknown here."""
+    first = chain.whole_from
+    return f"; this node does not keep all of what lies below block {first}" if first else ""
+
+
 def status(node: NodeApi) -> dict[str, Any]:
     """Render how the node and its chain are doing."""
     doing = node.status()

@@ -46,11 +46,11 @@ def adopt(store: KeyValueStore) -> None:
 
 
 _OWN: Final = frozenset({TARGET_KEY, LOWEST_KEY} | {CURSOR + bytes([n]) for n in range(SEGMENTS)})
-_STAYS: Final = {schema.SNAPSHOT, schema.INCOMING}
+_STAYS: Final = {schema.SNAPSHOT, schema.INCOMING, schema.EVIDENCE}
 
 
 def _replaced(store: KeyValueStore) -> Iterator[bytes]:
-    """Yield the keys of the chain that goes: all but block 0."""
+    """Yield the keys of the chain that goes: all but block 0, and what was found of miners."""
     genesis_hash = None
     header = store.get(schema.HEADER + schema.height_bytes(0))
     if header is not None:

@@ -13,13 +13,14 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 from chain.blocks import (
+    HEADER,
     Header,
     decode_block,
     decode_header,
     receipt_root,
     transaction_root,
 )
-from chain.certificate import decode_certificate
+from chain.certificate import CERTIFICATE, decode_certificate
 from chain.errors import InvalidProof
 from chain.genesis import Genesis, genesis_miners
 from chain.light_client import verify_header
@@ -147,7 +148,7 @@ class Staging:
         """Whether all blocks are here that rules look back at; asked once the state is."""
         if self._lowest is None:
             return False
-        # The first block beyond the reach is kept too: that it is beyond, its own time shows.
+        # The first block beyond the reach comes too: that it is beyond, its own time shows.
         return self._lowest.height <= 1 or not self._reach().contains(self._lowest)
 
     def add_blocks(self, blocks: Sequence[PastBlock]) -> None:
@@ -185,10 +186,18 @@ class Staging:
         miners = self._miners_of(header.miner_set_hash, past.miners)
         certificate = decode_certificate(past.certificate)
         verify_header(header, certificate, miners)
-        summary = summarise(block, self._whole_state())
-        entries = block_entries(block, certificate, receipts=past.receipts, summary=summary)
+        key = schema.height_bytes(header.height)
+        if header.height > 1 and not self._reach().contains(header):
+            # What the chain begins with here; nobody looks into it.
+            entries = {
+                schema.HEADER + key: HEADER.encode(header),
+                schema.CERTIFICATE + key: CERTIFICATE.encode(certificate),
+            }
+        else:
+            summary = summarise(block, self._whole_state())
+            entries = block_entries(block, certificate, receipts=past.receipts, summary=summary)
         entries[schema.MINERS + miners.hash] = encode_miners(miners)
-        entries[LOWEST_KEY] = schema.height_bytes(header.height)
+        entries[LOWEST_KEY] = key
         self._lowest = header
         return entries
 
@@ -221,8 +230,9 @@ class Staging:
         assert self._lowest is not None, "the look-back has a block"
         if self._lowest.height > 1:
             for what in (*schema.KEPT_APART.values(), schema.SUMMARY):
-                lowest = schema.height_bytes(self._lowest.height)
-                batch.put(schema.INCOMING + schema.first_key(what), lowest)
+                is_of_header = what in (schema.HEADER, schema.CERTIFICATE)
+                first = self._lowest.height + (0 if is_of_header else 1)
+                batch.put(schema.INCOMING + schema.first_key(what), schema.height_bytes(first))
         batch.put(schema.ADOPT_KEY, height)
         self._disk.write(batch)
 
@@ -271,6 +281,9 @@ class _Staged:
 
     def write(self, batch: WriteBatch, *, sync: bool = True) -> None:
         raise NotImplementedError("staged entries are written with what goes with them")
+
+    def compact(self, *, start: bytes, stop: bytes) -> None:
+        self._store.compact(start=schema.INCOMING + start, stop=schema.INCOMING + stop)
 
     def close(self) -> None:
         """Do nothing: the database closes."""

@@ -154,9 +154,7 @@ class Ledger:
         """Check a whole database against this chain; return its height."""
         if store.get(schema.GENESIS_KEY) is None:
             return 0
-        findings = []
-        if store.get(schema.first_key(schema.HEADER)) is None:
-            findings = list(verify_store(store, self._genesis))[:DATABASE_FINDINGS_MAX]
+        findings = list(verify_store(store, self._genesis))[:DATABASE_FINDINGS_MAX]
         if findings:
             raise Violation(f"the database of {node}: {findings}")
         place = store.get(schema.TIP_KEY)

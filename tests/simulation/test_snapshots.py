@@ -23,7 +23,8 @@ from node.protocol import (
 )
 from node.snapshot_service import SnapshotSettings
 from node.state_sync import LATE_POINTS, LIE_POINTS, SyncSettings, Trusted
-from tests.simulation.hostile import Hostile, say_nothing
+from tests.simulation.hostile import Hostile
+from tests.simulation.tricks import say_nothing
 from tests.simulation.workload import Workload
 from tests.simulation.world import Settings, World
 

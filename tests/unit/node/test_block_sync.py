@@ -6,6 +6,8 @@ from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
+
 from chain.blocks import encode_block
 from chain.certificate import CERTIFICATE
 from chain.types import Height
@@ -167,6 +169,7 @@ async def test_a_peer_that_is_one_block_ahead_is_left_alone_for_a_while():
         assert node.asked() == [(A, 6, SYNC_BLOCKS_MAX)]
 
 
+@pytest.mark.attack("D8")
 @simulated
 async def test_peers_that_are_ahead_are_asked_in_turn_and_liars_do_not_stop_it():
     source = Source(await heartbeats(10))
@@ -190,6 +193,7 @@ async def test_peers_that_are_ahead_are_asked_in_turn_and_liars_do_not_stop_it()
     assert sum(points for _, points, _ in node.wire.blames) > 130
 
 
+@pytest.mark.attack("D8")
 @simulated
 async def test_a_silent_peer_is_asked_for_less_the_next_time_and_forgotten_until_it_speaks():
     node = Follower(A)
@@ -438,6 +442,7 @@ async def test_a_miner_without_a_session_is_not_asked():
     assert node.wire.blames == []
 
 
+@pytest.mark.attack("D8")
 @simulated
 async def test_one_liar_does_not_make_a_node_believe_that_it_is_behind():
     node = Follower(A, B, C, height=5, members=committee(A, B, C, weak_quorum=2))

@@ -22,11 +22,12 @@ BITS_PER_FILE = 12
 
 
 async def filled(kv: KeyValueStore | None = None) -> StoredChain:
-    """Return a chain of all classes of entries, a proposed block among them."""
+    """Return a chain of all classes of entries, a proposed block and evidence among them."""
     stored = StoredChain(kv)
     await stored.fill(2)
     _, registration = stored.chain.registration("next")
     await stored.store.store_proposed(stored.chain.block(registration))
+    await stored.store.store_evidence(stored.chain.equivocation(1))
     SnapshotStore(stored.kv, keep=1).make(stored.store.view())
     decided = stored.store.decided_from(1)
     assert decided is not None
@@ -35,7 +36,7 @@ async def filled(kv: KeyValueStore | None = None) -> StoredChain:
     return stored
 
 
-CHECKED = sorted(schema.CLASSES.keys() - {schema.INCOMING})
+CHECKED = sorted(schema.CLASSES.keys() - {schema.INCOMING, schema.REMAINS})
 """What is still coming in proves itself when it is adopted."""
 
 
@@ -120,7 +121,7 @@ async def test_an_entry_that_is_gone_is_named_unless_it_may_go():
         left = {other: there for other, there in entries.items() if other != key}
         is_named = bool(findings(loaded(left), stored.chain.genesis))
         # A snapshot that nothing says is whole may be one in the making.
-        may_go = key[:1] in (schema.PROPOSED, schema.WAYPOINT) or key == whole
+        may_go = key[:1] in (schema.PROPOSED, schema.EVIDENCE, schema.WAYPOINT) or key == whole
         assert is_named == (not may_go), key.hex()
 
 
