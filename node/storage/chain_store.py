@@ -158,7 +158,7 @@ class ChainStore:
     ) -> None:
         self._store = store
         self._executor = executor
-        self._path = path
+        self.path = path
         self.genesis = genesis
         self._recent: dict[int, tuple[Block, tuple[Receipt, ...], BlockReceipt]] = {}
         self._begin()
@@ -321,6 +321,10 @@ class ChainStore:
         if recent is not None:
             return recent[1]
         return self._of_block(schema.RECEIPTS, height, schema.decode_receipts) or ()
+
+    def encoded_receipts(self, height: int) -> bytes | None:
+        """Return the bytes of all receipts of a committed block, unread, or None."""
+        return self._of_block(schema.RECEIPTS, height, bytes)
 
     def block_receipt(self, height: int) -> BlockReceipt:
         """Return what the end of a committed block brought about; nothing for genesis."""
@@ -509,7 +513,7 @@ class ChainStore:
             if written != ours:
                 raise ConfigError(
                     "genesis.json",
-                    f"{self._path} belongs to another chain; take the genesis document that it was "
+                    f"{self.path} belongs to another chain; take the genesis document that it was "
                     "started with, or another home directory",
                 )
             adopt(self._store)
@@ -653,11 +657,11 @@ class ChainStore:
             raise self._entry_damaged(key, str(error)) from error
 
     def _entry_damaged(self, key: bytes, cause: str) -> DamagedEntry:
-        return DamagedEntry(self._path, entry=schema.entry_name(key), key=key, cause=cause)
+        return DamagedEntry(self.path, entry=schema.entry_name(key), key=key, cause=cause)
 
     def _damaged(self, what: str) -> CorruptStore:
         return CorruptStore(
-            self._path, f"{what}; `securenet db verify` tells more, a backup or the peers help"
+            self.path, f"{what}; `securenet db verify` tells more, a backup or the peers help"
         )
 
 
