@@ -75,9 +75,11 @@ async def run_node(path: Path, *, passphrase: str | None = None) -> None:
         # Later the registry decides; but a refusal now must not leave a database of this genesis.
         founder = next((miner for miner in genesis.miners if miner.key == key.public), None)
         _check_keys(home, config, founder, node_key.key.public)
-    with first_error(), contextlib.ExitStack() as stack:
-        stack.enter_context(HomeLock(path))
-        await _run(home, config, genesis, (key, next_key), node_key, stack)
+    with first_error(), HomeLock(path):
+        goes_on = True
+        while goes_on:
+            with contextlib.ExitStack() as stack:
+                goes_on = await _run(home, config, genesis, (key, next_key), node_key, stack)
 
 
 async def _run(
@@ -87,7 +89,8 @@ async def _run(
     keys: tuple[SigningKey, SigningKey | None],
     node_key: PrivateKey,
     stack: contextlib.ExitStack,
-) -> None:
+) -> bool:
+    """Run a node until a signal; return whether it is to start again, on a snapshot."""
     clock, random, metrics = SystemClock(), SystemRandom(), Metrics()
     executor = stack.enter_context(ThreadPool(config.threads))
     store = stack.enter_context(contextlib.closing(LevelDbStore(home.chain)))
@@ -122,6 +125,8 @@ async def _run(
         ),
         metrics=metrics,
         mempool=config.mempool.limits(),
+        snapshots=config.snapshots.settings(),
+        sync=config.sync.settings(),
         pruning=config.pruning.policy(),
         path=home.path,
         on_membership=lambda: transport.update_directory(_directory(node.members, config)),
@@ -145,7 +150,7 @@ async def _run(
     )
     metrics.follow_diagnosis(CODES, lambda: _code_of(node))
     try:
-        await _serve(node, RpcServer(node, config.rpc, limits=_rpc_limits()), metrics)
+        return await _serve(node, RpcServer(node, config.rpc, limits=_rpc_limits()), metrics)
     finally:
         if verdicts is not None:
             await verdicts.close()
@@ -174,8 +179,14 @@ def _code_of(node: Node) -> str | None:
     return None if diagnosis is None else diagnosis.code
 
 
-async def _serve(node: Node, rpc: RpcServer, metrics: Metrics) -> None:
-    """Run everything until a signal comes or something fails."""
+async def _serve(node: Node, rpc: RpcServer, metrics: Metrics) -> bool:
+    """Run everything until a signal comes or something fails.
+
+    Returns
+    -------
+    bool
+        Whether the node has ended by itself, to start again.
+    """
     gc.freeze()
     gc.set_threshold(*GC_THRESHOLDS)
     loop = asyncio.get_running_loop()
@@ -188,10 +199,14 @@ async def _serve(node: Node, rpc: RpcServer, metrics: Metrics) -> None:
             group.create_task(rpc.run()),
             group.create_task(_watch_lag(metrics)),
         ]
+        tasks[0].add_done_callback(lambda _: stopping.set())
         await stopping.wait()
-        log.info("node stops", height=node.chain.height)
+        goes_on = tasks[0].done()
+        if not goes_on:
+            log.info("node stops", height=node.chain.height)
         for task in tasks:
             task.cancel()
+    return goes_on
 
 
 async def _watch_lag(metrics: Metrics) -> None:

@@ -54,6 +54,7 @@ from consensus.output import (
 from consensus.replica import Replica
 from consensus.snapshot import Snapshot
 from consensus.timers import Timing
+from node.answers import Answers
 from node.block_maker import BlockMaker
 from node.block_sync import LIE_POINTS, BlockSync, FetchedBlock
 from node.diagnosis import Diagnosis, Facts, diagnose
@@ -67,6 +68,7 @@ from node.members import Members
 from node.mempool import Mempool
 from node.metrics import Metrics
 from node.ports import Clock, Executor, Log, Transport
+from node.progress import Progress
 from node.protocol import CONSENSUS, PROPOSED, SHOWN, GetProposal, Shown, encode_body
 from node.storage.chain_store import ChainStore
 
@@ -102,6 +104,8 @@ class ReplicaDriver:
 
     Parameters
     ----------
+    is_sync_held : callable
+        Tells whether no blocks may be fetched now.
     on_committed : callable
         ``on_committed(block, execution)``, told of every block once it is durable.
     on_evidence : callable
@@ -126,6 +130,9 @@ class ReplicaDriver:
         gossip: Gossip,
         intake: Intake,
         members: Members,
+        progress: Progress,
+        answers: Answers,
+        is_sync_held: Callable[[], bool],
         metrics: Metrics,
         on_committed: Callable[[Block, Execution], None],
         on_evidence: Callable[[Evidence], None],
@@ -142,6 +149,7 @@ class ReplicaDriver:
         self._gossip = gossip
         self._intake = intake
         self._members = members
+        self._answers = answers
         self._metrics = metrics
         self._on_committed = on_committed
         self._on_evidence = on_evidence
@@ -151,7 +159,8 @@ class ReplicaDriver:
             transport=transport,
             executor=executor,
             members=members,
-            metrics=metrics,
+            progress=progress,
+            is_held=is_sync_held,
             pooled=mempool.get,
             commit=self.commit_fetched,
         )
@@ -379,7 +388,7 @@ class ReplicaDriver:
                 self._height_work.fetch(request, group)
             case AnswerOldHeight():
                 for node in self._members.nodes_of([request.miner]):
-                    self.sync.send_block(node, request.height)
+                    self._answers.send_block(node, request.height)
             case TellShown():
                 shown = encode_body(SHOWN, Shown(height=request.height))
                 for node in self._members.nodes_of([request.miner]):
@@ -476,7 +485,7 @@ class ReplicaDriver:
             hash=block.header.hash.hex(),
         )
         self._on_committed(block, execution)
-        self.sync.on_committed()
+        self.sync.on_progress()
         if self._wal_records > LOG_RECORDS_MAX:
             await self._executor.run(self._rewrite_log)
         await self._start_height(group)
