@@ -21,6 +21,8 @@ FIRST ?= 1
 INPUTS ?= 20000
 TARGET ?=
 SEED ?= 1
+# soak: for how long
+MINUTES ?= 60
 # testnet: where its four nodes live
 TESTNET ?= build/testnet
 # test: pytest's processes, and whatever else pytest should be told
@@ -37,7 +39,7 @@ ARGS ?=
 export DATA TARGET
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format testnet bench simulate fuzz e2e kill crashpoints lock clean
+.PHONY: help demo test check format testnet bench simulate fuzz soak e2e kill crashpoints lock clean
 
 help:
 	@echo 'make demo [DATA=PATH]            four miners, fifty devices, a summary; ends by itself'
@@ -48,6 +50,7 @@ help:
 	@echo 'make bench [ARGS=...]            transactions per second and latency of four nodes'
 	@echo 'make simulate SEEDS=n FIRST=s    whole nodes in n simulated worlds'
 	@echo 'make fuzz INPUTS=n [TARGET=name] n hostile inputs for every reader of bytes, or for one'
+	@echo 'make soak MINUTES=n              four nodes at full load for n minutes: what grows?'
 	@echo 'make e2e [BLOCKS=n]              networks of processes and of containers: stopped, killed, cut off'
 	@echo 'make kill KILLS=n RATE=r         n kills while r transactions a second come in'
 	@echo 'make crashpoints                 a node killed at every call that makes something durable (strace)'
@@ -82,6 +85,9 @@ simulate: $(VENV)/.installed-dev
 
 fuzz: $(VENV)/.installed-dev
 	@"$(VENV)/bin/python" -m tests.fuzz --inputs $(INPUTS) --seed $(SEED) $(if $(TARGET),--target "$$TARGET")
+
+soak: $(VENV)/.installed-dev
+	@"$(VENV)/bin/python" -m tests.soak --minutes $(MINUTES)
 
 e2e: $(VENV)/.installed-dev
 	@CONTAINERS=1 KILLS=$(KILLS) RATE=$(RATE) BLOCKS=$(BLOCKS) \
