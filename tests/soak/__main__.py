@@ -156,7 +156,7 @@ async def _watch(
         watch.commits.clear()
         run.seconds = time.monotonic() - begun_s
         for node in network.nodes:
-            sample = await asyncio.to_thread(_sample, node, processes[node.name])
+            sample = await asyncio.to_thread(_sample, node, processes[node.name], run.seconds)
             run.samples[node.name].append(sample)
         if run.seconds >= next_line_s or number == SAMPLES:
             print(_minute(run, run.committed - said, next_line_s), flush=True)
@@ -164,7 +164,7 @@ async def _watch(
             next_line_s += MINUTE_S
 
 
-def _sample(node: Node, process: Process) -> Sample:
+def _sample(node: Node, process: Process, at_s: float) -> Sample:
     with urllib.request.urlopen(f"{node.rpc}/metrics", timeout=30) as answer:
         text = answer.read().decode()
     values: dict[str, float] = {}
@@ -182,6 +182,7 @@ def _sample(node: Node, process: Process) -> Sample:
         if line.startswith("Rss")
     }
     return Sample(
+        at_s=at_s,
         transactions=int(values["securenet_transactions_committed_total"]),
         height=int(values["securenet_consensus_height"]),
         anonymous_bytes=memory["RssAnon"],

@@ -4,13 +4,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from chain.limits import RATE_SECONDS_MAX
+
 MIB: Final = 1024 * 1024
 SLOPE_MIB_MAX: Final = 1.0
 """For each 100,000 transactions, after the warm-up."""
 WARM_UP_SHARE: Final = 0.25
 """This share of the samples, from the first on, is not judged: the load begins."""
 WARM_UP_TRANSACTIONS: Final = 300_000
-"""Nor is memory before so many: memtables, remembered signatures and the look-back fill."""
+WARM_UP_S: Final = 1.1 * RATE_SECONDS_MAX
+"""Nor is memory before so many and so long: memtables and remembered signatures fill, and what
+devices have sent in the longest window of a rate limit."""
 SAMPLES_MIN: Final = 8
 """With fewer a line through them says nothing."""
 DESCRIPTORS_MORE_MAX: Final = 64
@@ -31,6 +35,8 @@ class Sample:
 
     Parameters
     ----------
+    at_s : float
+        Since the load began.
     transactions : int
         Committed here since the load began.
     anonymous_bytes, mapped_bytes : int
@@ -39,6 +45,7 @@ class Sample:
         ``securenet_held``.
     """
 
+    at_s: float
     transactions: int
     height: int
     anonymous_bytes: int
@@ -76,7 +83,7 @@ def memory_slope_mib(samples: Sequence[Sample], *, mapped: bool = False) -> floa
             (sample.anonymous_bytes + mapped * sample.mapped_bytes) / MIB,
         )
         for sample in judged(samples)
-        if sample.transactions >= WARM_UP_TRANSACTIONS
+        if sample.transactions >= WARM_UP_TRANSACTIONS and sample.at_s >= WARM_UP_S
     ]
     return slope(points) if len(points) >= SAMPLES_MIN else None
 
@@ -92,7 +99,7 @@ def faults(name: str, samples: Sequence[Sample]) -> list[str]:
         found.append(f"{name}: memory grows by {growth:.2f} MiB for 100,000 transactions")
     if _rises([sample.tasks for sample in behind]):
         found.append(f"{name}: tasks rise from {behind[0].tasks} to {behind[-1].tasks}")
-    if behind[-1].threads > behind[0].threads:
+    if _rises([sample.threads for sample in behind]):
         found.append(f"{name}: threads rise from {behind[0].threads} to {behind[-1].threads}")
     if behind[-1].descriptors > behind[0].descriptors + DESCRIPTORS_MORE_MAX:
         found.append(

@@ -17,6 +17,7 @@ ROUND_BATCHES: Final = 20
 AHEAD_MAX: Final = 60
 """Batches signed and not sent; they live for a minute from their signing on."""
 UNDER_WAY_MAX: Final = 4_000
+WAIT_S: Final = 0.2
 POSTS_PER_NODE: Final = 2
 WIRE_BYTES: Final = 300
 
@@ -78,5 +79,7 @@ class Load:
 
     async def _send(self, client: Client) -> None:
         while (batch := await self._ready.get()) is not None:
-            await self._watch.room(UNDER_WAY_MAX)
+            # However late they are: a pool that fills up tells of the load, not of the nodes.
+            while len(self._watch.outstanding()) >= UNDER_WAY_MAX:
+                await self._watch.block_or(WAIT_S)
             await self.post.send(client, batch.wires, batch.ids)
