@@ -7,6 +7,7 @@ writing, and told in one line.
 import asyncio
 import contextlib
 import gc
+import math
 import signal
 from dataclasses import replace
 from pathlib import Path
@@ -131,6 +132,11 @@ async def _run(
         mempool_bytes=lambda: node.status().mempool_bytes,
         peers=lambda: len(transport.connected()),
         round=lambda: node.status().round,
+    )
+    metrics.watch(
+        "clock_offset_seconds",
+        "Wall clock minus the median of the proposers' clocks, as their blocks arrive",
+        lambda: math.nan if (offset := node.clock_offset_ms()) is None else offset / 1_000,
     )
     try:
         await _serve(node, RpcServer(node, config.rpc, limits=_rpc_limits()), metrics)
