@@ -7,6 +7,7 @@ writing, and told in one line.
 import asyncio
 import contextlib
 import gc
+import math
 import signal
 import threading
 from dataclasses import replace
@@ -149,6 +150,11 @@ async def _run(
         round=lambda: node.status().round,
     )
     metrics.follow_diagnosis(CODES, lambda: _code_of(node))
+    metrics.watch(
+        "clock_offset_seconds",
+        "Wall clock minus the median of the proposers' clocks, as their blocks arrive",
+        lambda: math.nan if (offset := node.clock_offset_ms()) is None else offset / 1_000,
+    )
     try:
         return await _serve(node, RpcServer(node, config.rpc, limits=_rpc_limits()), metrics)
     finally:

@@ -37,7 +37,7 @@ from consensus.events import (
     WorkPending,
 )
 from consensus.evidence import Evidence
-from consensus.messages import Proposal
+from consensus.messages import PrePrepare, Proposal
 from consensus.output import (
     AnswerOldHeight,
     BuildBlock,
@@ -57,6 +57,7 @@ from consensus.timers import Timing
 from node.answers import Answers
 from node.block_maker import BlockMaker
 from node.block_sync import LIE_POINTS, BlockSync, FetchedBlock
+from node.clock_watch import ClockWatch
 from node.diagnosis import Diagnosis, Facts, diagnose
 from node.disk_watch import DiskWatch
 from node.errors import LogFull
@@ -89,6 +90,7 @@ HEARTBEAT_S: Final = 1.0
 _BLAMELESS: Final = (UntimelyProposal, NotAMember)
 """What honest peers may be found guilty of: a slow link, a wrong clock, news of another height."""
 _WORK: Final = "work"
+_NS_PER_MS: Final = 1_000_000
 
 log = structlog.get_logger(__name__)
 
@@ -174,8 +176,12 @@ class ReplicaDriver:
             answer=self._inbox.put,
         )
         self._disk = DiskWatch(clock, metrics)
+        self.clock_watch = ClockWatch(clock)
         self._deadline_ns: int | None = None
         self._work_told = False
+        # When the tip was committed here; unknown after a start.
+        self._committed_ns: int | None = None
+        self._config: HeightConfig | None = None
 
     # What others tell the driver; none of these waits
 
@@ -187,7 +193,8 @@ class ReplicaDriver:
         DecodeError
             It is none.
         """
-        if self._members.miner_of(peer) is None:
+        miner = self._members.miner_of(peer)
+        if miner is None:
             # Miners say what they have signed themselves; nobody else has anything to say.
             self._metrics.peer_refused("no_miner")
             return
@@ -198,9 +205,10 @@ class ReplicaDriver:
         if not self._inbox.has_room(peer, len(payload)):
             self._metrics.peer_refused("consensus_queue_full")
             return
-        received = Received(
-            message=decode_message(payload), wall_ms=TimestampMs(self._clock.wall_ms())
-        )
+        message = decode_message(payload)
+        received = Received(message=message, wall_ms=TimestampMs(self._clock.wall_ms()))
+        if isinstance(message, PrePrepare) and message.round == 0 and message.sender == miner:
+            self.clock_watch.on_fresh_block(miner, message.proposal.header.time_ms)
         self._inbox.put_message(peer, received, len(payload))
 
     def on_connected(self, peer: Address) -> None:
@@ -474,6 +482,7 @@ class ReplicaDriver:
             time_ms=block.header.time_ms,
             write_ns=self._clock.monotonic_ns() - started_ns,
         )
+        self._committed_ns = self._clock.monotonic_ns()
         self._height_work.drop()
         self._maker.on_committed(certificate.round)
         self._mempool.remove([transaction.id for transaction in block.transactions])
@@ -503,6 +512,7 @@ class ReplicaDriver:
         )
         # What was told of the height before may be on the chain by now.
         self._inbox.retract(_WORK)
+        self._config = config
         await self._step(StartHeight(config=config), group)
         self._work_told = False
         self.on_work()
@@ -512,11 +522,22 @@ class ReplicaDriver:
             await asyncio.sleep(HEARTBEAT_S)
             self._intake.expire()
             self.on_work()
+            if self._config is not None:
+                self.clock_watch.look(self._config.miners, self._config.timing)
 
     def _is_heartbeat_due(self) -> bool:
+        """Tell whether an empty block may be made, by the wall clock and by the monotonic one.
+
+        Its time would be the wall clock's. But one that is ahead, or jumps, must not wake the
+        others all the time: each of their rounds would fail, and blame somebody.
+        """
         tip = self._chain.tip
-        due_ms = tip.header.time_ms + parameters_of(tip.state).heartbeat_ms
-        return self._clock.wall_ms() >= due_ms
+        heartbeat_ms = parameters_of(tip.state).heartbeat_ms
+        if self._committed_ns is not None:
+            passed_ns = self._clock.monotonic_ns() - self._committed_ns
+            if passed_ns < heartbeat_ms * _NS_PER_MS:
+                return False
+        return self._clock.wall_ms() >= tip.header.time_ms + heartbeat_ms
 
 
 def _timing(parameters: Parameters) -> Timing:

@@ -339,6 +339,10 @@ class Node:
         """Return the node's wall clock."""
         return self._ports.clock.wall_ms()
 
+    def clock_offset_ms(self) -> int | None:
+        """Return how far the wall clock is ahead of those of the proposers; None: not known."""
+        return self._driver.clock_watch.offset_ms()
+
     def monotonic_ns(self) -> int:
         """Return the node's monotonic clock, in which `consensus` speaks."""
         return self._ports.clock.monotonic_ns()

@@ -322,10 +322,6 @@ class ChainStore:
             return recent[1]
         return self._of_block(schema.RECEIPTS, height, schema.decode_receipts) or ()
 
-    def encoded_receipts(self, height: int) -> bytes | None:
-        """Return the bytes of all receipts of a committed block, unread, or None."""
-        return self._of_block(schema.RECEIPTS, height, bytes)
-
     def block_receipt(self, height: int) -> BlockReceipt:
         """Return what the end of a committed block brought about; nothing for genesis."""
         recent = self._recent.get(height)
