@@ -8,6 +8,8 @@ from chain.limits import Limits, RateLimits, RateWindow
 from chain.schema import Integer, Record
 from chain.types import TIME_MS_MAX
 
+LIFETIME_MS_MAX: Final = 600_000
+"""The longest L that can be voted for."""
 FUTURE_DRIFT_MS: Final = 5_000
 """D: how far ahead of a block's time a transaction's time may be."""
 VERDICT_WINDOW: Final = 256
@@ -76,7 +78,7 @@ class Parameters:
 
 PARAMETERS: Final = Record(
     Parameters,
-    transaction_lifetime_ms=Integer(5_000, 600_000),
+    transaction_lifetime_ms=Integer(5_000, LIFETIME_MS_MAX),
     lifetime_floor_ms=Integer(0, TIME_MS_MAX),
     block_transactions_max=Integer(1, 10_000),
     block_bytes_max=Integer(64 * 1024, 7 * 1024 * 1024),

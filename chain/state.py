@@ -94,6 +94,11 @@ class State:
         """The state root."""
         return self.tree.root
 
+    @property
+    def cached_count(self) -> int:
+        """How many records it holds in memory."""
+        return len(self._cache)
+
     def get(self, table: Table[R], key: bytes = b"") -> R | None:
         """Return the record of `key`, or None."""
         full = table.prefix + key

@@ -185,6 +185,7 @@ _ADVICE = {
     "loses_quorum": "restore or remove demoted miners, or add others, first: securenet miner list",
     "not_in_sync": "once the candidate's node keeps up, ask it for another: securenet miner accept",
     "not_permitted": "sign with the key of the role that this kind of transaction asks for",
+    "pruned": "ask a node that keeps more (--rpc); first_heights of its status says what it keeps",
     "unauthorised_miner": "send it to a node that is an active miner (securenet miner list)",
     "unknown_device": "register the device first: securenet device register",
     "wrong_chain": "sign it anew for this chain; see securenet query status",

@@ -63,6 +63,11 @@ class Signer:
         The order of signing is that of the miner, so that two keys sign no more than one.
     durable : DurableState
         What the log adds up to.
+
+    Attributes
+    ----------
+    is_latest : bool
+        Whether enough others have shown what they hold, so that the log is no older copy.
     """
 
     def __init__(
@@ -75,6 +80,7 @@ class Signer:
     ) -> None:
         self.miner_id = miner_id
         self.durable = durable
+        self.is_latest = False
         self._keys = {known.public: known for known in (key, next_key) if known is not None}
 
     def write(self, record: WalRecord, draft: Draft) -> None:
@@ -100,6 +106,8 @@ class Signer:
             return "key-replaced"
         if self.durable.floor is None:
             return "lost-memory"
+        if not self.is_latest:
+            return "awaiting-peers"
         if config.height < max(self.durable.floor, self.durable.last.height):
             return "floor"
         return None

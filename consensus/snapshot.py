@@ -64,8 +64,8 @@ class Snapshot:
         committed or has to be proposed again), ``committed``, or ``round-change`` (too few members
         have reached this round).
     signing : str
-        ``yes``, or why this miner signs nothing: ``observer``, ``lost-memory``, ``floor``,
-        ``key-replaced`` (the set has a key of this miner that the node does not have).
+        ``yes``, or why this miner signs nothing: ``observer``, ``lost-memory``, ``awaiting-peers``,
+        ``floor``, ``key-replaced`` (the set has a key of this miner that the node does not have).
     """
 
     me: Address

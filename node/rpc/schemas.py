@@ -30,6 +30,7 @@ from chain.types import DIGEST_SIZE, SIGNATURE_SIZE
 from node.diagnosis import CODES
 from node.rpc.feed import TYPES
 from node.rpc.limits import BATCH_TRANSACTIONS_MAX
+from node.storage.schema import KEPT_APART
 
 Schema = dict[str, Any]
 
@@ -120,6 +121,7 @@ SCHEMAS: Final[Mapping[str, Schema]] = {
         round=COUNT,
         syncing=BOOLEAN,
         highest_seen=COUNT,
+        first_heights=record(**dict.fromkeys(KEPT_APART, COUNT)),
         peers=COUNT,
         peer_ids=array(ID),
         mempool=COUNT,

@@ -13,8 +13,8 @@ from typing import Final
 
 from tests.simulation.checkers import Violation
 from tests.simulation.faults import Fault, draw_faults, heal, play
-from tests.simulation.hostile import TRICKS, Hostile
 from tests.simulation.network import LinkQuality
+from tests.simulation.parts import PARTS, play_part
 from tests.simulation.workload import Workload
 from tests.simulation.world import Settings, World, leaves_of
 
@@ -99,7 +99,7 @@ def draw_plan(seed: int) -> Plan:
             ),
             disk_latency_us=random.choice((100, 1_000, 5_000)),
         ),
-        tricks={name: random.choice(sorted(TRICKS)) for name in hostile},
+        tricks={name: random.choice(PARTS) for name in hostile},
         fault_count=random.randint(5, FAULTS_MAX),
         per_second=random.choice((1, 3, 10)),
     )
@@ -159,8 +159,8 @@ class _Course:
         load = Workload(world, per_second=self._plan.per_second)
         async with asyncio.TaskGroup() as group:
             hostile = [
-                group.create_task(Hostile(world, name, TRICKS[trick]).run())
-                for name, trick in self._plan.tricks.items()
+                group.create_task(play_part(world, name, part))
+                for name, part in self._plan.tricks.items()
             ]
             await load.prepare(within_s=REGISTERED_S)
             clients = group.create_task(load.run())

@@ -17,8 +17,9 @@ from chain.limits import parse_limits
 from chain.parameters import Parameters
 from chain.transactions import Transaction, attach_signature
 from chain.types import Digest, Signature
-from tests.simulation import hostile as tricks
-from tests.simulation.hostile import TRICKS, Hostile, Trick, with_transactions
+from tests.simulation import tricks
+from tests.simulation.hostile import Hostile, Trick
+from tests.simulation.tricks import TRICKS, with_transactions
 from tests.simulation.workload import LIMITED, SUSPENDED, Workload
 from tests.simulation.world import Settings, World
 
@@ -134,6 +135,7 @@ def test_a_block_that_does_not_hold_what_its_header_says_is_refused(trick, code)
         (tricks.in_anothers_name, "another proposer"),
         (tricks.later_round, "another round"),
         (tricks.unjustified_rounds, "no justification"),
+        (tricks.forged_justification, "a ROUND-CHANGE that is not signed"),
         (tricks.votes_in_anothers_name, "not signed by its sender"),
     ],
 )

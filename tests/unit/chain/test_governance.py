@@ -109,6 +109,7 @@ def test_a_miner_votes_once(chain):
             assert chain.rejection(again).code == "already_voted"
 
 
+@pytest.mark.attack("D7")
 def test_the_same_vote_twice_counts_once(chain):
     # CVE-2022-45196: one request, repeated, took effect twice.
     proposal = propose(chain)
@@ -125,6 +126,7 @@ def test_there_are_no_votes_on_what_is_not_proposed(chain):
     assert chain.rejection(chain.by_miner(0, "miner.vote", vote)).code == "not_found"
 
 
+@pytest.mark.attack("E5")
 def test_only_active_members_propose_and_vote(chain):
     # CVE-2022-31020: any member could start an administrative action.
     proposal = propose(chain)
@@ -178,6 +180,7 @@ def test_what_is_no_longer_possible_when_agreed_is_void(chain):
     assert record(chain, second).status == "void"
 
 
+@pytest.mark.attack("E6")
 def test_votes_of_members_that_left_do_not_count(chain):
     chain = Chain(make_genesis(miners=5))
     proposal = propose(chain, 4)
@@ -194,6 +197,7 @@ def test_votes_of_members_that_left_do_not_count(chain):
     assert record(chain, proposal).status == "enacted"
 
 
+@pytest.mark.attack("E6")
 def test_votes_of_members_demoted_since_do_not_count(chain):
     proposal = propose(chain, 3)
     chain.demote(id_of(3))

@@ -71,6 +71,7 @@ def test_a_device_without_limits_of_its_own_has_those_of_the_chain():
     assert chain.device(chain.register("b", limits="")).limits == ()
 
 
+@pytest.mark.attack("D7")
 def test_a_device_is_registered_once(chain):
     chain.register("sensor")
 
@@ -154,6 +155,7 @@ def test_a_rotated_key_keeps_the_id(chain):
     assert (record.key, record.key_height, record.registered_height) == (new_key.public, 2, 1)
 
 
+@pytest.mark.attack("E7")
 def test_a_new_key_proves_itself_for_this_device_and_chain(chain):
     device, other = chain.register("sensor"), chain.register("other")
     new_key = key_of("new")
@@ -213,6 +215,7 @@ def test_a_revoked_device_is_changed_no_more(chain, change):
     assert chain.rejection(chain.update(device, change)).code == "device_not_active"
 
 
+@pytest.mark.attack("E5")
 @pytest.mark.parametrize("change", [Suspend(), Revoke(), SetRoles(roles=())])
 def test_devices_are_changed_by_their_own_registrar_alone(chain, change):
     device = chain.register("sensor")

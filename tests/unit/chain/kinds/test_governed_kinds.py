@@ -188,6 +188,7 @@ def test_a_chain_without_a_model_judges_nothing():
     assert chain.commit(chain.by_device(device, flow())).summary.flows == ()
 
 
+@pytest.mark.attack("D7")
 def test_a_model_is_registered_once(chain):
     again = make_model("other")
 

@@ -41,6 +41,7 @@ def refusal(chain, body, number=0):
     return chain.rejection(chain.by_miner(number, "miner.propose", body)).code
 
 
+@pytest.mark.attack("E1")
 def test_a_change_tallied_at_h_is_effective_at_h_plus_2(chain):
     before = chain.miners
     chain.decide("miner.propose", chain.addition())
@@ -99,6 +100,7 @@ def statuses(chain, proposals):
     return [(record.status, record.closed_height) for record in records]
 
 
+@pytest.mark.attack("E1")
 def test_of_two_changes_agreed_in_one_block_the_second_waits_for_the_first(chain):
     proposals = agreed(chain, chain.addition(), removal(3))
     decided = chain.tip.header.height
@@ -169,6 +171,7 @@ def test_a_member_may_be_taken_back_while_its_removal_is_pending(chain):
     assert id_of(3) in chain.miners
 
 
+@pytest.mark.attack("E2")
 def test_a_change_that_has_become_impossible_is_void_when_its_turn_comes(chain):
     proposals = agreed(chain, removal(3), removal(3), chain.addition(), voters=(1, 2))
     decided = chain.tip.header.height
@@ -222,6 +225,7 @@ def test_moving_and_restoring_wait_for_nothing(chain):
     assert [status for status, _ in statuses(chain, proposals)] == ["enacted"] * 3
 
 
+@pytest.mark.attack("E2")
 def test_the_last_miner_cannot_be_removed():
     chain = Chain(make_genesis(miners=1))
 
@@ -271,6 +275,7 @@ def test_two_miners_can_become_one():
     assert ids(chain.miners) == {id_of(0)}
 
 
+@pytest.mark.attack("E2")
 @pytest.mark.parametrize("field", ["key", "node_key", "name"])
 def test_a_member_is_distinct_from_the_others(chain, field):
     # A duplicate in a validator update halted other chains.
@@ -316,6 +321,7 @@ def test_an_acceptance_ends_at_its_millisecond(chain):
     chain.commit(chain.by_miner(0, "miner.propose", chain.addition(valid_until_ms=end + 1)))
 
 
+@pytest.mark.attack("E6")
 def test_a_miner_that_left_is_not_added_back_by_what_it_signed_before(chain):
     accepted = chain.addition(3)
     chain.decide("miner.propose", removal(3))
@@ -410,6 +416,7 @@ def test_there_are_never_more_than_the_most():
     assert refusal(chain, chain.addition(0)) == "limit_reached"
 
 
+@pytest.mark.attack("E2")
 @pytest.mark.parametrize(
     "change",
     [
