@@ -81,10 +81,21 @@ def diagnose(facts: Facts) -> Diagnosis:
         _own_trouble(facts)
         or _own_disk_or_clock(facts)
         or _missing_members(facts)
+        or _memory_unshown(facts.snapshot)
         or _failed_rounds(facts.snapshot)
         or _health(facts.snapshot)
     )
     return replace(found, heard=len(_heard(facts)))
+
+
+def _memory_unshown(snapshot: Snapshot) -> Diagnosis | None:
+    """Say that a started miner waits for the others, once it is sure that they are there."""
+    if snapshot.signing != _AWAITING_PEERS:
+        return None
+    return Diagnosis(
+        code="signing_nothing",
+        text="this miner has started, and signs nothing until a quorum has shown it what it signed",
+    )
 
 
 def _health(snapshot: Snapshot) -> Diagnosis:
@@ -108,7 +119,7 @@ def _own_trouble(facts: Facts) -> Diagnosis | None:
         return Diagnosis(
             code="not_in_sync", text="this node is behind its peers and fetches their blocks"
         )
-    if snapshot.signing not in ("yes", "observer"):
+    if snapshot.signing not in ("yes", "observer", _AWAITING_PEERS):
         return Diagnosis(
             code="signing_nothing", text=f"this miner signs nothing: {snapshot.signing}"
         )
@@ -179,6 +190,7 @@ def _missing_members(facts: Facts) -> Diagnosis | None:
     return None
 
 
+_AWAITING_PEERS: Final = "awaiting-peers"
 _VOTING: Final = ("prepare", "commit", "round-change")
 
 

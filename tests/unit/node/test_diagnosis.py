@@ -128,6 +128,13 @@ def test_members_with_a_session_that_do_not_vote_are_missing_as_well():
     assert diagnose(facts(one)).code == "working", "three are a quorum"
 
 
+def test_a_miner_that_awaits_the_others_says_first_that_they_are_not_there():
+    known = snapshot(signing="awaiting-peers")
+
+    assert diagnose(facts(known)).code == "signing_nothing"
+    assert diagnose(facts(known, heard={OTHERS[0]}, troubles=DOWN)).code == "quorum_lost"
+
+
 def test_before_a_try_has_timed_out_nobody_speaks_of_a_partition():
     assert diagnose(facts(heard={OTHERS[0]})).code == "quorum_lost"
 
