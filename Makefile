@@ -26,14 +26,14 @@ WORKERS ?= auto
 KILLS ?= 50
 RATE ?= 500
 BLOCKS ?= 5000
-# test, bench, e2e, kill, crashpoints: further arguments
+# test, bench, planted-bugs, e2e, kill, crashpoints: further arguments
 ARGS ?=
 
 # Recipes quote it as "$$DATA", so that the shell sees one word whatever is in it.
 export DATA
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format testnet bench simulate e2e kill crashpoints lock clean
+.PHONY: help demo test check format testnet bench simulate planted-bugs e2e kill crashpoints lock clean
 
 help:
 	@echo 'make demo [DATA=PATH]            four miners, fifty devices, a summary; ends by itself'
@@ -43,6 +43,7 @@ help:
 	@echo 'make testnet                     four nodes that stay up, in $(TESTNET)'
 	@echo 'make bench [ARGS=...]            transactions per second and latency of four nodes'
 	@echo 'make simulate SEEDS=n FIRST=s    whole nodes in n simulated worlds'
+	@echo 'make planted-bugs [ARGS=...]     bugs put in on purpose, each found by the simulator'
 	@echo 'make e2e [BLOCKS=n]              networks of processes and of containers: stopped, killed, cut off'
 	@echo 'make kill KILLS=n RATE=r         n kills while r transactions a second come in'
 	@echo 'make crashpoints                 a node killed at every call that makes something durable (strace)'
@@ -74,6 +75,9 @@ bench: $(VENV)/.installed-run
 
 simulate: $(VENV)/.installed-dev
 	@"$(VENV)/bin/python" -m tests.simulation --seeds $(SEEDS) --first $(FIRST)
+
+planted-bugs: $(VENV)/.installed-dev
+	@"$(VENV)/bin/python" -m tests.simulation.planted $(ARGS)
 
 e2e: $(VENV)/.installed-dev
 	@CONTAINERS=1 KILLS=$(KILLS) RATE=$(RATE) BLOCKS=$(BLOCKS) \

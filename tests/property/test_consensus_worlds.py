@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.interaction import planted
+from tests import planted_bugs as planted
 from tests.interaction.worlds import run_world
 
 SEEDS = range(8)
