@@ -4,7 +4,7 @@ The checkers see nodes from outside only: what they write to their disks and wha
 broken rule raises `Violation` on the spot, so that the trace ends where it was broken.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -22,7 +22,7 @@ from chain.transition import Tip, advance, check_block
 from chain.types import Address, Digest
 from consensus.codec import decode_message
 from consensus.durable import Signed, encode_record
-from consensus.messages import Position, Prepare, position_of
+from consensus.messages import Message, Position, Prepare, position_of
 from node.ports import KeyValueStore, WriteBatch
 from node.storage import schema
 from node.storage.verify import verify_store
@@ -177,10 +177,15 @@ class Promises:
     ----------
     genesis_hash : Digest
         What every statement binds.
+    on_signed : callable
+        ``on_signed(node, message)``, told of each message that a miner shows for the first time.
     """
 
-    def __init__(self, genesis_hash: Digest) -> None:
+    def __init__(
+        self, genesis_hash: Digest, *, on_signed: Callable[[str, Message], None] = lambda *_: None
+    ) -> None:
         self._genesis_hash = genesis_hash
+        self._on_signed = on_signed
         self._signed: dict[tuple[Address, Position], bytes] = {}
         self._last: dict[Address, Position] = {}
         self._logged: dict[str, set[bytes]] = {}
@@ -218,6 +223,7 @@ class Promises:
                 raise Violation(f"{node} signs {position} behind {self._last[miner]}")
             self._signed[miner, position] = statement
             self._last[miner] = position
+            self._on_signed(node, message)
         elif known != statement:
             raise Violation(f"{node} signs two things at {position}")
         if encode_record(Signed(message=message)) not in self._logged.get(node, set()):

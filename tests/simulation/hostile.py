@@ -15,7 +15,6 @@ from dataclasses import replace
 from typing import Any, Final
 
 from chain.blocks import Block, transaction_root
-from chain.certificate import VOTE_TAG
 from chain.eligibility import eligible_miners, proposer_of
 from chain.errors import DecodeError, Rejection
 from chain.state import miner_sets_of
@@ -190,8 +189,7 @@ class Hostile:
 
     def say(self, message: Message, to: Iterable[Address] | None = None) -> None:
         """Sign a message of consensus and send it to some, or to all."""
-        statement = message.statement(self.world.genesis.hash)
-        signed = replace(message, signature=self.identity.key.sign(VOTE_TAG, statement))
+        signed = self.identity.sign(message, self.world.genesis.hash)
         self.send(CONSENSUS, encode_message(signed), to)
 
     def send(self, kind: int, payload: bytes, to: Iterable[Address] | None = None) -> None:

@@ -12,8 +12,9 @@ from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path
 from random import Random
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
+from chain.certificate import VOTE_TAG
 from chain.crypto import SigningKey, address_of, signing_key
 from chain.genesis import Genesis, GenesisMiner, GenesisOrganisation
 from chain.kinds.models import ModelRegister
@@ -22,11 +23,12 @@ from chain.parameters import Parameters
 from chain.payloads import Flow
 from chain.types import Address, Digest, Height, TimestampMs
 from consensus.durable import Floor, encode_record
+from consensus.messages import Message
 from node.errors import StorageError
 from node.metrics import Metrics
 from node.p2p import PeerDirectory, PeerEntry
 from node.ports import Log, WriteBatch
-from node.protocol import CONSENSUS, KINDS
+from node.protocol import CONSENSUS, KINDS, STATUS, Status, decode_body
 from node.service import Node, Ports
 from node.signer_guard import GuardedLog
 from node.snapshot_service import SnapshotSettings
@@ -34,6 +36,7 @@ from node.state_sync import SyncSettings
 from node.storage import schema
 from tests.simulation.checkers import Ledger, Promises, Traffic, Violation
 from tests.simulation.clock import SimulatedClock
+from tests.simulation.conduct import BlockTimes, Conduct
 from tests.simulation.disk import PowerLost, SimulatedDisk, SimulatedExecutor
 from tests.simulation.loop import new_loop
 from tests.simulation.network import LinkQuality, SimulatedNetwork, SimulatedTransport
@@ -51,6 +54,7 @@ FLOW_SCHEMA: Final = Digest(sha256(b"the flows of the simulator").digest())
 THRESHOLD_PPM: Final = 500_000
 JUDGING_S: Final = 0.02
 
+M = TypeVar("M", bound=Message)
 LogLine = tuple[str, str, MutableMapping[str, Any]]
 
 
@@ -111,6 +115,11 @@ class Identity:
     def node_id(self) -> Address:
         """Id as a node."""
         return address_of(self.node_key.public)
+
+    def sign(self, message: M, genesis_hash: Digest) -> M:
+        """Return a message of consensus with this miner's signature."""
+        signature = self.key.sign(VOTE_TAG, message.statement(genesis_hash))
+        return replace(message, signature=signature)
 
 
 class Judge:
@@ -223,6 +232,8 @@ class Host:
                 node = self._build()
                 if node.chain.height < self.committed:
                     raise Violation(f"{self.name} has lost heights above {node.chain.height}")
+                # What a crash has left may be more than what was known to be synced.
+                self.committed = node.chain.height
                 self.node = node
                 await node.run()
                 # It has fetched a snapshot, and starts again on that.
@@ -333,7 +344,9 @@ class World:
             for name in (*self.settings.hostile, *self.settings.twins)
         )
         self.ledger = Ledger(self.genesis, byzantine=self.byzantine)
-        self.promises = Promises(self.genesis.hash)
+        self.conduct = Conduct(self.ledger)
+        self.block_times = BlockTimes(self.settings.parameters.clock_precision_ms)
+        self.promises = Promises(self.genesis.hash, on_signed=self.conduct.on_signed)
         self.traffic = Traffic()
         self.log: list[LogLine] = []
         self.blames: list[tuple[str, str, int, str]] = []
@@ -488,6 +501,9 @@ class World:
         """Trace a message that arrives, and see that nodes do not drown each other."""
         self.trace.note(node, "deliver", self._names[peer], kind, short(payload))
         self._guard(self.traffic.on_delivered, node, self.time_s)
+        if kind == CONSENSUS:
+            self.conduct.on_delivered(node, payload)
+            self.block_times.on_clocks(host.clock.wall_ms() for host in self.hosts.values())
 
     def on_sent(self, node: str, peer: Address, kind: int, payload: bytes) -> None:
         """Check a message that leaves."""
@@ -495,6 +511,8 @@ class World:
         host = self.hosts[node]
         if kind == CONSENSUS and host.identity.miner_id not in self.byzantine:
             self._guard(self.promises.on_sent, node, host.identity.miner_id, payload)
+        elif kind == STATUS:
+            self._guard(self._check_claim, host, payload)
 
     def on_penalised(self, node: str, peer: Address, points: int, reason: str) -> None:
         """Trace a blame."""
@@ -512,6 +530,7 @@ class World:
         header = self._guard(self.ledger.on_write, node, batch)
         if header is not None:
             self.trace.note(node, "commit", header.height, header.hash.hex()[:12])
+            self._guard(self.block_times.on_committed, node, header.time_ms)
 
     def on_written(self, node: str, batch: WriteBatch) -> None:
         """Take note of what may not be lost any more."""
@@ -548,6 +567,15 @@ class World:
 
     def _on_log(self, node: str, event: str, fields: MutableMapping[str, Any]) -> None:
         self.log.append((node, event, dict(fields)))
+
+    def _check_claim(self, host: Host, payload: bytes) -> None:
+        """See that a node boasts only of what is durable on its disk."""
+        status = decode_body(STATUS, payload)
+        assert isinstance(status, Status), "the kind says so"
+        if status.height > host.committed:
+            raise Violation(
+                f"{host.name} says to be at {status.height}; durable are {host.committed}"
+            )
 
     def _guard(self, check: Callable[..., Any], *arguments: object) -> Any:
         try:
