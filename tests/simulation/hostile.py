@@ -46,7 +46,7 @@ from node.protocol import (
 from tests.simulation.workload import Client
 from tests.simulation.world import FLOW_SCHEMA, World
 
-POLL_S: Final = 0.005
+POLL_S: Final = 0.02
 FLOOD: Final = 500
 HEARD_MAX: Final = 64
 
