@@ -14,9 +14,9 @@ from tests.simulation.checkers import Violation
 from tests.simulation.world import World
 
 EVERY_S: Final = 10.0
-SIZE_MAX: Final = 1_000
-"""Entries of one container. Ten thousand worlds, drawn, stay below a third of it; what leaks with
-every message passes it in seconds."""
+SIZE_MAX: Final = 500
+"""Entries of one container: a few times what drawn worlds come to (the signatures that a node
+remembers, one for each transaction). What grows with every message passes it in seconds."""
 LOOKED_INTO_MAX: Final = 32
 """So many entries of a container are looked into for containers of their own."""
 

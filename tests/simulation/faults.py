@@ -117,13 +117,14 @@ async def _crash_at_start(world: World, host: Host, fault: Fault) -> None:
 
 async def _crash_all(world: World, host: Host, fault: Fault) -> None:
     """Cut the power of every machine; they come back one after the other."""
-    for other in world.hosts.values():
+    hosts = list(world.hosts.values())
+    for other in hosts:
         await world.crash(other.name)
     await asyncio.sleep(fault.lasts_s / 2)
-    for other in world.hosts.values():
+    for other in hosts:
         if other is not host:
             _bring_back(world, other)
-            await asyncio.sleep(fault.lasts_s / 2 / len(world.hosts))
+            await asyncio.sleep(fault.lasts_s / 2 / len(hosts))
 
 
 async def _wipe(world: World, host: Host, fault: Fault) -> None:
