@@ -95,11 +95,7 @@ def verify(public_key: PublicKey, tag: bytes, message: bytes, signature: bytes) 
         return False
     data = domain(tag) + message
     if len(public_key) == ED25519_KEY_SIZE:
-        try:
-            nacl.bindings.crypto_sign_open(signature + data, public_key)
-        except nacl.exceptions.CryptoError:
-            return False
-        return True
+        return _verify_ed25519(public_key, data, signature)
     if len(public_key) == P256_KEY_SIZE:
         return _verify_p256(bytes(public_key), data, signature)
     return False
@@ -192,6 +188,14 @@ def _p256_point(public_key: bytes) -> ec.EllipticCurvePublicKey:
         return ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), public_key)
     except ValueError as error:
         raise InvalidKey("not a compressed point of P-256") from error
+
+
+def _verify_ed25519(public_key: bytes, data: bytes, signature: bytes) -> bool:
+    try:
+        nacl.bindings.crypto_sign_open(signature + data, public_key)
+    except nacl.exceptions.CryptoError:
+        return False
+    return True
 
 
 def _verify_p256(public_key: bytes, data: bytes, signature: bytes) -> bool:

@@ -6,6 +6,7 @@ throws them away or hands them on, so that a proposed block is executed without 
 """
 
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from typing import Any, Final, Protocol, TypeVar
 
 from chain.miners import Miner, MinerSet
@@ -25,6 +26,8 @@ R = TypeVar("R")
 
 RECORD_CACHE_SIZE: Final = 50_000
 """Decoded records kept by a `State`; when full, the cache is emptied and fills again."""
+SETS_KEPT_MAX: Final = 16
+"""Sets of miners that are kept with their hash; the one longest unused is dropped."""
 
 StateDelta = Mapping[bytes, bytes | None]
 """What a block changes: state keys and encoded values, None for a removed key."""
@@ -183,7 +186,13 @@ def miner_sets_of(view: View) -> tuple[MinerSet, MinerSet]:
     """Return the sets that decide the next height and the one after it."""
     sets = view.get(MINER_SETS)
     assert sets is not None, "genesis sets the miners"
-    return MinerSet(sets.current), MinerSet(sets.next)
+    return _set_of(sets.current), _set_of(sets.next)
+
+
+@lru_cache(maxsize=SETS_KEPT_MAX)
+def _set_of(members: tuple[Miner, ...]) -> MinerSet:
+    """Return a set; it is asked for many times a height and changes seldom."""
+    return MinerSet(members)
 
 
 def decided_set(view: View) -> tuple[Miner, ...]:

@@ -55,3 +55,33 @@ async def test_a_step_of_a_simulated_wall_clock_moves_no_timer():
     assert (before_ns, before_ms) == (12_500_000_000, YEAR_2020_MS + 12_500)
     assert clock.monotonic_ns() == before_ns
     assert clock.wall_ms() == before_ms - 3_600_000
+
+
+async def test_a_drifting_simulated_clock_goes_on_from_where_it_is():
+    passed_s = 0.0
+    clock = SimulatedClock(lambda: passed_s, start_ms=YEAR_2020_MS)
+
+    clock.drift(1_000)
+    passed_s = 10.0
+    clock.drift(-1_000)
+    fast_ns, fast_ms = clock.monotonic_ns(), clock.wall_ms()
+    passed_s = 30.0
+
+    assert (fast_ns, fast_ms) == (10_010_000_000, YEAR_2020_MS + 10_010)
+    assert clock.monotonic_ns() == fast_ns + 19_980_000_000
+
+
+async def test_a_simulated_wall_clock_that_is_set_right_moves_no_timer():
+    passed_s = 0.0
+    clock = SimulatedClock(lambda: passed_s, start_ms=YEAR_2020_MS)
+    clock.skew_ms = 70_000
+    clock.drift(1_000)
+    passed_s = 20.0
+    before_ns = clock.monotonic_ns()
+
+    clock.set_right()
+    after_ns = clock.monotonic_ns()
+    passed_s = 30.0
+
+    assert after_ns == before_ns == 20_020_000_000
+    assert clock.wall_ms() == YEAR_2020_MS + 30_000

@@ -6,6 +6,7 @@ broken rule raises `Violation` on the spot, so that the trace ends where it was 
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Final
 
 from chain.blocks import Block, Header, decode_header
@@ -13,8 +14,9 @@ from chain.certificate import CommitCertificate, decode_certificate
 from chain.errors import InvalidBlock, InvalidCertificate, UntrustedHeader
 from chain.genesis import Genesis, genesis_header, genesis_state
 from chain.kinds.evidence import KIND as EVIDENCE
-from chain.light_client import LightClient
+from chain.light_client import LightClient, verify_header
 from chain.lookback import Lookback
+from chain.miners import MinerSet
 from chain.records import EVIDENCE_TABLE
 from chain.state import MemorySource, State, miner_sets_of
 from chain.transactions import Transaction, decode_transaction
@@ -44,6 +46,7 @@ class LedgerBlock:
     """A block that some node has committed."""
 
     block: Block
+    miners: MinerSet
     state_root: Digest
     first_by: str
 
@@ -114,6 +117,8 @@ class Ledger:
             raise Violation(f"{node} commits height {height} before {self.height + 1}")
         if height == self.height + 1:
             self._extend(node, block, certificate)
+        else:
+            self._check_certificate(node, block.header, certificate)
         known = self.blocks[height - 1]
         if known.block.header != block.header:
             raise Violation(
@@ -122,6 +127,13 @@ class Ledger:
             )
         if [t.digest for t in known.block.transactions] != [t.digest for t in block.transactions]:
             raise Violation(f"height {height}: {node} has other transactions than {known.first_by}")
+
+    def _check_certificate(self, node: str, header: Header, certificate: CommitCertificate) -> None:
+        """Check a certificate of a height that is known already; there may be many good ones."""
+        try:
+            verify_header(header, certificate, self.blocks[header.height - 1].miners)
+        except InvalidCertificate as error:
+            raise Violation(f"{node} commits {header.height} unproven: {error}") from error
 
     def _extend(self, node: str, block: Block, certificate: CommitCertificate) -> None:
         header = block.header
@@ -148,13 +160,16 @@ class Ledger:
             self.places[transaction.id] = (header.height, index)
         self._source.apply(execution.delta)
         self.tip = advance(self.tip, execution)
-        self.blocks.append(LedgerBlock(block=block, state_root=self.tip.state.root, first_by=node))
+        self.blocks.append(
+            LedgerBlock(block=block, miners=miners, state_root=self.tip.state.root, first_by=node)
+        )
 
-    def check_database(self, node: str, store: KeyValueStore) -> int:
-        """Check a whole database against this chain; return its height."""
+    def check_database(self, node: str, store: KeyValueStore, *, is_whole: bool = True) -> int:
+        """Check a database against this chain, every entry or headers alone; return its height."""
         if store.get(schema.GENESIS_KEY) is None:
             return 0
-        findings = list(verify_store(store, self._genesis))[:DATABASE_FINDINGS_MAX]
+        check = verify_store(store, self._genesis) if is_whole else ()
+        findings = list(islice(check, DATABASE_FINDINGS_MAX))
         if findings:
             raise Violation(f"the database of {node}: {findings}")
         place = store.get(schema.TIP_KEY)
@@ -190,6 +205,7 @@ class Promises:
         self._last: dict[Address, Position] = {}
         self._logged: dict[str, set[bytes]] = {}
         self._stored: dict[str, set[bytes]] = {}
+        self._checked: dict[str, bytes] = {}
 
     @property
     def count(self) -> int:
@@ -199,6 +215,12 @@ class Promises:
     def last(self, miner: Address) -> Position | None:
         """Return the place of what an honest miner has signed last."""
         return self._last.get(miner)
+
+    def forget_disk(self, node: str) -> None:
+        """Take note that a node's disk is lost, with all that was durable on it."""
+        self._logged.pop(node, None)
+        self._stored.pop(node, None)
+        self._checked.pop(node, None)
 
     def on_logged(self, node: str, records: Sequence[bytes]) -> None:
         """Take note of what is durable in a node's log."""
@@ -212,6 +234,9 @@ class Promises:
 
     def on_sent(self, node: str, miner: Address, data: bytes) -> None:
         """Check a message of consensus that leaves a node, before anybody has it."""
+        if self._checked.get(node) is data:
+            return  # the same to the next peer
+        self._checked[node] = data
         message = decode_message(data)
         if message.sender != miner:
             return

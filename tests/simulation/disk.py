@@ -25,7 +25,7 @@ Result = TypeVar("Result")
 
 
 class PowerLost(BaseException):
-    """The power fails in the midst of a sync; for the simulator alone, no node catches it."""
+    """A sync does not return: the power fails, or the process is killed; no node catches it."""
 
 
 def tear(written: bytes, *, offset: int, random: Random) -> bytes:
@@ -73,6 +73,8 @@ class SimulatedDisk:
         The sync in whose midst the power fails: the disk crashes and raises `PowerLost`.
     on_sync : callable
         Told the number of each sync that begins.
+    kill_at : int or None
+        The sync in whose midst the process is killed; what was written stays.
     """
 
     def __init__(self, random: Random) -> None:
@@ -83,6 +85,7 @@ class SimulatedDisk:
         self.syncs = 0
         self.lose_power_at: int | None = None
         self.on_sync: Callable[[int], object] = lambda number: None
+        self.kill_at: int | None = None
         self._delay_ns = 0
         self._stores: dict[str, _StoreFile] = {}
         self._logs: dict[str, _LogFile] = {}
@@ -105,8 +108,7 @@ class SimulatedDisk:
     def kill(self) -> None:
         """End the process alone: what is open closes, and all that was written survives."""
         for file in (*self._stores.values(), *self._logs.values()):
-            file.epoch += 1
-            file.held = False
+            file.kill()
 
     def image(self) -> "SimulatedDisk":
         """Return a copy of what is durable now, as a backup of the whole disk holds it."""
@@ -149,6 +151,10 @@ class SimulatedDisk:
             self.lose_power_at = None
             self.crash()
             raise PowerLost
+        if self.syncs == self.kill_at:
+            self.kill_at = None
+            self.kill()
+            raise PowerLost
 
 
 class SimulatedExecutor:
@@ -167,7 +173,8 @@ class SimulatedExecutor:
         """Return ``function(*args)``, or raise what it raised."""
         await asyncio.sleep(0)
         result = function(*args)
-        await asyncio.sleep(self._disk.take_delay_ns() / _NS_PER_S)
+        if delay_ns := self._disk.take_delay_ns():
+            await asyncio.sleep(delay_ns / _NS_PER_S)
         return result
 
 
@@ -321,6 +328,11 @@ class _File:
             self.epoch += 1
             self.held = False
 
+    def kill(self) -> None:
+        """End what has the file open; what it has written stays."""
+        self.epoch += 1
+        self.held = False
+
     def check(self, epoch: int) -> None:
         if epoch != self.epoch:
             raise StorageClosed(self.path, "closed, or lost in a crash")
@@ -398,6 +410,12 @@ class _LogFile(_File):
         copy = _LogFile(self.path.name)
         copy.durable = self.durable
         return copy
+
+    def kill(self) -> None:
+        """Keep what was on its way; a log that was being replaced has been."""
+        if self.replacement is not None:
+            self.durable, self.replacement, self.pending = self.replacement, None, b""
+        super().kill()
 
     def crash(self, random: Random) -> None:
         """Tear what was on its way."""

@@ -1,23 +1,30 @@
 """What goes wrong in a world, drawn from its seed as a list that can be read and cut down.
 
 Each fault begins at a time, lasts for a while, and is undone. Faults overlap freely; the list says
-nothing of what they do together.
+nothing of what they do together. What the chain could not bear for good, a fault looks for first:
+`spare` says how many more miners may be lost or wrong, liars included.
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from random import Random
 from typing import Final
 
+from chain.miners import faulty_max
+from chain.types import Address
 from tests.simulation.network import LinkQuality
 from tests.simulation.trace import WORLD
-from tests.simulation.world import World
+from tests.simulation.world import Host, World
 
 SKEW_MS_MAX: Final = 200
-"""Two clocks differ by less than the precision of the chain's parameters, 500 ms."""
+"""Clocks wrong by less than the precision of the chain's parameters, 500 ms, harm nothing."""
+JUMP_MS_MAX: Final = 3_600_000
+DRIFT_PPM_MAX: Final = 1_000
+"""With it and `SKEW_MS_MAX`, clocks stay within the precision as long as a world lasts."""
 SLOW_DISK_NS: Final = 80_000_000
 SYNCS_AHEAD_MAX: Final = 8
+SYNCS_OF_START_MAX: Final = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,7 +38,7 @@ class Fault:
     at_s, lasts_s : float
         When it begins, and how long it lasts.
     names : tuple of str
-        Whom it strikes; what their order means is up to the fault.
+        Everybody whom it could strike; what their order means is up to the fault.
     amount : int
         How much of it.
     """
@@ -49,44 +56,137 @@ class Fault:
         )
 
 
-async def _crash(world: World, fault: Fault) -> None:
+def spare(world: World, miners: Sequence[Address]) -> int:
+    """Return how many of `miners` may still turn Byzantine, or as useless as if they were.
+
+    Liars count, and whoever has lost its memory, and whoever has a clock that is far off.
+    """
+    lost = set(world.byzantine)
+    for host in world.hosts.values():
+        if host.has_amnesia or abs(host.clock.skew_ms) > SKEW_MS_MAX:
+            lost.add(host.identity.miner_id)
+    return faulty_max(len(miners)) - len(lost.intersection(miners))
+
+
+def can_be_lost(world: World, host: Host) -> bool:
+    """Tell whether every set of miners that is or may come in force can do without this one."""
+    miner = host.identity.miner_id
+    sets = (*world.miner_sets(), *world.intended)
+    return all(miner not in miners or spare(world, miners) > 0 for miners in sets)
+
+
+# Machines
+
+
+async def _crash(world: World, host: Host, fault: Fault) -> None:
     """Cut the power; the machine comes back."""
-    await world.crash(fault.names[0])
+    await world.crash(host.name)
     await asyncio.sleep(fault.lasts_s)
-    _bring_back(world, fault.names[0])
 
 
-async def _kill(world: World, fault: Fault) -> None:
+async def _kill(world: World, host: Host, fault: Fault) -> None:
     """End the process; it is started again."""
-    await world.kill(fault.names[0])
+    await world.kill(host.name)
     await asyncio.sleep(fault.lasts_s)
-    _bring_back(world, fault.names[0])
 
 
-async def _crash_in_sync(world: World, fault: Fault) -> None:
+async def _crash_in_sync(world: World, host: Host, fault: Fault) -> None:
     """Cut the power in the midst of one of the next syncs."""
-    host = world.hosts[fault.names[0]]
+    del world
     host.disk.lose_power_at = host.disk.syncs + fault.amount
     await asyncio.sleep(fault.lasts_s)
     host.disk.lose_power_at = None
-    _bring_back(world, host.name)
 
 
-async def _fill_disk(world: World, fault: Fault) -> None:
+async def _kill_in_sync(world: World, host: Host, fault: Fault) -> None:
+    """End the process in the midst of one of the next syncs."""
+    del world
+    host.disk.kill_at = host.disk.syncs + fault.amount
+    await asyncio.sleep(fault.lasts_s)
+    host.disk.kill_at = None
+
+
+async def _crash_at_start(world: World, host: Host, fault: Fault) -> None:
+    """Cut the power, and once more in one of the first syncs after it is back."""
+    await world.crash(host.name)
+    host.disk.lose_power_at = host.disk.syncs + fault.amount
+    _bring_back(world, host)
+    await asyncio.sleep(fault.lasts_s)
+    host.disk.lose_power_at = None
+
+
+async def _crash_all(world: World, host: Host, fault: Fault) -> None:
+    """Cut the power of every machine; they come back one after the other."""
+    hosts = list(world.hosts.values())
+    for other in hosts:
+        await world.crash(other.name)
+    await asyncio.sleep(fault.lasts_s / 2)
+    for other in hosts:
+        if other is not host:
+            _bring_back(world, other)
+            await asyncio.sleep(fault.lasts_s / 2 / len(hosts))
+
+
+async def _wipe(world: World, host: Host, fault: Fault) -> None:
+    """Lose a disk, if there are miners enough that remember; an empty one takes its place."""
+    await world.crash(host.name)
+    await asyncio.sleep(fault.lasts_s)
+    if not host.is_up and can_be_lost(world, host):
+        host.wipe()
+
+
+# Disks
+
+
+async def _fill_disk(world: World, host: Host, fault: Fault) -> None:
     """Leave no room; the node stops, and is started again when there is."""
-    host = world.hosts[fault.names[0]]
+    del world
     host.disk.full = True
     await asyncio.sleep(fault.lasts_s)
     host.disk.full = False
-    _bring_back(world, host.name)
 
 
-async def _slow_disk(world: World, fault: Fault) -> None:
-    """Let each sync take long."""
-    disk = world.hosts[fault.names[0]].disk
-    before, disk.latency_ns = disk.latency_ns, SLOW_DISK_NS
+async def _fail_disk(world: World, host: Host, fault: Fault) -> None:
+    """Let reads and writes fail; the node stops, and is started again when they work."""
+    del world
+    host.disk.failing = True
     await asyncio.sleep(fault.lasts_s)
-    disk.latency_ns = before
+    host.disk.failing = False
+
+
+async def _slow_disk(world: World, host: Host, fault: Fault) -> None:
+    """Let each sync take long."""
+    host.disk.latency_ns = SLOW_DISK_NS
+    await asyncio.sleep(fault.lasts_s)
+    host.disk.latency_ns = world.settings.disk_latency_us * 1_000
+
+
+# Clocks
+
+
+async def _skew(world: World, host: Host, fault: Fault) -> None:
+    """Step a wall clock a little, and set it right again."""
+    del world
+    host.clock.skew_ms = fault.amount
+    await asyncio.sleep(fault.lasts_s)
+    host.clock.set_right()
+
+
+async def _jump(world: World, host: Host, fault: Fault) -> None:
+    """Step a wall clock far ahead or back, if the other miners' are right."""
+    if can_be_lost(world, host):
+        await _skew(world, host, fault)
+
+
+async def _drift(world: World, host: Host, fault: Fault) -> None:
+    """Let both clocks of a machine run too fast or too slow."""
+    del world
+    host.clock.drift(fault.amount)
+    await asyncio.sleep(fault.lasts_s)
+    host.clock.set_right()
+
+
+# Links
 
 
 async def _partition(world: World, fault: Fault) -> None:
@@ -95,9 +195,17 @@ async def _partition(world: World, fault: Fault) -> None:
     world.network.partition(*groups)
     await asyncio.sleep(fault.lasts_s)
     for one, other in (groups, groups[::-1]):
-        for source in one:
-            for target in other:
-                world.network.heal(source, target)
+        _heal_links(world, one, other)
+
+
+async def _one_way_partition(world: World, fault: Fault) -> None:
+    """Let nothing of the first `amount` names reach the others."""
+    one, other = fault.names[: fault.amount], fault.names[fault.amount :]
+    for source in one:
+        for target in other:
+            world.network.cut(source, target)
+    await asyncio.sleep(fault.lasts_s)
+    _heal_links(world, one, other)
 
 
 async def _cut(world: World, fault: Fault) -> None:
@@ -108,8 +216,10 @@ async def _cut(world: World, fault: Fault) -> None:
 
 
 async def _break(world: World, fault: Fault) -> None:
-    """Break a session."""
-    world.network.break_session(*fault.names[:2])
+    """Break all sessions of a node."""
+    name, *others = fault.names
+    for other in others:
+        world.network.break_session(name, other)
 
 
 async def _bad_links(world: World, fault: Fault) -> None:
@@ -119,6 +229,7 @@ async def _bad_links(world: World, fault: Fault) -> None:
         latency_us_max=fault.amount,
         loss_ppm=fault.amount // 4,
         duplicate_ppm=fault.amount // 8,
+        reorder_ppm=fault.amount // 8,
         break_ppm=1_000,
     )
     for other in others:
@@ -130,43 +241,66 @@ async def _bad_links(world: World, fault: Fault) -> None:
         world.network.set_quality(other, name, world.network.quality)
 
 
-async def _skew(world: World, fault: Fault) -> None:
-    """Step a wall clock, and step it back."""
-    clock = world.hosts[fault.names[0]].clock
-    clock.skew_ms = fault.amount
-    await asyncio.sleep(fault.lasts_s)
-    clock.skew_ms = 0
+def _heal_links(world: World, sources: Sequence[str], targets: Sequence[str]) -> None:
+    for source in sources:
+        for target in targets:
+            world.network.heal(source, target)
 
+
+# All of them
 
 Draw = Callable[[Random, int], int]
 """The amount of a fault among so many nodes."""
 
-FAULTS: Final = {
+
+def _signed(maximum: int) -> Draw:
+    return lambda random, _: random.randint(-maximum, maximum)
+
+
+def _some(random: Random, count: int) -> int:
+    return random.randint(1, count - 1)
+
+
+OF_MACHINES: Final[
+    dict[str, tuple[Callable[[World, Host, Fault], Awaitable[None]], Draw | None]]
+] = {
     "crash": (_crash, None),
     "kill": (_kill, None),
     "crash-in-sync": (_crash_in_sync, lambda random, _: random.randint(1, SYNCS_AHEAD_MAX)),
+    "kill-in-sync": (_kill_in_sync, lambda random, _: random.randint(1, SYNCS_AHEAD_MAX)),
+    "crash-at-start": (_crash_at_start, lambda random, _: random.randint(1, SYNCS_OF_START_MAX)),
+    "crash-all": (_crash_all, None),
+    "wipe": (_wipe, None),
     "full-disk": (_fill_disk, None),
+    "failing-disk": (_fail_disk, None),
     "slow-disk": (_slow_disk, None),
-    "partition": (_partition, lambda random, count: random.randint(1, count - 1)),
+    "skew": (_skew, _signed(SKEW_MS_MAX)),
+    "jump": (_jump, _signed(JUMP_MS_MAX)),
+    "drift": (_drift, _signed(DRIFT_PPM_MAX)),
+}
+"""Faults that strike a machine, so never a miner that the scene plays itself."""
+
+OF_LINKS: Final[dict[str, tuple[Callable[[World, Fault], Awaitable[None]], Draw | None]]] = {
+    "partition": (_partition, _some),
+    "one-way-partition": (_one_way_partition, _some),
     "cut": (_cut, None),
     "break": (_break, None),
     "bad-links": (_bad_links, lambda random, _: random.randint(2_000, 800_000)),
-    "skew": (_skew, lambda random, _: random.randint(-SKEW_MS_MAX, SKEW_MS_MAX)),
 }
-"""What can go wrong, and how its amount is drawn."""
 
-OF_MACHINES: Final = {"crash", "kill", "crash-in-sync", "full-disk", "slow-disk", "skew"}
-"""Faults that strike a machine, so never one that the scene plays itself."""
+FAULTS: Final = (*OF_MACHINES, *OF_LINKS)
+"""What can go wrong."""
 
 
 def draw_faults(random: Random, world: World, *, duration_s: float, count: int) -> list[Fault]:
     """Draw faults for the first `duration_s` of a world, in the order of their beginning."""
-    machines, everybody = sorted(world.hosts), sorted(world.identities)
+    everybody = list(world.identities)
+    machines = [name for name in everybody if name not in world.settings.hostile]
     faults = []
     for _ in range(count):
-        what = random.choice(sorted(FAULTS))
-        draw = FAULTS[what][1]
+        what = random.choice(FAULTS)
         names = machines if what in OF_MACHINES else everybody
+        _, draw = OF_MACHINES[what] if what in OF_MACHINES else OF_LINKS[what]
         faults.append(
             Fault(
                 what=what,
@@ -189,7 +323,14 @@ async def play(world: World, faults: Sequence[Fault]) -> None:
 async def _play_one(world: World, fault: Fault) -> None:
     await asyncio.sleep(fault.at_s)
     world.trace.note(WORLD, "fault", fault)
-    await FAULTS[fault.what][0](world, fault)
+    if fault.what in OF_LINKS:
+        strike, _ = OF_LINKS[fault.what]
+        await strike(world, fault)
+    else:
+        host = next(world.hosts[name] for name in fault.names if name in world.hosts)
+        strike_host, _ = OF_MACHINES[fault.what]
+        await strike_host(world, host, fault)
+        _bring_back(world, host)
 
 
 def heal(world: World) -> None:
@@ -201,13 +342,13 @@ def heal(world: World) -> None:
             if source != target:
                 world.network.set_quality(source, target, world.network.quality)
     for host in world.hosts.values():
-        host.clock.skew_ms = 0
-        host.disk.full = False
-        host.disk.lose_power_at = None
+        host.clock.set_right()
+        host.disk.full = host.disk.failing = False
+        host.disk.lose_power_at = host.disk.kill_at = None
         host.disk.latency_ns = world.settings.disk_latency_us * 1_000
     world.start()
 
 
-def _bring_back(world: World, name: str) -> None:
-    if not world.hosts[name].is_up and not world.hosts[name].disk.full:
-        world.start(name)
+def _bring_back(world: World, host: Host) -> None:
+    if not (host.is_up or host.disk.full or host.disk.failing):
+        world.start(host.name)

@@ -45,7 +45,7 @@ from node.protocol import (
 from tests.simulation.workload import Client
 from tests.simulation.world import World
 
-POLL_S: Final = 0.005
+POLL_S: Final = 0.02
 HEARD_MAX: Final = 64
 
 Trick = Callable[["Hostile"], None]

@@ -88,8 +88,8 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
         self.steps = 0
         self._now_s = 0.0
         self._number = 0
-        self._ready: deque[asyncio.Handle] = deque()
-        self._timers: list[tuple[float, int, asyncio.TimerHandle]] = []
+        self._ready: deque[_Handle] = deque()
+        self._timers: list[tuple[float, int, _Timer]] = []
         self._is_running = False
         self._is_stopping = False
         self._is_closed = False
@@ -112,7 +112,7 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
         context: contextvars.Context | None = None,
     ) -> asyncio.Handle:
         """Run `callback` behind everything that is ready."""
-        handle = asyncio.Handle(callback, args, self, context)
+        handle = _Handle(callback, args, self, context)
         self._ready.append(handle)
         return handle
 
@@ -134,12 +134,9 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
         context: contextvars.Context | None = None,
     ) -> asyncio.TimerHandle:
         """Run `callback` at a time; those of one time run in the order in which they were armed."""
-        handle = asyncio.TimerHandle(when, callback, args, self, context)
+        handle = _Timer(when, callback, args, self, context)
         heapq.heappush(self._timers, (when, self.next_number(), handle))
         return handle
-
-    def _timer_handle_cancelled(self, handle: asyncio.TimerHandle) -> None:
-        """Leave the timer in its place; it does nothing when its time comes."""
 
     # Tasks and futures
 
@@ -226,8 +223,11 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
     def _turn(self) -> bool:
         """Run what is ready, then let time pass; False where the run is over."""
         calls = 0
-        while self._ready:
-            self._ready.popleft()._run()
+        ready = self._ready
+        while ready:
+            handle = ready.popleft()
+            if not handle._cancelled:
+                handle._run()
             calls += 1
             if self._is_stopping:
                 break
@@ -237,11 +237,67 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
         if self._is_stopping:
             return False
         while self._timers:
-            when, _, handle = heapq.heappop(self._timers)
-            if handle.cancelled():
+            when, _, timer = heapq.heappop(self._timers)
+            if timer._cancelled:
                 continue
             self._now_s = max(self._now_s, when)
-            self._ready.append(handle)
+            ready.append(timer)
             # One at a time: what it makes ready runs before the next timer of the same time.
             return True
         return False
+
+
+class _Handle(asyncio.Handle):
+    """A callback; asyncio's own, without what serves its debug mode."""
+
+    __slots__ = ()
+
+    _args: tuple[Any, ...]
+    _callback: Callable[..., object]
+    _cancelled: bool
+    _context: contextvars.Context
+    _loop: SimulatedLoop
+
+    def __init__(
+        self,
+        callback: Callable[..., object],
+        args: tuple[Any, ...],
+        loop: SimulatedLoop,
+        context: contextvars.Context | None,
+    ) -> None:
+        self._callback = callback
+        self._args = args
+        self._loop = loop
+        self._context = contextvars.copy_context() if context is None else context
+        self._cancelled = False
+
+    def cancel(self) -> None:
+        """Let nothing come of it; a timer stays in its place until its time comes."""
+        self._cancelled = True
+
+    def _run(self) -> None:
+        try:
+            self._context.run(self._callback, *self._args)
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as error:
+            self._loop.failures.append(error)
+
+
+class _Timer(_Handle, asyncio.TimerHandle):
+    """A callback at a time."""
+
+    __slots__ = ()
+
+    _when: float
+
+    def __init__(
+        self,
+        when: float,
+        callback: Callable[..., object],
+        args: tuple[Any, ...],
+        loop: SimulatedLoop,
+        context: contextvars.Context | None,
+    ) -> None:
+        super().__init__(callback, args, loop, context)
+        self._when = when

@@ -6,8 +6,8 @@ out are bytes, keys and TLS. Everything happens in callbacks of the running loop
 
 A session behaves as one over TCP: within a lane (urgent, bulk) order holds and nothing is lost
 while it stands, a cut link holds messages back until it heals or the session times out, and a break
-loses what was on its way. Loss within a standing session and duplicates exist as switches, beyond
-what TCP does.
+loses what was on its way. Loss within a standing session, duplicates and another order exist as
+switches, beyond what TCP does.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ from chain.types import Address
 from node.p2p.errors import Reason
 from node.p2p.framing import Lane, lane_of
 from node.p2p.limits import KindTable, P2PLimits
-from node.p2p.peers import PeerBook, PeerDirectory
+from node.p2p.peers import PeerBook, PeerDirectory, PeerEntry
 from node.p2p.stats import Counters, TransportStats
 from node.ports import Clock, Random, Receiver
 
@@ -44,6 +44,8 @@ class LinkQuality:
         How many messages of a million break the session as they are sent.
     loss_ppm, duplicate_ppm : int
         How many vanish, or arrive twice, in a session that stands.
+    reorder_ppm : int
+        How many overtake the message before them.
     """
 
     latency_us_min: int = 200
@@ -52,6 +54,7 @@ class LinkQuality:
     break_ppm: int = 0
     loss_ppm: int = 0
     duplicate_ppm: int = 0
+    reorder_ppm: int = 0
 
 
 class SimulatedNetwork:
@@ -142,12 +145,15 @@ class SimulatedNetwork:
             if transport in session.ends:
                 session.close(transport, Reason.SHUTDOWN)
 
-    def dial(self, dialler: "SimulatedTransport", peer: Address) -> None:
+    def dial(self, dialler: "SimulatedTransport", entry: PeerEntry) -> None:
         """Try to open a session; `dialler.on_dialled` hears how it went."""
+        peer = entry.node_id
         candidates = [
             self._running[name]
             for name in sorted(self._running)
-            if self._running[name].node_id == peer and name != dialler.name
+            if self._running[name].node_id == peer
+            and self._running[name].host in (None, entry.host)
+            and name != dialler.name
         ]
         passable = [target for target in candidates if self._is_passable(dialler, target)]
         if not candidates:
@@ -335,13 +341,16 @@ class _Session:
     ) -> None:
         loop = asyncio.get_running_loop()
         sent_at_s = loop.time()
-        rate = self._network.quality_of(source.name, target.name).bytes_per_ms
-        if rate is not None:
+        quality = self._network.quality_of(source.name, target.name)
+        if (rate := quality.bytes_per_ms) is not None:
             stream.free_at_s = max(stream.free_at_s, sent_at_s) + len(payload) / rate / 1000
             sent_at_s = stream.free_at_s
         due_s = sent_at_s + self._network.draw_latency_s(source.name, target.name)
         stream.last_due_s = max(due_s, stream.last_due_s)
-        stream.items.append((kind, payload))
+        if stream.items and self._network.happens(quality.reorder_ppm):
+            stream.items.insert(len(stream.items) - 1, (kind, payload))
+        else:
+            stream.items.append((kind, payload))
         stream.size += len(payload)
         # Timers only say that something is due; what is due is always the oldest of the stream.
         loop.call_at(stream.last_due_s, self._deliver, stream, source.name)
@@ -418,6 +427,8 @@ class SimulatedTransport:
         As for the real transport.
     name : str, optional
         What the network calls it; the first half of the node id unless given.
+    host : str, optional
+        Where it listens; dialling reaches it anywhere unless given.
     """
 
     def __init__(
@@ -431,9 +442,11 @@ class SimulatedTransport:
         random: Random,
         limits: P2PLimits | None = None,
         name: str | None = None,
+        host: str | None = None,
     ) -> None:
         self.node_id = node_id
         self.name = name or node_id.hex()[:32]
+        self.host = host
         self.limits = limits or P2PLimits()
         self._network = network
         self._kinds = kinds
@@ -562,7 +575,7 @@ class SimulatedTransport:
 
     def _dial_due(self) -> None:
         for entry in self._book.take_due():
-            self._network.dial(self, entry.node_id)
+            self._network.dial(self, entry)
         self._schedule()
 
     def _tell_departed(self, peer: Address) -> None:

@@ -139,6 +139,36 @@ def test_a_loss_of_power_in_any_sync_keeps_all_that_was_acknowledged(seed: int):
         assert len(blocks) <= len(acknowledged) + 1
 
 
+def test_a_kill_in_any_sync_keeps_all_that_was_written():
+    whole = SimulatedDisk(Random(1))
+    work(whole)
+
+    for number in range(1, whole.syncs + 1):
+        disk = SimulatedDisk(Random(1))
+        disk.kill_at = number
+        done = work(disk)
+
+        # A kill loses nothing, so that what a second one finds is what the first one found.
+        found = list(disk.open_log().records()), keys(disk)
+        disk.kill()
+        assert (list(disk.open_log().records()), keys(disk)) == found
+        assert len(found[1]) >= sum(word.startswith("block") for word in done)
+        if "rewritten" in done:
+            assert found[0] == [b"all"]
+
+
+def test_a_log_that_was_being_replaced_when_the_process_was_killed_is_the_new_one():
+    disk = SimulatedDisk(Random(1))
+    log = disk.open_log()
+    log.append([b"old"])
+    disk.kill_at = disk.syncs + 2
+
+    with pytest.raises(PowerLost):
+        log.rewrite([b"new"])
+
+    assert list(disk.open_log().records()) == [b"new"]
+
+
 def test_one_seed_is_one_history():
     def history(seed: int) -> list[object]:
         disk = SimulatedDisk(Random(seed))

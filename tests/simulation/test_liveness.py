@@ -45,7 +45,7 @@ async def send(world: World, load: Workload, device: int, name: str = "m0") -> f
     """Send a report of a device to a node, and return how long it takes until it is committed."""
     transaction = load.client.report(load.client.devices[device])
     begun_s = world.time_s
-    await load.send(name, transaction)
+    await load.deliver(name, transaction)
     await world.until(lambda: transaction.id in world.ledger.places, within_s=60, what="a report")
     return world.time_s - begun_s
 
@@ -123,7 +123,7 @@ def test_the_chain_goes_on_within_seconds_after_hours_without_a_quorum(hours: in
         await world.kill("m2")
         await world.kill("m3")
         # Something waits to be decided all the while, until it has expired.
-        await load.send("m0", load.client.report(load.client.devices[2]))
+        await load.deliver("m0", load.client.report(load.client.devices[2]))
         height = world.ledger.height
         await asyncio.sleep(hours * 3_600.0)
         assert world.ledger.height == height
@@ -167,7 +167,7 @@ def test_a_miner_that_catches_up_in_the_midst_of_a_round_change_takes_part_again
         load = Workload(world)
         await load.prepare()
         world.network.partition(["m3"], ["m0", "m1", "m2"])
-        await load.send("m3", load.client.report(load.client.devices[2]))
+        await load.deliver("m3", load.client.report(load.client.devices[2]))
         await world.until(
             lambda: world.node("m3").status().round > 0, within_s=20, what="the end of its round"
         )
@@ -197,7 +197,7 @@ def test_a_block_that_was_prepared_before_a_freeze_is_committed_after_it(freeze_
         await load.prepare()
         height = world.ledger.height + 1
         lose(world, lambda source, target, message: isinstance(message, Commit))
-        await load.send("m0", load.client.report(load.client.devices[2]))
+        await load.deliver("m0", load.client.report(load.client.devices[2]))
 
         def all_prepared() -> bool:
             last = [world.promises.last(world.identities[name].miner_id) for name in world.hosts]

@@ -6,6 +6,7 @@ from contextlib import AsyncExitStack
 
 import pytest
 
+from chain.types import Address
 from node.p2p import P2PLimits, PeerDirectory, Reason
 from tests.p2p import BLOCK, KINDS, VOTE, Recorder, node_keys, running
 from tests.simulation.clock import SimulatedClock
@@ -241,3 +242,32 @@ def test_of_twins_a_peer_knows_one_at_a_time():
                 assert twin_receiver.messages == [(nodes.ids[0], VOTE, b"for the twin")]
 
     simulate(scene)
+
+
+def test_some_messages_overtake_others_where_that_is_switched_on():
+    async def scene(**quality: int) -> list[bytes]:
+        async with Nodes(**quality) as nodes:
+            for number in range(100):
+                nodes.transports[0].send(nodes.ids[1], VOTE, b"%03d" % number)
+            await asyncio.sleep(1)
+            return received(nodes, 1)
+
+    straight = simulate(scene)
+    mixed = simulate(lambda: scene(reorder_ppm=100_000))
+
+    assert straight == sorted(straight)
+    assert mixed != straight
+    assert sorted(mixed) == straight
+
+
+def test_a_node_that_has_moved_is_dialled_where_it_is_or_not_at_all():
+    async def scene(host: str) -> list[Address]:
+        nodes = Nodes()
+        # The other one is told of no address, and dials nobody.
+        nodes.transports[1].update_directory(PeerDirectory((KEYS[0].entry(),)))
+        nodes.transports[1].host = host
+        async with nodes:
+            return list(nodes.transports[0].connected())
+
+    assert simulate(lambda: scene("127.0.0.1")) == [KEYS[1].node_id]
+    assert simulate(lambda: scene("elsewhere")) == []

@@ -105,7 +105,7 @@ def test_what_was_committed_or_gave_way_is_never_committed_again():
 
 async def _decided(world: World, load: Workload, *transactions: Any) -> None:
     for transaction in transactions:
-        await load.send("m0", transaction)
+        await load.deliver("m0", transaction)
     await world.until(
         lambda: all(transaction.id in world.ledger.places for transaction in transactions),
         within_s=30,
@@ -128,8 +128,8 @@ def test_what_a_revoked_device_has_waiting_is_committed_by_nobody():
             "device.update", DeviceUpdate(device=device.id, change=Revoke())
         )
         for name in world.up():
-            await load.send(name, revocation)
-            await load.send(name, report)
+            await load.deliver(name, revocation)
+            await load.deliver(name, report)
         world.ledger.forbid(report, "a report of a revoked device")
         world.network.heal_all()
         await world.until(

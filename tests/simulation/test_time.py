@@ -205,7 +205,7 @@ def test_c3_clocks_that_drift_apart_are_told_before_they_stop_the_chain():
 
     async def scene(world: World) -> None:
         for name, ppm in (("m0", 100), ("m1", 100_000), ("m2", -100)):
-            world.hosts[name].clock.drift_ppm = ppm
+            world.hosts[name].clock.drift(ppm)
         async with under_load(world):
             await asyncio.sleep(30)
             begun = world.ledger.height

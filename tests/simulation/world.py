@@ -9,6 +9,7 @@ import asyncio
 import gc
 from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache, partial
 from hashlib import sha256
 from pathlib import Path
 from random import Random
@@ -16,15 +17,19 @@ from typing import Any, Final, TypeVar
 
 from chain.certificate import VOTE_TAG
 from chain.crypto import SigningKey, address_of, signing_key
+from chain.eligibility import is_active
 from chain.genesis import Genesis, GenesisMiner, GenesisOrganisation
 from chain.kinds.models import ModelRegister
 from chain.kinds.organisations import organisation_id
 from chain.parameters import Parameters
 from chain.payloads import Flow
-from chain.types import Address, Digest, Height, TimestampMs
+from chain.records import MINER_SETS
+from chain.state import miner_sets_of
+from chain.types import Address, Digest, Height, PublicKey, TimestampMs
 from consensus.durable import Floor, encode_record
-from consensus.messages import Message
+from consensus.messages import Message, Position
 from node.errors import StorageError
+from node.members import Members
 from node.metrics import Metrics
 from node.p2p import PeerDirectory, PeerEntry
 from node.ports import Log, WriteBatch
@@ -41,6 +46,7 @@ from tests.simulation.disk import PowerLost, SimulatedDisk, SimulatedExecutor
 from tests.simulation.loop import new_loop
 from tests.simulation.network import LinkQuality, SimulatedNetwork, SimulatedTransport
 from tests.simulation.random_source import SeededRandom
+from tests.simulation.stand_in import StandIns
 from tests.simulation.trace import NODE, WORLD, Trace, short
 from tests.simulation.witness import WatchedLog, WatchedStore, WatchedTransport, digest_of
 
@@ -66,6 +72,8 @@ class Settings:
     ----------
     miners, observers : int
         Nodes that decide, and nodes that only follow.
+    joiners : int
+        Identities that may become miners; they have no machine until the scene sets one up.
     hostile : tuple of str
         Names of miners that the scene plays itself: they get keys and no node.
     twins : tuple of str
@@ -82,10 +90,15 @@ class Settings:
         Of the chain.
     snapshots, sync : SnapshotSettings and SyncSettings
         Of all nodes; `Host.sync` is that of one, where it is set.
+    real_signatures : bool
+        Whether keys are those of the chain, and not stand-ins.
+    databases_checked : int or None
+        How many databases are checked entry by entry at the end; None is all.
     """
 
     miners: int = 4
     observers: int = 0
+    joiners: int = 0
     hostile: tuple[str, ...] = ()
     twins: tuple[str, ...] = ()
     detectors: bool = True
@@ -95,6 +108,8 @@ class Settings:
     parameters: Parameters = field(default_factory=lambda: Parameters(heartbeat_ms=5_000))
     snapshots: SnapshotSettings = SnapshotSettings()  # noqa: RUF009 (immutable)
     sync: SyncSettings = SyncSettings()  # noqa: RUF009 (immutable)
+    real_signatures: bool = True
+    databases_checked: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,16 +159,20 @@ class Host:
         How often the node has started again by itself.
     guard : SimulatedDisk
         Where the guard of the log is, if it has one.
+    address : str
+        Where it is reached; change it while the machine is down.
     """
 
     def __init__(self, world: "World", identity: Identity, *, detects: bool) -> None:
         self.identity = identity
-        self.name = identity.name
+        self.name = self.address = identity.name
         self.clock = SimulatedClock(world.loop.time, start_ms=START_MS)
         self.node: Node | None = None
         self.committed = 0
         self.restarts = 0
         self.sync: SyncSettings | None = None
+        # What it had signed last when its disk was lost; empty while it never was.
+        self._signed_before_wipe: tuple[Position | None, ...] = ()
         self._world = world
         self._detects = detects
         self._lives = 0
@@ -167,6 +186,12 @@ class Host:
     def is_up(self) -> bool:
         """Whether the node runs, or is about to."""
         return self._task is not None and not self._task.done()
+
+    @property
+    def is_failing(self) -> bool:
+        """Whether its node may end at any moment, and cannot be asked for anything."""
+        is_dead = self._transport is not None and self._transport.is_dead
+        return is_dead or self.disk.full or self.disk.failing
 
     def start(self, group: asyncio.TaskGroup) -> None:
         """Start a node on what the disk holds."""
@@ -196,6 +221,13 @@ class Host:
         self._world.forget_found(self.name)
         self.disk = self._new_disk()
         self.committed = 0
+        self._signed_before_wipe = (self._world.promises.last(self.identity.miner_id),)
+        self._world.promises.forget_disk(self.name)
+
+    @property
+    def has_amnesia(self) -> bool:
+        """Whether its disk was lost and it has not signed anything since."""
+        return self._signed_before_wipe == (self._world.promises.last(self.identity.miner_id),)
 
     def restore(self, backup: SimulatedDisk) -> None:
         """Put an older copy of the disk into the machine: what happened since is forgotten."""
@@ -264,14 +296,13 @@ class Host:
     def _build(self) -> Node:
         self._lives += 1
         world = self._world
-        transport = self._transport = WatchedTransport(
-            world.transport(self.identity, life=self._lives), self.name, world
-        )
+        inner = world.transport(self.identity, life=self._lives, host=self.address)
+        transport = self._transport = WatchedTransport(inner, self.name, world)
         executor = SimulatedExecutor(self.disk)
         wal: Log = self.disk.open_log()
         if world.settings.guarded:
             wal = GuardedLog(wal, self.guard.open_log())
-        return Node(
+        node = Node(
             genesis=world.genesis,
             key=self.identity.key,
             next_key=self.identity.next_key,
@@ -289,7 +320,10 @@ class Host:
             snapshots=world.settings.snapshots,
             sync=self.sync or world.settings.sync,
             path=Path("simulated") / self.name,
+            on_membership=lambda: transport.update_directory(world.directory(node.members)),
         )
+        transport.update_directory(world.directory(node.members))
+        return node
 
 
 class World:
@@ -308,6 +342,8 @@ class World:
         Which honest node has blamed which peer, by how many points, and why.
     byzantine : frozenset of Address
         The miners of which not all nodes are one honest node.
+    intended : tuple of tuple of Address
+        Sets of miners that the scene is about to have voted in.
     """
 
     def __init__(
@@ -320,22 +356,12 @@ class World:
         self.seed = seed
         self.settings = settings or Settings()
         self.loop = new_loop()
+        self._stand_ins = StandIns()
         self.trace = Trace(lambda: round(self.loop.time() * 1e9), write=write)
         self.network = SimulatedNetwork(
             self.random("network").getrandbits(64), self.settings.quality
         )
-        count = self.settings.miners + self.settings.observers
-        identities = [self._draw_identity(f"draw{index}") for index in range(count)]
-        miners = sorted(identities[: self.settings.miners], key=lambda miner: miner.miner_id)
-        self.identities = {
-            name: replace(identity, name=name)
-            for name, identity in zip(
-                [f"m{index}" for index in range(len(miners))]
-                + [f"o{index}" for index in range(self.settings.observers)],
-                [*miners, *identities[self.settings.miners :]],
-                strict=True,
-            )
-        }
+        self.identities = self._draw_identities()
         self.registrar = self.draw_key("registrar", algorithm="p256")
         self.organisation = organisation_id(ORGANISATION)
         self.genesis = self._make_genesis([name for name in self.identities if name[0] == "m"])
@@ -351,17 +377,18 @@ class World:
         self.log: list[LogLine] = []
         self.blames: list[tuple[str, str, int, str]] = []
         self.hosts: dict[str, Host] = {}
+        self.intended: tuple[tuple[Address, ...], ...] = ()
         self._violations: list[Violation] = []
         self._found: dict[str, set[Address]] = {}
         self._names = {identity.node_id: name for name, identity in self.identities.items()}
         self._group: asyncio.TaskGroup | None = None
-        for name, identity in self.identities.items():
-            if name not in self.settings.hostile:
-                detects = self.settings.detectors and name[0] == "m"
-                self.hosts[name] = Host(self, identity, detects=detects)
+        for name in self.identities:
+            if name not in self.settings.hostile and name[0] != "j":
+                self.set_up(name)
         for name in self.settings.twins:
             twin = replace(self.identities[name], name=twin_of(name))
             self.hosts[twin.name] = Host(self, twin, detects=False)
+            self.hosts[twin.name].address = name
 
     # What a scene does
 
@@ -373,7 +400,7 @@ class World:
         Violation
             A rule was broken.
         """
-        with self.trace.logs(self._on_log):
+        with self._stand_ins.verifying(), self.trace.logs(self._on_log):
             try:
                 self.loop.run_until_complete(self._play(scene))
             except BaseException:
@@ -387,8 +414,8 @@ class World:
         gc.collect()
         if self.loop.failures:
             raise ExceptionGroup("nobody handled", [_plain(e) for e in self.loop.failures])
-        for name in sorted(self.hosts):
-            self._check_disk(self.hosts[name])
+        with self._stand_ins.verifying():
+            self._check_disks()
         return self
 
     def random(self, purpose: str) -> Random:
@@ -397,7 +424,8 @@ class World:
 
     def draw_key(self, purpose: str, *, algorithm: Any = "ed25519") -> SigningKey:
         """Return a key that the seed decides."""
-        return signing_key(algorithm, self.random(f"key/{purpose}").randbytes(32))
+        make = signing_key if self.settings.real_signatures else self._stand_ins.signing_key
+        return make(algorithm, self.random(f"key/{purpose}").randbytes(32))
 
     @property
     def time_s(self) -> float:
@@ -407,6 +435,13 @@ class World:
     def wall_ms(self) -> TimestampMs:
         """Return the true wall time."""
         return TimestampMs(START_MS + int(self.loop.time() * 1_000))
+
+    def set_up(self, name: str) -> Host:
+        """Put up a machine with an empty disk for an identity that has none."""
+        assert name not in self.hosts, f"{name} has a machine"
+        detects = self.settings.detectors and name[0] != "o"
+        self.hosts[name] = Host(self, self.identities[name], detects=detects)
+        return self.hosts[name]
 
     def start(self, *names: str) -> None:
         """Start nodes; all that are down unless some are named."""
@@ -436,10 +471,26 @@ class World:
 
     def unpunished(self) -> set[Address]:
         """Return whom miners have stored evidence against, and the chain has not convicted."""
-        found = [self._found.get(name, set()) for name in self.up() if name[0] == "m"]
+        found = [self._found.get(name, set()) for name in self.up() if self.is_miner(name)]
         return {
             miner for accused in found for miner in accused if not self.ledger.is_convicted(miner)
         }
+
+    def miner_sets(self) -> tuple[tuple[Address, ...], ...]:
+        """Return who decides the next height, the one after it, and the one after that."""
+        sets = self.ledger.tip.state.get(MINER_SETS)
+        assert sets is not None, "genesis sets the miners"
+        return tuple(
+            tuple(miner.id for miner in members)
+            for members in (sets.current, sets.next, sets.after or sets.next)
+        )
+
+    def is_miner(self, name: str) -> bool:
+        """Tell whether a name is one of the miners that decide the next height, and not demoted."""
+        state = self.ledger.tip.state
+        current, _ = miner_sets_of(state)
+        miner = self.identities[name].miner_id
+        return miner in current and is_active(state, miner)
 
     def forget_found(self, name: str) -> None:
         """Drop what a node has found, for its disk has."""
@@ -478,22 +529,34 @@ class World:
 
         return await self.until(reached, within_s=within_s, what=f"height {height}")
 
-    def transport(self, identity: Identity, *, life: int = 1) -> SimulatedTransport:
+    def transport(
+        self, identity: Identity, *, life: int = 1, host: str | None = None
+    ) -> SimulatedTransport:
         """Return a transport of this identity that is not running yet."""
-        entries = [
-            PeerEntry(node_id=other.node_id, public_key=other.node_key.public, host=name, port=PORT)
-            for name, other in self.identities.items()
-        ]
         random = self.random(f"{identity.name}/{life}/transport")
         return SimulatedTransport(
             self.network,
             node_id=identity.node_id,
-            directory=PeerDirectory(tuple(entries)),
+            directory=self.directory(),
             kinds=KINDS,
             clock=SimulatedClock(self.loop.time, start_ms=START_MS),
             random=SeededRandom(random.getrandbits(64)),
             name=identity.name,
+            host=host,
         )
+
+    def directory(self, members: Members | None = None) -> PeerDirectory:
+        """Return whom a node may talk to: every identity, members where the chain says they are.
+
+        It is what `node.process` makes of the registry and of a configuration that names everybody.
+        """
+        addresses = {
+            identity.node_key.public: self.hosts[name].address if name in self.hosts else name
+            for name, identity in self.identities.items()
+        }
+        for record in () if members is None else members.records():
+            addresses[record.node_key] = record.host
+        return _directory(tuple(addresses.items()))
 
     # What the ports tell
 
@@ -557,13 +620,20 @@ class World:
                 if self.hosts[name].is_up:
                     await self.kill(name)
 
-    def _check_disk(self, host: Host) -> None:
-        host.disk.full = host.disk.failing = False
-        host.disk.lose_power_at = None
-        if host.disk.syncs:
-            store = host.disk.open_store()
-            self._guard(self.ledger.check_database, host.name, store)
-            store.close()
+    def _check_disks(self) -> None:
+        names = sorted(self.hosts)
+        count = self.settings.databases_checked
+        whole = names if count is None else self.random("databases").sample(names, count)
+        for name in names:
+            disk = self.hosts[name].disk
+            disk.full = disk.failing = False
+            disk.lose_power_at = disk.kill_at = None
+            if disk.syncs:
+                store = disk.open_store()
+                self._guard(
+                    partial(self.ledger.check_database, is_whole=name in whole), name, store
+                )
+                store.close()
 
     def _on_log(self, node: str, event: str, fields: MutableMapping[str, Any]) -> None:
         self.log.append((node, event, dict(fields)))
@@ -590,6 +660,19 @@ class World:
         self._violations.append(error)
         self.trace.note(WORLD, "violation", what)
         return error
+
+    def _draw_identities(self) -> dict[str, Identity]:
+        """Return miners in the order of their ids, then observers and joiners, by name."""
+        settings = self.settings
+        names = [f"m{index}" for index in range(settings.miners)]
+        names += [f"o{index}" for index in range(settings.observers)]
+        names += [f"j{index}" for index in range(settings.joiners)]
+        drawn = [self._draw_identity(f"draw{index}") for index in range(len(names))]
+        miners = sorted(drawn[: settings.miners], key=lambda miner: miner.miner_id)
+        return {
+            name: replace(identity, name=name)
+            for name, identity in zip(names, [*miners, *drawn[settings.miners :]], strict=True)
+        }
 
     def _draw_identity(self, purpose: str) -> Identity:
         return Identity(
@@ -627,6 +710,17 @@ class World:
                 manifest=MODEL,
             ),
         )
+
+
+@lru_cache
+def _directory(addresses: tuple[tuple[PublicKey, str], ...]) -> PeerDirectory:
+    """Return a directory; each of its keys is checked, and many nodes have the same."""
+    return PeerDirectory(
+        tuple(
+            PeerEntry(node_id=address_of(key), public_key=key, host=host, port=PORT)
+            for key, host in addresses
+        )
+    )
 
 
 def twin_of(name: str) -> str:
