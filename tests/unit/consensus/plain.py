@@ -23,6 +23,7 @@ RoundChange: Any = messages.RoundChange
 Floor: Any = durable.Floor
 LostMemory: Any = durable.LostMemory
 
+AskShown: Any = output.AskShown
 TellShown: Any = output.TellShown
 
 BlockBuilt: Any = events.BlockBuilt
