@@ -354,6 +354,7 @@ def transactions() -> list[dict[str, Any]]:
 
 
 def examples(chain: Chain) -> Iterable[tuple[str, Transaction, bytes]]:
+    """Yield transactions with what they are and the key they are signed with, at least one of each kind."""
     sensor, registration = chain.registration("sensor")
     registrar = key_of("registrar of acme", "p256").public
     miner = key_of("miner 0").public

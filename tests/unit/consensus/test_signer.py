@@ -27,7 +27,9 @@ pytestmark = pytest.mark.attack("E1")
 
 
 def signer(key=OLD, next_key=None, records=FRESH_LOG) -> Any:
-    return Signer(key=key, next_key=next_key, miner_id=ME, durable=recover(records))
+    made = Signer(key=key, next_key=next_key, miner_id=ME, durable=recover(records))
+    made.is_latest = True
+    return made
 
 
 def prepare(name: bytes = b"a"):
