@@ -102,8 +102,8 @@ class Replica:
         self._reports: dict[Address, Height] = {}
         self._answered_ns: dict[Address, int] = {}
         self._shown: dict[Address, Height] = {}
-        self._offsets: dict[Address, int] = {}
         self._memories: dict[Address, Height] = {}
+        self._offsets: dict[Address, int] = {}
         self._draft = Draft()
         self._now = 0
 
@@ -189,8 +189,8 @@ class Replica:
             self._reports,
             self._answered_ns,
             self._shown,
-            self._offsets,
             self._memories,
+            self._offsets,
         ):
             for miner in [miner for miner in known if miner not in config.miners]:
                 del known[miner]
@@ -262,7 +262,7 @@ class Replica:
         late = message.height == height - 1 and not isinstance(message, RoundChange)
         agreed = message.height > 0  # what an honest member signs; genesis has no certificate
         allowed_ns = self._answered_ns.get(message.sender, 0)
-        if late or not agreed or self._now < allowed_ns or not self._is_signed(message, state):
+        if late or not agreed or self._now < allowed_ns or not self._is_of_member(message, state):
             return
         self._answered_ns[message.sender] = self._now + state.config.timing.resend_ns()
         self._draft.requests.append(AnswerOldHeight(miner=message.sender, height=message.height))
@@ -270,20 +270,19 @@ class Replica:
     def _on_ahead(self, entry: Entry, state: HeightState) -> None:
         """Keep a message of a next height, or learn from it that this miner is far behind.
 
-        The set and the keys of that height may differ: what is not known to be signed is dropped
-        without blame.
+        The set of that height may differ: what no member of this one has signed is dropped.
         """
         message = entry.message
         distance = message.height - state.config.height
         if distance > 1 and message.height > self._shown.get(message.sender, 0):
-            if not self._is_signed(message, state):
+            if not self._is_of_member(message, state):
                 return
             self._shown[message.sender] = message.height
             self._draft.requests.append(CatchUp(miner=message.sender, height=message.height))
         if distance > HEIGHTS_AHEAD_MAX:
             return
         log = self._ahead.get(message.height) or MessageLog(message.height)
-        if log.wants(message) and self._is_signed(message, state):
+        if log.wants(message) and self._is_of_member(message, state):
             log.put(entry)
             self._ahead[message.height] = log
             state.overtaken = True
@@ -674,6 +673,20 @@ class Replica:
         return member is not None and is_signed_by(
             message, member.key, state.config.genesis_hash, state.verifier
         )
+
+    def _is_of_member(self, message: Message, state: HeightState) -> bool:
+        """Tell whether a member of this height has signed a message of another height.
+
+        Raises
+        ------
+        BadSignature
+            It is in a member's name and forged, at whatever height: a miner's id is the digest of
+            its key, and no honest peer passes on what it has not verified.
+        """
+        if message.sender not in state.config.miners:
+            return False
+        self._check_signature(message, state)
+        return True
 
     def _check_signature(self, message: Message, state: HeightState) -> None:
         if not self._is_signed(message, state):

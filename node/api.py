@@ -30,6 +30,8 @@ class NodeStatus:
         Node ids of the peers with a standing session.
     highest_seen : int
         The highest committed height that peers have told of, as far as one of them is honest.
+    has_heard : bool
+        Whether a weak quorum of the miners has told since the start how far it is.
     """
 
     node_id: Address
@@ -40,6 +42,7 @@ class NodeStatus:
     mempool_transactions: int
     mempool_bytes: int
     highest_seen: int
+    has_heard: bool
     version: str
 
 

@@ -20,8 +20,6 @@ from prometheus_client import (
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from node.storage.schema import KEPT_APART
-
 INTERVAL_BUCKETS: Final = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 WRITE_BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5)
 REASONS_MAX: Final = 64
@@ -29,7 +27,6 @@ REASONS_MAX: Final = 64
 LAG_LOOKS: Final = 30
 """The lag shown is the largest of so many looks at it, so that a scrape misses no short one."""
 
-_PRUNED: Final = {what: name for name, what in KEPT_APART.items()}
 _MS_PER_S: Final = 1_000
 _NS_PER_S: Final = 1_000_000_000
 
@@ -173,6 +170,10 @@ class Metrics:
             self._interval.observe((time_ms - self._last_time_ms) / _MS_PER_S)
         self._last_time_ms = time_ms
 
+    def pruned(self, what: str, count: int) -> None:
+        """Count what was removed of a class of data."""
+        self._pruned.labels(what).inc(count)
+
     def log_written(self, took_ns: int) -> None:
         """Note how long a write to the consensus log took."""
         self._log_write.observe(took_ns / _NS_PER_S)
@@ -185,10 +186,6 @@ class Metrics:
         """Show which of `codes` holds whenever the metrics are asked for."""
         for code in codes:
             self._diagnosis.labels(code).set_function(partial(_is_equal, read, code))
-
-    def pruned(self, what: bytes, count: int) -> None:
-        """Count what was removed of a class of data."""
-        self._pruned.labels(_PRUNED.get(what, "other")).inc(count)
 
     def entry_damaged(self) -> None:
         """Count a read of a stored entry that is damaged."""
@@ -235,10 +232,6 @@ class Metrics:
         return Counter(f"securenet_{name}", text, registry=self.registry)
 
 
-def _is_equal(read: Callable[[], str | None], code: str) -> float:
-    return float(read() == code)
-
-
 class _Held(Collector):
     def __init__(self, read: Callable[[], Mapping[str, int]]) -> None:
         self._read = read
@@ -254,6 +247,10 @@ class _Held(Collector):
 
     def _family(self) -> GaugeMetricFamily:
         return GaugeMetricFamily("securenet_held", "Entries held in memory", labels=["what"])
+
+
+def _is_equal(read: Callable[[], str | None], code: str) -> float:
+    return float(read() == code)
 
 
 class _Reasons:

@@ -7,6 +7,7 @@ writing, and told in one line.
 import asyncio
 import contextlib
 import gc
+import math
 import signal
 import threading
 from dataclasses import replace
@@ -75,9 +76,11 @@ async def run_node(path: Path, *, passphrase: str | None = None) -> None:
         # Later the registry decides; but a refusal now must not leave a database of this genesis.
         founder = next((miner for miner in genesis.miners if miner.key == key.public), None)
         _check_keys(home, config, founder, node_key.key.public)
-    with first_error(), contextlib.ExitStack() as stack:
-        stack.enter_context(HomeLock(path))
-        await _run(home, config, genesis, (key, next_key), node_key, stack)
+    with first_error(), HomeLock(path):
+        goes_on = True
+        while goes_on:
+            with contextlib.ExitStack() as stack:
+                goes_on = await _run(home, config, genesis, (key, next_key), node_key, stack)
 
 
 async def _run(
@@ -87,7 +90,8 @@ async def _run(
     keys: tuple[SigningKey, SigningKey | None],
     node_key: PrivateKey,
     stack: contextlib.ExitStack,
-) -> None:
+) -> bool:
+    """Run a node until a signal; return whether it is to start again, on a snapshot."""
     clock, random, metrics = SystemClock(), SystemRandom(), Metrics()
     executor = stack.enter_context(ThreadPool(config.threads))
     store = stack.enter_context(contextlib.closing(LevelDbStore(home.chain)))
@@ -122,6 +126,8 @@ async def _run(
         ),
         metrics=metrics,
         mempool=config.mempool.limits(),
+        snapshots=config.snapshots.settings(),
+        sync=config.sync.settings(),
         pruning=config.pruning.policy(),
         path=home.path,
         on_membership=lambda: transport.update_directory(_directory(node.members, config)),
@@ -144,16 +150,16 @@ async def _run(
         round=lambda: node.status().round,
     )
     metrics.follow_diagnosis(CODES, lambda: _code_of(node))
+    metrics.watch(
+        "clock_offset_seconds",
+        "Wall clock minus the median of the proposers' clocks, as their blocks arrive",
+        lambda: math.nan if (offset := node.clock_offset_ms()) is None else offset / 1_000,
+    )
     try:
-        await _serve(node, RpcServer(node, config.rpc, limits=_rpc_limits()), metrics)
+        return await _serve(node, RpcServer(node, config.rpc, limits=_rpc_limits()), metrics)
     finally:
         if verdicts is not None:
             await verdicts.close()
-
-
-def _code_of(node: Node) -> str | None:
-    diagnosis = node.diagnosis()
-    return None if diagnosis is None else diagnosis.code
 
 
 def _open_log(home: Home, config: NodeConfig, random: Random) -> Log:
@@ -174,8 +180,19 @@ def _open_log(home: Home, config: NodeConfig, random: Random) -> Log:
         return guarded
 
 
-async def _serve(node: Node, rpc: RpcServer, metrics: Metrics) -> None:
-    """Run everything until a signal comes or something fails."""
+def _code_of(node: Node) -> str | None:
+    diagnosis = node.diagnosis()
+    return None if diagnosis is None else diagnosis.code
+
+
+async def _serve(node: Node, rpc: RpcServer, metrics: Metrics) -> bool:
+    """Run everything until a signal comes or something fails.
+
+    Returns
+    -------
+    bool
+        Whether the node has ended by itself, to start again.
+    """
     gc.freeze()
     gc.set_threshold(*GC_THRESHOLDS)
     loop = asyncio.get_running_loop()
@@ -188,10 +205,14 @@ async def _serve(node: Node, rpc: RpcServer, metrics: Metrics) -> None:
             group.create_task(rpc.run()),
             group.create_task(_watch_lag(metrics)),
         ]
+        tasks[0].add_done_callback(lambda _: stopping.set())
         await stopping.wait()
-        log.info("node stops", height=node.chain.height)
+        goes_on = tasks[0].done()
+        if not goes_on:
+            log.info("node stops", height=node.chain.height)
         for task in tasks:
             task.cancel()
+    return goes_on
 
 
 async def _watch_lag(metrics: Metrics) -> None:

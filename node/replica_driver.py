@@ -37,7 +37,7 @@ from consensus.events import (
     WorkPending,
 )
 from consensus.evidence import Evidence
-from consensus.messages import Proposal
+from consensus.messages import PrePrepare, Proposal
 from consensus.output import (
     AnswerOldHeight,
     BuildBlock,
@@ -54,8 +54,10 @@ from consensus.output import (
 from consensus.replica import Replica
 from consensus.snapshot import Snapshot
 from consensus.timers import Timing
+from node.answers import Answers
 from node.block_maker import BlockMaker
 from node.block_sync import LIE_POINTS, BlockSync, FetchedBlock
+from node.clock_watch import ClockWatch
 from node.diagnosis import Diagnosis, Facts, diagnose
 from node.disk_watch import DiskWatch
 from node.errors import LogFull
@@ -67,6 +69,7 @@ from node.members import Members
 from node.mempool import Mempool
 from node.metrics import Metrics
 from node.ports import Clock, Executor, Log, Transport
+from node.progress import Progress
 from node.protocol import CONSENSUS, PROPOSED, SHOWN, GetProposal, Shown, encode_body
 from node.storage.chain_store import ChainStore
 
@@ -87,6 +90,7 @@ HEARTBEAT_S: Final = 1.0
 _BLAMELESS: Final = (UntimelyProposal, NotAMember)
 """What honest peers may be found guilty of: a slow link, a wrong clock, news of another height."""
 _WORK: Final = "work"
+_NS_PER_MS: Final = 1_000_000
 
 log = structlog.get_logger(__name__)
 
@@ -102,6 +106,8 @@ class ReplicaDriver:
 
     Parameters
     ----------
+    is_sync_held : callable
+        Tells whether no blocks may be fetched now.
     on_committed : callable
         ``on_committed(block, execution)``, told of every block once it is durable.
     on_evidence : callable
@@ -126,6 +132,9 @@ class ReplicaDriver:
         gossip: Gossip,
         intake: Intake,
         members: Members,
+        progress: Progress,
+        answers: Answers,
+        is_sync_held: Callable[[], bool],
         metrics: Metrics,
         on_committed: Callable[[Block, Execution], None],
         on_evidence: Callable[[Evidence], None],
@@ -142,6 +151,7 @@ class ReplicaDriver:
         self._gossip = gossip
         self._intake = intake
         self._members = members
+        self._answers = answers
         self._metrics = metrics
         self._on_committed = on_committed
         self._on_evidence = on_evidence
@@ -151,7 +161,8 @@ class ReplicaDriver:
             transport=transport,
             executor=executor,
             members=members,
-            metrics=metrics,
+            progress=progress,
+            is_held=is_sync_held,
             pooled=mempool.get,
             commit=self.commit_fetched,
         )
@@ -165,8 +176,12 @@ class ReplicaDriver:
             answer=self._inbox.put,
         )
         self._disk = DiskWatch(clock, metrics)
+        self.clock_watch = ClockWatch(clock)
         self._deadline_ns: int | None = None
         self._work_told = False
+        # When the tip was committed here; unknown after a start.
+        self._committed_ns: int | None = None
+        self._config: HeightConfig | None = None
 
     # What others tell the driver; none of these waits
 
@@ -178,7 +193,8 @@ class ReplicaDriver:
         DecodeError
             It is none.
         """
-        if self._members.miner_of(peer) is None:
+        miner = self._members.miner_of(peer)
+        if miner is None:
             # Miners say what they have signed themselves; nobody else has anything to say.
             self._metrics.peer_refused("no_miner")
             return
@@ -189,9 +205,10 @@ class ReplicaDriver:
         if not self._inbox.has_room(peer, len(payload)):
             self._metrics.peer_refused("consensus_queue_full")
             return
-        received = Received(
-            message=decode_message(payload), wall_ms=TimestampMs(self._clock.wall_ms())
-        )
+        message = decode_message(payload)
+        received = Received(message=message, wall_ms=TimestampMs(self._clock.wall_ms()))
+        if isinstance(message, PrePrepare) and message.round == 0 and message.sender == miner:
+            self.clock_watch.on_fresh_block(miner, message.proposal.header.time_ms)
         self._inbox.put_message(peer, received, len(payload))
 
     def on_connected(self, peer: Address) -> None:
@@ -379,7 +396,7 @@ class ReplicaDriver:
                 self._height_work.fetch(request, group)
             case AnswerOldHeight():
                 for node in self._members.nodes_of([request.miner]):
-                    self.sync.send_block(node, request.height)
+                    self._answers.send_block(node, request.height)
             case TellShown():
                 shown = encode_body(SHOWN, Shown(height=request.height))
                 for node in self._members.nodes_of([request.miner]):
@@ -465,6 +482,7 @@ class ReplicaDriver:
             time_ms=block.header.time_ms,
             write_ns=self._clock.monotonic_ns() - started_ns,
         )
+        self._committed_ns = self._clock.monotonic_ns()
         self._height_work.drop()
         self._maker.on_committed(certificate.round)
         self._mempool.remove([transaction.id for transaction in block.transactions])
@@ -476,7 +494,7 @@ class ReplicaDriver:
             hash=block.header.hash.hex(),
         )
         self._on_committed(block, execution)
-        self.sync.on_committed()
+        self.sync.on_progress()
         if self._wal_records > LOG_RECORDS_MAX:
             await self._executor.run(self._rewrite_log)
         await self._start_height(group)
@@ -494,6 +512,7 @@ class ReplicaDriver:
         )
         # What was told of the height before may be on the chain by now.
         self._inbox.retract(_WORK)
+        self._config = config
         await self._step(StartHeight(config=config), group)
         self._work_told = False
         self.on_work()
@@ -503,11 +522,22 @@ class ReplicaDriver:
             await asyncio.sleep(HEARTBEAT_S)
             self._intake.expire()
             self.on_work()
+            if self._config is not None:
+                self.clock_watch.look(self._config.miners, self._config.timing)
 
     def _is_heartbeat_due(self) -> bool:
+        """Tell whether an empty block may be made, by the wall clock and by the monotonic one.
+
+        Its time would be the wall clock's. But one that is ahead, or jumps, must not wake the
+        others all the time: each of their rounds would fail, and blame somebody.
+        """
         tip = self._chain.tip
-        due_ms = tip.header.time_ms + parameters_of(tip.state).heartbeat_ms
-        return self._clock.wall_ms() >= due_ms
+        heartbeat_ms = parameters_of(tip.state).heartbeat_ms
+        if self._committed_ns is not None:
+            passed_ns = self._clock.monotonic_ns() - self._committed_ns
+            if passed_ns < heartbeat_ms * _NS_PER_MS:
+                return False
+        return self._clock.wall_ms() >= tip.header.time_ms + heartbeat_ms
 
 
 def _timing(parameters: Parameters) -> Timing:

@@ -354,7 +354,7 @@ def transactions() -> list[dict[str, Any]]:
 
 
 def examples(chain: Chain) -> Iterable[tuple[str, Transaction, bytes]]:
-    """Yield transactions with what they are and the key they are signed with, at least one of each kind."""
+    """Yield a transaction of each kind and form, with its name and the key that verifies it."""
     sensor, registration = chain.registration("sensor")
     registrar = key_of("registrar of acme", "p256").public
     miner = key_of("miner 0").public

@@ -8,20 +8,18 @@ from typing import Any
 import pytest
 
 from chain.kinds.miners import (
-    AddMiner,
     MinerPropose,
     RemoveMiner,
     ReplaceKeys,
-    anchor_height,
-    sign_acceptance,
     sign_replacement,
 )
 from chain.kinds.vote import MinerVote
 from chain.state import miner_sets_of
 from chain.types import Height
+from tests.simulation.acceptance import addition_of
 from tests.simulation.test_evidence import govern
 from tests.simulation.workload import Workload
-from tests.simulation.world import PORT, Settings, World
+from tests.simulation.world import Settings, World
 
 VALID_MS = 3_600_000
 STEPS = range(1, 13)
@@ -33,27 +31,7 @@ pytestmark = pytest.mark.attack("E1")
 
 def addition(world: World, name: str) -> MinerPropose:
     """Return the proposal to let the observer `name` be a miner."""
-    identity = world.identities[name]
-    shown = anchor_height(world.node(name).chain.height)
-    header = world.node(name).chain.header(shown)
-    assert header is not None, "the node has come so far"
-    values: dict[str, Any] = {
-        "height": shown,
-        "block_hash": header.hash,
-        "valid_until_ms": world.wall_ms() + VALID_MS,
-    }
-    accepted = sign_acceptance(world.genesis.hash, identity.key, identity.node_key.public, **values)
-    return MinerPropose(
-        change=AddMiner(
-            name=name,
-            key=identity.key.public,
-            node_key=identity.node_key.public,
-            host=name,
-            port=PORT,
-            acceptance=accepted,
-            **values,
-        )
-    )
+    return MinerPropose(change=addition_of(world, name))
 
 
 def replacement(world: World, name: str) -> MinerPropose:

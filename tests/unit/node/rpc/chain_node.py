@@ -110,6 +110,7 @@ class ChainNode:
         self.fates: dict[Digest, TransactionStatus] = {}
         self.refuse_all: SecureNetError | None = None
         self.highest_seen = 0
+        self.has_heard = True
         self.peers: tuple[Address, ...] = (Address(b"\x01" * 32), Address(b"\x02" * 32))
         self.submitted = 0
         self.limits = limits
@@ -128,6 +129,7 @@ class ChainNode:
             mempool_transactions=len(self.pool),
             mempool_bytes=sum(len(transaction.wire) for transaction in self.pool.values()),
             highest_seen=self.highest_seen,
+            has_heard=self.has_heard,
             version="0.1.0",
         )
 
