@@ -112,10 +112,7 @@ class BlockFetched:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PeerConnected:
-    """An authenticated session with a miner stands (again): show it what it may have missed.
-
-    Also where it asks for that in a session that stands.
-    """
+    """An authenticated session with a miner stands (again): show it what it may have missed."""
 
     miner: Address
 

@@ -131,23 +131,8 @@ class TellShown:
     height: Height
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AskShown:
-    """Ask a miner to show once more what it holds of this one: it has not said so yet."""
-
-    miner: Address
-    height: Height
-
-
 Request = (
-    BuildBlock
-    | CheckProposal
-    | FetchBlock
-    | GossipPending
-    | AnswerOldHeight
-    | CatchUp
-    | TellShown
-    | AskShown
+    BuildBlock | CheckProposal | FetchBlock | GossipPending | AnswerOldHeight | CatchUp | TellShown
 )
 
 

@@ -55,7 +55,6 @@ from consensus.messages import (
 )
 from consensus.output import (
     AnswerOldHeight,
-    AskShown,
     BuildBlock,
     CatchUp,
     CheckProposal,
@@ -410,17 +409,8 @@ class Replica:
                 self._draft.requests.append(CatchUp(miner=sender, height=height))
 
     def _resend(self, state: HeightState) -> None:
-        """Send own messages of this round again; the large one to those only that show no vote.
-
-        Whoever has not shown its memory yet is asked once more: what it said may be lost.
-        """
+        """Send own messages of this round again; the large one to those only that show no vote."""
         state.resend_ns = None
-        if self._awaits_memory(state):
-            self._draft.requests += [
-                AskShown(miner=miner.id, height=state.config.height)
-                for miner in state.config.miners
-                if miner.id != self._me and miner.id not in self._memories
-            ]
         for message in state.log.of(self._me):
             if message.round != state.round:
                 continue
@@ -772,14 +762,11 @@ class Replica:
 
     def _trust_memory(self, state: HeightState) -> None:
         """Take the log for the latest once a quorum has shown what it holds of this miner."""
-        if self._awaits_memory(state):
-            config = state.config
+        config = state.config
+        if not self._signer.is_latest and self._me in config.miners:
             self._signer.is_latest = has_heard_enough(
                 self._memories, config.miners, self._me, config.height
             )
-
-    def _awaits_memory(self, state: HeightState) -> bool:
-        return not self._signer.is_latest and self._me in state.config.miners
 
     def _arm(self, state: HeightState) -> None:
         """Start the timers whose conditions hold (DESIGN rule 8).
@@ -793,9 +780,7 @@ class Replica:
         timing = state.config.timing
         if state.deadline_ns is None and self._round_runs(state):
             state.deadline_ns = self._now + timing.round_timeout_ns(state.round)
-        if state.round == 0 and not self._awaits_memory(state):
-            state.resend_ns = None
-        elif state.resend_ns is None:
+        if state.resend_ns is None and state.round > 0:
             state.resend_ns = self._now + timing.resend_ns()
 
     def _round_runs(self, state: HeightState) -> bool:

@@ -40,7 +40,6 @@ from consensus.evidence import Evidence
 from consensus.messages import PrePrepare, Proposal
 from consensus.output import (
     AnswerOldHeight,
-    AskShown,
     BuildBlock,
     CatchUp,
     CheckProposal,
@@ -71,16 +70,7 @@ from node.mempool import Mempool
 from node.metrics import Metrics
 from node.ports import Clock, Executor, Log, Transport
 from node.progress import Progress
-from node.protocol import (
-    CONSENSUS,
-    GET_SHOWN,
-    PROPOSED,
-    SHOWN,
-    GetProposal,
-    GetShown,
-    Shown,
-    encode_body,
-)
+from node.protocol import CONSENSUS, PROPOSED, SHOWN, GetProposal, Shown, encode_body
 from node.storage.chain_store import ChainStore
 
 LOG_RECORDS_MAX: Final = 512
@@ -411,10 +401,6 @@ class ReplicaDriver:
                 shown = encode_body(SHOWN, Shown(height=request.height))
                 for node in self._members.nodes_of([request.miner]):
                     self._transport.send(node, SHOWN, shown)
-            case AskShown():
-                wanted = encode_body(GET_SHOWN, GetShown(height=request.height))
-                for node in self._members.nodes_of([request.miner]):
-                    self._transport.send(node, GET_SHOWN, wanted)
             case CatchUp():
                 for node in self._members.nodes_of([request.miner]):
                     self.sync.catch_up_with(node, Height(request.height - 1))

@@ -60,7 +60,6 @@ from node.protocol import (
     GetPast,
     GetPiece,
     GetProposal,
-    GetShown,
     PastAnswer,
     PieceAnswer,
     Shown,
@@ -444,8 +443,6 @@ class Node:
                 self._driver.on_proposal(peer, body)
             case GetBlocks() | GetDecided() | GetPiece() | GetPast():
                 self._answers.ask(peer, body)
-            case GetShown():
-                self._driver.on_connected(peer)
             case Shown():
                 self._driver.on_shown(peer, body)
             case Blocks():

@@ -23,7 +23,6 @@ RoundChange: Any = messages.RoundChange
 Floor: Any = durable.Floor
 LostMemory: Any = durable.LostMemory
 
-AskShown: Any = output.AskShown
 TellShown: Any = output.TellShown
 
 BlockBuilt: Any = events.BlockBuilt

@@ -15,7 +15,6 @@ from consensus.output import BuildBlock, CheckProposal
 from tests.interaction.cluster import make_config, make_proposal, sign
 from tests.unit.consensus.bench import Bench, asked, sent, written
 from tests.unit.consensus.plain import (
-    AskShown,
     Commit,
     Floor,
     HeightSeen,
@@ -260,16 +259,6 @@ def test_a_miner_is_shown_its_prepare_from_a_certificate_that_survived_a_restart
     assert [send.message for send in output.sends if send.message.sender == again.ids[1]] == [
         theirs
     ]
-
-
-def test_whoever_has_not_shown_is_asked_again_until_a_quorum_has():
-    """What was shown may be lost, or have come before its receiver could hear it."""
-    bench = Bench(heard=False)
-    bench.show(1)
-    asks = asked(bench.wait(bench.config.timing.resend_ms), AskShown)
-    assert [ask.miner for ask in asks] == [bench.ids[2], bench.ids[3]]
-    bench.show(2)
-    assert asked(bench.wait(10 * bench.config.timing.resend_ms), AskShown) == []
 
 
 def test_a_miner_that_starts_signs_once_a_quorum_has_shown_what_it_holds():
