@@ -51,6 +51,7 @@ from node.protocol import (
     GetBlocks,
     GetBodies,
     GetProposal,
+    GetShown,
     Shown,
     Status,
     Transactions,
@@ -325,6 +326,8 @@ class Node:
                 self._driver.on_proposal(peer, body)
             case Shown():
                 self._driver.on_shown(peer, body)
+            case GetShown():
+                self._driver.on_get_shown(peer, body)
             case GetBlocks():
                 self._driver.sync.on_get_blocks(peer, body)
             case Blocks():
