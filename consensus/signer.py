@@ -1,7 +1,7 @@
 """The one place that signs: in order, and durable before sent (DESIGN rules 4 to 6)."""
 
 from dataclasses import dataclass, field, replace
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from chain.certificate import VOTE_TAG
 from chain.crypto import SigningKey
@@ -14,6 +14,9 @@ from consensus.evidence import Evidence
 from consensus.height import RoundEntry
 from consensus.messages import Commit, Message, Position, Prepare, PrePrepare, RoundChange
 from consensus.output import Committed, Output, Request, Send
+
+AWAITING_PEERS: Final = "awaiting-peers"
+"""Nothing is signed before a quorum has shown what it holds; the driver has it asked."""
 
 M = TypeVar("M", PrePrepare, Prepare, Commit, RoundChange)
 
@@ -107,7 +110,7 @@ class Signer:
         if self.durable.floor is None:
             return "lost-memory"
         if not self.is_latest:
-            return "awaiting-peers"
+            return AWAITING_PEERS
         if config.height < max(self.durable.floor, self.durable.last.height):
             return "floor"
         return None

@@ -37,6 +37,8 @@ PROPOSED: Final = 8
 """Answers `GET_PROPOSAL`."""
 SHOWN: Final = 9
 """The receiver was shown all that the sender holds of its consensus messages."""
+GET_SHOWN: Final = 10
+"""Asks for `SHOWN`, and for what goes before it, of a member that has not said it yet."""
 TRANSACTIONS: Final = 16
 """Transactions to be pooled."""
 BODIES: Final = 17
@@ -80,6 +82,7 @@ KINDS: Final[KindTable] = {
     GET_PROPOSAL: KindPolicy(payload_size_max=64, messages_per_second=20, burst=40),
     PROPOSED: KindPolicy(payload_size_max=PROPOSAL_SIZE_MAX, messages_per_second=20, burst=40),
     SHOWN: KindPolicy(payload_size_max=64, messages_per_second=20, burst=40),
+    GET_SHOWN: KindPolicy(payload_size_max=64, messages_per_second=2, burst=8),
     TRANSACTIONS: KindPolicy(
         payload_size_max=BATCH_SIZE_MAX + TRANSACTION_SIZE_MAX + _SLACK,
         messages_per_second=2_000,
@@ -130,6 +133,13 @@ class Status:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shown:
     """All that is held of the receiver's messages went before this; `height` is worked on."""
+
+    height: Height
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GetShown:
+    """The sender works on `height` and waits to be shown what the receiver holds of it."""
 
     height: Height
 
@@ -244,6 +254,7 @@ STATUS_RECORD: Final = Record(
     Status, height=_HEIGHT, first=_HEIGHT, snapshots=ListOf(_HEIGHT, SNAPSHOTS_TOLD_MAX)
 )
 SHOWN_RECORD: Final = Record(Shown, height=_HEIGHT)
+GET_SHOWN_RECORD: Final = Record(GetShown, height=_HEIGHT)
 GET_BODIES_RECORD: Final = Record(
     GetBodies, block=_DIGEST, digests=DigestList(BLOCK_TRANSACTIONS_MAX)
 )
@@ -276,6 +287,7 @@ RECORDS: Final[dict[int, Record[Any]]] = {
     GET_PROPOSAL: GET_PROPOSAL_RECORD,
     PROPOSED: PROPOSAL,
     SHOWN: SHOWN_RECORD,
+    GET_SHOWN: GET_SHOWN_RECORD,
     TRANSACTIONS: TRANSACTIONS_RECORD,
     BODIES: BODIES_RECORD,
     GET_BLOCKS: GET_BLOCKS_RECORD,
@@ -295,6 +307,7 @@ Body = (
     | GetProposal
     | Proposal
     | Shown
+    | GetShown
     | Transactions
     | Bodies
     | GetBlocks

@@ -52,6 +52,7 @@ from consensus.output import (
     TellShown,
 )
 from consensus.replica import Replica
+from consensus.signer import AWAITING_PEERS
 from consensus.snapshot import Snapshot
 from consensus.timers import Timing
 from node.answers import Answers
@@ -70,7 +71,16 @@ from node.mempool import Mempool
 from node.metrics import Metrics
 from node.ports import Clock, Executor, Log, Transport
 from node.progress import Progress
-from node.protocol import CONSENSUS, PROPOSED, SHOWN, GetProposal, Shown, encode_body
+from node.protocol import (
+    CONSENSUS,
+    GET_SHOWN,
+    PROPOSED,
+    SHOWN,
+    GetProposal,
+    GetShown,
+    Shown,
+    encode_body,
+)
 from node.storage.chain_store import ChainStore
 
 LOG_RECORDS_MAX: Final = 512
@@ -230,6 +240,13 @@ class ReplicaDriver:
         if miner is not None and self._inbox.has_room(peer, SHOWN_SIZE):
             said = MemoryShown(miner=miner, height=shown.height)
             self._inbox.put_message(peer, said, SHOWN_SIZE)
+
+    def on_get_shown(self, peer: Address, request: GetShown) -> None:
+        """Show a miner once more what it waits for: a message may be lost within a session."""
+        miner = self._members.miner_of(peer)
+        if miner is not None:
+            self._inbox.tell(("height", miner), HeightSeen(miner=miner, height=request.height))
+            self.on_connected(peer)
 
     def on_proposal(self, peer: Address, proposal: Proposal) -> None:
         """Take the answer to a question for a block by its hash."""
@@ -524,6 +541,15 @@ class ReplicaDriver:
             self.on_work()
             if self._config is not None:
                 self.clock_watch.look(self._config.miners, self._config.timing)
+            self._ask_shown()
+
+    def _ask_shown(self) -> None:
+        """Ask the others to show what this miner has signed, until enough of them have."""
+        snapshot = self._replica.snapshot()
+        if snapshot is not None and snapshot.signing == AWAITING_PEERS:
+            request = encode_body(GET_SHOWN, GetShown(height=snapshot.height))
+            for node in self._members.others():
+                self._transport.send(node, GET_SHOWN, request)
 
     def _is_heartbeat_due(self) -> bool:
         """Tell whether an empty block may be made, by the wall clock and by the monotonic one.

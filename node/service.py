@@ -60,6 +60,7 @@ from node.protocol import (
     GetPast,
     GetPiece,
     GetProposal,
+    GetShown,
     PastAnswer,
     PieceAnswer,
     Shown,
@@ -445,6 +446,8 @@ class Node:
                 self._answers.ask(peer, body)
             case Shown():
                 self._driver.on_shown(peer, body)
+            case GetShown():
+                self._driver.on_get_shown(peer, body)
             case Blocks():
                 self._driver.sync.on_blocks(peer, body)
             case DecidedAnswer() | PieceAnswer() | PastAnswer():

@@ -32,6 +32,7 @@ from node.protocol import (
     GetPast,
     GetPiece,
     GetProposal,
+    GetShown,
     PastAnswer,
     PieceAnswer,
     Shown,
@@ -54,6 +55,7 @@ SAMPLES: dict[int, Body] = {
     protocol.GET_PROPOSAL: GetProposal(block=DIGEST),
     protocol.PROPOSED: Proposal(header=HEADER, digests=DIGESTS[:2]),
     protocol.SHOWN: Shown(height=Height(8)),
+    protocol.GET_SHOWN: GetShown(height=Height(8)),
     protocol.TRANSACTIONS: Transactions(wires=(b"one", b"two")),
     protocol.BODIES: Bodies(block=DIGEST, wires=(b"one",)),
     protocol.GET_BLOCKS: GetBlocks(height=Height(3), count=64),
@@ -82,6 +84,7 @@ LARGEST: dict[int, Body] = {
     protocol.GET_PROPOSAL: GetProposal(block=DIGEST),
     protocol.PROPOSED: Proposal(header=HEADER, digests=DIGESTS),
     protocol.SHOWN: Shown(height=Height(HEIGHT_MAX)),
+    protocol.GET_SHOWN: GetShown(height=Height(HEIGHT_MAX)),
     protocol.TRANSACTIONS: Transactions(
         wires=(b"a" * (protocol.BATCH_SIZE_MAX - 1), b"b" * TRANSACTION_SIZE_MAX)
     ),

@@ -23,8 +23,11 @@ from node.protocol import (
     BODIES,
     CONSENSUS,
     GET_BODIES,
+    GET_SHOWN,
+    SHOWN,
     STATUS,
     Bodies,
+    GetShown,
     Status,
     encode_body,
 )
@@ -528,3 +531,36 @@ async def test_an_idle_chain_gets_its_heartbeat():
         await asyncio.sleep(21)
 
     assert lone.height == 4
+
+
+@simulated
+async def test_a_miner_that_starts_asks_to_be_shown_what_it_signed_until_enough_have():
+    lone = LoneNode(0, heard=False)
+    async with lone.running():
+        await asyncio.sleep(2.5)
+        asked = lone.wire.take(GET_SHOWN)
+        assert {peer for peer, _ in asked} == {node_id(number) for number in lone.others}
+        assert len(asked) == 2 * len(lone.others)
+        for number in lone.others[:2]:
+            lone.show(number)
+        await asyncio.sleep(2.5)
+
+        assert lone.wire.take(GET_SHOWN) == []
+
+
+@simulated
+async def test_a_miner_that_asks_is_shown_its_own_messages_and_told_that_this_was_all():
+    lone = follower()
+    other = lone.others[0]
+    async with lone.running():
+        vote = lone.prepare(other, lone.chain.block(lone.chain.registration("device")[1]))
+        lone.hear(other, vote)
+        await settle()
+        lone.wire.sent.clear()
+        request = encode_body(GET_SHOWN, GetShown(height=Height(1)))
+        lone.node.on_message(node_id(other), GET_SHOWN, request)
+        await settle()
+
+    kinds = [(peer, kind) for peer, kind, _ in lone.wire.sent]
+    assert kinds == [(node_id(other), CONSENSUS), (node_id(other), SHOWN)]
+    assert lone.wire.said() == [vote]
