@@ -21,6 +21,7 @@ from chain.errors import DecodeError, InvalidKey
 from chain.genesis import Genesis, GenesisMiner
 from chain.records import MINER_TABLE, MinerRecord
 from chain.types import Address, PublicKey
+from node.allocator import give_back_memory
 from node.clock import SystemClock
 from node.config import NodeConfig
 from node.descriptors import connections_within, raise_descriptor_limit
@@ -66,6 +67,7 @@ async def run_node(path: Path, *, passphrase: str | None = None) -> None:
     StorageError
         Another process holds it, its files are damaged, or the disk refused.
     """
+    give_back_memory()
     home = Home(path)
     config = home.load_config()
     genesis = home.load_genesis()

@@ -10,7 +10,7 @@ import urllib.request
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Final
@@ -30,7 +30,7 @@ from cli.progress import Progress
 from cli.signing import Sender, registrar_sender
 from cli.testnet.control import running_network, watch_running
 from cli.testnet.create import create_network
-from cli.testnet.network import Network, Node, fresh_directory
+from cli.testnet.network import Network, Node, fresh_directory, write_json
 from node.random_source import SystemRandom
 from tests.soak.figures import (
     MIB,
@@ -87,7 +87,9 @@ def main() -> int:
     for fault in run.wrong:
         print(f"  {fault}", file=sys.stderr)
     if run.wrong:
-        print(f"  the nodes and their logs are in {network.directory}", file=sys.stderr)
+        series = {name: list(map(asdict, samples)) for name, samples in run.samples.items()}
+        write_json(network.directory / "samples.json", series)
+        print(f"  nodes, logs and samples are in {network.directory}", file=sys.stderr)
         return 1
     shutil.rmtree(network.directory)
     return 0
