@@ -24,6 +24,8 @@ SEED ?= 1
 # twins: how many scenarios, of how many rounds each
 SCENARIOS ?= 2000
 ROUNDS ?= 6
+# soak: for how long
+MINUTES ?= 60
 # testnet: where its four nodes live
 TESTNET ?= build/testnet
 # test: pytest's processes, and whatever else pytest should be told
@@ -33,13 +35,15 @@ WORKERS ?= auto
 KILLS ?= 50
 RATE ?= 500
 BLOCKS ?= 5000
-# test, bench, e2e, kill, crashpoints: further arguments
+# test, bench, planted-bugs, e2e, kill, crashpoints: further arguments
 ARGS ?=
 
 # Recipes quote it as "$$DATA", so that the shell sees one word whatever is in it.
 export DATA TARGET
 
 .DEFAULT_GOAL := help
+.PHONY: help demo test check format testnet bench simulate fuzz soak e2e kill crashpoints lock clean
+.PHONY: help demo test check format testnet bench simulate planted-bugs e2e kill crashpoints lock clean
 
 .PHONY: help
 help:
@@ -53,6 +57,8 @@ help:
 	@echo 'make simulate SEEDS=n FIRST=s    whole nodes in n simulated worlds'
 	@echo 'make fuzz INPUTS=n [TARGET=name] n hostile inputs for every reader of bytes, or for one'
 	@echo 'make twins SCENARIOS=n ROUNDS=r  two copies of a miner with one key, on networks that are cut'
+	@echo 'make soak MINUTES=n              four nodes at full load for n minutes: what grows?'
+	@echo 'make planted-bugs [ARGS=...]     bugs put in on purpose, each found by the simulator'
 	@echo 'make e2e [BLOCKS=n]              networks of processes and of containers: stopped, killed, cut off'
 	@echo 'make kill KILLS=n RATE=r         n kills while r transactions a second come in'
 	@echo 'make crashpoints                 a node killed at every call that makes something durable (strace)'
@@ -106,6 +112,11 @@ twins: $(VENV)/.installed-dev
 	@"$(VENV)/bin/python" -m tests.twins --scenarios $(SCENARIOS) --rounds $(ROUNDS) $(ARGS)
 
 .PHONY: e2e
+soak: $(VENV)/.installed-dev
+	@"$(VENV)/bin/python" -m tests.soak --minutes $(MINUTES)
+planted-bugs: $(VENV)/.installed-dev
+	@"$(VENV)/bin/python" -m tests.simulation.planted $(ARGS)
+
 e2e: $(VENV)/.installed-dev
 	@CONTAINERS=1 KILLS=$(KILLS) RATE=$(RATE) BLOCKS=$(BLOCKS) \
 		"$(VENV)/bin/python" -m pytest --quiet tests/e2e $(ARGS)

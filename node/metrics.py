@@ -5,7 +5,8 @@ of the interface: later work adds to them and renames none.
 """
 
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Final
 
 from prometheus_client import (
@@ -63,6 +64,23 @@ class Metrics:
             "Time to commit a block and its state to disk",
             buckets=WRITE_BUCKETS,
             registry=self.registry,
+        )
+        self._log_write = Histogram(
+            "securenet_consensus_log_write_seconds",
+            "Time to append to the consensus log and have it on the disk",
+            buckets=WRITE_BUCKETS,
+            registry=self.registry,
+        )
+        self._diagnosis = Gauge(
+            "securenet_consensus_diagnosis",
+            "1 for what agreement waits for, by its code; 0 for the others",
+            ["code"],
+            registry=self.registry,
+        )
+        self._failed_rounds = _Reasons(
+            "securenet_consensus_rounds_failed",
+            "Rounds that this node has left without a block, by what they lacked",
+            self.registry,
         )
         self._damaged = self._counter("storage_damaged", "Reads of stored entries that are damaged")
         self._pruned = Counter(
@@ -156,6 +174,19 @@ class Metrics:
         """Count what was removed of a class of data."""
         self._pruned.labels(what).inc(count)
 
+    def log_written(self, took_ns: int) -> None:
+        """Note how long a write to the consensus log took."""
+        self._log_write.observe(took_ns / _NS_PER_S)
+
+    def round_failed(self, lacked: str) -> None:
+        """Count a round that was left without a block, by what it lacked."""
+        self._failed_rounds.count(lacked)
+
+    def follow_diagnosis(self, codes: Sequence[str], read: Callable[[], str | None]) -> None:
+        """Show which of `codes` holds whenever the metrics are asked for."""
+        for code in codes:
+            self._diagnosis.labels(code).set_function(partial(_is_equal, read, code))
+
     def entry_damaged(self) -> None:
         """Count a read of a stored entry that is damaged."""
         self._damaged.inc()
@@ -216,6 +247,10 @@ class _Held(Collector):
 
     def _family(self) -> GaugeMetricFamily:
         return GaugeMetricFamily("securenet_held", "Entries held in memory", labels=["what"])
+
+
+def _is_equal(read: Callable[[], str | None], code: str) -> float:
+    return float(read() == code)
 
 
 class _Reasons:

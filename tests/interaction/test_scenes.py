@@ -151,6 +151,7 @@ def test_one_miner_alone():
     play("one_miner", lambda cluster, scribe: finish(cluster), n=1)
 
 
+@pytest.mark.attack("A1")
 def test_silent_proposer():
     """ATTACKS A1: the next round's proposer makes a fresh block."""
 
@@ -168,6 +169,7 @@ def finish_without(cluster, index):
     assert cluster.run(for_ms=20_000, until=lambda: all(node.disk.chain for node in others))
 
 
+@pytest.mark.attack("B2", "B5")
 def test_prepared_block_is_proposed_again():
     """All are prepared, every COMMIT is lost: the block survives the round change."""
 
@@ -190,6 +192,7 @@ def test_proposal_that_reached_too_few_is_given_up():
     play("unprepared_block", scene)
 
 
+@pytest.mark.attack("B6")
 def test_crashed_miner_keeps_its_prepare():
     def scene(cluster, scribe):
         cluster.filter = Losing(types_of(Prepare, Commit))
@@ -206,6 +209,7 @@ def test_crashed_miner_keeps_its_prepare():
     play("crashed_miner", scene)
 
 
+@pytest.mark.attack("A14")
 @pytest.mark.parametrize("wiped", [0, 2])
 def test_wiped_miner_stays_silent_for_two_heights(wiped):
     """ATTACKS A14; the other three go on, and it follows without a vote."""

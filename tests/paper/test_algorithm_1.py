@@ -217,6 +217,7 @@ def test_every_window_holds_at_once(chain):
     assert code(chain, chain.by_device(device)) is None
 
 
+@pytest.mark.attack("D15")
 def test_all_devices_of_an_organisation_share_its_limits():
     chain = Chain(make_genesis(limits="3:10"))
     devices = [chain.register(f"device-{number}") for number in range(3)]

@@ -7,6 +7,7 @@ from tests.interaction.cluster import Cluster
 from tests.unit.consensus.bench import TIMING, Bench, sent
 
 
+@pytest.mark.attack("A5")
 def test_the_timer_for_a_view_starts_once_2f_plus_1_view_changes_are_there():
     """§4.5.2: "waits for 2f + 1 view-change messages for view v + 1 and then starts its timer"."""
     bench = Bench()
@@ -28,7 +29,7 @@ def test_f_plus_1_view_changes_make_a_replica_send_one_before_its_timer_expires(
     assert sent(bench.receive(bench.round_change(2, 5)), RoundChange)[0].round == 3
 
 
-@pytest.mark.attack("A4")
+@pytest.mark.attack("A4", "A5")
 def test_a_miner_alone_for_an_hour_is_back_within_a_minute_though_another_is_down():
     """Rounds that run apart never meet (ATTACKS A4, A5; besu#7642, polygon-edge#187)."""
     cluster = Cluster(n=4, seed=5)

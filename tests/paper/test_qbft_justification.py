@@ -14,6 +14,7 @@ def fault(bench, message):
     )
 
 
+@pytest.mark.attack("A7")
 def test_a_proposal_without_prepared_blocks_is_justified_by_a_quorum_of_round_changes():
     bench = Bench()
     changes = [bench.round_change(by) for by in (0, 1, 2)]
@@ -22,7 +23,7 @@ def test_a_proposal_without_prepared_blocks_is_justified_by_a_quorum_of_round_ch
     assert fault(bench, message) is None
 
 
-@pytest.mark.attack("A7", "B2")
+@pytest.mark.attack("A7", "B2", "B3")
 def test_the_highest_prepared_certificate_decides_the_block():
     bench = Bench()
     low, high = bench.proposal(content=b"low"), bench.proposal(round=1, content=b"high")
@@ -38,6 +39,7 @@ def test_the_highest_prepared_certificate_decides_the_block():
     assert fault(bench, bench.pre_prepare(low, 3, justification)) is not None
 
 
+@pytest.mark.attack("B2")
 def test_fewer_round_changes_than_a_quorum_justify_nothing():
     bench = Bench()
     assert justify([bench.round_change(by) for by in (0, 1)], bench.miners) is None

@@ -52,6 +52,7 @@ def blocks_of_votes(draw):
     return blocks
 
 
+@pytest.mark.attack("E1", "E2", "E6")
 @settings(max_examples=25)
 @given(blocks_of_votes())
 def test_changes_of_the_set_are_made_one_by_one_and_none_that_is_agreed_on_is_lost(blocks):

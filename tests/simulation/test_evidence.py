@@ -87,6 +87,7 @@ def evidence_on_chain(world: World) -> list[Any]:
     ]
 
 
+@pytest.mark.attack("B1", "B9")
 @pytest.mark.parametrize("trick", [two_blocks_to_all, votes_for_two, gives_up_twice])
 def test_a_liar_is_demoted_on_all_nodes_and_restored_by_vote(trick: Callable[[Hostile], None]):
     async def scene(world):
@@ -121,6 +122,7 @@ def test_a_liar_is_demoted_on_all_nodes_and_restored_by_vote(trick: Callable[[Ho
     }
 
 
+@pytest.mark.attack("B9")
 def test_one_conviction_takes_one_transaction_however_many_have_seen_it():
     async def scene(world):
         async with among_honest(world, two_blocks_to_all):
@@ -168,6 +170,7 @@ def test_lies_that_nobody_compares_convict_nobody_and_change_nothing():
     assert world.ledger.height > AFTER
 
 
+@pytest.mark.attack("B9", "E8")
 @pytest.mark.parametrize("seed", range(2))
 def test_honest_miners_accuse_nobody_in_bad_weather(seed):
     async def scene(world):
@@ -198,6 +201,7 @@ def test_evidence_against_an_honest_miner_would_be_found(monkeypatch):
         World(1, Settings(hostile=(HOSTILE,))).run(scene)
 
 
+@pytest.mark.attack("B1")
 def test_twins_that_meet_are_demoted():
     """Two nodes with one key, each seen by some; sessions break, so that they change places."""
 
@@ -219,7 +223,7 @@ def test_twins_that_meet_are_demoted():
             assert {status_at(world, name, "m1") for name in others} == {"demoted"}
             clients.cancel()
 
-    quality = replace(Settings().quality, break_ppm=5_000)
-    world = World(1, Settings(twins=("m1",), quality=quality)).run(scene)
+    quality = replace(Settings().quality, break_ppm=15_000)
+    world = World(2, Settings(twins=("m1",), quality=quality)).run(scene)
 
     assert len(evidence_on_chain(world)) == 1

@@ -51,6 +51,7 @@ def proposed_by_traitor(world: World) -> int:
     return sum(entry.block.header.proposer == traitor for entry in world.ledger.blocks)
 
 
+@pytest.mark.attack("A2", "A3", "B1", "B3", "C2", "D2")
 @pytest.mark.parametrize("habit", sorted(HABITS))
 def test_the_chain_goes_on_beside_one_that(habit: str):
     world = play(habit)
@@ -59,6 +60,7 @@ def test_the_chain_goes_on_beside_one_that(habit: str):
     assert {blamed for _, blamed, _, _ in world.blames} <= {TRAITOR}
 
 
+@pytest.mark.attack("B1")
 @pytest.mark.parametrize("habit", sorted(PROVABLE))
 def test_what_can_be_proven_is_punished(habit: str):
     assert is_convicted(play(habit))
@@ -69,6 +71,7 @@ def test_bad_manners_are_no_proof(habit: str):
     assert not is_convicted(play(habit))
 
 
+@pytest.mark.attack("A1", "A3")
 @pytest.mark.parametrize("habit", ["says_nothing", "says_nothing_at_all", "censors_everybody"])
 def test_one_that_does_not_propose_is_passed_over(habit: str):
     world = play(habit)
@@ -78,6 +81,7 @@ def test_one_that_does_not_propose_is_passed_over(habit: str):
     assert sum(failed) < len(failed) / 10
 
 
+@pytest.mark.attack("D2", "D8")
 @pytest.mark.parametrize("habit", ["babbles", "poisons_sync", "claims_other_heights"])
 def test_a_nuisance_is_blamed(habit: str):
     assert {blamed for _, blamed, _, _ in play(habit).blames} == {TRAITOR}

@@ -11,10 +11,8 @@ keep a promise; what it makes others do they see.
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 
-from chain.certificate import VOTE_TAG
 from chain.eligibility import eligible_miners, proposer_of
 from chain.state import miner_sets_of
 from chain.types import Address, Height, Round
@@ -113,8 +111,7 @@ class Traitor:
 
     def say(self, peer: Address, message: Message) -> None:
         """Sign a message of consensus, whatever it says, and send it."""
-        statement = message.statement(self.world.genesis.hash)
-        signed = replace(message, signature=self.identity.key.sign(VOTE_TAG, statement))
+        signed = self.identity.sign(message, self.world.genesis.hash)
         self.send(peer, CONSENSUS, encode_message(signed))
 
     def _build(self) -> Node:
@@ -157,6 +154,9 @@ class _BentTransport:
 
     def connected(self) -> Sequence[Address]:
         return self._inner.connected()
+
+    def trouble(self, peer: Address) -> str | None:
+        return self._inner.trouble(peer)
 
     def penalise(self, peer: Address, points: int, reason: str) -> None:
         self._inner.penalise(peer, points, reason)

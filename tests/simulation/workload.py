@@ -194,10 +194,21 @@ class Workload:
             if name[0] == "m":
                 device = client.devices[2 + index % (len(client.devices) - 2)]
                 wanted.append(client.report(device))
-                if await self._send(name, "valid", wanted[-1]) != "accepted":
-                    raise Violation(f"{name} does not accept a valid transaction")
+                await self.send(name, wanted[-1])
         await self._committed(wanted, within_s)
         return self._world.time_s - begun_s
+
+    async def send(self, name: str, transaction: Transaction) -> None:
+        """Have a node take a valid transaction.
+
+        Raises
+        ------
+        Violation
+            It does not.
+        """
+        word = await self._send(name, "valid", transaction)
+        if word != "accepted":
+            raise Violation(f"{name} answers {word} to a valid transaction")
 
     def check_receipts(self) -> int:
         """Compare what running nodes say of accepted transactions with the ledger.

@@ -12,8 +12,9 @@ from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path
 from random import Random
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
+from chain.certificate import VOTE_TAG
 from chain.crypto import SigningKey, address_of, signing_key
 from chain.genesis import Genesis, GenesisMiner, GenesisOrganisation
 from chain.kinds.models import ModelRegister
@@ -22,16 +23,20 @@ from chain.parameters import Parameters
 from chain.payloads import Flow
 from chain.types import Address, Digest, Height, TimestampMs
 from consensus.durable import Floor, encode_record
+from consensus.messages import Message
 from node.errors import StorageError
 from node.metrics import Metrics
 from node.p2p import PeerDirectory, PeerEntry
 from node.ports import Log, WriteBatch
-from node.protocol import CONSENSUS, KINDS
+from node.protocol import CONSENSUS, KINDS, STATUS, Status, decode_body
 from node.service import Node, Ports
 from node.signer_guard import GuardedLog
+from node.snapshot_service import SnapshotSettings
+from node.state_sync import SyncSettings
 from node.storage import schema
 from tests.simulation.checkers import Ledger, Promises, Traffic, Violation
 from tests.simulation.clock import SimulatedClock
+from tests.simulation.conduct import BlockTimes, Conduct
 from tests.simulation.disk import PowerLost, SimulatedDisk, SimulatedExecutor
 from tests.simulation.loop import new_loop
 from tests.simulation.network import LinkQuality, SimulatedNetwork, SimulatedTransport
@@ -49,6 +54,7 @@ FLOW_SCHEMA: Final = Digest(sha256(b"the flows of the simulator").digest())
 THRESHOLD_PPM: Final = 500_000
 JUDGING_S: Final = 0.02
 
+M = TypeVar("M", bound=Message)
 LogLine = tuple[str, str, MutableMapping[str, Any]]
 
 
@@ -74,6 +80,8 @@ class Settings:
         Whether the miners' logs have guards, on disks of their own.
     parameters : Parameters
         Of the chain.
+    snapshots, sync : SnapshotSettings and SyncSettings
+        Of all nodes; `Host.sync` is that of one, where it is set.
     """
 
     miners: int = 4
@@ -85,15 +93,18 @@ class Settings:
     disk_latency_us: int = 500
     guarded: bool = False
     parameters: Parameters = field(default_factory=lambda: Parameters(heartbeat_ms=5_000))
+    snapshots: SnapshotSettings = SnapshotSettings()  # noqa: RUF009 (immutable)
+    sync: SyncSettings = SyncSettings()  # noqa: RUF009 (immutable)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Identity:
-    """Name and keys of a node."""
+    """Name and keys of a node; `next_key` is there while its replacement is awaited."""
 
     name: str
     key: SigningKey
     node_key: SigningKey
+    next_key: SigningKey | None = None
 
     @property
     def miner_id(self) -> Address:
@@ -104,6 +115,11 @@ class Identity:
     def node_id(self) -> Address:
         """Id as a node."""
         return address_of(self.node_key.public)
+
+    def sign(self, message: M, genesis_hash: Digest) -> M:
+        """Return a message of consensus with this miner's signature."""
+        signature = self.key.sign(VOTE_TAG, message.statement(genesis_hash))
+        return replace(message, signature=signature)
 
 
 class Judge:
@@ -124,6 +140,8 @@ class Host:
         None while the machine is down.
     committed : int
         The highest height that is durable on the disk.
+    restarts : int
+        How often the node has started again by itself.
     guard : SimulatedDisk
         Where the guard of the log is, if it has one.
     """
@@ -134,6 +152,8 @@ class Host:
         self.clock = SimulatedClock(world.loop.time, start_ms=START_MS)
         self.node: Node | None = None
         self.committed = 0
+        self.restarts = 0
+        self.sync: SyncSettings | None = None
         self._world = world
         self._detects = detects
         self._lives = 0
@@ -208,11 +228,19 @@ class Host:
     async def _live(self) -> None:
         NODE.set(self.name)
         try:
-            node = self._build()
-            if node.chain.height < self.committed:
-                raise Violation(f"{self.name} has lost heights above {node.chain.height}")
-            self.node = node
-            await node.run()
+            while True:
+                node = self._build()
+                if node.chain.height < self.committed:
+                    raise Violation(f"{self.name} has lost heights above {node.chain.height}")
+                # What a crash has left may be more than what was known to be synced.
+                self.committed = node.chain.height
+                self.node = node
+                await node.run()
+                # It has fetched a snapshot, and starts again on that.
+                self._world.trace.note(WORLD, "again", self.name)
+                self.restarts += 1
+                self.go_silent()
+                self.disk.kill()
         except (Exception, PowerLost, BaseExceptionGroup) as error:
             self._judge_end(error)
         finally:
@@ -246,6 +274,7 @@ class Host:
         return Node(
             genesis=world.genesis,
             key=self.identity.key,
+            next_key=self.identity.next_key,
             node_id=self.identity.node_id,
             ports=Ports(
                 clock=self.clock,
@@ -257,6 +286,8 @@ class Host:
                 verdicts=Judge() if self._detects else None,
             ),
             metrics=Metrics(),
+            snapshots=world.settings.snapshots,
+            sync=self.sync or world.settings.sync,
             path=Path("simulated") / self.name,
         )
 
@@ -313,7 +344,9 @@ class World:
             for name in (*self.settings.hostile, *self.settings.twins)
         )
         self.ledger = Ledger(self.genesis, byzantine=self.byzantine)
-        self.promises = Promises(self.genesis.hash)
+        self.conduct = Conduct(self.ledger)
+        self.block_times = BlockTimes(self.settings.parameters.clock_precision_ms)
+        self.promises = Promises(self.genesis.hash, on_signed=self.conduct.on_signed)
         self.traffic = Traffic()
         self.log: list[LogLine] = []
         self.blames: list[tuple[str, str, int, str]] = []
@@ -468,6 +501,9 @@ class World:
         """Trace a message that arrives, and see that nodes do not drown each other."""
         self.trace.note(node, "deliver", self._names[peer], kind, short(payload))
         self._guard(self.traffic.on_delivered, node, self.time_s)
+        if kind == CONSENSUS:
+            self.conduct.on_delivered(node, payload)
+            self.block_times.on_clocks(host.clock.wall_ms() for host in self.hosts.values())
 
     def on_sent(self, node: str, peer: Address, kind: int, payload: bytes) -> None:
         """Check a message that leaves."""
@@ -475,6 +511,8 @@ class World:
         host = self.hosts[node]
         if kind == CONSENSUS and host.identity.miner_id not in self.byzantine:
             self._guard(self.promises.on_sent, node, host.identity.miner_id, payload)
+        elif kind == STATUS:
+            self._guard(self._check_claim, host, payload)
 
     def on_penalised(self, node: str, peer: Address, points: int, reason: str) -> None:
         """Trace a blame."""
@@ -492,6 +530,7 @@ class World:
         header = self._guard(self.ledger.on_write, node, batch)
         if header is not None:
             self.trace.note(node, "commit", header.height, header.hash.hex()[:12])
+            self._guard(self.block_times.on_committed, node, header.time_ms)
 
     def on_written(self, node: str, batch: WriteBatch) -> None:
         """Take note of what may not be lost any more."""
@@ -528,6 +567,15 @@ class World:
 
     def _on_log(self, node: str, event: str, fields: MutableMapping[str, Any]) -> None:
         self.log.append((node, event, dict(fields)))
+
+    def _check_claim(self, host: Host, payload: bytes) -> None:
+        """See that a node boasts only of what is durable on its disk."""
+        status = decode_body(STATUS, payload)
+        assert isinstance(status, Status), "the kind says so"
+        if status.height > host.committed:
+            raise Violation(
+                f"{host.name} says to be at {status.height}; durable are {host.committed}"
+            )
 
     def _guard(self, check: Callable[..., Any], *arguments: object) -> Any:
         try:
