@@ -4,9 +4,10 @@ import pytest
 
 from chain.merkle import verify_inclusion
 from chain.transactions import full_digest
-from node.storage import chain_store, schema
+from node.storage import schema
 from node.storage.pruning import PRUNED_CLASSES, TRANSACTION_CLASSES
 from tests.unit.node.rpc.chain_node import FLOW
+from tests.unit.node.storage.stored_chain import shrink_windows
 
 HOUR_MS = 3_600_000
 
@@ -14,8 +15,7 @@ HOUR_MS = 3_600_000
 @pytest.fixture
 async def pruned(node, monkeypatch):
     """Return a node with flows in block 2, a verdict with a flow in block 3, telemetry pruned."""
-    monkeypatch.setattr(chain_store, "UNDO_BLOCKS", 2)
-    monkeypatch.setattr(chain_store, "VERDICT_WINDOW", 1)
+    shrink_windows(monkeypatch, undo=2, verdicts=1)
     await node.mine(node.report(0, FLOW), node.report(1, FLOW))
     await node.mine(node.verdict(2, [0, 0]), node.report(0))
     for _ in range(8):
