@@ -12,10 +12,11 @@ from node.config import NodeConfig
 from node.home import Home, init_home, write_genesis
 from node.ports import WriteBatch
 from node.random_source import SystemRandom
-from node.storage import chain_store, schema
+from node.storage import schema
 from node.storage.leveldb import LevelDbStore
 from node.storage.lock import HomeLock
 from tests.builders import make_genesis
+from tests.unit.node.storage.stored_chain import shrink_windows
 from tests.unit.node.storage.test_pruning import aged
 
 BLOCKS = 14
@@ -135,8 +136,7 @@ def test_compact_says_what_it_gave_back(securenet, home):
 
 
 def test_prune_removes_what_is_not_kept(securenet, home, monkeypatch):
-    monkeypatch.setattr(chain_store, "UNDO_BLOCKS", 3)
-    monkeypatch.setattr(chain_store, "VERDICT_WINDOW", 2)
+    shrink_windows(monkeypatch)
     document = securenet(
         "db", "prune", "--home", home.path, "--telemetry-keep-blocks", 1, "--json"
     ).document

@@ -13,12 +13,12 @@ from chain.errors import WrongChain
 from node import archive as archive_module
 from node.archive import export_archive, import_archive, verify_archive
 from node.errors import ArchiveGap, BadArchive, DiskFull, FileTaken, Pruned
-from node.storage import chain_store, schema
+from node.storage import schema
 from node.storage.leveldb import LevelDbStore
 from node.storage.verify import verify_store
 from tests.builders import make_genesis
 from tests.simulation.disk import PowerLost, SimulatedDisk, SimulatedExecutor
-from tests.unit.node.storage.stored_chain import StoredChain, dump
+from tests.unit.node.storage.stored_chain import StoredChain, dump, shrink_windows
 from tests.unit.node.storage.test_pruning import aged, prune_each
 
 
@@ -182,8 +182,7 @@ async def test_a_file_that_is_there_is_not_replaced(path):
 
 
 async def test_what_is_not_whole_any_more_is_not_exported(path, monkeypatch):
-    monkeypatch.setattr(chain_store, "UNDO_BLOCKS", 3)
-    monkeypatch.setattr(chain_store, "VERDICT_WINDOW", 2)
+    shrink_windows(monkeypatch)
     stored = await aged()
     below = stored.store.spared_from()
     await prune_each(stored, below)

@@ -8,9 +8,9 @@ from node import pruner as pruner_module
 from node.metrics import Metrics
 from node.ports import WriteBatch
 from node.pruner import Keep, Pruner, PruningPolicy
-from node.storage import chain_store, schema
+from node.storage import schema
 from node.storage.leveldb import LevelDbStore
-from tests.unit.node.storage.stored_chain import StoredChain
+from tests.unit.node.storage.stored_chain import StoredChain, shrink_windows
 from tests.unit.node.storage.test_verify import findings
 
 HOUR_MS = 3_600_000
@@ -23,8 +23,7 @@ ALL = PruningPolicy(
 
 @pytest.fixture(autouse=True)
 def small_windows(monkeypatch):
-    monkeypatch.setattr(chain_store, "UNDO_BLOCKS", 3)
-    monkeypatch.setattr(chain_store, "VERDICT_WINDOW", 2)
+    shrink_windows(monkeypatch)
 
 
 async def aged(kv=None, *, blocks: int = 4) -> StoredChain:

@@ -12,7 +12,7 @@ from node.ports import KeyValueStore, WriteBatch
 from node.storage import chain_store, pruning, schema
 from node.storage.verify import verify_store
 from tests.simulation.disk import PowerLost, SimulatedDisk, SimulatedExecutor
-from tests.unit.node.storage.stored_chain import StoredChain, dump
+from tests.unit.node.storage.stored_chain import StoredChain, dump, shrink_windows
 from tests.unit.node.storage.test_verify import bits_of, findings, flipped, loaded
 
 LATER_MS = 3_600_000
@@ -21,8 +21,7 @@ WINDOW = 2
 
 @pytest.fixture(autouse=True)
 def small_windows(monkeypatch):
-    monkeypatch.setattr(chain_store, "UNDO_BLOCKS", 3)
-    monkeypatch.setattr(chain_store, "VERDICT_WINDOW", WINDOW)
+    shrink_windows(monkeypatch)
 
 
 async def aged(kv: KeyValueStore | None = None, **fields) -> StoredChain:

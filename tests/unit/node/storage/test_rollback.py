@@ -9,7 +9,7 @@ from node.ports import WriteBatch
 from node.storage import chain_store, schema
 from node.storage.rollback import lowest_height, roll_back
 from tests.simulation.disk import PowerLost, SimulatedDisk, SimulatedExecutor
-from tests.unit.node.storage.stored_chain import StoredChain, dump
+from tests.unit.node.storage.stored_chain import StoredChain, dump, shrink_windows
 from tests.unit.node.storage.test_pruning import aged, prune_each
 from tests.unit.node.storage.test_verify import findings
 
@@ -103,8 +103,7 @@ async def test_it_goes_no_further_than_what_it_has_kept(monkeypatch):
 
 
 async def test_a_pruned_store_goes_back_as_far(monkeypatch):
-    monkeypatch.setattr(chain_store, "UNDO_BLOCKS", 3)
-    monkeypatch.setattr(chain_store, "VERDICT_WINDOW", 2)
+    shrink_windows(monkeypatch)
     stored = await aged()
     await prune_each(stored, stored.store.spared_from())
 
