@@ -9,6 +9,7 @@ from typing import Any, Final
 from chain.blocks import BLOCK_VERSION, Header
 from chain.crypto import ED25519_KEY_SIZE, address_of, check_public_key, tagged_hash
 from chain.errors import DecodeError, InvalidGenesis, InvalidKey
+from chain.key_registry import REGISTRAR, Use, claim
 from chain.kinds.models import REGISTER, ModelRegister
 from chain.kinds.organisations import organisation_id
 from chain.limits import Limits, RateLimits
@@ -172,7 +173,10 @@ def genesis_state(genesis: Genesis) -> dict[bytes, bytes | None]:
             status="active",
             since_height=Height(0),
         )
-        overlay.put(MINER_TABLE, record, address_of(miner.key))
+        id = address_of(miner.key)
+        overlay.put(MINER_TABLE, record, id)
+        claim(overlay, miner.key, Use(role="miner", owner=id))
+        claim(overlay, miner.node_key, Use(role="node", owner=id))
     for organisation in genesis.organisations:
         entry = OrganisationRecord(
             name=organisation.name,
@@ -182,7 +186,9 @@ def genesis_state(genesis: Genesis) -> dict[bytes, bytes | None]:
             device_count=0,
             model_count=0,
         )
-        overlay.put(ORGANISATION_TABLE, entry, organisation_id(organisation.name))
+        id = organisation_id(organisation.name)
+        overlay.put(ORGANISATION_TABLE, entry, id)
+        claim(overlay, organisation.registrar_key, Use(role=REGISTRAR, owner=id))
     if genesis.model is not None:
         model = ModelRecord(
             name=genesis.model.name,
@@ -234,7 +240,10 @@ def _check(genesis: Genesis) -> None:
         if len(set(values)) != len(values):
             raise InvalidGenesis(what)
     keys = [key for miner in genesis.miners for key in (miner.key, miner.node_key)]
-    for key in [*keys, *(org.registrar_key for org in genesis.organisations)]:
+    registrars = [organisation.registrar_key for organisation in genesis.organisations]
+    if len({*keys, *registrars}) != len(keys) + len(set(registrars)):
+        raise InvalidGenesis("one key is that of a miner, of a node or of a registrar twice over")
+    for key in [*keys, *registrars]:
         try:
             check_public_key(key)
         except InvalidKey as error:

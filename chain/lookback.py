@@ -9,10 +9,14 @@ from bisect import bisect_left, bisect_right
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Final
 
 from chain.limits import RATE_SECONDS_MAX, RateWindow
-from chain.parameters import FUTURE_DRIFT_MS, VERDICT_WINDOW, Parameters
+from chain.parameters import FUTURE_DRIFT_MS, LIFETIME_MS_MAX, VERDICT_WINDOW, Parameters
 from chain.types import Address, Digest
+
+LOOKBACK_MS_MAX: Final = max(LIFETIME_MS_MAX + FUTURE_DRIFT_MS, RATE_SECONDS_MAX * 1000)
+"""How far the look-back may ever reach from the time of a block, whatever is voted for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,6 +111,16 @@ class Lookback:
             if height >= block.height - VERDICT_WINDOW:
                 break
             del self._flows[height]
+
+    @property
+    def id_count(self) -> int:
+        """How many ids it holds."""
+        return len(self._ids)
+
+    @property
+    def subject_count(self) -> int:
+        """Of how many senders, organisations and gateways it holds what they sent."""
+        return len(self._sent)
 
     def has_id(self, id: Digest) -> bool:
         """Tell whether a transaction with this id stands in a block of the last L + D."""

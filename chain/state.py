@@ -8,7 +8,7 @@ throws them away or hands them on, so that a proposed block is executed without 
 from collections.abc import Iterator, Mapping
 from typing import Any, Final, Protocol, TypeVar
 
-from chain.miners import MinerSet
+from chain.miners import Miner, MinerSet
 from chain.parameters import Parameters
 from chain.records import (
     ACTIVE_MODELS,
@@ -93,6 +93,11 @@ class State:
     def root(self) -> Digest:
         """The state root."""
         return self.tree.root
+
+    @property
+    def cached_count(self) -> int:
+        """How many records it holds in memory."""
+        return len(self._cache)
 
     def get(self, table: Table[R], key: bytes = b"") -> R | None:
         """Return the record of `key`, or None."""
@@ -179,6 +184,13 @@ def miner_sets_of(view: View) -> tuple[MinerSet, MinerSet]:
     sets = view.get(MINER_SETS)
     assert sets is not None, "genesis sets the miners"
     return MinerSet(sets.current), MinerSet(sets.next)
+
+
+def decided_set(view: View) -> tuple[Miner, ...]:
+    """Return the set that was decided last, in effect or not."""
+    sets = view.get(MINER_SETS)
+    assert sets is not None, "genesis sets the miners"
+    return sets.after or sets.next
 
 
 def passed_over_of(view: View) -> PassedOver:

@@ -122,7 +122,17 @@ class CatchUp:
     height: Height
 
 
-Request = BuildBlock | CheckProposal | FetchBlock | GossipPending | AnswerOldHeight | CatchUp
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TellShown:
+    """Tell a miner, behind the `sends` of this step, that it was shown all that is held of it."""
+
+    miner: Address
+    height: Height
+
+
+Request = (
+    BuildBlock | CheckProposal | FetchBlock | GossipPending | AnswerOldHeight | CatchUp | TellShown
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

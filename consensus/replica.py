@@ -28,6 +28,7 @@ from consensus.events import (
     Event,
     HeightConfig,
     HeightSeen,
+    MemoryShown,
     PeerConnected,
     ProposalChecked,
     Received,
@@ -38,7 +39,7 @@ from consensus.events import (
 from consensus.evidence import conflict
 from consensus.height import Building, Candidate, HeightState
 from consensus.log import HEIGHTS_AHEAD_MAX, Entry, MessageLog
-from consensus.memory import SILENT_HEIGHTS, known_height
+from consensus.memory import SILENT_HEIGHTS, has_heard_enough, known_height
 from consensus.messages import (
     Commit,
     Justification,
@@ -61,6 +62,7 @@ from consensus.output import (
     FetchBlock,
     GossipPending,
     Output,
+    TellShown,
 )
 from consensus.signer import Draft, M, Signer
 from consensus.snapshot import Snapshot, take_snapshot
@@ -87,10 +89,11 @@ class Replica:
         self._signer = Signer(key=signer, miner_id=miner_id, durable=durable)
         self._state: HeightState | None = None
         self._ahead: dict[Height, MessageLog] = {}
-        # The three are bounded by the members: `_start_height` drops all others.
+        # The four are bounded by the members: `_start_height` drops all others.
         self._reports: dict[Address, Height] = {}
         self._answered_ns: dict[Address, int] = {}
         self._shown: dict[Address, Height] = {}
+        self._memories: dict[Address, Height] = {}
         self._draft = Draft()
         self._now = 0
 
@@ -161,6 +164,8 @@ class Replica:
                 self._on_peer_connected(event.miner, state)
             case HeightSeen():
                 self._on_height_seen(event.miner, event.height, state)
+            case MemoryShown():
+                self._on_memory_shown(event.miner, event.height, state)
             case StartHeight():
                 raise AssertionError("StartHeight is handled before")
             case _:
@@ -170,11 +175,12 @@ class Replica:
         before = self._state
         assert before is None or config.height > before.config.height, "heights only rise"
         state = self._state = HeightState(config, self._now)
-        for known in (self._reports, self._answered_ns, self._shown):
+        for known in (self._reports, self._answered_ns, self._shown, self._memories):
             for miner in [miner for miner in known if miner not in config.miners]:
                 del known[miner]
         self._signer.settle(config.height)
         self._remember_memory(state)
+        self._trust_memory(state)
         self._restore(state)
         buffered = self._ahead.pop(config.height, None)
         self._ahead = {h: log for h, log in self._ahead.items() if h > config.height}
@@ -193,6 +199,9 @@ class Replica:
         # Something was begun here, so the timer has to run.
         state.work = True
         state.prepared = durable.prepared
+        for vote in _prepares(durable.prepared, state.config):
+            # Verified before they were kept; those who have sent them may have to be shown them.
+            state.log.put(Entry(vote, _NO_TIME))
         for proposal in durable.proposals:
             state.add_candidate(proposal)
         for message in durable.messages:
@@ -424,6 +433,12 @@ class Replica:
         for log in (state.log, *(self._ahead[height] for height in sorted(self._ahead))):
             for message in log.of(miner):
                 self._draft.send(message, miner)
+        self._draft.requests.append(TellShown(miner=miner, height=state.config.height))
+
+    def _on_memory_shown(self, miner: Address, height: Height, state: HeightState) -> None:
+        if miner != self._me and miner in state.config.miners:
+            self._memories[miner] = height
+            self._trust_memory(state)
 
     def _on_height_seen(self, miner: Address, height: Height, state: HeightState) -> None:
         if miner != self._me and miner in state.config.miners:
@@ -694,6 +709,14 @@ class Replica:
             height = Height(max(known, durable.lost_height) + SILENT_HEIGHTS)
             self._signer.write(Floor(height=height), self._draft)
 
+    def _trust_memory(self, state: HeightState) -> None:
+        """Take the log for the latest once a quorum has shown what it holds of this miner."""
+        config = state.config
+        if not self._signer.is_latest and self._me in config.miners:
+            self._signer.is_latest = has_heard_enough(
+                self._memories, config.miners, self._me, config.height
+            )
+
     def _arm(self, state: HeightState) -> None:
         """Start the timers whose conditions hold (DESIGN rule 8).
 
@@ -721,3 +744,19 @@ class Replica:
 def _signers(certificate: VoteCertificate, config: HeightConfig) -> tuple[Address, ...]:
     """Return the members whose votes stand in a verified certificate."""
     return tuple(config.miners.members[vote.index].id for vote in certificate.votes)
+
+
+def _prepares(certificate: VoteCertificate | None, config: HeightConfig) -> list[Prepare]:
+    """Return the messages of which a prepared certificate of this height is made."""
+    if certificate is None or certificate.height != config.height:
+        return []
+    return [
+        Prepare(
+            sender=sender,
+            height=certificate.height,
+            round=certificate.round,
+            digest=certificate.digest,
+            signature=vote.signature,
+        )
+        for sender, vote in zip(_signers(certificate, config), certificate.votes, strict=True)
+    ]

@@ -57,11 +57,17 @@ class Signer:
         The key of `miner_id`.
     durable : DurableState
         What the log adds up to.
+
+    Attributes
+    ----------
+    is_latest : bool
+        Whether enough others have shown what they hold, so that the log is no older copy.
     """
 
     def __init__(self, *, key: SigningKey, miner_id: Address, durable: DurableState) -> None:
         self.miner_id = miner_id
         self.durable = durable
+        self.is_latest = False
         self._key = key
 
     def write(self, record: WalRecord, draft: Draft) -> None:
@@ -85,6 +91,8 @@ class Signer:
             return "observer"
         if self.durable.floor is None:
             return "lost-memory"
+        if not self.is_latest:
+            return "awaiting-peers"
         if config.height < max(self.durable.floor, self.durable.last.height):
             return "floor"
         return None

@@ -54,7 +54,8 @@ class Snapshot:
         committed or has to be proposed again), ``committed``, or ``round-change`` (too few members
         have reached this round).
     signing : str
-        ``yes``, or why this miner signs nothing: ``observer``, ``lost-memory``, ``floor``.
+        ``yes``, or why this miner signs nothing: ``observer``, ``lost-memory``, ``awaiting-peers``,
+        ``floor``.
     """
 
     height: Height

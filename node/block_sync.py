@@ -21,7 +21,7 @@ from chain.errors import DecodeError
 from chain.transactions import Transaction
 from chain.types import Address, Digest, Height
 from node.damage import report_damage
-from node.errors import DamagedEntry
+from node.errors import DamagedEntry, Pruned
 from node.members import Members
 from node.metrics import Metrics
 from node.ports import Executor, Transport
@@ -224,6 +224,8 @@ class BlockSync:
             except DamagedEntry as error:
                 # Others hold it, and a node that stopped here would take its vote with it.
                 report_damage(error, self._metrics)
+                break
+            except Pruned:
                 break
             if stored is None:
                 break

@@ -11,10 +11,13 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from chain.crypto import check_public_key
 from chain.errors import InvalidKey
 from chain.transactions import TRANSACTION_SIZE_MAX
+from chain.types import HEIGHT_MAX
 from node.errors import ConfigError
 from node.executor_pool import THREADS_DEFAULT, THREADS_MAX
 from node.mempool import MEMPOOL_SIZE_BYTES_MAX, MEMPOOL_TRANSACTIONS_MAX, MempoolLimits
+from node.pruner import Keep, PruningPolicy
 from node.rpc.config import Host, RpcConfig
+from node.storage.schema import RECEIPTS, REGISTRY, TELEMETRY, VERDICTS
 
 P2P_PORT_DEFAULT: Final = 26756
 PEERS_MAX: Final = 256
@@ -83,6 +86,60 @@ class MempoolConfig(_Section):
         )
 
 
+class SignerConfig(_Section):
+    """How the miner's key is watched over.
+
+    Parameters
+    ----------
+    guard : Path, optional
+        A file, outside of what is backed up, in which the place of the last signature is noted.
+    """
+
+    guard: Annotated[Path | None, Field(strict=False)] = None
+
+
+Blocks = Annotated[int, Field(ge=1, le=HEIGHT_MAX)]
+Days = Annotated[int, Field(ge=1, le=36_500)]
+
+
+class PruningConfig(_Section):
+    """What is kept of old blocks, by class; without a number everything.
+
+    Parameters
+    ----------
+    telemetry_keep_blocks, telemetry_keep_days : int, optional
+        For `device.data`: that of so many last blocks, or days, is kept; with both, what either
+        keeps.
+    verdicts_keep_blocks, verdicts_keep_days : int, optional
+        The same for verdicts.
+    registry_keep_blocks, registry_keep_days : int, optional
+        The same for all other transactions.
+    receipts_keep_blocks, receipts_keep_days : int, optional
+        The same for receipts, by which a block answers with its ids; those of transactions that
+        are kept stay anyway.
+    """
+
+    telemetry_keep_blocks: Blocks | None = None
+    telemetry_keep_days: Days | None = None
+    verdicts_keep_blocks: Blocks | None = None
+    verdicts_keep_days: Days | None = None
+    registry_keep_blocks: Blocks | None = None
+    registry_keep_days: Days | None = None
+    receipts_keep_blocks: Blocks | None = None
+    receipts_keep_days: Days | None = None
+
+    def policy(self) -> PruningPolicy:
+        """Return it as the node takes it."""
+        return PruningPolicy(
+            keep={
+                TELEMETRY: Keep(blocks=self.telemetry_keep_blocks, days=self.telemetry_keep_days),
+                VERDICTS: Keep(blocks=self.verdicts_keep_blocks, days=self.verdicts_keep_days),
+                REGISTRY: Keep(blocks=self.registry_keep_blocks, days=self.registry_keep_days),
+                RECEIPTS: Keep(blocks=self.receipts_keep_blocks, days=self.receipts_keep_days),
+            }
+        )
+
+
 class LogConfig(_Section):
     """What is told, how and where.
 
@@ -121,6 +178,8 @@ class NodeConfig(_Section):
     p2p: P2PConfig = P2PConfig()
     rpc: RpcConfig = RpcConfig()
     mempool: MempoolConfig = MempoolConfig()
+    signer: SignerConfig = SignerConfig()
+    pruning: PruningConfig = PruningConfig()
     log: LogConfig = LogConfig()
 
     @model_validator(mode="after")
@@ -198,6 +257,13 @@ def _lines(config: NodeConfig) -> Iterator[str]:
     yield from _setting("transactions_max", mempool.transactions_max)
     yield from _setting("size_bytes_max", mempool.size_bytes_max)
     yield ""
+    yield "[signer]"
+    yield from _setting("guard", config.signer.guard, "a file on another disk, never backed up")
+    yield ""
+    yield "[pruning]  # what is kept of old blocks, at least; without a number everything"
+    for name, value in config.pruning:
+        yield from _setting(name, value)
+    yield ""
     yield "[log]"
     yield from _setting("level", log.level, "debug, info, warning or error")
     yield from _setting("format", log.format, "console or json")
@@ -233,6 +299,7 @@ def _resolved(config: NodeConfig, directory: Path) -> NodeConfig:
     return config.model_copy(
         update={
             "rpc": config.rpc.model_copy(update=files(config.rpc, "tls_certificate", "tls_key")),
+            "signer": config.signer.model_copy(update=files(config.signer, "guard")),
             "log": config.log.model_copy(update=files(config.log, "file")),
         }
     )

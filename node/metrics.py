@@ -5,7 +5,7 @@ of the interface: later work adds to them and renames none.
 """
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from typing import Final
 
 from prometheus_client import (
@@ -16,6 +16,10 @@ from prometheus_client import (
     ProcessCollector,
     generate_latest,
 )
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+from node.storage.schema import KEPT_APART
 
 INTERVAL_BUCKETS: Final = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 WRITE_BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5)
@@ -24,6 +28,7 @@ REASONS_MAX: Final = 64
 LAG_LOOKS: Final = 30
 """The lag shown is the largest of so many looks at it, so that a scrape misses no short one."""
 
+_PRUNED: Final = {what: name for name, what in KEPT_APART.items()}
 _MS_PER_S: Final = 1_000
 _NS_PER_S: Final = 1_000_000_000
 
@@ -63,6 +68,12 @@ class Metrics:
             registry=self.registry,
         )
         self._damaged = self._counter("storage_damaged", "Reads of stored entries that are damaged")
+        self._pruned = Counter(
+            "securenet_storage_pruned",
+            "Transactions, or receipts of blocks, that were removed from the disk, by class",
+            ["what"],
+            registry=self.registry,
+        )
         self._mempool_size = self._gauge("mempool_size", "Waiting transactions")
         self._mempool_bytes = self._gauge("mempool_size_bytes", "Bytes of waiting transactions")
         self._peers = self._gauge("p2p_peers", "Peers with a standing session")
@@ -102,6 +113,10 @@ class Metrics:
         """Add the gauge ``securenet_name``, read whenever the metrics are asked for."""
         self._gauge(name, text).set_function(read)
 
+    def watch_held(self, read: Callable[[], Mapping[str, int]]) -> None:
+        """Add ``securenet_held``, which tells of each kind that `read` names how many are held."""
+        self.registry.register(_Held(read))
+
     def follow(
         self,
         *,
@@ -139,6 +154,10 @@ class Metrics:
         if self._last_time_ms is not None:
             self._interval.observe((time_ms - self._last_time_ms) / _MS_PER_S)
         self._last_time_ms = time_ms
+
+    def pruned(self, what: bytes, count: int) -> None:
+        """Count what was removed of a class of data."""
+        self._pruned.labels(_PRUNED.get(what, "other")).inc(count)
 
     def entry_damaged(self) -> None:
         """Count a read of a stored entry that is damaged."""
@@ -183,6 +202,23 @@ class Metrics:
 
     def _counter(self, name: str, text: str) -> Counter:
         return Counter(f"securenet_{name}", text, registry=self.registry)
+
+
+class _Held(Collector):
+    def __init__(self, read: Callable[[], Mapping[str, int]]) -> None:
+        self._read = read
+
+    def describe(self) -> list[GaugeMetricFamily]:
+        return [self._family()]
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        family = self._family()
+        for what, count in self._read().items():
+            family.add_metric([what], count)
+        yield family
+
+    def _family(self) -> GaugeMetricFamily:
+        return GaugeMetricFamily("securenet_held", "Entries held in memory", labels=["what"])
 
 
 class _Reasons:

@@ -89,6 +89,13 @@ class KeyValueStore(Protocol):
         """
         ...
 
+    def compact(self, *, start: bytes, stop: bytes) -> None:
+        """Give the room of removed entries with ``start <= key < stop`` back; may take a while.
+
+        No answer changes by it, and others may read and write meanwhile.
+        """
+        ...
+
     def close(self) -> None:
         """Release the store; further calls are errors."""
         ...

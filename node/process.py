@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import gc
 import signal
+import threading
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
@@ -15,14 +16,14 @@ from typing import Final
 import structlog
 
 from chain.crypto import SigningKey, address_of
-from chain.errors import InvalidKey
+from chain.errors import DecodeError, InvalidKey
 from chain.genesis import Genesis, GenesisMiner
 from chain.records import MINER_TABLE, MinerRecord
 from chain.types import PublicKey
 from node.clock import SystemClock
 from node.config import NodeConfig
 from node.descriptors import connections_within, raise_descriptor_limit
-from node.errors import ConfigError, WrongKey
+from node.errors import ConfigError, CorruptStore, WrongKey
 from node.executor_pool import ThreadPool
 from node.home import Home
 from node.keys import PrivateKey, load_key, load_private_key
@@ -30,11 +31,13 @@ from node.members import Members
 from node.metrics import Metrics
 from node.p2p.peers import PeerDirectory, PeerEntry
 from node.p2p.transport import TlsTransport
+from node.ports import Log, Random
 from node.protocol import KINDS
 from node.random_source import SystemRandom
 from node.rpc.limits import RpcLimits
 from node.rpc.server import RpcServer
 from node.service import Node, Ports
+from node.signer_guard import GuardedLog
 from node.storage.leveldb import LevelDbStore
 from node.storage.lock import HomeLock
 from node.storage.wal import Wal
@@ -86,7 +89,7 @@ async def _run(
     clock, random, metrics = SystemClock(), SystemRandom(), Metrics()
     executor = stack.enter_context(ThreadPool(config.threads))
     store = stack.enter_context(contextlib.closing(LevelDbStore(home.chain)))
-    wal = stack.enter_context(contextlib.closing(Wal(home.log, random=random)))
+    wal = stack.enter_context(contextlib.closing(_open_log(home, config, random)))
     transport = TlsTransport(
         node_id=address_of(node_key.key.public),
         seed=node_key.seed,
@@ -115,6 +118,7 @@ async def _run(
         ),
         metrics=metrics,
         mempool=config.mempool.limits(),
+        pruning=config.pruning.policy(),
         path=home.path,
         on_membership=lambda: transport.update_directory(_directory(node.members, config)),
     )
@@ -122,7 +126,11 @@ async def _run(
     _check_keys(home, config, miner, node_key.key.public)
     _tell_role(config, miner, node_key.key.public)
     transport.update_directory(_directory(node.members, config))
+    loop = asyncio.get_running_loop()
     metrics.watch_process()
+    metrics.watch("process_tasks", "Tasks that run", lambda: len(asyncio.all_tasks(loop)))
+    metrics.watch("process_threads", "Threads of Python", threading.active_count)
+    metrics.watch_held(node.held)
     metrics.follow(
         height=lambda: node.chain.height,
         mempool_size=lambda: node.status().mempool_transactions,
@@ -135,6 +143,24 @@ async def _run(
     finally:
         if verdicts is not None:
             await verdicts.close()
+
+
+def _open_log(home: Home, config: NodeConfig, random: Random) -> Log:
+    """Open the log of consensus, with its guard where there is one."""
+    wal = Wal(home.log, random=random)
+    guard = config.signer.guard
+    if guard is None:
+        return wal
+    with contextlib.ExitStack() as undo:
+        undo.callback(wal.close)
+        notes = Wal(guard, random=random)
+        undo.callback(notes.close)
+        try:
+            guarded = GuardedLog(wal, notes)
+        except DecodeError as error:
+            raise CorruptStore(guard, f"no guard of {home.log} ({error})") from error
+        undo.pop_all()
+        return guarded
 
 
 async def _serve(node: Node, rpc: RpcServer, metrics: Metrics) -> None:

@@ -26,6 +26,8 @@ GET_PROPOSAL: Final = 7
 """Asks for the header and digests of a block by its hash."""
 PROPOSED: Final = 8
 """Answers `GET_PROPOSAL`."""
+SHOWN: Final = 9
+"""The receiver was shown all that the sender holds of its consensus messages."""
 TRANSACTIONS: Final = 16
 """Transactions to be pooled."""
 BODIES: Final = 17
@@ -52,6 +54,7 @@ KINDS: Final[KindTable] = {
     GET_BODIES: KindPolicy(payload_size_max=PROPOSAL_SIZE_MAX, messages_per_second=50, burst=100),
     GET_PROPOSAL: KindPolicy(payload_size_max=64, messages_per_second=20, burst=40),
     PROPOSED: KindPolicy(payload_size_max=PROPOSAL_SIZE_MAX, messages_per_second=20, burst=40),
+    SHOWN: KindPolicy(payload_size_max=64, messages_per_second=20, burst=40),
     TRANSACTIONS: KindPolicy(
         payload_size_max=BATCH_SIZE_MAX + TRANSACTION_SIZE_MAX + _SLACK,
         messages_per_second=2_000,
@@ -69,6 +72,13 @@ KINDS: Final[KindTable] = {
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Status:
     """How far the sender is."""
+
+    height: Height
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shown:
+    """All that is held of the receiver's messages went before this; `height` is worked on."""
 
     height: Height
 
@@ -132,6 +142,7 @@ _HEIGHT: Final = Integer(0, HEIGHT_MAX)
 _WIRE: Final = Blob(1, TRANSACTION_SIZE_MAX)
 
 STATUS_RECORD: Final = Record(Status, height=_HEIGHT)
+SHOWN_RECORD: Final = Record(Shown, height=_HEIGHT)
 GET_BODIES_RECORD: Final = Record(
     GetBodies, block=_DIGEST, digests=DigestList(BLOCK_TRANSACTIONS_MAX)
 )
@@ -155,6 +166,7 @@ RECORDS: Final[dict[int, Record[Any]]] = {
     GET_BODIES: GET_BODIES_RECORD,
     GET_PROPOSAL: GET_PROPOSAL_RECORD,
     PROPOSED: PROPOSAL,
+    SHOWN: SHOWN_RECORD,
     TRANSACTIONS: TRANSACTIONS_RECORD,
     BODIES: BODIES_RECORD,
     GET_BLOCKS: GET_BLOCKS_RECORD,
@@ -162,7 +174,9 @@ RECORDS: Final[dict[int, Record[Any]]] = {
 }
 """The schema of every kind but `CONSENSUS`, which has its own codec."""
 
-Body = Status | GetBodies | GetProposal | Proposal | Transactions | Bodies | GetBlocks | Blocks
+Body = (
+    Status | GetBodies | GetProposal | Proposal | Shown | Transactions | Bodies | GetBlocks | Blocks
+)
 
 
 def encode_body(kind: int, body: Body) -> bytes:

@@ -29,6 +29,7 @@ from consensus.events import (
     Event,
     HeightConfig,
     HeightSeen,
+    MemoryShown,
     PeerConnected,
     Received,
     StartHeight,
@@ -48,6 +49,7 @@ from consensus.output import (
     Output,
     Request,
     Send,
+    TellShown,
 )
 from consensus.replica import Replica
 from consensus.snapshot import Snapshot
@@ -63,7 +65,7 @@ from node.members import Members
 from node.mempool import Mempool
 from node.metrics import Metrics
 from node.ports import Clock, Executor, Log, Transport
-from node.protocol import CONSENSUS, PROPOSED, GetProposal, encode_body
+from node.protocol import CONSENSUS, PROPOSED, SHOWN, GetProposal, Shown, encode_body
 from node.storage.chain_store import ChainStore
 
 LOG_RECORDS_MAX: Final = 512
@@ -75,6 +77,8 @@ RESENT_TRANSACTIONS: Final = 500
 RESENT_BYTES: Final = 256 * 1024
 """What is sent to all when a round fails: the first in line, not the whole pool, lest a network
 that is slow because of its load is given more of it."""
+SHOWN_SIZE: Final = 64
+"""What a peer's word that it has shown all counts in the queue of its messages, in bytes."""
 HEARTBEAT_S: Final = 1.0
 """How often it is looked whether an idle chain is due for a block, or work was left over."""
 
@@ -200,6 +204,13 @@ class ReplicaDriver:
             seen = HeightSeen(miner=miner, height=Height(min(height + 1, HEIGHT_MAX)))
             self._inbox.tell(("height", miner), seen)
 
+    def on_shown(self, peer: Address, shown: Shown) -> None:
+        """Learn that a miner has shown all that it holds of this one, behind those messages."""
+        miner = self._members.miner_of(peer)
+        if miner is not None and self._inbox.has_room(peer, SHOWN_SIZE):
+            said = MemoryShown(miner=miner, height=shown.height)
+            self._inbox.put_message(peer, said, SHOWN_SIZE)
+
     def on_proposal(self, peer: Address, proposal: Proposal) -> None:
         """Take the answer to a question for a block by its hash."""
         self._height_work.on_proposal(peer, proposal)
@@ -238,7 +249,7 @@ class ReplicaDriver:
                 item = await self._next()
                 match item:
                     case FromPeer():
-                        await self._step(item.received, group, peer=item.peer)
+                        await self._step(item.said, group, peer=item.peer)
                     case Committed():
                         if item.height > self._chain.height:
                             await self._commit_decided(item, group)
@@ -338,6 +349,10 @@ class ReplicaDriver:
             case AnswerOldHeight():
                 for node in self._members.nodes_of([request.miner]):
                     self.sync.send_block(node, request.height)
+            case TellShown():
+                shown = encode_body(SHOWN, Shown(height=request.height))
+                for node in self._members.nodes_of([request.miner]):
+                    self._transport.send(node, SHOWN, shown)
             case CatchUp():
                 for node in self._members.nodes_of([request.miner]):
                     self.sync.catch_up_with(node, Height(request.height - 1))

@@ -51,9 +51,11 @@ from node.protocol import (
     GetBlocks,
     GetBodies,
     GetProposal,
+    Shown,
     Status,
     Transactions,
 )
+from node.pruner import Pruner, PruningPolicy
 from node.replica_driver import ReplicaDriver
 from node.storage.chain_store import ChainStore
 from node.verdict_service import VerdictService
@@ -101,6 +103,8 @@ class Node:
         Told when the miners, their keys or addresses have changed.
     mempool : MempoolLimits, optional
         Bounds of the pool.
+    pruning : PruningPolicy, optional
+        What is kept of old blocks; everything by default.
     """
 
     def __init__(
@@ -114,6 +118,7 @@ class Node:
         path: Path,
         on_membership: Callable[[], None] = lambda: None,
         mempool: MempoolLimits | None = None,
+        pruning: PruningPolicy | None = None,
     ) -> None:
         self._ports = ports
         self._genesis = genesis
@@ -185,6 +190,12 @@ class Node:
                 clock=ports.clock,
                 metrics=metrics,
             )
+        self._pruner = Pruner(
+            chain=self._chain,
+            executor=ports.executor,
+            policy=pruning or PruningPolicy(),
+            metrics=metrics,
+        )
         self._next_block = asyncio.Event()
 
     # node.api.NodeApi
@@ -223,6 +234,20 @@ class Node:
         """Return what consensus waits for; None before the first height has begun."""
         return self._driver.snapshot()
 
+    def held(self) -> dict[str, int]:
+        """Return how many entries of what the node holds in memory; each kind has a bound."""
+        tip = self._chain.tip
+        return {
+            "candidates": self._maker.candidate_count,
+            "fates": self._mempool.remembered_count,
+            "lookback_ids": tip.recent.id_count,
+            "lookback_subjects": tip.recent.subject_count,
+            "pooled": len(self._mempool),
+            "records": tip.state.cached_count,
+            "unadmitted": self._intake.waiting_count,
+            "verified": self._verifier.remembered_count,
+        }
+
     def time_ms(self) -> int:
         """Return the node's wall clock."""
         return self._ports.clock.wall_ms()
@@ -248,7 +273,9 @@ class Node:
                 receipt=found.receipt,
             )
         if fate is None:
-            return TransactionStatus(status="unknown")
+            first = self._chain.whole_from
+            detail = f"this node does not keep all of what lies below block {first}"
+            return TransactionStatus(status="unknown", detail=detail if first else None)
         return TransactionStatus(
             status=fate.status, transaction=self._mempool.find(id), code=fate.code
         )
@@ -318,6 +345,8 @@ class Node:
                 self._driver.on_get_proposal(peer, body)
             case Proposal():
                 self._driver.on_proposal(peer, body)
+            case Shown():
+                self._driver.on_shown(peer, body)
             case GetBlocks():
                 self._driver.sync.on_get_blocks(peer, body)
             case Blocks():
@@ -348,6 +377,7 @@ class Node:
             group.create_task(self._driver.sync.run())
             group.create_task(self._intake.run())
             group.create_task(self._evidence.run())
+            group.create_task(self._pruner.run())
             if self._verdicts is not None:
                 group.create_task(self._verdicts.run())
 

@@ -123,8 +123,9 @@ def _decided(proof: Document) -> Decided:
 
 
 def _header(document: Any) -> Header:
-    fields = {name: value for name, value in document.items() if name != "hash"}
-    return HEADER.parse(fields, "header")
+    if isinstance(document, dict):
+        document = {name: value for name, value in document.items() if name != "hash"}
+    return HEADER.parse(document, "header")
 
 
 def _inclusion(proof: Document, count: str, path: str) -> InclusionProof:

@@ -34,6 +34,7 @@ from chain.types import Address, Digest
 from consensus.snapshot import MemberView, Snapshot
 from node.api import NodeApi
 from node.storage.chain_store import ChainStore
+from node.storage.schema import KEPT_APART
 
 NS_PER_MS: Final = 1_000_000
 
@@ -209,6 +210,12 @@ def event(value: Event, height: int, receipt: Receipt | None) -> dict[str, Any]:
     }
 
 
+def kept_from(chain: ChainStore) -> str:
+    """Return what has to be said of the answer that something is unknown here."""
+    first = chain.whole_from
+    return f"; this node does not keep all of what lies below block {first}" if first else ""
+
+
 def status(node: NodeApi) -> dict[str, Any]:
     """Render how the node and its chain are doing."""
     doing = node.status()
@@ -226,6 +233,7 @@ def status(node: NodeApi) -> dict[str, Any]:
         "round": doing.round,
         "syncing": doing.syncing,
         "highest_seen": max(doing.highest_seen, header.height),
+        "first_heights": {name: node.chain.first(what) for name, what in KEPT_APART.items()},
         "peers": len(doing.peers),
         "peer_ids": [peer.hex() for peer in doing.peers],
         "mempool": doing.mempool_transactions,

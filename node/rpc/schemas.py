@@ -29,6 +29,7 @@ from chain.transactions import PAYLOAD
 from chain.types import DIGEST_SIZE, SIGNATURE_SIZE
 from node.rpc.feed import TYPES
 from node.rpc.limits import BATCH_TRANSACTIONS_MAX
+from node.storage.schema import KEPT_APART
 
 Schema = dict[str, Any]
 
@@ -119,6 +120,7 @@ SCHEMAS: Final[Mapping[str, Schema]] = {
         round=COUNT,
         syncing=BOOLEAN,
         highest_seen=COUNT,
+        first_heights=record(**dict.fromkeys(KEPT_APART, COUNT)),
         peers=COUNT,
         peer_ids=array(ID),
         mempool=COUNT,

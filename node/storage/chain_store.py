@@ -4,7 +4,8 @@ A block becomes part of it by one synced write batch with everything that belong
 after a kill at any instant the node opens at a block boundary with all of it or nothing.
 """
 
-from collections.abc import Callable, Iterator
+from bisect import bisect_right
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from heapq import merge
 from pathlib import Path
@@ -26,17 +27,19 @@ from chain.certificate import CERTIFICATE as CERTIFICATE_RECORD
 from chain.certificate import CommitCertificate, decode_certificate
 from chain.errors import DecodeError
 from chain.genesis import GENESIS, Genesis, genesis_header, genesis_miners, genesis_state
+from chain.kinds.evidence import KIND as EVIDENCE
+from chain.kinds.evidence import Equivocation
 from chain.limits import RATE_SECONDS_MAX
-from chain.lookback import BlockSummary, Lookback
+from chain.lookback import LOOKBACK_MS_MAX, BlockSummary, Lookback
 from chain.miners import MinerSet, decode_miners, encode_miners
 from chain.parameters import FUTURE_DRIFT_MS, VERDICT_WINDOW
 from chain.state import MemorySource, State, parameters_of
 from chain.transactions import Transaction, decode_transaction
 from chain.transition import Execution, Tip, advance, summarise
 from chain.types import Address, Digest
-from node.errors import ConfigError, CorruptStore, DamagedEntry
+from node.errors import ConfigError, CorruptStore, DamagedEntry, Pruned
 from node.ports import Executor, KeyValueStore, WriteBatch
-from node.storage import schema
+from node.storage import pruning, schema
 from node.storage.kv import prefix_end
 
 T = TypeVar("T")
@@ -45,6 +48,8 @@ Place = tuple[int, int]
 """Height and index of a transaction."""
 
 PAGE_MAX: Final = 1_000
+UNDO_BLOCKS: Final = 1_000
+"""How many blocks a stopped node can go back."""
 RECENT_BLOCKS: Final = 4
 """Blocks that stay in memory after their commit, for many ask for them just then."""
 
@@ -92,6 +97,11 @@ class StateSource:
         """Show what the store holds again."""
         self._held = {}
 
+    @property
+    def held(self) -> Mapping[bytes, bytes | None]:
+        """What is kept in sight: the entries that a block changes, as they were before it."""
+        return self._held
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CommittedTransaction:
@@ -135,12 +145,17 @@ class ChainStore:
         self._begin()
         self._source = StateSource(store)
         state = State(self._source)
-        header = self.header(self._stored_height())
+        height = self._stored_height()
+        self._first = self._stored_first(height)
+        header = self.header(height)
         if header is None:
             raise self._damaged("the header of the last block is missing")
         if state.root != header.state_root:
             raise self._damaged(f"the state is not the one of block {header.height}")
         self.tip = Tip(header=header, state=state, recent=Lookback())
+        if height and self._store.get(schema.UNDO + schema.height_bytes(height)) is None:
+            # A store that was not written block by block, or by a program that kept none of them.
+            self._begin_undo(height + 1)
         self._fill_lookback()
 
     @property
@@ -153,7 +168,37 @@ class ChainStore:
         """The state after the last committed block."""
         return self.tip.state
 
-    # Reading: each raises `DamagedEntry` where an entry is not what was written
+    def first(self, what: bytes) -> int:
+        """Return the lowest height for which a class of data is kept; block 0 always is.
+
+        Parameters
+        ----------
+        what : bytes
+            The letter of the class in `schema`.
+        """
+        return self._first.get(what, 0)
+
+    @property
+    def whole_from(self) -> int:
+        """The lowest height from which on everything that may be pruned is kept."""
+        return max(self.first(what) for what in schema.KEPT_APART.values())
+
+    def spared_from(self) -> int:
+        """Return the lowest height that pruning has to spare.
+
+        What is above, rules look at, or will after the node has gone back `UNDO_BLOCKS` blocks.
+        """
+        base = max(0, self.height - UNDO_BLOCKS)
+        first = self.first_after(self._time_of(base) - LOOKBACK_MS_MAX, base)
+        return max(0, min(first, base - VERDICT_WINDOW))
+
+    def first_after(self, time_ms: int, height: int) -> int:
+        """Return the lowest height up to `height`, of those with a header, with a later time."""
+        heights = range(self.first(schema.HEADER), height)
+        return heights.start + bisect_right(heights, time_ms, key=self._time_of)
+
+    # Reading: each raises `DamagedEntry` where an entry is not what was written, and those of a
+    # height `Pruned` where the chain has it and this node does not keep it.
 
     def header(self, height: int) -> Header | None:
         """Return a committed header, or None."""
@@ -180,6 +225,24 @@ class ChainStore:
     def wires(self, height: int) -> tuple[bytes, ...] | None:
         """Return the bytes of a committed block's transactions, unread, or None."""
         return self._of_block(schema.BODY, height, schema.decode_body)
+
+    def remains(self, height: int) -> schema.Remains | None:
+        """Return what is kept of the transactions of a committed block, or None.
+
+        May be called from any thread.
+
+        Raises
+        ------
+        Pruned
+            Nothing of it is kept.
+        """
+        key = schema.height_bytes(height)
+        found = self._load(schema.BODY + key, lambda data: schema.whole(schema.decode_body(data)))
+        if found is None:
+            found = self._load(schema.REMAINS + key, schema.decode_remains)
+        if found is None and 0 < height < self.first(schema.BODY):
+            raise Pruned(schema.entry_name(schema.BODY + key), first=self.first(schema.BODY))
+        return found
 
     def encoded(self, height: int) -> tuple[bytes, bytes] | None:
         """Return the bytes of a committed block and of its certificate, unread, or None.
@@ -234,16 +297,16 @@ class ChainStore:
         recent = self._recent.get(height)
         if recent is not None:
             transaction, receipt = recent[0].transactions[index], recent[1][index]
-        else:
-            transaction = self._indexed(
-                schema.BODY,
-                height,
-                lambda data: decode_transaction(schema.decode_body(data)[index]),
-            )
-            receipt = self._indexed(
-                schema.RECEIPTS, height, lambda data: schema.decode_receipt(data, index)
-            )
-        return CommittedTransaction(height=height, transaction=transaction, receipt=receipt)
+            return CommittedTransaction(height=height, transaction=transaction, receipt=receipt)
+        kept = self._kept(height, index)
+        found = self._of_block(
+            schema.RECEIPTS, height, lambda data: schema.decode_receipt(data, index)
+        )
+        if kept is None or found is None:
+            if self.locate(id) is None:
+                return None  # pruned between the two looks
+            raise self._index_damaged(schema.BODY if kept is None else schema.RECEIPTS, height)
+        return CommittedTransaction(height=height, transaction=kept, receipt=found)
 
     def transactions_of(
         self, sender: Address, *, after: Place | None, limit: int
@@ -261,7 +324,28 @@ class ChainStore:
         """Return a block that was stored before a vote on it, or None."""
         return self._load(schema.PROPOSED + block_hash, decode_block)
 
+    def open_evidence(self) -> tuple[Equivocation, ...]:
+        """Return the contradictions that were stored and not forgotten, by the accused's id."""
+        found = []
+        for key, _ in self._scan(schema.EVIDENCE):
+            body = self._load(key, EVIDENCE.decode_bytes)
+            assert body is not None, "the key has just been seen"
+            found.append(body)
+        return tuple(found)
+
     # Writing
+
+    async def store_evidence(self, body: Equivocation) -> None:
+        """Put a contradiction on disk, synced; it replaces what is stored against its miner."""
+        batch = WriteBatch()
+        batch.put(schema.EVIDENCE + body.miner, EVIDENCE.body.encode(body))
+        await self._executor.run(self._store.write, batch)
+
+    async def forget_evidence(self, miner: Address) -> None:
+        """Delete what is stored against a miner."""
+        batch = WriteBatch()
+        batch.delete(schema.EVIDENCE + miner)
+        await self._executor.run(self._store.write, batch)
 
     async def store_proposed(self, block: Block) -> None:
         """Put a proposed block on disk, synced: whoever votes for it holds its bodies."""
@@ -288,8 +372,44 @@ class ChainStore:
             self._source.release()
         # Not before: to advance reads the parameters, and the state remembers what it has read.
         self.tip = advance(self.tip, execution)
+        self._first = {**self._first, schema.UNDO: self._first_undo(self.height)}
         self._recent[self.height] = (block, execution.receipts, execution.block_receipt)
         self._recent.pop(self.height - RECENT_BLOCKS, None)
+
+    async def prune(self, what: bytes, below: int) -> int:
+        """Do a bounded step towards keeping a class of `pruning` only from height `below` on.
+
+        Returns
+        -------
+        int
+            How many transactions, or blocks' receipts, were removed.
+
+        Raises
+        ------
+        DamagedEntry
+            What is to go cannot be read.
+        """
+        assert below <= self.spared_from(), "rules still look at it"
+        step = await self._executor.run(self._plan_step, what, below)
+        # Before it is so: who finds nothing is told why.
+        self._first = dict(step.first)
+        await self._executor.run(self._store.write, step.batch)
+        return step.gone
+
+    async def compact(self, heights: range) -> None:
+        """Give the room of what was pruned at `heights` back, but for that in scattered indexes."""
+        await self._executor.run(pruning.compact_heights, self._store, heights)
+
+    async def compact_indexes(self, part: int) -> None:
+        """Give the room of what was pruned from scattered indexes back, for a part of them."""
+        await self._executor.run(pruning.compact_indexes, self._store, part)
+
+    def _plan_step(self, what: bytes, below: int) -> pruning.Step:
+        try:
+            return pruning.plan_step(self._store, what, self._first, below)
+        except (DecodeError, CorruptStore) as error:
+            key = schema.BODY + schema.height_bytes(self.first(what))
+            raise self._entry_damaged(key, str(error)) from error
 
     def _write(self, execution: Execution, block: Block, certificate: CommitCertificate) -> None:
         header = execution.header
@@ -307,17 +427,20 @@ class ChainStore:
             miners = encode_miners(execution.next_miners)
             batch.put(schema.MINERS + header.next_miner_set_hash, miners)
         for index, transaction in enumerate(block.transactions):
-            place = schema.place_bytes(header.height, index)
-            payload = transaction.payload
-            batch.put(schema.transaction_key(transaction.id), place)
-            batch.put(schema.sender_key(payload.sender, place), transaction.id)
-            if payload.kind == "verdict":
-                batch.put(schema.VERDICT + place, transaction.id)
-        for key, value in execution.delta.items():
-            if value is None:
+            entries = pruning.index_entries(transaction, header.height, index)
+            for key, value in entries:
+                batch.put(key, value)
+        batch.put(schema.UNDO + height, schema.encode_undo(self._source.held))
+        if header.height > UNDO_BLOCKS:
+            batch.delete(schema.UNDO + schema.height_bytes(header.height - UNDO_BLOCKS))
+        first = self._first_undo(header.height)
+        if first > 1:
+            batch.put(schema.first_key(schema.UNDO), schema.height_bytes(first))
+        for key, changed in execution.delta.items():
+            if changed is None:
                 batch.delete(schema.STATE + key)
             else:
-                batch.put(schema.STATE + key, value)
+                batch.put(schema.STATE + key, changed)
         for key, _ in self._scan(schema.PROPOSED):
             batch.delete(key)
         batch.put(schema.TIP_KEY, height)
@@ -365,6 +488,31 @@ class ChainStore:
             raise self._damaged("the height of the last block is missing")
         return int.from_bytes(data, "big")
 
+    def _first_undo(self, height: int) -> int:
+        """Return the lowest block that can be taken back once `height` is committed."""
+        return max(self.first(schema.UNDO), height - UNDO_BLOCKS + 1)
+
+    def _begin_undo(self, first: int) -> None:
+        batch = WriteBatch()
+        batch.put(schema.first_key(schema.UNDO), schema.height_bytes(first))
+        self._store.write(batch)
+        self._first[schema.UNDO] = first
+
+    def _stored_first(self, tip: int) -> dict[bytes, int]:
+        first = {}
+        for key, value in self._scan(schema.FIRST):
+            height = schema.read_height(value)
+            if len(value) != schema.HEIGHT_SIZE or height > tip + 1:
+                raise self._damaged("from which height on it is kept is not known")
+            first[key.removeprefix(schema.FIRST)] = height
+        return first
+
+    def _time_of(self, height: int) -> int:
+        header = self.header(height)
+        if header is None:
+            raise self._damaged(f"the header of block {height} is missing")
+        return header.time_ms
+
     def _fill_lookback(self) -> None:
         """Take in the summaries of the recent blocks, as far back as any rule looks."""
         parameters = parameters_of(self.tip.state)
@@ -372,7 +520,8 @@ class ChainStore:
         ids_after_ms = tip_ms - parameters.transaction_lifetime_ms - FUTURE_DRIFT_MS
         oldest_ms = min(ids_after_ms, tip_ms - RATE_SECONDS_MAX * 1000)
         first = self.height
-        while first > 1:
+        # Who keeps no header below keeps what rules look at, and no more.
+        while first > max(1, self.first(schema.HEADER)):
             header = self.header(first - 1)
             if header is None:
                 raise self._damaged(f"the header of block {first - 1} is missing")
@@ -415,16 +564,34 @@ class ChainStore:
         return self._store.scan(start=prefix, stop=prefix_end(prefix))
 
     def _of_block(self, prefix: bytes, height: int, decode: Callable[[bytes], T]) -> T | None:
-        """Return the decoded entry of a class that belongs to a block, or None."""
-        return self._load(prefix + schema.height_bytes(height), decode)
+        """Return the decoded entry of a class that belongs to a block, or None.
 
-    def _indexed(self, prefix: bytes, height: int, decode: Callable[[bytes], T]) -> T:
-        """Return an entry of a block that an index names."""
-        found = self._of_block(prefix, height, decode)
-        if found is None:
-            key = prefix + schema.height_bytes(height)
-            raise self._entry_damaged(key, "an index names it, and it is missing")
+        Raises
+        ------
+        Pruned
+            This node does not keep it.
+        """
+        key = prefix + schema.height_bytes(height)
+        found = self._load(key, decode)
+        if found is None and 0 < height < self.first(prefix):
+            raise Pruned(schema.entry_name(key), first=self.first(prefix))
         return found
+
+    def _kept(self, height: int, index: int) -> Transaction | None:
+        """Return one transaction of a block, reading no other, or None where it is not kept."""
+
+        def of_remains(data: bytes) -> Transaction | None:
+            wire = schema.decode_remains(data).wires[index]
+            return None if wire is None else decode_transaction(wire)
+
+        key = schema.height_bytes(height)
+        return self._load(
+            schema.BODY + key, lambda data: decode_transaction(schema.decode_body(data)[index])
+        ) or self._load(schema.REMAINS + key, of_remains)
+
+    def _index_damaged(self, prefix: bytes, height: int) -> DamagedEntry:
+        key = prefix + schema.height_bytes(height)
+        return self._entry_damaged(key, "an index names it, and it is missing")
 
     def _load(self, key: bytes, decode: Callable[[bytes], T]) -> T | None:
         """Return the decoded entry under a key, or None where there is none."""

@@ -65,6 +65,10 @@ class MemoryStore:
                     insort(self._keys, key)
                 self._values[key] = value
 
+    def compact(self, *, start: bytes, stop: bytes) -> None:
+        """Do nothing: what is removed takes no room here."""
+        self._check_open()
+
     def close(self) -> None:
         """Release the store; further calls are errors."""
         self._open = False

@@ -305,6 +305,7 @@ def test_a_transaction_is_unique_within_its_block(chain, device):
     assert chain.rejection(transaction, transaction).code == "duplicate"
 
 
+@pytest.mark.attack("D7", "D13")
 def test_a_transaction_is_unique_as_long_as_it_is_timely(chain, device):
     transaction = chain.by_device(device, time_ms=chain.next_time_ms + FUTURE_DRIFT_MS)
     chain.commit(transaction)

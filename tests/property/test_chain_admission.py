@@ -87,7 +87,7 @@ def test_what_is_refused_never_costs_the_device_anything(capacity, attempts):
     assert execution.finish().summary.sent.get(device.id, 0) == passed
 
 
-@pytest.mark.attack("A11", "C4")
+@pytest.mark.attack("A11", "C4", "D13")
 @settings(max_examples=40)
 @given(
     lifetimes=st.lists(st.sampled_from([5_000, 20_000, 60_000, 300_000]), min_size=1, max_size=5),

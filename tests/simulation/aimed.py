@@ -13,7 +13,13 @@ from functools import partial
 from random import Random
 from typing import Final
 
-from chain.kinds.miners import AddMiner, MinerPropose, RemoveMiner, sign_acceptance
+from chain.kinds.miners import (
+    AddMiner,
+    MinerPropose,
+    RemoveMiner,
+    anchor_height,
+    sign_acceptance,
+)
 from chain.kinds.vote import MinerVote
 from chain.limits import parse_limits
 from chain.state import miner_sets_of
@@ -290,8 +296,17 @@ async def restore_member(world: World, name: str, voters: list[str]) -> None:
     """Have a miner that was removed taken back."""
     identity = world.identities[name]
     until_ms = TimestampMs(world.wall_ms() + 600_000)
+    chain = world.node(voters[0]).chain
+    height = anchor_height(chain.height)
+    anchor = chain.header(height)
+    assert anchor is not None, "a node keeps its headers"
     acceptance = sign_acceptance(
-        world.genesis.hash, identity.key, identity.node_key.public, valid_until_ms=until_ms
+        world.genesis.hash,
+        identity.key,
+        identity.node_key.public,
+        height=height,
+        block_hash=anchor.hash,
+        valid_until_ms=until_ms,
     )
     change = AddMiner(
         name=name,
@@ -299,6 +314,8 @@ async def restore_member(world: World, name: str, voters: list[str]) -> None:
         node_key=identity.node_key.public,
         host=name,
         port=PORT,
+        height=height,
+        block_hash=anchor.hash,
         valid_until_ms=until_ms,
         acceptance=acceptance,
     )

@@ -134,6 +134,31 @@ def test_one_conviction_takes_one_transaction_however_many_have_seen_it():
     assert len([entry for entry in world.log if entry[1] == "a miner signed two things"]) >= 3
 
 
+@pytest.mark.parametrize("how", ["kill", "crash"])
+def test_evidence_outlives_a_restart_of_all_nodes(how: str):
+    """The liar says no more, and reports that are under way are lost with the pools."""
+
+    async def scene(world):
+        def once(hostile: Hostile) -> None:
+            if hostile.turns == 1:
+                two_blocks_to_all(hostile)
+
+        liar = world.identities[HOSTILE].miner_id
+        async with among_honest(world, once):
+            while liar not in world.unpunished():
+                await asyncio.sleep(0.001)
+            for name in sorted(world.hosts):
+                await getattr(world, how)(name)
+            world.start()
+            await world.until(
+                lambda: world.ledger.is_convicted(liar), within_s=100, what="conviction"
+            )
+
+    world = World(1, Settings(hostile=(HOSTILE,))).run(scene)
+
+    assert len(evidence_on_chain(world)) == 1
+
+
 def test_lies_that_nobody_compares_convict_nobody_and_change_nothing():
     async def scene(world):
         async with among_honest(world, two_blocks):

@@ -161,6 +161,9 @@ class WatchedStore:
         if sync:
             self._witness.on_written(self._name, batch)
 
+    def compact(self, *, start: bytes, stop: bytes) -> None:
+        self._inner.compact(start=start, stop=stop)
+
     def close(self) -> None:
         self._inner.close()
 

@@ -27,9 +27,10 @@ from consensus.messages import Message
 from node.errors import StorageError
 from node.metrics import Metrics
 from node.p2p import PeerDirectory, PeerEntry
-from node.ports import WriteBatch
+from node.ports import Log, WriteBatch
 from node.protocol import CONSENSUS, KINDS, STATUS, Status, decode_body
 from node.service import Node, Ports
+from node.signer_guard import GuardedLog
 from node.storage import schema
 from tests.simulation.checkers import Ledger, Promises, Traffic, Violation
 from tests.simulation.clock import SimulatedClock
@@ -73,6 +74,8 @@ class Settings:
         Of all links, until the scene changes it.
     disk_latency_us : int
         What a sync takes.
+    guarded : bool
+        Whether the miners' logs have guards, on disks of their own.
     parameters : Parameters
         Of the chain.
     """
@@ -84,6 +87,7 @@ class Settings:
     detectors: bool = True
     quality: LinkQuality = field(default_factory=LinkQuality)
     disk_latency_us: int = 500
+    guarded: bool = False
     parameters: Parameters = field(default_factory=lambda: Parameters(heartbeat_ms=5_000))
 
 
@@ -129,6 +133,8 @@ class Host:
         None while the machine is down.
     committed : int
         The highest height that is durable on the disk.
+    guard : SimulatedDisk
+        Where the guard of the log is, if it has one.
     """
 
     def __init__(self, world: "World", identity: Identity, *, detects: bool) -> None:
@@ -144,6 +150,7 @@ class Host:
         self._transport: WatchedTransport | None = None
         self._disks = 0
         self.disk = self._new_disk()
+        self.guard = SimulatedDisk(world.random(f"{self.name}/guard"))
 
     @property
     def is_up(self) -> bool:
@@ -156,17 +163,17 @@ class Host:
         if not self._lives:
             self._initialise()
         self._world.trace.note(WORLD, "start", self.name)
-        self._world.forget_found(self.name)
         self._task = group.create_task(self._live(), name=self.name)
 
     async def halt(self, *, power_fails: bool) -> None:
         """End the node without warning, as by a signal that cannot be caught or a power cut."""
         self._world.trace.note(WORLD, "crash" if power_fails else "kill", self.name)
         self.go_silent()
-        if power_fails:
-            self.disk.crash()
-        else:
-            self.disk.kill()
+        for disk in (self.disk, self.guard):
+            if power_fails:
+                disk.crash()
+            else:
+                disk.kill()
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait([self._task])
@@ -175,8 +182,20 @@ class Host:
         """Put an empty disk into the machine: all data are lost, what it signed included."""
         assert not self.is_up, f"{self.name} runs"
         self._world.trace.note(WORLD, "wipe", self.name)
+        self._world.forget_found(self.name)
         self.disk = self._new_disk()
         self.committed = 0
+
+    def restore(self, backup: SimulatedDisk) -> None:
+        """Put an older copy of the disk into the machine: what happened since is forgotten."""
+        assert not self.is_up, f"{self.name} runs"
+        self._world.trace.note(WORLD, "restore", self.name)
+        self._world.forget_found(self.name)
+        self.disk = backup
+        store = backup.open_store()
+        place = store.get(schema.TIP_KEY)
+        store.close()
+        self.committed = 0 if place is None else int.from_bytes(place, "big")
 
     def go_silent(self) -> None:
         """Cut the node off at once: nothing it still does reaches anybody."""
@@ -232,6 +251,9 @@ class Host:
             world.transport(self.identity, life=self._lives), self.name, world
         )
         executor = SimulatedExecutor(self.disk)
+        wal: Log = self.disk.open_log()
+        if world.settings.guarded:
+            wal = GuardedLog(wal, self.guard.open_log())
         return Node(
             genesis=world.genesis,
             key=self.identity.key,
@@ -241,7 +263,7 @@ class Host:
                 random=SeededRandom(world.random(f"{self.name}/{self._lives}").getrandbits(64)),
                 executor=executor,
                 store=WatchedStore(self.disk.open_store(), self.name, world),
-                wal=WatchedLog(self.disk.open_log(), self.name, world),
+                wal=WatchedLog(wal, self.name, world),
                 transport=transport,
                 verdicts=Judge() if self._detects else None,
             ),
@@ -393,17 +415,14 @@ class World:
         return node
 
     def unpunished(self) -> set[Address]:
-        """Return whom miners have found lying since they started, and the chain has not convicted.
-
-        A node forgets what it has found when it ends.
-        """
+        """Return whom miners have stored evidence against, and the chain has not convicted."""
         found = [self._found.get(name, set()) for name in self.up() if name[0] == "m"]
         return {
             miner for accused in found for miner in accused if not self.ledger.is_convicted(miner)
         }
 
     def forget_found(self, name: str) -> None:
-        """Drop what a node has found, which it has kept in memory alone."""
+        """Drop what a node has found, for its disk has."""
         self._found.pop(name, None)
 
     def heights(self) -> dict[str, int]:
@@ -496,6 +515,9 @@ class World:
     def on_written(self, node: str, batch: WriteBatch) -> None:
         """Take note of what may not be lost any more."""
         self.promises.on_written(node, batch)
+        for key, value in batch.writes.items():
+            if key.startswith(schema.EVIDENCE) and value is not None:
+                self._found.setdefault(node, set()).add(Address(key[1:]))
         place = batch.writes.get(schema.TIP_KEY)
         if place is not None:
             self.hosts[node].committed = int.from_bytes(place, "big")
@@ -525,8 +547,6 @@ class World:
 
     def _on_log(self, node: str, event: str, fields: MutableMapping[str, Any]) -> None:
         self.log.append((node, event, dict(fields)))
-        if event == "a miner signed two things":
-            self._found.setdefault(node, set()).add(Address(bytes.fromhex(fields["miner"])))
 
     def _check_claim(self, host: Host, payload: bytes) -> None:
         """See that a node boasts only of what is durable on its disk."""

@@ -17,6 +17,7 @@ from tests.unit.consensus.bench import Bench, asked
 from tests.unit.consensus.plain import BlockFetched, Prepare, ProposalChecked
 
 
+@pytest.mark.attack("D1")
 def test_a_flood_of_far_rounds_displaces_only_messages_of_its_sender():
     bench = Bench()
     proposal = bench.proposal()
@@ -45,6 +46,7 @@ def test_the_highest_round_change_is_kept_at_any_distance():
     assert bench.replica._state.log.reached()[bench.ids[1]] == 10**6
 
 
+@pytest.mark.attack("D2")
 def test_rounds_without_end_cost_a_bounded_number_of_verifications(count):
     bench = Bench()
     proposal = bench.proposal()
@@ -91,6 +93,7 @@ def test_a_decided_block_stays_decided_whatever_displaces_the_commits():
     assert committed.certificate.round == 1
 
 
+@pytest.mark.attack("A15")
 def test_messages_of_the_next_heights_wait_for_them():
     """Blocks and votes that come out of order (ATTACKS A15)."""
     bench = Bench()
@@ -105,6 +108,7 @@ def test_messages_of_the_next_heights_wait_for_them():
     assert bench.snapshot.members[1].prepare
 
 
+@pytest.mark.attack("D1")
 def test_a_flood_of_far_heights_is_not_kept():
     bench = Bench()
     proposal = bench.proposal()
@@ -115,6 +119,7 @@ def test_a_flood_of_far_heights_is_not_kept():
     assert all(len(log) <= 4 for log in bench.replica._ahead.values())
 
 
+@pytest.mark.attack("D1")
 def test_unsigned_messages_of_next_heights_displace_nothing():
     bench = Bench()
     forged = Prepare(sender=bench.ids[1], height=2, round=5, digest=bytes(32))

@@ -161,6 +161,7 @@ async def test_a_peer_that_is_one_block_ahead_is_left_alone_for_a_while():
         assert node.asked() == [(A, 6, SYNC_BLOCKS_MAX)]
 
 
+@pytest.mark.attack("D8")
 @simulated
 async def test_peers_that_are_ahead_are_asked_in_turn_and_liars_do_not_stop_it():
     source = Source(await heartbeats(10))
@@ -184,6 +185,7 @@ async def test_peers_that_are_ahead_are_asked_in_turn_and_liars_do_not_stop_it()
     assert sum(points for _, points, _ in node.wire.blames) > 130
 
 
+@pytest.mark.attack("D8")
 @simulated
 async def test_a_silent_peer_is_asked_for_less_the_next_time_and_forgotten_until_it_speaks():
     node = Follower(A)
@@ -319,6 +321,7 @@ async def test_peers_are_told_of_the_height_when_they_connect_and_after_each_blo
     ]
 
 
+@pytest.mark.attack("D8")
 @simulated
 async def test_one_liar_does_not_make_a_node_believe_that_it_is_behind():
     node = Follower(A, B, C, height=5, members=committee(A, B, C, weak_quorum=2))

@@ -25,6 +25,7 @@ from node.protocol import (
     GetBlocks,
     GetBodies,
     GetProposal,
+    Shown,
     Status,
     SyncBlock,
     Transactions,
@@ -43,6 +44,7 @@ SAMPLES: dict[int, Body] = {
     protocol.GET_BODIES: GetBodies(block=DIGEST, digests=DIGESTS[:3]),
     protocol.GET_PROPOSAL: GetProposal(block=DIGEST),
     protocol.PROPOSED: Proposal(header=HEADER, digests=DIGESTS[:2]),
+    protocol.SHOWN: Shown(height=Height(8)),
     protocol.TRANSACTIONS: Transactions(wires=(b"one", b"two")),
     protocol.BODIES: Bodies(block=DIGEST, wires=(b"one",)),
     protocol.GET_BLOCKS: GetBlocks(height=Height(3), count=64),
@@ -55,6 +57,7 @@ LARGEST: dict[int, Body] = {
     protocol.GET_BODIES: GetBodies(block=DIGEST, digests=DIGESTS),
     protocol.GET_PROPOSAL: GetProposal(block=DIGEST),
     protocol.PROPOSED: Proposal(header=HEADER, digests=DIGESTS),
+    protocol.SHOWN: Shown(height=Height(HEIGHT_MAX)),
     protocol.TRANSACTIONS: Transactions(
         wires=(b"a" * (protocol.BATCH_SIZE_MAX - 1), b"b" * TRANSACTION_SIZE_MAX)
     ),

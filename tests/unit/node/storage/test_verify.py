@@ -20,11 +20,12 @@ BITS_PER_FILE = 12
 
 
 async def filled(kv: KeyValueStore | None = None) -> StoredChain:
-    """Return a chain of all classes of entries, a proposed block among them."""
+    """Return a chain of all classes of entries, a proposed block and evidence among them."""
     stored = StoredChain(kv)
     await stored.fill(2)
     _, registration = stored.chain.registration("next")
     await stored.store.store_proposed(stored.chain.block(registration))
+    await stored.store.store_evidence(stored.chain.equivocation(1))
     return stored
 
 
@@ -73,7 +74,7 @@ async def test_a_chain_that_has_only_begun_is_sound():
 async def test_a_bit_flipped_in_any_value_is_named():
     stored = await filled()
     entries = dump(stored.kv)
-    assert {key[:1] for key in entries} == schema.CLASSES.keys()
+    assert {key[:1] for key in entries} == schema.CLASSES.keys() - {schema.REMAINS}
 
     missed = [
         (key.hex(), bit)
@@ -100,17 +101,17 @@ async def test_a_bit_flipped_in_any_key_is_named():
     assert missed == []
 
 
-async def test_an_entry_that_is_gone_is_named_unless_it_was_only_proposed():
+async def test_an_entry_that_is_gone_is_named_unless_it_was_not_committed():
     stored = await filled()
     entries = dump(stored.kv)
 
     for key in entries:
         left = {other: there for other, there in entries.items() if other != key}
         is_named = bool(findings(loaded(left), stored.chain.genesis))
-        assert is_named == (key[:1] != schema.PROPOSED), key.hex()
+        assert is_named == (key[:1] not in (schema.PROPOSED, schema.EVIDENCE)), key.hex()
 
 
-@pytest.mark.parametrize("prefix", sorted(schema.CLASSES))
+@pytest.mark.parametrize("prefix", sorted(schema.CLASSES.keys() - {schema.REMAINS}))
 async def test_an_entry_too_many_is_named(prefix):
     stored = await filled()
     key, value = next(iter(stored.kv.scan(start=prefix, stop=prefix + b"\xff" * 64)))
