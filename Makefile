@@ -24,6 +24,8 @@ SEED ?= 1
 # twins: how many scenarios, of how many rounds each
 SCENARIOS ?= 2000
 ROUNDS ?= 6
+# soak: for how long
+MINUTES ?= 60
 # testnet: where its four nodes live
 TESTNET ?= build/testnet
 # test: pytest's processes, and whatever else pytest should be told
@@ -40,6 +42,7 @@ ARGS ?=
 export DATA TARGET
 
 .DEFAULT_GOAL := help
+.PHONY: help demo test check format testnet bench simulate fuzz soak e2e kill crashpoints lock clean
 .PHONY: help demo test check format testnet bench simulate planted-bugs e2e kill crashpoints lock clean
 
 .PHONY: help
@@ -52,9 +55,10 @@ help:
 	@echo 'make bench [ARGS=...]            transactions per second and latency of four nodes'
 	@echo 'make report DATA=PATH            what the paper prints beside what its experiment gives; takes minutes'
 	@echo 'make simulate SEEDS=n FIRST=s    whole nodes in n simulated worlds'
-	@echo 'make planted-bugs [ARGS=...]     bugs put in on purpose, each found by the simulator'
 	@echo 'make fuzz INPUTS=n [TARGET=name] n hostile inputs for every reader of bytes, or for one'
 	@echo 'make twins SCENARIOS=n ROUNDS=r  two copies of a miner with one key, on networks that are cut'
+	@echo 'make soak MINUTES=n              four nodes at full load for n minutes: what grows?'
+	@echo 'make planted-bugs [ARGS=...]     bugs put in on purpose, each found by the simulator'
 	@echo 'make e2e [BLOCKS=n]              networks of processes and of containers: stopped, killed, cut off'
 	@echo 'make kill KILLS=n RATE=r         n kills while r transactions a second come in'
 	@echo 'make crashpoints                 a node killed at every call that makes something durable (strace)'
@@ -99,9 +103,6 @@ report: $(VENV)/.installed-dev
 simulate: $(VENV)/.installed-dev
 	@"$(VENV)/bin/python" -m tests.simulation --seeds $(SEEDS) --first $(FIRST)
 
-planted-bugs: $(VENV)/.installed-dev
-	@"$(VENV)/bin/python" -m tests.simulation.planted $(ARGS)
-
 .PHONY: fuzz
 fuzz: $(VENV)/.installed-dev
 	@"$(VENV)/bin/python" -m tests.fuzz --inputs $(INPUTS) --seed $(SEED) $(if $(TARGET),--target "$$TARGET")
@@ -111,6 +112,11 @@ twins: $(VENV)/.installed-dev
 	@"$(VENV)/bin/python" -m tests.twins --scenarios $(SCENARIOS) --rounds $(ROUNDS) $(ARGS)
 
 .PHONY: e2e
+soak: $(VENV)/.installed-dev
+	@"$(VENV)/bin/python" -m tests.soak --minutes $(MINUTES)
+planted-bugs: $(VENV)/.installed-dev
+	@"$(VENV)/bin/python" -m tests.simulation.planted $(ARGS)
+
 e2e: $(VENV)/.installed-dev
 	@CONTAINERS=1 KILLS=$(KILLS) RATE=$(RATE) BLOCKS=$(BLOCKS) \
 		"$(VENV)/bin/python" -m pytest --quiet tests/e2e $(ARGS)

@@ -47,6 +47,8 @@ from chain.types import (
 )
 
 ORGANISATIONS_MAX: Final = 1_000
+GENESIS_SIZE_MAX: Final = 8 * 1024 * 1024
+"""More than the document with the most miners and organisations has bytes."""
 _GENESIS_TAG: Final = b"securenet/genesis/v1"
 
 
@@ -142,6 +144,20 @@ def parse_genesis(document: object) -> Genesis:
         genesis = GENESIS.parse(document, "genesis")
     except DecodeError as error:
         raise InvalidGenesis(str(error)) from error
+    _check(genesis)
+    return genesis
+
+
+def decode_genesis(data: bytes) -> Genesis:
+    """Read the canonical bytes of a genesis document.
+
+    Raises
+    ------
+    DecodeError, InvalidGenesis
+        They are malformed, or it breaks a rule.
+    """
+    items = max(MINERS_MAX, ORGANISATIONS_MAX)
+    genesis = GENESIS.decode(data, what="genesis", size_max=GENESIS_SIZE_MAX, items_max=items)
     _check(genesis)
     return genesis
 

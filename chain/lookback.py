@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from chain.blocks import Header
 from chain.limits import RATE_SECONDS_MAX, RateWindow
 from chain.parameters import FUTURE_DRIFT_MS, LIFETIME_MS_MAX, VERDICT_WINDOW, Parameters
 from chain.types import Address, Digest
@@ -38,6 +39,38 @@ class BlockSummary:
     ids: tuple[Digest, ...]
     sent: Mapping[Address, int]
     flows: tuple[Address, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reach:
+    """How far back any rule for the block behind a tip may look.
+
+    Parameters
+    ----------
+    ids_after_ms : int
+        Ids matter of blocks with a later time.
+    after_ms : int
+        Nothing of a block matters whose time is not later than this and whose height is below
+        `height`.
+    """
+
+    ids_after_ms: int
+    after_ms: int
+    height: int
+
+    @classmethod
+    def of(cls, tip: Header, parameters: Parameters) -> "Reach":
+        """Return the reach of the rules behind the block `tip`, under the parameters after it."""
+        ids_after_ms = tip.time_ms - parameters.transaction_lifetime_ms - FUTURE_DRIFT_MS
+        return cls(
+            ids_after_ms=ids_after_ms,
+            after_ms=min(ids_after_ms, tip.time_ms - RATE_SECONDS_MAX * 1000),
+            height=tip.height - VERDICT_WINDOW,
+        )
+
+    def contains(self, header: Header) -> bool:
+        """Tell whether a rule may look at this block."""
+        return header.time_ms > self.after_ms or header.height >= self.height
 
 
 class _Sent:

@@ -49,7 +49,8 @@ class Parameters:
     device_limits : RateLimits
         For devices whose registration names none.
     registrar_limits : RateLimits
-        For what the registrar of one organisation sends.
+        For what the registrar of one organisation sends: by default room for a fleet at a stroke,
+        and for less than a block can hold in the long run.
     join_heights_max : int
         A candidate shows that it has come to within so many blocks of the one that adds it. By
         default what a node catches up with in about a minute.
@@ -69,8 +70,8 @@ class Parameters:
     organisation_devices_max: int = 100_000
     device_limits: RateLimits = ()
     registrar_limits: RateLimits = (
-        RateWindow(capacity=2_000, seconds=1),
-        RateWindow(capacity=20_000, seconds=60),
+        RateWindow(capacity=5_000, seconds=1),
+        RateWindow(capacity=50_000, seconds=60),
     )
     join_heights_max: int = 10_000
 

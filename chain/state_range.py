@@ -99,6 +99,12 @@ STATE_PIECE: Final = Record(
 )
 
 
+def decode_piece(data: bytes) -> StatePiece:
+    """Read a `STATE_PIECE`; raises `DecodeError`."""
+    items_max = max(PIECE_ENTRIES_MAX, STEPS_MAX)
+    return STATE_PIECE.decode(data, what="piece", size_max=PIECE_SIZE_MAX, items_max=items_max)
+
+
 def cut_state(tree: StateTree, entries: Iterable[Entry]) -> Iterator[StatePiece]:
     """Cut a whole state into pieces, whose ranges follow one another without a gap.
 

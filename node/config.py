@@ -11,12 +11,19 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from chain.crypto import check_public_key
 from chain.errors import InvalidKey
 from chain.transactions import TRANSACTION_SIZE_MAX
-from chain.types import HEIGHT_MAX
+from chain.types import HEIGHT_MAX, Digest
 from node.errors import ConfigError
 from node.executor_pool import THREADS_DEFAULT, THREADS_MAX
 from node.mempool import MEMPOOL_SIZE_BYTES_MAX, MEMPOOL_TRANSACTIONS_MAX, MempoolLimits
 from node.pruner import Keep, PruningPolicy
 from node.rpc.config import Host, RpcConfig
+from node.snapshot_service import (
+    INTERVAL_BLOCKS_DEFAULT,
+    KEEP_DEFAULT,
+    KEEP_MAX,
+    SnapshotSettings,
+)
+from node.state_sync import BEYOND_BLOCKS_DEFAULT, SyncSettings, Trusted
 from node.storage.schema import RECEIPTS, REGISTRY, TELEMETRY, VERDICTS
 
 P2P_PORT_DEFAULT: Final = 26756
@@ -158,6 +165,58 @@ class LogConfig(_Section):
     files_max: Annotated[int, Field(ge=1, le=1_000)] = 8
 
 
+class SnapshotConfig(_Section):
+    """When snapshots of the state are made for those that join.
+
+    Parameters
+    ----------
+    interval_blocks : int
+        At heights that are multiples of it; 0 makes none.
+    keep : int
+        The latest so many are kept.
+    """
+
+    interval_blocks: Annotated[int, Field(ge=0, le=10_000_000)] = INTERVAL_BLOCKS_DEFAULT
+    keep: Annotated[int, Field(ge=1, le=KEEP_MAX)] = KEEP_DEFAULT
+
+    def settings(self) -> SnapshotSettings:
+        """Return what a node takes."""
+        return SnapshotSettings(interval_blocks=self.interval_blocks, keep=self.keep)
+
+
+class SyncConfig(_Section):
+    """How a node that is behind catches up.
+
+    Parameters
+    ----------
+    mode : {"auto", "blocks", "snapshot"}
+        By every block; by snapshot where it starts from nothing; or by what is better.
+    beyond_blocks : int
+        So far ahead peers are where "auto" takes a snapshot to start from nothing.
+    trusted_height, trusted_hash : int and str, optional
+        A block that the operator knows to be of the chain, believed instead of genesis.
+    """
+
+    mode: Literal["auto", "blocks", "snapshot"] = "auto"
+    beyond_blocks: Annotated[int, Field(ge=1, le=10_000_000)] = BEYOND_BLOCKS_DEFAULT
+    trusted_height: Annotated[int | None, Field(ge=1, le=HEIGHT_MAX)] = None
+    trusted_hash: Annotated[str | None, Field(pattern="^[0-9a-f]{64}$")] = None
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if (self.trusted_height is None) != (self.trusted_hash is None):
+            raise ValueError("trusted_height and trusted_hash belong together")
+        return self
+
+    def settings(self) -> SyncSettings:
+        """Return what a node takes."""
+        trusted = None
+        if self.trusted_height is not None and self.trusted_hash is not None:
+            block_hash = Digest(bytes.fromhex(self.trusted_hash))
+            trusted = Trusted(height=self.trusted_height, hash=block_hash)
+        return SyncSettings(mode=self.mode, beyond_blocks=self.beyond_blocks, trusted=trusted)
+
+
 class NodeConfig(_Section):
     """Everything that an operator may set.
 
@@ -166,6 +225,9 @@ class NodeConfig(_Section):
     role : {"miner", "joiner", "observer"}
         A joiner is a miner that the others may still have to vote in; until then it only follows.
         An observer follows the chain and answers readers; it neither votes nor admits.
+    miner_id : str, optional
+        Which miner the key belongs to, in hex. Needed where its key was replaced before and the
+        database is empty, so that the chain cannot be asked.
     detectors : bool
         Whether this miner judges flows.
     threads : int
@@ -173,11 +235,14 @@ class NodeConfig(_Section):
     """
 
     role: Literal["miner", "joiner", "observer"] = "miner"
+    miner_id: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = None
     detectors: bool = True
     threads: Annotated[int, Field(ge=1, le=THREADS_MAX)] = THREADS_DEFAULT
     p2p: P2PConfig = P2PConfig()
     rpc: RpcConfig = RpcConfig()
     mempool: MempoolConfig = MempoolConfig()
+    snapshots: SnapshotConfig = SnapshotConfig()
+    sync: SyncConfig = SyncConfig()
     signer: SignerConfig = SignerConfig()
     pruning: PruningConfig = PruningConfig()
     log: LogConfig = LogConfig()
@@ -236,9 +301,11 @@ def render_config(config: NodeConfig) -> str:
 
 def _lines(config: NodeConfig) -> Iterator[str]:
     p2p, rpc, mempool, log = config.p2p, config.rpc, config.mempool, config.log
+    snapshots, sync = config.snapshots, config.sync
     yield "# A SecureNet node. Names of files are taken from the directory of this one."
     yield ""
     yield from _setting("role", config.role, "miner, joiner (still to be voted in) or observer")
+    yield from _setting("miner_id", config.miner_id, "whose key it is, if data/ is empty")
     yield from _setting("detectors", config.detectors, "judge flows (miners only)")
     yield from _setting("threads", config.threads, "for signatures and the disk")
     yield ""
@@ -256,6 +323,18 @@ def _lines(config: NodeConfig) -> Iterator[str]:
     yield "[mempool]  # what may wait for a block"
     yield from _setting("transactions_max", mempool.transactions_max)
     yield from _setting("size_bytes_max", mempool.size_bytes_max)
+    yield ""
+    yield "[snapshots]  # of the state, for those that join"
+    word = "made at multiples of it; 0: none"
+    yield from _setting("interval_blocks", snapshots.interval_blocks, word)
+    yield from _setting("keep", snapshots.keep)
+    yield ""
+    yield "[sync]  # how a node that is behind catches up"
+    yield from _setting("mode", sync.mode, "auto, blocks or snapshot")
+    word = "so far ahead peers are where auto takes a snapshot"
+    yield from _setting("beyond_blocks", sync.beyond_blocks, word)
+    yield from _setting("trusted_height", sync.trusted_height, "a block believed, with its hash")
+    yield from _setting("trusted_hash", sync.trusted_hash)
     yield ""
     yield "[signer]"
     yield from _setting("guard", config.signer.guard, "a file on another disk, never backed up")

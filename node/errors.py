@@ -10,6 +10,8 @@
     │   └── WrongKey           a whole key, but not one with which this node can take part
     ├── MempoolFull            no room for a transaction; ``retry_after_ms`` says when to try again
     ├── Pruned                 a part of the chain that is not kept; ``first`` is where it begins
+    ├── BadArchive             a file of blocks that is damaged, or proves nothing
+    │   └── ArchiveGap         a sound one that begins behind the blocks which are here
     └── StorageError           the disk, or what lies on it; ``path`` says where
         ├── StorageFailed      the medium refused to read or write
         │   └── DiskFull       there is no room left
@@ -106,6 +108,39 @@ class Pruned(NodeError):
         super().__init__(f"{what} is not kept; this node keeps that from block {first} on")
         self.what = what
         self.first = first
+
+
+class BadArchive(NodeError):
+    """A file of blocks from which nothing can be taken.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    reason : str
+        What is wrong with it.
+    """
+
+    def __init__(self, path: Path, reason: str) -> None:
+        super().__init__(f"{path}: {reason}")
+        self.path = path
+
+
+class ArchiveGap(BadArchive):
+    """It may be sound, but it does not go on where the blocks of this node end.
+
+    Parameters
+    ----------
+    first : int
+        The first block in it.
+    height : int
+        The last block that is here.
+    """
+
+    def __init__(self, path: Path, *, first: int, height: int) -> None:
+        super().__init__(path, f"it begins with block {first}, and the last one here is {height}")
+        self.first = first
+        self.height = height
 
 
 class StorageError(NodeError):

@@ -5,7 +5,8 @@ of the interface: later work adds to them and renames none.
 """
 
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Final
 
 from prometheus_client import (
@@ -19,8 +20,6 @@ from prometheus_client import (
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from node.storage.schema import KEPT_APART
-
 INTERVAL_BUCKETS: Final = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 WRITE_BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5)
 REASONS_MAX: Final = 64
@@ -28,7 +27,6 @@ REASONS_MAX: Final = 64
 LAG_LOOKS: Final = 30
 """The lag shown is the largest of so many looks at it, so that a scrape misses no short one."""
 
-_PRUNED: Final = {what: name for name, what in KEPT_APART.items()}
 _MS_PER_S: Final = 1_000
 _NS_PER_S: Final = 1_000_000_000
 
@@ -66,6 +64,23 @@ class Metrics:
             "Time to commit a block and its state to disk",
             buckets=WRITE_BUCKETS,
             registry=self.registry,
+        )
+        self._log_write = Histogram(
+            "securenet_consensus_log_write_seconds",
+            "Time to append to the consensus log and have it on the disk",
+            buckets=WRITE_BUCKETS,
+            registry=self.registry,
+        )
+        self._diagnosis = Gauge(
+            "securenet_consensus_diagnosis",
+            "1 for what agreement waits for, by its code; 0 for the others",
+            ["code"],
+            registry=self.registry,
+        )
+        self._failed_rounds = _Reasons(
+            "securenet_consensus_rounds_failed",
+            "Rounds that this node has left without a block, by what they lacked",
+            self.registry,
         )
         self._damaged = self._counter("storage_damaged", "Reads of stored entries that are damaged")
         self._pruned = Counter(
@@ -155,9 +170,22 @@ class Metrics:
             self._interval.observe((time_ms - self._last_time_ms) / _MS_PER_S)
         self._last_time_ms = time_ms
 
-    def pruned(self, what: bytes, count: int) -> None:
+    def pruned(self, what: str, count: int) -> None:
         """Count what was removed of a class of data."""
-        self._pruned.labels(_PRUNED.get(what, "other")).inc(count)
+        self._pruned.labels(what).inc(count)
+
+    def log_written(self, took_ns: int) -> None:
+        """Note how long a write to the consensus log took."""
+        self._log_write.observe(took_ns / _NS_PER_S)
+
+    def round_failed(self, lacked: str) -> None:
+        """Count a round that was left without a block, by what it lacked."""
+        self._failed_rounds.count(lacked)
+
+    def follow_diagnosis(self, codes: Sequence[str], read: Callable[[], str | None]) -> None:
+        """Show which of `codes` holds whenever the metrics are asked for."""
+        for code in codes:
+            self._diagnosis.labels(code).set_function(partial(_is_equal, read, code))
 
     def entry_damaged(self) -> None:
         """Count a read of a stored entry that is damaged."""
@@ -219,6 +247,10 @@ class _Held(Collector):
 
     def _family(self) -> GaugeMetricFamily:
         return GaugeMetricFamily("securenet_held", "Entries held in memory", labels=["what"])
+
+
+def _is_equal(read: Callable[[], str | None], code: str) -> float:
+    return float(read() == code)
 
 
 class _Reasons:

@@ -169,6 +169,13 @@ class Transport(Protocol):
         """Peers with a standing session, in ascending order of their ids."""
         ...
 
+    def trouble(self, peer: Address) -> str | None:
+        """Return why `peer` could not be reached the last time, a `node.p2p.errors.Reason`.
+
+        None where it could, or no try was made.
+        """
+        ...
+
     def penalise(self, peer: Address, points: int, reason: str) -> None:
         """Lower the peer's score; below the limit it is disconnected and kept away for a while."""
         ...

@@ -7,6 +7,7 @@ writing, and told in one line.
 import asyncio
 import contextlib
 import gc
+import math
 import signal
 import threading
 from dataclasses import replace
@@ -19,10 +20,11 @@ from chain.crypto import SigningKey, address_of
 from chain.errors import DecodeError, InvalidKey
 from chain.genesis import Genesis, GenesisMiner
 from chain.records import MINER_TABLE, MinerRecord
-from chain.types import PublicKey
+from chain.types import Address, PublicKey
 from node.clock import SystemClock
 from node.config import NodeConfig
 from node.descriptors import connections_within, raise_descriptor_limit
+from node.diagnosis import CODES
 from node.errors import ConfigError, CorruptStore, WrongKey
 from node.executor_pool import ThreadPool
 from node.home import Home
@@ -69,23 +71,27 @@ async def run_node(path: Path, *, passphrase: str | None = None) -> None:
     genesis = home.load_genesis()
     key = load_key(home.miner_key, passphrase)
     node_key = load_private_key(home.node_key, passphrase)
-    if not home.chain.exists():
+    next_key = load_key(home.next_miner_key, passphrase) if home.next_miner_key.exists() else None
+    if not home.chain.exists() and config.miner_id is None:
         # Later the registry decides; but a refusal now must not leave a database of this genesis.
         founder = next((miner for miner in genesis.miners if miner.key == key.public), None)
         _check_keys(home, config, founder, node_key.key.public)
-    with first_error(), contextlib.ExitStack() as stack:
-        stack.enter_context(HomeLock(path))
-        await _run(home, config, genesis, key, node_key, stack)
+    with first_error(), HomeLock(path):
+        goes_on = True
+        while goes_on:
+            with contextlib.ExitStack() as stack:
+                goes_on = await _run(home, config, genesis, (key, next_key), node_key, stack)
 
 
 async def _run(
     home: Home,
     config: NodeConfig,
     genesis: Genesis,
-    key: SigningKey,
+    keys: tuple[SigningKey, SigningKey | None],
     node_key: PrivateKey,
     stack: contextlib.ExitStack,
-) -> None:
+) -> bool:
+    """Run a node until a signal; return whether it is to start again, on a snapshot."""
     clock, random, metrics = SystemClock(), SystemRandom(), Metrics()
     executor = stack.enter_context(ThreadPool(config.threads))
     store = stack.enter_context(contextlib.closing(LevelDbStore(home.chain)))
@@ -105,7 +111,9 @@ async def _run(
     verdicts = WorkerVerdictSource() if judges else None
     node = Node(
         genesis=genesis,
-        key=key,
+        key=keys[0],
+        next_key=keys[1],
+        miner=None if config.miner_id is None else Address(bytes.fromhex(config.miner_id)),
         node_id=transport.node_id,
         ports=Ports(
             clock=clock,
@@ -118,12 +126,15 @@ async def _run(
         ),
         metrics=metrics,
         mempool=config.mempool.limits(),
+        snapshots=config.snapshots.settings(),
+        sync=config.sync.settings(),
         pruning=config.pruning.policy(),
         path=home.path,
         on_membership=lambda: transport.update_directory(_directory(node.members, config)),
     )
-    miner = node.chain.state.get(MINER_TABLE, address_of(key.public))
-    _check_keys(home, config, miner, node_key.key.public)
+    miner = node.chain.state.get(MINER_TABLE, node.miner)
+    if miner is not None or config.miner_id is None:
+        _check_keys(home, config, miner, node_key.key.public)
     _tell_role(config, miner, node_key.key.public)
     transport.update_directory(_directory(node.members, config))
     loop = asyncio.get_running_loop()
@@ -138,8 +149,14 @@ async def _run(
         peers=lambda: len(transport.connected()),
         round=lambda: node.status().round,
     )
+    metrics.follow_diagnosis(CODES, lambda: _code_of(node))
+    metrics.watch(
+        "clock_offset_seconds",
+        "Wall clock minus the median of the proposers' clocks, as their blocks arrive",
+        lambda: math.nan if (offset := node.clock_offset_ms()) is None else offset / 1_000,
+    )
     try:
-        await _serve(node, RpcServer(node, config.rpc, limits=_rpc_limits()), metrics)
+        return await _serve(node, RpcServer(node, config.rpc, limits=_rpc_limits()), metrics)
     finally:
         if verdicts is not None:
             await verdicts.close()
@@ -163,8 +180,19 @@ def _open_log(home: Home, config: NodeConfig, random: Random) -> Log:
         return guarded
 
 
-async def _serve(node: Node, rpc: RpcServer, metrics: Metrics) -> None:
-    """Run everything until a signal comes or something fails."""
+def _code_of(node: Node) -> str | None:
+    diagnosis = node.diagnosis()
+    return None if diagnosis is None else diagnosis.code
+
+
+async def _serve(node: Node, rpc: RpcServer, metrics: Metrics) -> bool:
+    """Run everything until a signal comes or something fails.
+
+    Returns
+    -------
+    bool
+        Whether the node has ended by itself, to start again.
+    """
     gc.freeze()
     gc.set_threshold(*GC_THRESHOLDS)
     loop = asyncio.get_running_loop()
@@ -177,10 +205,14 @@ async def _serve(node: Node, rpc: RpcServer, metrics: Metrics) -> None:
             group.create_task(rpc.run()),
             group.create_task(_watch_lag(metrics)),
         ]
+        tasks[0].add_done_callback(lambda _: stopping.set())
         await stopping.wait()
-        log.info("node stops", height=node.chain.height)
+        goes_on = tasks[0].done()
+        if not goes_on:
+            log.info("node stops", height=node.chain.height)
         for task in tasks:
             task.cancel()
+    return goes_on
 
 
 async def _watch_lag(metrics: Metrics) -> None:
@@ -225,7 +257,11 @@ def _check_keys(
         raise ConfigError("keys/miner.json", "is a miner's key, but role is observer")
     if config.role == "miner":
         if known is None:
-            raise WrongKey(home.miner_key, "is not the key of a miner of this chain")
+            raise WrongKey(
+                home.miner_key,
+                "is not the key of a miner of this chain (one that is still to be voted for waits "
+                "as keys/miner.next.json)",
+            )
         if known.node_key != node_key:
             raise WrongKey(
                 home.node_key,

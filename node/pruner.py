@@ -16,7 +16,7 @@ from node.metrics import Metrics
 from node.ports import Executor
 from node.storage.chain_store import ChainStore
 from node.storage.pruning import INDEX_PARTS, PRUNED_CLASSES, TRANSACTION_CLASSES
-from node.storage.schema import RECEIPTS
+from node.storage.schema import KEPT_APART, RECEIPTS
 
 PERIOD_S: Final = 10.0
 """How often is looked for what can go."""
@@ -26,6 +26,9 @@ COMPACT_BLOCKS: Final = 512
 """After so many blocks their room is given back to the disk."""
 COMPACT_INDEXES: Final = 1_000_000
 """The same for the indexes, in transactions: it reads all of them that are left."""
+
+NAMES: Final = {what: name for name, what in KEPT_APART.items()}
+"""The classes by the name that people read."""
 
 _DAY_MS: Final = 24 * 3_600_000
 
@@ -111,31 +114,35 @@ class Pruner:
             return
         try:
             while True:
-                await self.prune()
+                for what, count in (await self.prune()).items():
+                    kept_from = self._chain.first(what)
+                    log.info("pruned", what=NAMES[what], count=count, kept_from=kept_from)
                 await asyncio.sleep(PERIOD_S)
         except DamagedEntry as error:
             # What belongs to a body that cannot be read is not known; the node does without.
             report_damage(error, self._metrics)
             log.error("pruning has stopped at a damaged block; the node goes on without it")
 
-    async def prune(self, pause_s: float = PAUSE_S) -> None:
-        """Remove all that the policy does not keep now."""
+    async def prune(self, pause_s: float = PAUSE_S) -> dict[bytes, int]:
+        """Remove all that the policy does not keep now; return how much of each class went."""
         firsts = await self._executor.run(self._policy.firsts, self._chain)
+        removed: dict[bytes, int] = {}
         for what in PRUNED_CLASSES:
             below = firsts.get(what, 0)
             gone = 0
             while max(1, self._chain.first(what)) < below:
                 count = await self._chain.prune(what, below)
-                self._metrics.pruned(what, count)
+                self._metrics.pruned(NAMES[what], count)
                 gone += count
                 await self._give_back(what, COMPACT_BLOCKS, pause_s)
                 await asyncio.sleep(pause_s)
             if what in TRANSACTION_CLASSES:
                 self._unindexed += gone
             if gone:
-                log.info("pruned", what=what.decode(), count=gone, kept_from=below)
+                removed[what] = gone
         if self._unindexed >= COMPACT_INDEXES:
             await self.compact_indexes(pause_s)
+        return removed
 
     async def compact(self) -> None:
         """Give all the room of what was pruned back at once, that of indexes too."""

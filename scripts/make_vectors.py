@@ -349,11 +349,12 @@ def transactions() -> list[dict[str, Any]]:
     """Return at least one transaction of every kind, in all its forms."""
     chain = Chain(make_genesis(model=make_model()))
     return [
-        {"name": name, **_forms(transaction, key)} for name, transaction, key in _examples(chain)
+        {"name": name, **_forms(transaction, key)} for name, transaction, key in examples(chain)
     ]
 
 
-def _examples(chain: Chain) -> Iterable[tuple[str, Transaction, bytes]]:
+def examples(chain: Chain) -> Iterable[tuple[str, Transaction, bytes]]:
+    """Yield a transaction of each kind and form, with its name and the key that verifies it."""
     sensor, registration = chain.registration("sensor")
     registrar = key_of("registrar of acme", "p256").public
     miner = key_of("miner 0").public

@@ -221,6 +221,62 @@ def no_resend(patch):
     patch.setattr(Replica, "_resend", silent)
 
 
+def lock_as_a_veto(patch):
+    """Refuse every other block once prepared, as IBFT 1 did."""
+    vote = Replica._try_vote_prepare
+
+    def stubborn(replica, state):
+        if state.prepared is not None and state.accepted not in (None, state.prepared.digest):
+            return False
+        return vote(replica, state)
+
+    patch.setattr(Replica, "_try_vote_prepare", stubborn)
+
+
+def commits_added_up_over_rounds(patch):
+    """Count as one quorum the COMMITs for whatever block, as if a height had one block only."""
+    votes = MessageLog.votes
+
+    def added_up(log, phase):
+        found = votes(log, phase)
+        if phase is Phase.COMMIT and found:
+            for other in found[1:]:
+                for miner, signature in other.votes.items():
+                    found[0].add(miner, signature)
+        return found
+
+    patch.setattr(MessageLog, "votes", added_up)
+
+
+def any_round_changes_justify(patch):
+    """Count ROUND-CHANGEs for other rounds as well."""
+    of_round = MessageLog.round_changes
+
+    def of_any(log, round):
+        newest = {m.sender: m for r in range(1, round + 1) for m in of_round(log, Round(r))}
+        return [newest[sender] for sender in sorted(newest)]
+
+    patch.setattr(MessageLog, "round_changes", of_any)
+    patch.setattr(round_change, "justification_shape_fault", lambda *arguments: None)
+
+
+def second_vote_in_a_round(patch):
+    """Follow the proposal that came last, and vote again."""
+    accept = Replica._on_second
+
+    def fickle(replica, known, message, state):
+        accept(replica, known, message, state)
+        if isinstance(message, PrePrepare) and message.round == state.round:
+            state.accepted = message.digest
+            state.add_candidate(message.proposal)
+            for phase in (Phase.PREPARE, Phase.COMMIT):
+                state.log._slots.pop((replica._me, phase), None)
+            durable_state = replica._signer.durable
+            replica._signer.durable = replace(durable_state, messages=durable_state.messages[:0])
+
+    patch.setattr(Replica, "_on_second", fickle)
+
+
 def no_jump(patch):
     """Stay in one's round, however many have reached a later one."""
     patch.setattr(Replica, "_try_jump", lambda replica, state: False)
@@ -390,62 +446,3 @@ def set_changes_early_after_a_restart(patch):
 
     patch.setattr(replica_driver, "miner_sets_of", early_sets)
     patch.setattr(ReplicaDriver, "_start_height", early)
-
-
-# Others that Twins look for
-
-
-def lock_as_a_veto(patch):
-    """Refuse every other block once prepared, as IBFT 1 did."""
-    vote = Replica._try_vote_prepare
-
-    def stubborn(replica, state):
-        if state.prepared is not None and state.accepted not in (None, state.prepared.digest):
-            return False
-        return vote(replica, state)
-
-    patch.setattr(Replica, "_try_vote_prepare", stubborn)
-
-
-def commits_added_up_over_rounds(patch):
-    """Count as one quorum the COMMITs for whatever block, as if a height had one block only."""
-    votes = MessageLog.votes
-
-    def added_up(log, phase):
-        found = votes(log, phase)
-        if phase is Phase.COMMIT and found:
-            for other in found[1:]:
-                for miner, signature in other.votes.items():
-                    found[0].add(miner, signature)
-        return found
-
-    patch.setattr(MessageLog, "votes", added_up)
-
-
-def any_round_changes_justify(patch):
-    """Count ROUND-CHANGEs for other rounds as well."""
-    of_round = MessageLog.round_changes
-
-    def of_any(log, round):
-        newest = {m.sender: m for r in range(1, round + 1) for m in of_round(log, Round(r))}
-        return [newest[sender] for sender in sorted(newest)]
-
-    patch.setattr(MessageLog, "round_changes", of_any)
-    patch.setattr(round_change, "justification_shape_fault", lambda *arguments: None)
-
-
-def second_vote_in_a_round(patch):
-    """Follow the proposal that came last, and vote again."""
-    accept = Replica._on_second
-
-    def fickle(replica, known, message, state):
-        accept(replica, known, message, state)
-        if isinstance(message, PrePrepare) and message.round == state.round:
-            state.accepted = message.digest
-            state.add_candidate(message.proposal)
-            for phase in (Phase.PREPARE, Phase.COMMIT):
-                state.log._slots.pop((replica._me, phase), None)
-            durable_state = replica._signer.durable
-            replica._signer.durable = replace(durable_state, messages=durable_state.messages[:0])
-
-    patch.setattr(Replica, "_on_second", fickle)

@@ -31,8 +31,10 @@ from chain.state import State, passed_over_of
 from chain.transactions import BODY_SIZE_MAX, Transaction
 from chain.transition import Tip
 from chain.types import Address, Digest
+from consensus.height import Refusal
 from consensus.snapshot import MemberView, Snapshot
 from node.api import NodeApi
+from node.diagnosis import Diagnosis
 from node.storage.chain_store import ChainStore
 from node.storage.schema import KEPT_APART
 
@@ -242,7 +244,7 @@ def status(node: NodeApi) -> dict[str, Any]:
     }
 
 
-def consensus(snapshot: Snapshot, *, now_ns: int) -> dict[str, Any]:
+def consensus(snapshot: Snapshot, diagnosis: Diagnosis, *, now_ns: int) -> dict[str, Any]:
     """Render what agreement waits for; times are relative to `now_ns`."""
     return {
         "height": snapshot.height,
@@ -251,6 +253,13 @@ def consensus(snapshot: Snapshot, *, now_ns: int) -> dict[str, Any]:
         "signing": snapshot.signing,
         "proposer": snapshot.proposer.hex(),
         "proposal": None if snapshot.proposal is None else snapshot.proposal.hex(),
+        "diagnosis": diagnosis.code,
+        "explanation": diagnosis.text,
+        "miner": snapshot.me.hex(),
+        "heard": diagnosis.heard,
+        "phase_for_ms": (now_ns - snapshot.phase_since_ns) // NS_PER_MS,
+        "refusal": None if snapshot.refusal is None else _refusal(snapshot.refusal),
+        "fault": snapshot.fault or None,
         "prepared_round": snapshot.prepared_round,
         "quorum": snapshot.quorum,
         "members": [_member(member, now_ns) for member in snapshot.members],
@@ -265,6 +274,7 @@ def consensus(snapshot: Snapshot, *, now_ns: int) -> dict[str, Any]:
                 "round": entry.round,
                 "entered_ms_ago": (now_ns - entry.at_ns) // NS_PER_MS,
                 "cause": entry.cause,
+                "lacked": entry.lacked,
             }
             for entry in snapshot.rounds
         ],
@@ -282,4 +292,14 @@ def _member(member: MemberView, now_ns: int) -> dict[str, Any]:
         "round_change": member.round_change,
         "missing_for_ms": None if since is None else (now_ns - since) // NS_PER_MS,
         "height_reported": member.height_reported,
+        "clock_offset_ms": member.clock_offset_ms,
+    }
+
+
+def _refusal(refusal: Refusal) -> dict[str, Any]:
+    return {
+        "round": refusal.round,
+        "proposer": refusal.proposer.hex(),
+        "untimely": refusal.untimely,
+        "reason": refusal.reason,
     }

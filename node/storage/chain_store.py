@@ -29,17 +29,21 @@ from chain.errors import DecodeError
 from chain.genesis import GENESIS, Genesis, genesis_header, genesis_miners, genesis_state
 from chain.kinds.evidence import KIND as EVIDENCE
 from chain.kinds.evidence import Equivocation
-from chain.limits import RATE_SECONDS_MAX
-from chain.lookback import LOOKBACK_MS_MAX, BlockSummary, Lookback
+from chain.lookback import LOOKBACK_MS_MAX, BlockSummary, Lookback, Reach
 from chain.miners import MinerSet, decode_miners, encode_miners
-from chain.parameters import FUTURE_DRIFT_MS, VERDICT_WINDOW
+from chain.parameters import VERDICT_WINDOW
 from chain.state import MemorySource, State, parameters_of
+from chain.state_range import Entry
+from chain.state_tree import StateTree
 from chain.transactions import Transaction, decode_transaction
 from chain.transition import Execution, Tip, advance, summarise
 from chain.types import Address, Digest
 from node.errors import ConfigError, CorruptStore, DamagedEntry, Pruned
+from node.light_walk import Decided
+from node.past import decode_decided, unpack_decided
 from node.ports import Executor, KeyValueStore, WriteBatch
 from node.storage import pruning, schema
+from node.storage.adoption import adopt
 from node.storage.kv import prefix_end
 
 T = TypeVar("T")
@@ -112,6 +116,21 @@ class CommittedTransaction:
     receipt: Receipt
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StateView:
+    """The state after a block, held still while the chain goes on.
+
+    Parameters
+    ----------
+    entries : iterator of Entry
+        All of it, as of the moment in which `tree` was the state's.
+    """
+
+    header: Header
+    tree: StateTree
+    entries: Iterator[Entry]
+
+
 class ChainStore:
     """Committed blocks and state.
 
@@ -139,7 +158,7 @@ class ChainStore:
     ) -> None:
         self._store = store
         self._executor = executor
-        self._path = path
+        self.path = path
         self.genesis = genesis
         self._recent: dict[int, tuple[Block, tuple[Receipt, ...], BlockReceipt]] = {}
         self._begin()
@@ -188,7 +207,7 @@ class ChainStore:
 
         What is above, rules look at, or will after the node has gone back `UNDO_BLOCKS` blocks.
         """
-        base = max(0, self.height - UNDO_BLOCKS)
+        base = max(self.first(schema.HEADER), self.height - UNDO_BLOCKS)
         first = self.first_after(self._time_of(base) - LOOKBACK_MS_MAX, base)
         return max(0, min(first, base - VERDICT_WINDOW))
 
@@ -256,6 +275,41 @@ class ChainStore:
         if header is None or body is None or certificate is None:
             return None
         return schema.join_block(header, body), certificate
+
+    def first_block(self) -> int:
+        """Return the lowest height from which on this node has whole blocks to give."""
+        return max(map(self.first, (schema.HEADER, schema.BODY, schema.CERTIFICATE)))
+
+    def encoded_receipts(self, height: int) -> bytes | None:
+        """Return the bytes of a committed block's receipts, unread, or None."""
+        return self._of_block(schema.RECEIPTS, height, bytes)
+
+    def decided_from(self, height: int) -> Decided | None:
+        """Return the header of a height, or the next that is kept, with what proves it, or None.
+
+        May be called from any thread.
+        """
+        start, stop = schema.WAYPOINT + schema.height_bytes(height), prefix_end(schema.WAYPOINT)
+        for key, data in self._store.scan(start=start, stop=stop):
+            try:
+                return unpack_decided(decode_decided(data))
+            except DecodeError as error:
+                raise self._entry_damaged(key, str(error)) from error
+        height = max(height, self.first(schema.HEADER), self.first(schema.CERTIFICATE))
+        header, certificate = self.header(height), self.certificate(height)
+        miners = None if header is None else self.miners(header.miner_set_hash)
+        if header is None or certificate is None or miners is None:
+            return None
+        return Decided(header=header, certificate=certificate, miners=miners)
+
+    def view(self) -> StateView:
+        """Return the state as it is at this call, whatever is committed later."""
+        stored = self._store.scan(start=schema.STATE, stop=prefix_end(schema.STATE))
+        return StateView(
+            header=self.tip.header,
+            tree=self.tip.state.tree,
+            entries=((key[1:], value) for key, value in stored),
+        )
 
     def certificate(self, height: int) -> CommitCertificate | None:
         """Return the certificate of a committed block; None for genesis."""
@@ -413,23 +467,19 @@ class ChainStore:
 
     def _write(self, execution: Execution, block: Block, certificate: CommitCertificate) -> None:
         header = execution.header
-        height = schema.height_bytes(header.height)
         batch = WriteBatch()
-        batch.put(schema.HEADER + height, HEADER_RECORD.encode(header))
-        wires = [transaction.wire for transaction in block.transactions]
-        batch.put(schema.BODY + height, schema.encode_body(wires))
-        batch.put(schema.CERTIFICATE + height, CERTIFICATE_RECORD.encode(certificate))
-        receipts = schema.encode_receipts(execution.receipts, execution.block_receipt)
-        batch.put(schema.RECEIPTS + height, receipts)
-        batch.put(schema.SUMMARY + height, schema.encode_summary(execution.summary))
-        batch.put(schema.HASH + header.hash, height)
+        batch.writes.update(
+            block_entries(
+                block,
+                certificate,
+                receipts=schema.encode_receipts(execution.receipts, execution.block_receipt),
+                summary=execution.summary,
+            )
+        )
         if header.next_miner_set_hash != header.miner_set_hash:
             miners = encode_miners(execution.next_miners)
             batch.put(schema.MINERS + header.next_miner_set_hash, miners)
-        for index, transaction in enumerate(block.transactions):
-            entries = pruning.index_entries(transaction, header.height, index)
-            for key, value in entries:
-                batch.put(key, value)
+        height = schema.height_bytes(header.height)
         batch.put(schema.UNDO + height, schema.encode_undo(self._source.held))
         if header.height > UNDO_BLOCKS:
             batch.delete(schema.UNDO + schema.height_bytes(header.height - UNDO_BLOCKS))
@@ -459,9 +509,10 @@ class ChainStore:
             if written != ours:
                 raise ConfigError(
                     "genesis.json",
-                    f"{self._path} belongs to another chain; take the genesis document that it was "
+                    f"{self.path} belongs to another chain; take the genesis document that it was "
                     "started with, or another home directory",
                 )
+            adopt(self._store)
             return
         if next(self._store.scan(start=b"", stop=b"\xff"), None) is not None:
             raise self._damaged("the genesis document of this chain is missing")
@@ -516,20 +567,18 @@ class ChainStore:
     def _fill_lookback(self) -> None:
         """Take in the summaries of the recent blocks, as far back as any rule looks."""
         parameters = parameters_of(self.tip.state)
-        tip_ms = self.tip.header.time_ms
-        ids_after_ms = tip_ms - parameters.transaction_lifetime_ms - FUTURE_DRIFT_MS
-        oldest_ms = min(ids_after_ms, tip_ms - RATE_SECONDS_MAX * 1000)
+        reach = Reach.of(self.tip.header, parameters)
         first = self.height
         # Who keeps no header below keeps what rules look at, and no more.
         while first > max(1, self.first(schema.HEADER)):
             header = self.header(first - 1)
             if header is None:
                 raise self._damaged(f"the header of block {first - 1} is missing")
-            if header.time_ms <= oldest_ms and first - 1 < self.height - VERDICT_WINDOW:
+            if not reach.contains(header):
                 break
             first -= 1
         for height in range(max(first, 1), self.height + 1):
-            self.tip.recent.append(self._summary(height, ids_after_ms), parameters)
+            self.tip.recent.append(self._summary(height, reach.ids_after_ms), parameters)
 
     def _summary(self, height: int, ids_after_ms: int) -> BlockSummary:
         summary = self._of_block(
@@ -604,12 +653,38 @@ class ChainStore:
             raise self._entry_damaged(key, str(error)) from error
 
     def _entry_damaged(self, key: bytes, cause: str) -> DamagedEntry:
-        return DamagedEntry(self._path, entry=schema.entry_name(key), key=key, cause=cause)
+        return DamagedEntry(self.path, entry=schema.entry_name(key), key=key, cause=cause)
 
     def _damaged(self, what: str) -> CorruptStore:
         return CorruptStore(
-            self._path, f"{what}; `securenet db verify` tells more, a backup or the peers help"
+            self.path, f"{what}; `securenet db verify` tells more, a backup or the peers help"
         )
+
+
+def block_entries(
+    block: Block, certificate: CommitCertificate, *, receipts: bytes, summary: BlockSummary
+) -> dict[bytes, bytes]:
+    """Return the entries of a committed block: its parts and all indexes.
+
+    Parameters
+    ----------
+    receipts : bytes
+        As `schema.encode_receipts` gives them.
+    """
+    header = block.header
+    height = schema.height_bytes(header.height)
+    wires = [transaction.wire for transaction in block.transactions]
+    entries = {
+        schema.HEADER + height: HEADER_RECORD.encode(header),
+        schema.BODY + height: schema.encode_body(wires),
+        schema.CERTIFICATE + height: CERTIFICATE_RECORD.encode(certificate),
+        schema.RECEIPTS + height: receipts,
+        schema.SUMMARY + height: schema.encode_summary(summary),
+        schema.HASH + header.hash: height,
+    }
+    for index, transaction in enumerate(block.transactions):
+        entries.update(pruning.index_entries(transaction, header.height, index))
+    return entries
 
 
 def _decode_transactions(body: bytes) -> tuple[Transaction, ...]:

@@ -58,9 +58,21 @@ PROPOSED: Final = b"p"
 EVIDENCE: Final = b"e"
 """``e miner`` → the first contradiction of a miner found here that the chain has not settled."""
 
+SNAPSHOT: Final = b"z"
+"""``z height first-path`` → a piece of the state after that block; ``z height`` → the block's hash,
+once all pieces are there."""
+WAYPOINT: Final = b"w"
+"""``w height`` → a header below those that are kept, with what proves it: the last that its miners
+decided, on the way of certificates from genesis to here."""
+INCOMING: Final = b"i"
+"""``i key`` → an entry of a chain that is being put together from a snapshot, and where it stands:
+``i m target``, ``i m cursor segment``, ``i m lowest``."""
+
 GENESIS_KEY: Final = META + b"genesis"
 TIP_KEY: Final = META + b"tip"
 FIRST: Final = META + b"first "
+ADOPT_KEY: Final = META + b"adopt"
+"""Stands while a chain that was put together takes the place of the one before; its height."""
 
 CLASSES: Final = {
     META: "meta",
@@ -78,6 +90,9 @@ CLASSES: Final = {
     STATE: "state",
     UNDO: "undo",
     PROPOSED: "proposed block",
+    SNAPSHOT: "snapshot",
+    WAYPOINT: "waypoint",
+    INCOMING: "incoming",
     EVIDENCE: "evidence",
 }
 
@@ -176,6 +191,11 @@ def read_place(data: bytes) -> tuple[int, int]:
 def first_key(what: bytes) -> bytes:
     """Return the key of the lowest height for which a class, by its letter or word, is kept."""
     return FIRST + what
+
+
+def snapshot_key(height: int, path: bytes = b"") -> bytes:
+    """Return the key of a piece of a snapshot, or of what says that it is whole."""
+    return SNAPSHOT + height_bytes(height) + path
 
 
 def entry_name(key: bytes) -> str:
@@ -277,6 +297,12 @@ def join_block(header: bytes, body: bytes) -> bytes:
     A block is the pair of both; the body's bytes are those of its second item already.
     """
     return _PAIR + codec.encode(header) + body
+
+
+def split_receipts(data: bytes) -> tuple[tuple[Receipt, ...], BlockReceipt]:
+    """Read `encode_receipts` whole; raises `DecodeError`."""
+    *items, last = _receipt_items(data)
+    return _RECEIPTS.read(items, "receipts"), BLOCK_RECEIPT.read(last, "block receipt")
 
 
 def encode_receipts(receipts: tuple[Receipt, ...], block_receipt: BlockReceipt) -> bytes:

@@ -25,6 +25,7 @@ from node.storage.findings import Entries, Finding
 from node.storage.kv import prefix_end
 from node.storage.pruning import index_entries
 from node.storage.verify_pruned import CheckPruned
+from node.storage.verify_snapshots import check_snapshots
 
 
 def verify_store(
@@ -41,6 +42,8 @@ def verify_store(
     """
     try:
         yield from _verify(store, genesis, progress)
+        for where, what in check_snapshots(store):
+            yield Finding(where=where, what=what)
     except CorruptStore as error:
         # LevelDB's own checksums: nothing behind this point can be read.
         yield Finding(where="database files", what=str(error))

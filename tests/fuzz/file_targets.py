@@ -4,6 +4,7 @@ import json
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Final
@@ -14,6 +15,7 @@ from chain.errors import DecodeError, SecureNetError, UntrustedHeader
 from chain.merkle import inclusion_proof
 from chain.miners import MINERS
 from chain.payloads import FLOW, READING
+from chain.types import Digest
 from cli.client import _object
 from cli.commands import light
 from cli.errors import CliError, Unreachable
@@ -29,6 +31,7 @@ from ml_validator.manifest import load_manifest
 from ml_validator.nsl_kdd import read_attack_types, read_records, to_row
 from ml_validator.synthetic import NORMAL_PROFILES, generate
 from ml_validator.verdicts import TREE_VOTES
+from node import verdict_worker
 from node.config import NodeConfig, load_config, render_config
 from node.errors import ConfigError, KeyFileError
 from node.home import load_genesis
@@ -42,6 +45,7 @@ from tests.unit.ml_validator.helpers import make_forest
 
 SHARED_MEMORY: Final = Path("/dev/shm")
 """Where files cost nothing, if it is there."""
+_HEAD: Final = verdict_worker.LENGTH_SIZE
 PASSPHRASE: Final = "correct horse"
 
 
@@ -63,6 +67,8 @@ def targets() -> Iterator[Target]:
     yield pure("readings", "bytes", lambda: [b"temperature=21.5C", b"x=-1e3"], _check_reading)
     yield pure("proof document", "json", _proofs, _check_proof)
     yield pure("model", "bytes", _models, _check_model)
+    yield pure("question to the judge", "msgpack", _questions, _check_question)
+    yield pure("answer of the judge", "msgpack", _answers, _check_answer)
     yield pure("manifest", "json", _manifests, _check_manifest)
 
 
@@ -171,6 +177,43 @@ def _check_proof(data: bytes) -> bool:
         light._inclusion(document, "receipt_leaf_count", "receipt_path")
     except (Unreachable, DecodeError, UntrustedHeader, KeyError):
         return False
+    return True
+
+
+def _questions() -> list[bytes]:
+    flows = [record.flow for record in _records()]
+    (model,) = _detectors()
+    return [verdict_worker.encode_request(model, part)[_HEAD:] for part in (flows, flows[:1], [])]
+
+
+def _check_question(data: bytes) -> bool:
+    """A miner's process that judges answers everything, and one score for each flow."""
+    answer = verdict_worker.judge(_detectors(), data)[_HEAD:]
+    try:
+        scores = verdict_worker.decode_answer(answer)
+    except ModelError:
+        return False
+    assert len(scores) == len(verdict_worker.decode_request(data)[1]), "a flow without a score"
+    return True
+
+
+@cache
+def _detectors() -> dict[Digest, Detector]:
+    artifact = load_artifact(_models()[0])
+    return {artifact.digest: Detector(artifact)}
+
+
+def _answers() -> list[bytes]:
+    encoded = [verdict_worker.encode_answer([0, 5, 1_000_000]), verdict_worker.encode_failure("x")]
+    return [answer[_HEAD:] for answer in encoded]
+
+
+def _check_answer(data: bytes) -> bool:
+    try:
+        scores = verdict_worker.decode_answer(data)
+    except (DecodeError, ModelError):
+        return False
+    assert verdict_worker.encode_answer(scores)[_HEAD:] == data, "it is encoded differently"
     return True
 
 

@@ -12,12 +12,12 @@ from chain.errors import DecodeError, InvalidProof
 from chain.state_range import (
     FIRST_PATH,
     LAST_PATH,
-    PIECE_SIZE_MAX,
     STATE_PIECE,
     STEPS_MAX,
     StateEntry,
     StatePiece,
     cut_state,
+    decode_piece,
     next_path,
     prove_range,
 )
@@ -28,10 +28,6 @@ from tests.strategies import digests, mutated
 keys = st.integers(0, 60).map(lambda number: b"key %d" % number)
 maps = st.dictionaries(keys, st.binary(min_size=1, max_size=3), max_size=40)
 paths = keys.map(path_of) | digests | st.sampled_from([FIRST_PATH, LAST_PATH])
-
-
-def decode_piece(data):
-    return STATE_PIECE.decode(data, what="piece", size_max=PIECE_SIZE_MAX, items_max=STEPS_MAX)
 
 
 def piece_of(entries, first, last):

@@ -13,29 +13,24 @@ from functools import partial
 from random import Random
 from typing import Final
 
-from chain.kinds.miners import (
-    AddMiner,
-    MinerPropose,
-    RemoveMiner,
-    anchor_height,
-    sign_acceptance,
-)
+from chain.kinds.miners import AddMiner, MinerPropose, RemoveMiner
 from chain.kinds.vote import MinerVote
 from chain.limits import parse_limits
 from chain.state import miner_sets_of
 from chain.transactions import Transaction
-from chain.types import Height, Round, TimestampMs
+from chain.types import Height, Round
 from consensus.codec import decode_message
 from consensus.durable import Floor, Signed, encode_record
 from consensus.messages import PrePrepare, RoundChange
 from node.protocol import CONSENSUS
+from tests.simulation.acceptance import addition_of
 from tests.simulation.checkers import Violation
 from tests.simulation.faults import heal
 from tests.simulation.network import LinkQuality
 from tests.simulation.parts import play_part
 from tests.simulation.trace import acting
 from tests.simulation.workload import FEW, Client, Workload
-from tests.simulation.world import PORT, Settings, World
+from tests.simulation.world import Settings, World
 
 LIVENESS_S: Final = 60.0
 LATENCIES_US: Final = (2_000, 50_000, 200_000)
@@ -294,32 +289,7 @@ async def change_members(world: World, change: AddMiner | RemoveMiner, voters: l
 
 async def restore_member(world: World, name: str, voters: list[str]) -> None:
     """Have a miner that was removed taken back."""
-    identity = world.identities[name]
-    until_ms = TimestampMs(world.wall_ms() + 600_000)
-    chain = world.node(voters[0]).chain
-    height = anchor_height(chain.height)
-    anchor = chain.header(height)
-    assert anchor is not None, "a node keeps its headers"
-    acceptance = sign_acceptance(
-        world.genesis.hash,
-        identity.key,
-        identity.node_key.public,
-        height=height,
-        block_hash=anchor.hash,
-        valid_until_ms=until_ms,
-    )
-    change = AddMiner(
-        name=name,
-        key=identity.key.public,
-        node_key=identity.node_key.public,
-        host=name,
-        port=PORT,
-        height=height,
-        block_hash=anchor.hash,
-        valid_until_ms=until_ms,
-        acceptance=acceptance,
-    )
-    await change_members(world, change, voters)
+    await change_members(world, addition_of(world, name), voters)
 
 
 async def _submit(world: World, name: str, transactions: Sequence[Transaction]) -> None:

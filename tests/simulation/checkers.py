@@ -90,6 +90,11 @@ class Ledger:
         place = batch.writes.get(schema.TIP_KEY)
         if place is None or place == schema.height_bytes(0):
             return None
+        if schema.ADOPT_KEY in batch.writes:
+            # A chain from a snapshot, whose blocks were committed by others.
+            if schema.read_height(place) > self.height:
+                raise Violation(f"{node} adopts height {schema.read_height(place)}")
+            return None
         header, body, certificate = (
             batch.writes.get(prefix + place)
             for prefix in (schema.HEADER, schema.BODY, schema.CERTIFICATE)
@@ -156,7 +161,9 @@ class Ledger:
         height = 0 if place is None else int.from_bytes(place, "big")
         if height > self.height:
             raise Violation(f"{node} holds height {height}, which nobody was seen to commit")
-        for number, known in enumerate(self.blocks[:height], start=1):
+        first = store.get(schema.first_key(schema.HEADER))
+        lowest = 1 if first is None else schema.read_height(first)
+        for number, known in enumerate(self.blocks[lowest - 1 : height], start=lowest):
             stored = store.get(schema.HEADER + schema.height_bytes(number))
             if stored is None or decode_header(stored) != known.block.header:
                 raise Violation(f"height {number} of {node} has changed")

@@ -12,7 +12,7 @@ import contextlib
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from typing import Final
+from typing import Any, Final
 
 from chain.blocks import Block, transaction_root
 from chain.eligibility import eligible_miners, proposer_of
@@ -71,6 +71,10 @@ class Hostile:
         What it answers when asked for the transactions of a block; by default, these.
     committed : tuple of SyncBlock or None
         What it answers when asked for committed blocks; None is no answer.
+    lies : dict of int to callable
+        ``lie(body)`` returns what it answers to a question of a kind, or None for nothing.
+    status : Status or None
+        What it says of itself, if not how far the chain is.
     heard : deque of Message
         The last messages of consensus that have reached it.
     """
@@ -87,6 +91,8 @@ class Hostile:
         self._blocks: dict[Digest, Block] = {}
         self.bodies: dict[Digest, tuple[bytes, ...]] = {}
         self.committed: tuple[SyncBlock, ...] | None = None
+        self.lies: dict[int, Callable[[Any], tuple[int, bytes] | None]] = {}
+        self.status: Status | None = None
         self.heard: deque[Message] = deque(maxlen=HEARD_MAX)
 
     async def run(self) -> None:
@@ -195,7 +201,7 @@ class Hostile:
 
     def on_connected(self, peer: Address) -> None:
         """Say how far the chain is, as honest nodes do."""
-        status = Status(height=Height(self.world.ledger.height))
+        status = self.status or Status(height=Height(self.world.ledger.height))
         self._transport.send(peer, STATUS, encode_body(STATUS, status))
 
     def on_disconnected(self, peer: Address) -> None:
@@ -203,13 +209,17 @@ class Hostile:
 
     def on_message(self, peer: Address, kind: int, payload: bytes) -> None:
         """Answer for its blocks, and listen to the others' votes."""
-        if kind == GET_BODIES:
+        if kind in self.lies:
+            answer = self.lies[kind](decode_body(kind, payload))
+            if answer is not None:
+                self._transport.send(peer, *answer)
+        elif kind == GET_BODIES:
             request = decode_body(kind, payload)
             assert isinstance(request, GetBodies), "the kind says so"
             wires = self.bodies.get(request.block)
             if wires is not None:
-                answer = Bodies(block=request.block, wires=wires)
-                self._transport.send(peer, BODIES, encode_body(BODIES, answer))
+                bodies = Bodies(block=request.block, wires=wires)
+                self._transport.send(peer, BODIES, encode_body(BODIES, bodies))
         elif kind == GET_BLOCKS:
             wanted = decode_body(kind, payload)
             assert isinstance(wanted, GetBlocks), "the kind says so"

@@ -492,6 +492,9 @@ class SimulatedTransport:
                 session.close(self, Reason.UNKNOWN_KEY)
         self._schedule()
 
+    def trouble(self, peer: Address) -> Reason | None:
+        return self._book.trouble(peer)
+
     def stats(self) -> TransportStats:
         return self._counters.snapshot(peers=len(self._sessions), pending=0)
 

@@ -223,7 +223,7 @@ def test_twins_that_meet_are_demoted():
             assert {status_at(world, name, "m1") for name in others} == {"demoted"}
             clients.cancel()
 
-    quality = replace(Settings().quality, break_ppm=5_000)
-    world = World(1, Settings(twins=("m1",), quality=quality)).run(scene)
+    quality = replace(Settings().quality, break_ppm=15_000)
+    world = World(2, Settings(twins=("m1",), quality=quality)).run(scene)
 
     assert len(evidence_on_chain(world)) == 1

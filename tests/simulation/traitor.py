@@ -155,6 +155,9 @@ class _BentTransport:
     def connected(self) -> Sequence[Address]:
         return self._inner.connected()
 
+    def trouble(self, peer: Address) -> str | None:
+        return self._inner.trouble(peer)
+
     def penalise(self, peer: Address, points: int, reason: str) -> None:
         self._inner.penalise(peer, points, reason)
 

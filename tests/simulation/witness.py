@@ -62,6 +62,9 @@ class WatchedTransport:
     def connected(self) -> Sequence[Address]:
         return self._inner.connected()
 
+    def trouble(self, peer: Address) -> str | None:
+        return self._inner.trouble(peer)
+
     def penalise(self, peer: Address, points: int, reason: str) -> None:
         if not self.is_dead:
             self._witness.on_penalised(self._name, peer, points, reason)

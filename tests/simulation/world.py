@@ -31,6 +31,8 @@ from node.ports import Log, WriteBatch
 from node.protocol import CONSENSUS, KINDS, STATUS, Status, decode_body
 from node.service import Node, Ports
 from node.signer_guard import GuardedLog
+from node.snapshot_service import SnapshotSettings
+from node.state_sync import SyncSettings
 from node.storage import schema
 from tests.simulation.checkers import Ledger, Promises, Traffic, Violation
 from tests.simulation.clock import SimulatedClock
@@ -78,6 +80,8 @@ class Settings:
         Whether the miners' logs have guards, on disks of their own.
     parameters : Parameters
         Of the chain.
+    snapshots, sync : SnapshotSettings and SyncSettings
+        Of all nodes; `Host.sync` is that of one, where it is set.
     """
 
     miners: int = 4
@@ -89,15 +93,18 @@ class Settings:
     disk_latency_us: int = 500
     guarded: bool = False
     parameters: Parameters = field(default_factory=lambda: Parameters(heartbeat_ms=5_000))
+    snapshots: SnapshotSettings = SnapshotSettings()  # noqa: RUF009 (immutable)
+    sync: SyncSettings = SyncSettings()  # noqa: RUF009 (immutable)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Identity:
-    """Name and keys of a node."""
+    """Name and keys of a node; `next_key` is there while its replacement is awaited."""
 
     name: str
     key: SigningKey
     node_key: SigningKey
+    next_key: SigningKey | None = None
 
     @property
     def miner_id(self) -> Address:
@@ -133,6 +140,8 @@ class Host:
         None while the machine is down.
     committed : int
         The highest height that is durable on the disk.
+    restarts : int
+        How often the node has started again by itself.
     guard : SimulatedDisk
         Where the guard of the log is, if it has one.
     """
@@ -143,6 +152,8 @@ class Host:
         self.clock = SimulatedClock(world.loop.time, start_ms=START_MS)
         self.node: Node | None = None
         self.committed = 0
+        self.restarts = 0
+        self.sync: SyncSettings | None = None
         self._world = world
         self._detects = detects
         self._lives = 0
@@ -217,13 +228,19 @@ class Host:
     async def _live(self) -> None:
         NODE.set(self.name)
         try:
-            node = self._build()
-            if node.chain.height < self.committed:
-                raise Violation(f"{self.name} has lost heights above {node.chain.height}")
-            # What a crash has left may be more than what was known to be synced.
-            self.committed = node.chain.height
-            self.node = node
-            await node.run()
+            while True:
+                node = self._build()
+                if node.chain.height < self.committed:
+                    raise Violation(f"{self.name} has lost heights above {node.chain.height}")
+                # What a crash has left may be more than what was known to be synced.
+                self.committed = node.chain.height
+                self.node = node
+                await node.run()
+                # It has fetched a snapshot, and starts again on that.
+                self._world.trace.note(WORLD, "again", self.name)
+                self.restarts += 1
+                self.go_silent()
+                self.disk.kill()
         except (Exception, PowerLost, BaseExceptionGroup) as error:
             self._judge_end(error)
         finally:
@@ -257,6 +274,7 @@ class Host:
         return Node(
             genesis=world.genesis,
             key=self.identity.key,
+            next_key=self.identity.next_key,
             node_id=self.identity.node_id,
             ports=Ports(
                 clock=self.clock,
@@ -268,6 +286,8 @@ class Host:
                 verdicts=Judge() if self._detects else None,
             ),
             metrics=Metrics(),
+            snapshots=world.settings.snapshots,
+            sync=self.sync or world.settings.sync,
             path=Path("simulated") / self.name,
         )
 

@@ -41,10 +41,10 @@ async def parameters(rpc: Rpc, request: web.Request, query: Query) -> Any:
 
 async def consensus(rpc: Rpc, request: web.Request, query: Query) -> Any:
     """Answer what agreement waits for."""
-    snapshot = rpc.node.consensus()
-    if snapshot is None:
+    snapshot, diagnosis = rpc.node.consensus(), rpc.node.diagnosis()
+    if snapshot is None or diagnosis is None:
         raise NotReady("agreement has not begun yet")
-    return render.consensus(snapshot, now_ns=rpc.node.monotonic_ns())
+    return render.consensus(snapshot, diagnosis, now_ns=rpc.node.monotonic_ns())
 
 
 async def latest(rpc: Rpc, request: web.Request, query: Query) -> Any:

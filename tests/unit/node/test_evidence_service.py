@@ -49,8 +49,9 @@ class Reporter:
         intake: Any = SimpleNamespace(submit=self.submit)
         own = OwnTransactions(
             genesis_hash=self.chain.genesis.hash,
+            state=self.chain.state,
             intake=intake,
-            key=key_of(f"miner {REPORTER}"),
+            keys=[key_of(f"miner {REPORTER}")],
             miner=id_of(REPORTER),
             clock=clock,
             random=SeededRandom(1),

@@ -18,7 +18,7 @@ MINER = 3
 OLD, NEW = key_of("miner 3"), key_of("miner 3b")
 ID = address_of(OLD.public)
 
-pytestmark = pytest.mark.attack("E2", "E5")
+pytestmark = pytest.mark.attack("E2")
 
 
 @pytest.fixture

@@ -431,7 +431,7 @@ STEPS = st.lists(
 @given(steps=STEPS)
 def test_the_look_back_filled_at_start_answers_as_the_one_that_grew(steps):
     with pytest.MonkeyPatch.context() as patch:
-        for module in (lookback, transition, chain_store):
+        for module in (lookback, transition):
             patch.setattr(module, "VERDICT_WINDOW", 5)
         asyncio.run(grow_and_compare(steps))
 

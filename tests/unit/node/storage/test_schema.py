@@ -44,6 +44,9 @@ async def test_every_class_of_what_is_committed_and_not_pruned_is_in_a_chain_wit
         schema.PROPOSED,
         schema.REMAINS,
         schema.EVIDENCE,
+        schema.SNAPSHOT,
+        schema.WAYPOINT,
+        schema.INCOMING,
     }
 
 
