@@ -5,6 +5,7 @@ from contextlib import closing
 
 import pytest
 
+from chain.types import Height
 from cli.exit_codes import ExitCode
 from consensus.durable import Floor, decode_record
 from node.home import Home
@@ -115,7 +116,7 @@ def test_a_reset_with_a_floor_lets_the_miner_sign_above_it(securenet, home):
     ended = securenet("node", "reset", "--home", home.path, "--signer-floor", "7", "--yes")
 
     assert ended.code == 0, ended.err
-    assert records(home) == [Floor(height=8)]
+    assert records(home) == [Floor(height=Height(8))]
 
 
 @pytest.mark.parametrize("how", ["runs", "unsaid", "no home"])
