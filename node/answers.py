@@ -7,9 +7,10 @@ place of the one before.
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Final, TypeVar
 
-from chain.types import Address, Digest, Height
+from chain.types import Address, Height
 from node.damage import report_damage
 from node.errors import DamagedEntry, Pruned
 from node.metrics import Metrics
@@ -121,22 +122,15 @@ class Answers:
     def _past(self, question: GetPast) -> PastAnswer:
         found: list[PastBlock] = []
         size = 0
-        named: Digest | None = None
+        named = _NOTHING
         for height in range(question.height, max(0, question.height - question.count), -1):
-            stored = self._held(self._chain.encoded, height)
-            receipts = self._held(self._chain.encoded_receipts, height)
-            decided = self._held(self._chain.decided_from, height)
-            if stored is None or receipts is None or decided is None:
+            past = self._held(self._chain.past_block, height)
+            if past is None or len(past.receipts) > RECEIPTS_SIZE_MAX:
                 break
-            if len(receipts) > RECEIPTS_SIZE_MAX or decided.header.height != height:
-                break
-            miners = pack_decided(decided).miners if named != decided.miners.hash else _NOTHING
-            named = decided.miners.hash
-            past = PastBlock(
-                block=stored[0], certificate=stored[1], receipts=receipts, miners=miners
-            )
-            found.append(past)
-            size += sum(map(len, (*stored, receipts, miners)))
+            miners = past.miners
+            found.append(past if miners != named else replace(past, miners=_NOTHING))
+            named = miners
+            size += len(past.block) + len(past.certificate) + len(past.receipts)
             if size >= SYNC_SIZE_MAX:
                 break
         return PastAnswer(height=question.height, blocks=tuple(found))

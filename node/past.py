@@ -12,6 +12,9 @@ from node.light_walk import Decided
 DECIDED_SIZE_MAX: Final = HEADER_SIZE_MAX + CERTIFICATE_SIZE_MAX + MINERS_SIZE_MAX + 64
 RECEIPTS_SIZE_MAX: Final = 16 * 1024 * 1024
 """Receipts of a block, as they are handed on; hardly any block comes near it."""
+PAST_BLOCK_SIZE_MAX: Final = (
+    BLOCK_SIZE_MAX + CERTIFICATE_SIZE_MAX + RECEIPTS_SIZE_MAX + MINERS_SIZE_MAX + 64
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,3 +80,8 @@ def unpack_decided(packed: DecidedBytes) -> Decided:
 def decode_decided(data: bytes) -> DecidedBytes:
     """Read a `DECIDED`; raises `DecodeError`."""
     return DECIDED.decode(data, what="decided", size_max=DECIDED_SIZE_MAX)
+
+
+def decode_past_block(data: bytes) -> PastBlock:
+    """Read a `PAST_BLOCK`; raises `DecodeError`."""
+    return PAST_BLOCK.decode(data, what="past block", size_max=PAST_BLOCK_SIZE_MAX)

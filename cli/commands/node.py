@@ -1,15 +1,16 @@
 """``securenet node``: one node on this machine."""
 
 import asyncio
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from chain.types import HEIGHT_MAX
-from cli.arguments import expand_home
+from cli.arguments import expand_home, parse_digest
 from cli.client import ask
-from cli.errors import BadInput
+from cli.errors import AlreadyThere, BadInput
 from cli.options import DEFAULT_HOME, DEFAULT_RPC, AsJson, Home, PassphraseFile, Rpc
 from cli.progress import Progress
 from cli.render import show_fields, show_json
@@ -101,6 +102,126 @@ def rollback(
             "block_hash": header.hash.hex(),
             "state_root": header.state_root.hex(),
         }
+    if as_json:
+        show_json(document)
+    else:
+        show_fields(document)
+
+
+@app.command()
+def snapshot(
+    home: Home = Path(DEFAULT_HOME),
+    out: Annotated[
+        Path | None, typer.Option(help="The file to write; by default snapshots are listed.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write the state of a stopped node, with what a node needs to start from it, into a file.
+
+    Without --out it lists the snapshots which the node has made for its peers.
+
+    Example: securenet node snapshot --home node0 --out node0.snapshot
+    """
+    from node.snapshot_file import write_snapshot
+    from node.stopped import open_stopped
+    from node.storage.snapshots import SnapshotStore
+
+    path = expand_home(home)
+    _require_home(path)
+    with open_stopped(path) as node:
+        chain = node.chain()
+        heights = SnapshotStore(node.store, keep=1).heights()
+        document: dict[str, Any] = {"home": str(path), "snapshots": list(heights)}
+        if out is not None:
+            if not chain.height:
+                raise BadInput("there is no block yet to make a snapshot of", "run the node first")
+            document = {
+                "file": str(out),
+                "size_bytes": write_snapshot(chain, out),
+                "height": chain.height,
+                "block_hash": chain.tip.header.hash.hex(),
+            }
+    if as_json:
+        show_json(document)
+    else:
+        show_fields(document)
+
+
+@app.command()
+def restore(
+    file: Annotated[Path, typer.Argument(help="Written by securenet node snapshot.")],
+    trust: Annotated[
+        str, typer.Option(metavar="HASH", help="The hash of its block, from somebody you trust.")
+    ],
+    home: Home = Path(DEFAULT_HOME),
+    as_json: AsJson = False,
+) -> None:
+    """Start an empty node from a snapshot in a file; every part of it is verified.
+
+    Example: securenet node restore node0.snapshot --trust 9f… --home node1
+    """
+    from node.home import Home as NodeHome
+    from node.snapshot_file import check_snapshot, restore_snapshot
+    from node.stopped import open_stopped
+
+    path = expand_home(home)
+    _require_home(path)
+    trusted = parse_digest(trust, "hash")
+    genesis = NodeHome(path).load_genesis()
+    height = check_snapshot(file, genesis=genesis, trusted=trusted)
+    with open_stopped(path, create=True) as node:
+        if node.chain().height > 0:
+            raise AlreadyThere(NodeHome(path).chain)
+        restore_snapshot(file, node.store, genesis)
+        chain = node.chain()
+        document = {
+            "home": str(path),
+            "height": height,
+            "block_hash": chain.tip.header.hash.hex(),
+            "state_root": chain.tip.header.state_root.hex(),
+            "first_block": chain.first_block(),
+        }
+    if as_json:
+        show_json(document)
+    else:
+        show_fields(document)
+
+
+@app.command()
+def reset(
+    home: Home = Path(DEFAULT_HOME),
+    signer_floor: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            max=HEIGHT_MAX - 1,
+            metavar="HEIGHT",
+            help="Sign above this height at once; see docs/operating.md for what it risks.",
+        ),
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Remove the chain and the signer's memory of a stopped node; keys and configuration stay.
+
+    It fetches the chain from its peers when it runs. A miner then signs nothing until two heights
+    above what they tell, unless a floor is given.
+
+    Example: securenet node reset --home node0 --yes
+    """
+    from node.home import Home as NodeHome
+    from node.random_source import SystemRandom
+    from node.reset import reset_home
+
+    path = expand_home(home)
+    _require_home(path)
+    NodeHome(path).load_config()
+    if not yes:
+        if as_json or not sys.stdin.isatty():
+            raise BadInput(f"the chain in {path} would be removed", "say so with --yes")
+        typer.confirm(f"remove the chain in {path}?", abort=True, err=True)
+    reset_home(path, signer_floor=signer_floor, random=SystemRandom())
+    document = {"home": str(path), "signer_floor": signer_floor}
     if as_json:
         show_json(document)
     else:

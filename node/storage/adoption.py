@@ -46,7 +46,7 @@ def adopt(store: KeyValueStore) -> None:
 
 
 _OWN: Final = frozenset({TARGET_KEY, LOWEST_KEY} | {CURSOR + bytes([n]) for n in range(SEGMENTS)})
-_STAYS: Final = {schema.SNAPSHOT, schema.INCOMING, schema.EVIDENCE}
+_STAYS: Final = {schema.INCOMING, schema.EVIDENCE}
 
 
 def _replaced(store: KeyValueStore) -> Iterator[bytes]:

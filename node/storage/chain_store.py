@@ -40,7 +40,7 @@ from chain.transition import Execution, Tip, advance, summarise
 from chain.types import Address, Digest
 from node.errors import ConfigError, CorruptStore, DamagedEntry, Pruned
 from node.light_walk import Decided
-from node.past import decode_decided, unpack_decided
+from node.past import PastBlock, decode_decided, unpack_decided
 from node.ports import Executor, KeyValueStore, WriteBatch
 from node.storage import pruning, schema
 from node.storage.adoption import adopt
@@ -301,6 +301,20 @@ class ChainStore:
         if header is None or certificate is None or miners is None:
             return None
         return Decided(header=header, certificate=certificate, miners=miners)
+
+    def past_block(self, height: int) -> PastBlock | None:
+        """Return a committed block with everything that belongs to it, in bytes, or None.
+
+        May be called from any thread.
+        """
+        stored, receipts = self.encoded(height), self.encoded_receipts(height)
+        header = self.header(height)
+        miners = None if header is None else self.miners(header.miner_set_hash)
+        if stored is None or receipts is None or miners is None:
+            return None
+        return PastBlock(
+            block=stored[0], certificate=stored[1], receipts=receipts, miners=encode_miners(miners)
+        )
 
     def view(self) -> StateView:
         """Return the state as it is at this call, whatever is committed later."""

@@ -15,6 +15,7 @@ from node.storage import schema
 from node.storage.chain_store import ChainStore
 from node.storage.kv import prefix_end
 from node.storage.pruning import index_entries
+from node.storage.snapshots import SnapshotStore
 
 
 def roll_back(
@@ -44,6 +45,7 @@ def roll_back(
     if to < lowest:
         raise Pruned(f"the way back to block {to}", first=lowest)
     _check_way(store, chain, to)
+    SnapshotStore(store, keep=1).drop_above(to)
     for height in range(chain.height, to, -1):
         block = chain.block(height)
         if block is None:

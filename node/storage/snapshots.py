@@ -48,6 +48,12 @@ class SnapshotStore:
         for old in self._found().keys() - set(kept):
             self._drop(old)
 
+    def drop_above(self, height: int) -> None:
+        """Drop the snapshots of blocks above `height`, which are taken back."""
+        for above in self._found():
+            if above > height:
+                self._drop(above)
+
     def piece(self, height: int, path: Digest) -> bytes | None:
         """Return the piece of a whole snapshot in which a path lies, or None."""
         if self._store.get(schema.snapshot_key(height)) is None:
@@ -56,12 +62,6 @@ class SnapshotStore:
         stop = schema.snapshot_key(height, path + b"\x00")
         found = next(self._store.scan(start=start, stop=stop, reverse=True), None)
         return None if found is None else found[1]
-
-    def pieces(self, height: int) -> Iterator[bytes]:
-        """Iterate the pieces of a whole snapshot, ascending."""
-        start = schema.snapshot_key(height, FIRST_PATH)
-        stop = schema.snapshot_key(height + 1)
-        return (piece for _, piece in self._store.scan(start=start, stop=stop))
 
     def _pieces(self, height: int, view: StateView) -> Iterator[tuple[bytes, bytes | None]]:
         for piece in cut_state(view.tree, view.entries):

@@ -115,6 +115,12 @@ class StoredChain:
             ]
             await self.commit(*verdicts, *reports)
 
+    async def fill_more(self) -> None:
+        """Commit two blocks more, a device and what it sends."""
+        device, registration = self.chain.registration(f"device-{self.store.height}")
+        await self.commit(registration)
+        await self.commit(self.chain.by_device(device, flow()))
+
 
 def dump(kv: KeyValueStore) -> dict[bytes, bytes]:
     """Return every entry."""
