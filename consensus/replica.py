@@ -398,7 +398,6 @@ class Replica:
         self._ask_ahead(state)
         state.deadline_ns = None
         if self._signer.silence(state.config) is not None:
-            self._show_memory_again(state)
             return
         self._draft.requests.append(GossipPending(height=state.config.height))
         self._leave_for(Round(state.round + 1), "timeout", state)
@@ -412,7 +411,6 @@ class Replica:
     def _resend(self, state: HeightState) -> None:
         """Send own messages of this round again; the large one to those only that show no vote."""
         state.resend_ns = None
-        self._show_memory_again(state)
         for message in state.log.of(self._me):
             if message.round != state.round:
                 continue
@@ -465,24 +463,10 @@ class Replica:
         for message in state.log.of(self._me):
             if message.round == state.round:
                 self._draft.send(message, miner)
-        self._show_memory(miner, state)
-
-    def _show_memory(self, miner: Address, state: HeightState) -> None:
-        """Show a member what it has signed itself, and say that this was all."""
         for log in (state.log, *(self._ahead[height] for height in sorted(self._ahead))):
             for message in log.of(miner):
                 self._draft.send(message, miner)
         self._draft.requests.append(TellShown(miner=miner, height=state.config.height))
-
-    def _show_memory_again(self, state: HeightState) -> None:
-        """Show it to those that say nothing: what was shown when they connected may be lost."""
-        if self._me not in state.config.miners:
-            return
-        reached = state.log.reached()
-        for member in state.config.miners:
-            has_spoken = reached.get(member.id, -1) >= state.round
-            if member.id != self._me and not has_spoken:
-                self._show_memory(member.id, state)
 
     def _on_memory_shown(self, miner: Address, height: Height, state: HeightState) -> None:
         if miner != self._me and miner in state.config.miners:

@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 from chain.errors import DecodeError
 from consensus.durable import Accepted, Prepared, Signed, decode_record, encode_record, recover
 from consensus.errors import BadSignature
-from consensus.events import PeerConnected, Tick
+from consensus.events import PeerConnected
 from consensus.messages import Phase, position_of
 from consensus.output import BuildBlock, CheckProposal
 from tests.interaction.cluster import make_config, make_proposal, sign
-from tests.unit.consensus.bench import TIMING, Bench, asked, sent, written
+from tests.unit.consensus.bench import Bench, asked, sent, written
 from tests.unit.consensus.plain import (
     Commit,
     Floor,
@@ -272,25 +272,6 @@ def test_a_miner_that_starts_signs_once_a_quorum_has_shown_what_it_holds():
     bench.show(2)
     assert bench.snapshot.signing == "yes"
     assert [record.message.phase for record in written_all(bench)] == [Phase.PREPARE]
-
-
-def test_what_was_lost_when_a_peer_connected_is_shown_again_while_it_says_nothing():
-    """Sent once and lost, it would keep a miner silent for ever, and three of four need it."""
-    bench = Bench()
-    bench.work()
-    bench.time_out()
-    bench.receive(bench.round_change(2, 1))
-    output = bench.wait(TIMING.resend_ms)
-    assert [told.miner for told in asked(output, TellShown)] == [bench.ids[1], bench.ids[3]]
-
-
-def test_members_that_wait_for_each_other_show_again_what_they_hold():
-    bench = Bench(heard=False)
-    deadline = bench.work().deadline_ns
-    bench.now = deadline
-    output = bench.step(Tick())
-    assert [told.miner for told in asked(output, TellShown)] == bench.ids[1:]
-    assert output.deadline_ns > deadline
 
 
 def test_members_that_are_ahead_do_not_count_until_their_height_is_reached():
