@@ -17,6 +17,15 @@ DATA ?=
 # simulate: how many worlds, and the seed of the first
 SEEDS ?= 20
 FIRST ?= 1
+# fuzz: how many inputs for each target, which target instead of all, and what the inputs are drawn from
+INPUTS ?= 20000
+TARGET ?=
+SEED ?= 1
+# twins: how many scenarios, of how many rounds each
+SCENARIOS ?= 2000
+ROUNDS ?= 6
+# soak: for how long
+MINUTES ?= 60
 # testnet: where its four nodes live
 TESTNET ?= build/testnet
 # test: pytest's processes, and whatever else pytest should be told
@@ -26,15 +35,17 @@ WORKERS ?= auto
 KILLS ?= 50
 RATE ?= 500
 BLOCKS ?= 5000
-# test, bench, e2e, kill, crashpoints: further arguments
+# test, bench, planted-bugs, e2e, kill, crashpoints: further arguments
 ARGS ?=
 
 # Recipes quote it as "$$DATA", so that the shell sees one word whatever is in it.
-export DATA
+export DATA TARGET
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format testnet bench simulate e2e kill crashpoints lock clean
+.PHONY: help demo test check format testnet bench simulate fuzz soak e2e kill crashpoints lock clean
+.PHONY: help demo test check format testnet bench simulate planted-bugs e2e kill crashpoints lock clean
 
+.PHONY: help
 help:
 	@echo 'make demo [DATA=PATH]            four miners, fifty devices, a summary; ends by itself'
 	@echo 'make test [ARGS=...]             the whole test suite'
@@ -42,46 +53,79 @@ help:
 	@echo 'make format                      put the code into the form that check wants'
 	@echo 'make testnet                     four nodes that stay up, in $(TESTNET)'
 	@echo 'make bench [ARGS=...]            transactions per second and latency of four nodes'
+	@echo 'make report DATA=PATH            what the paper prints beside what its experiment gives; takes minutes'
 	@echo 'make simulate SEEDS=n FIRST=s    whole nodes in n simulated worlds'
+	@echo 'make fuzz INPUTS=n [TARGET=name] n hostile inputs for every reader of bytes, or for one'
+	@echo 'make twins SCENARIOS=n ROUNDS=r  two copies of a miner with one key, on networks that are cut'
+	@echo 'make soak MINUTES=n              four nodes at full load for n minutes: what grows?'
+	@echo 'make planted-bugs [ARGS=...]     bugs put in on purpose, each found by the simulator'
 	@echo 'make e2e [BLOCKS=n]              networks of processes and of containers: stopped, killed, cut off'
 	@echo 'make kill KILLS=n RATE=r         n kills while r transactions a second come in'
 	@echo 'make crashpoints                 a node killed at every call that makes something durable (strace)'
 	@echo 'make lock [UPGRADE=--upgrade]    write requirements/*.lock anew from pyproject.toml'
 	@echo 'make clean                       remove what was built, test networks too; the environment stays'
 
+.PHONY: demo
 demo: $(VENV)/.installed-run
 	@"$(VENV)/bin/securenet" demo $(if $(DATA),--data "$$DATA")
 
+.PHONY: test
 test: $(VENV)/.installed-dev
 	@"$(VENV)/bin/python" -m pytest -n $(WORKERS) --maxprocesses 8 --dist loadscope $(ARGS)
 
+.PHONY: check
 check: $(VENV)/.installed-dev
 	"$(VENV)/bin/python" -m ruff format --check .
 	"$(VENV)/bin/python" -m ruff check .
 	"$(VENV)/bin/python" -m mypy
 	"$(VENV)/bin/lint-imports" --no-logo
 
+.PHONY: format
 format: $(VENV)/.installed-dev
 	"$(VENV)/bin/python" -m ruff format .
 	"$(VENV)/bin/python" -m ruff check --fix .
 
+.PHONY: testnet
 testnet: $(VENV)/.installed-run
 	@test -d "$(TESTNET)" || "$(VENV)/bin/securenet" testnet init --miners 4 --dir "$(TESTNET)"
 	@"$(VENV)/bin/securenet" testnet up --dir "$(TESTNET)"
 
+.PHONY: bench
 bench: $(VENV)/.installed-run
 	@"$(VENV)/bin/securenet" bench $(ARGS)
 
+.PHONY: report
+report: $(VENV)/.installed-dev
+	@test -n "$$DATA" || { echo 'make: name the folder with the NSL-KDD files: make report DATA=PATH' >&2; exit 2; }
+	@"$(VENV)/bin/securenet" model report --data "$$DATA" --out build/report $(ARGS)
+
+.PHONY: simulate
 simulate: $(VENV)/.installed-dev
 	@"$(VENV)/bin/python" -m tests.simulation --seeds $(SEEDS) --first $(FIRST)
+
+.PHONY: fuzz
+fuzz: $(VENV)/.installed-dev
+	@"$(VENV)/bin/python" -m tests.fuzz --inputs $(INPUTS) --seed $(SEED) $(if $(TARGET),--target "$$TARGET")
+
+.PHONY: twins
+twins: $(VENV)/.installed-dev
+	@"$(VENV)/bin/python" -m tests.twins --scenarios $(SCENARIOS) --rounds $(ROUNDS) $(ARGS)
+
+.PHONY: e2e
+soak: $(VENV)/.installed-dev
+	@"$(VENV)/bin/python" -m tests.soak --minutes $(MINUTES)
+planted-bugs: $(VENV)/.installed-dev
+	@"$(VENV)/bin/python" -m tests.simulation.planted $(ARGS)
 
 e2e: $(VENV)/.installed-dev
 	@CONTAINERS=1 KILLS=$(KILLS) RATE=$(RATE) BLOCKS=$(BLOCKS) \
 		"$(VENV)/bin/python" -m pytest --quiet tests/e2e $(ARGS)
 
+.PHONY: kill
 kill: $(VENV)/.installed-dev
 	@KILLS=$(KILLS) RATE=$(RATE) "$(VENV)/bin/python" -m pytest --quiet tests/e2e/test_kill.py $(ARGS)
 
+.PHONY: crashpoints
 crashpoints: $(VENV)/.installed-dev
 	@command -v strace >/dev/null || { echo 'make: strace is missing; on Debian and Ubuntu: apt install strace' >&2; exit 1; }
 	@POINTS=1000 "$(VENV)/bin/python" -m pytest --quiet tests/e2e/test_crashpoints.py $(ARGS)
@@ -102,11 +146,13 @@ $(VENV)/.installed-dev: requirements/dev.lock $(VENV)/.installed-run
 	@touch "$@"
 
 # One lock for all supported versions of Python; only wheels, so that no compiler is needed.
+.PHONY: lock
 lock:
 	@test -x build/uv/bin/uv || { "$(PYTHON)" -m venv build/uv && build/uv/bin/python -m pip install --quiet uv; }
 	$(UV_COMPILE) --extra build --output-file requirements/run.lock
-	$(UV_COMPILE) --extra build --extra dev --constraint requirements/run.lock --output-file requirements/dev.lock
+	$(UV_COMPILE) --extra build --extra dev --extra report --constraint requirements/run.lock --output-file requirements/dev.lock
 
+.PHONY: clean
 clean:
 	rm -rf build dist *.egg-info .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -not -path './.venv/*' -prune -exec rm -rf {} +

@@ -17,7 +17,9 @@ docs/spec/state.md, section "Algorithm 1".
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from typing import Final
 
+from chain.crypto import tagged_hash
 from chain.eligibility import is_active
 from chain.errors import DecodeError, Rejection
 from chain.kinds import KINDS
@@ -32,6 +34,8 @@ from chain.types import Address, PublicKey
 
 Verify = Callable[[Transaction, PublicKey], bool]
 """VERIFYSIG: a node passes one that remembers what it has verified already."""
+
+_REGISTRAR_TAG: Final = b"securenet/registrar-rate/v1"
 
 
 def algorithm_1(transaction: Transaction, block: BlockContext, verify: Verify) -> Admitted:
@@ -51,8 +55,13 @@ def algorithm_1(transaction: Transaction, block: BlockContext, verify: Verify) -
     else:
         verify_miner(block.proposer, block)  # 1.
         check_timely(transaction, block)  # 3.
+        subjects: tuple[Address, ...] = ()
+        if kind.signer is Signer.REGISTRAR:
+            subjects = registrar_subjects(transaction.payload.sender)
+        limits = block.parameters.registrar_limits
+        check_rate_limits([(subject, limits) for subject in subjects], block)  # 4.
         key = signer_key(transaction, kind.signer, block.state)
-        admitted = Admitted(kind=kind, subjects=())
+        admitted = Admitted(kind=kind, subjects=subjects)
     if not verify(transaction, key):  # 5. VERIFYSIG(T)
         raise Rejection("bad_signature", "the signature does not verify under the registered key")
     if block.recent.has_id(transaction.id):  # 6. ISDUP(T)
@@ -187,6 +196,14 @@ def expected_key(transaction: Transaction, view: View) -> PublicKey | None:
         return signer_key(transaction, kind.signer, view)
     except Rejection:
         return None
+
+
+def registrar_subjects(organisation: Address) -> tuple[Address, ...]:
+    """Return whom a registrar's transaction is charged to: its organisation, but not its devices.
+
+    What they send together is counted under the organisation's own id.
+    """
+    return (Address(tagged_hash(_REGISTRAR_TAG, organisation)),)
 
 
 def metered_subjects(

@@ -4,11 +4,11 @@ Everything follows from committed headers and from the state, so that every node
 DESIGN rule 10; docs/spec/consensus.md, section "Proposers", is normative.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 from chain.blocks import Event
-from chain.miners import MinerSet
+from chain.miners import MinerSet, quorum
 from chain.records import MINER_TABLE, PASSED_OVER, Passed, PassedOver
 from chain.state import Overlay, View, passed_over_of
 from chain.types import Address, Height, Round
@@ -87,6 +87,25 @@ def record_proposers(
     if after != before:
         state.put(PASSED_OVER, after)
     return tuple(events)
+
+
+def keeps_quorum(view: View, members: Iterable[Address], *, without: Address | None = None) -> bool:
+    """Tell whether a quorum of `members` is active, so that they can go on governing themselves.
+
+    The one limit of all that takes miners away: demotion (`without` names whom it would be), and
+    removal. Below it nobody could be restored, added or removed any more. Whoever is added is
+    active, and the quorum grows by one at most, so that an addition never reaches it.
+
+    Notes
+    -----
+    It may bar more than f: of six, two; of three, one. Those are proven liars, and what is left is
+    a quorum, which holds f + 1 honest miners as every quorum does. Passing over is another thing:
+    that is no proof, so together with the demoted it ends at f (`eligible_miners`). Since at most f
+    are passed over, a change of the set cannot cost the rest its quorum of votes on blocks.
+    """
+    ids = tuple(members)
+    active = [id for id in ids if id != without and is_active(view, id)]
+    return len(active) >= quorum(len(ids))
 
 
 def is_active(view: View, miner: Address) -> bool:

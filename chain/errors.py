@@ -10,6 +10,8 @@
     │   ├── InvalidCertificate     votes that do not prove a block
     │   ├── InvalidGenesis         a genesis document nobody can start from
     │   ├── InvalidBlock           a block that breaks a rule
+    │   ├── InvalidArchive         an archive that does not prove what it holds
+    │   ├── WrongChain             whole, but of another chain
     │   ├── UntrustedHeader        a header a light client has no reason to believe
     │   └── Rejection              a transaction refused by Algorithm 1 or by its kind
     ├── ConsensusError             consensus.errors
@@ -79,6 +81,26 @@ class InvalidBlock(ChainError):
         super().__init__(reason if index is None else f"transaction {index}: {reason}")
         self.code = code
         self.index = index
+
+
+class InvalidArchive(ChainError):
+    """An archive which does not prove what it holds.
+
+    Parameters
+    ----------
+    height : int
+        The block at which it fails.
+    reason : str
+        What is wrong, in words.
+    """
+
+    def __init__(self, height: int, reason: str) -> None:
+        super().__init__(f"block {height}: {reason}")
+        self.height = height
+
+
+class WrongChain(ChainError):
+    """Something whole of another chain than the one it is to be of."""
 
 
 class UntrustedHeader(ChainError):

@@ -9,6 +9,7 @@ from typing import Any, Final
 from chain.blocks import BLOCK_VERSION, Header
 from chain.crypto import ED25519_KEY_SIZE, address_of, check_public_key, tagged_hash
 from chain.errors import DecodeError, InvalidGenesis, InvalidKey
+from chain.key_registry import REGISTRAR, Use, claim
 from chain.kinds.models import REGISTER, ModelRegister
 from chain.kinds.organisations import organisation_id
 from chain.limits import Limits, RateLimits
@@ -46,6 +47,8 @@ from chain.types import (
 )
 
 ORGANISATIONS_MAX: Final = 1_000
+GENESIS_SIZE_MAX: Final = 8 * 1024 * 1024
+"""More than the document with the most miners and organisations has bytes."""
 _GENESIS_TAG: Final = b"securenet/genesis/v1"
 
 
@@ -145,6 +148,20 @@ def parse_genesis(document: object) -> Genesis:
     return genesis
 
 
+def decode_genesis(data: bytes) -> Genesis:
+    """Read the canonical bytes of a genesis document.
+
+    Raises
+    ------
+    DecodeError, InvalidGenesis
+        They are malformed, or it breaks a rule.
+    """
+    items = max(MINERS_MAX, ORGANISATIONS_MAX)
+    genesis = GENESIS.decode(data, what="genesis", size_max=GENESIS_SIZE_MAX, items_max=items)
+    _check(genesis)
+    return genesis
+
+
 def render_genesis(genesis: Genesis) -> dict[str, Any]:
     """Return the JSON of a genesis document."""
     return GENESIS.render(genesis)
@@ -172,7 +189,10 @@ def genesis_state(genesis: Genesis) -> dict[bytes, bytes | None]:
             status="active",
             since_height=Height(0),
         )
-        overlay.put(MINER_TABLE, record, address_of(miner.key))
+        id = address_of(miner.key)
+        overlay.put(MINER_TABLE, record, id)
+        claim(overlay, miner.key, Use(role="miner", owner=id))
+        claim(overlay, miner.node_key, Use(role="node", owner=id))
     for organisation in genesis.organisations:
         entry = OrganisationRecord(
             name=organisation.name,
@@ -182,7 +202,9 @@ def genesis_state(genesis: Genesis) -> dict[bytes, bytes | None]:
             device_count=0,
             model_count=0,
         )
-        overlay.put(ORGANISATION_TABLE, entry, organisation_id(organisation.name))
+        id = organisation_id(organisation.name)
+        overlay.put(ORGANISATION_TABLE, entry, id)
+        claim(overlay, organisation.registrar_key, Use(role=REGISTRAR, owner=id))
     if genesis.model is not None:
         model = ModelRecord(
             name=genesis.model.name,
@@ -234,7 +256,10 @@ def _check(genesis: Genesis) -> None:
         if len(set(values)) != len(values):
             raise InvalidGenesis(what)
     keys = [key for miner in genesis.miners for key in (miner.key, miner.node_key)]
-    for key in [*keys, *(org.registrar_key for org in genesis.organisations)]:
+    registrars = [organisation.registrar_key for organisation in genesis.organisations]
+    if len({*keys, *registrars}) != len(keys) + len(set(registrars)):
+        raise InvalidGenesis("one key is that of a miner, of a node or of a registrar twice over")
+    for key in [*keys, *registrars]:
         try:
             check_public_key(key)
         except InvalidKey as error:

@@ -16,9 +16,12 @@ from chain.errors import Rejection
 from chain.kinds.base import BlockContext, Kind, require
 from chain.miners import MinerSet
 from chain.records import (
+    CLOSED_PROPOSALS,
+    CLOSED_PROPOSALS_MAX,
     OPEN_PROPOSALS,
     OPEN_PROPOSALS_MAX,
     PROPOSAL_TABLE,
+    ClosedProposals,
     OpenProposals,
     ProposalRecord,
 )
@@ -166,7 +169,17 @@ def _close(
     block.state.put(PROPOSAL_TABLE, closed, proposal_id)
     ids = tuple(id for id in _open_ids(block.state) if id != proposal_id)
     block.state.put(OPEN_PROPOSALS, OpenProposals(ids=ids))
+    _forget_oldest(proposal_id, block)
     return (Event(name=f"proposal_{status}", values=(proposal_id.hex(), proposal.kind)),)
+
+
+def _forget_oldest(closed: Digest, block: BlockContext) -> None:
+    """Make room for one more closed proposal, so that the state does not grow with every vote."""
+    record = block.state.get(CLOSED_PROPOSALS)
+    ids = (*(() if record is None else record.ids), closed)
+    for past in ids[:-CLOSED_PROPOSALS_MAX]:
+        block.state.remove(PROPOSAL_TABLE, past)
+    block.state.put(CLOSED_PROPOSALS, ClosedProposals(ids=ids[-CLOSED_PROPOSALS_MAX:]))
 
 
 def _proposal(id: Digest, view: View) -> ProposalRecord:

@@ -9,10 +9,15 @@ from bisect import bisect_left, bisect_right
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Final
 
+from chain.blocks import Header
 from chain.limits import RATE_SECONDS_MAX, RateWindow
-from chain.parameters import FUTURE_DRIFT_MS, VERDICT_WINDOW, Parameters
+from chain.parameters import FUTURE_DRIFT_MS, LIFETIME_MS_MAX, VERDICT_WINDOW, Parameters
 from chain.types import Address, Digest
+
+LOOKBACK_MS_MAX: Final = max(LIFETIME_MS_MAX + FUTURE_DRIFT_MS, RATE_SECONDS_MAX * 1000)
+"""How far the look-back may ever reach from the time of a block, whatever is voted for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +39,38 @@ class BlockSummary:
     ids: tuple[Digest, ...]
     sent: Mapping[Address, int]
     flows: tuple[Address, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reach:
+    """How far back any rule for the block behind a tip may look.
+
+    Parameters
+    ----------
+    ids_after_ms : int
+        Ids matter of blocks with a later time.
+    after_ms : int
+        Nothing of a block matters whose time is not later than this and whose height is below
+        `height`.
+    """
+
+    ids_after_ms: int
+    after_ms: int
+    height: int
+
+    @classmethod
+    def of(cls, tip: Header, parameters: Parameters) -> "Reach":
+        """Return the reach of the rules behind the block `tip`, under the parameters after it."""
+        ids_after_ms = tip.time_ms - parameters.transaction_lifetime_ms - FUTURE_DRIFT_MS
+        return cls(
+            ids_after_ms=ids_after_ms,
+            after_ms=min(ids_after_ms, tip.time_ms - RATE_SECONDS_MAX * 1000),
+            height=tip.height - VERDICT_WINDOW,
+        )
+
+    def contains(self, header: Header) -> bool:
+        """Tell whether a rule may look at this block."""
+        return header.time_ms > self.after_ms or header.height >= self.height
 
 
 class _Sent:
@@ -107,6 +144,16 @@ class Lookback:
             if height >= block.height - VERDICT_WINDOW:
                 break
             del self._flows[height]
+
+    @property
+    def id_count(self) -> int:
+        """How many ids it holds."""
+        return len(self._ids)
+
+    @property
+    def subject_count(self) -> int:
+        """Of how many senders, organisations and gateways it holds what they sent."""
+        return len(self._sent)
 
     def has_id(self, id: Digest) -> bool:
         """Tell whether a transaction with this id stands in a block of the last L + D."""

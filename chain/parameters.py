@@ -4,14 +4,20 @@ from dataclasses import dataclass
 from typing import Final
 
 from chain.errors import DecodeError
-from chain.limits import Limits, RateLimits
+from chain.limits import Limits, RateLimits, RateWindow
 from chain.schema import Integer, Record
 from chain.types import TIME_MS_MAX
 
+LIFETIME_MS_MAX: Final = 600_000
+"""The longest L that can be voted for."""
 FUTURE_DRIFT_MS: Final = 5_000
 """D: how far ahead of a block's time a transaction's time may be."""
 VERDICT_WINDOW: Final = 256
 """A verdict is taken for so many heights after the block it judges."""
+ANCHOR_INTERVAL: Final = 32
+"""So many heights lie between blocks by which a candidate can show how far it has come."""
+ANCHOR_WINDOW: Final = 100_000
+"""Such blocks are remembered for so many heights, a multiple of the interval."""
 EVIDENCE_WINDOW: Final = 100_000
 """Evidence is taken for so many heights after the one it is about: a day of a busy chain, within
 which whoever was cut off has met the others again."""
@@ -42,6 +48,12 @@ class Parameters:
         Devices that one organisation may register.
     device_limits : RateLimits
         For devices whose registration names none.
+    registrar_limits : RateLimits
+        For what the registrar of one organisation sends: by default room for a fleet at a stroke,
+        and for less than a block can hold in the long run.
+    join_heights_max : int
+        A candidate shows that it has come to within so many blocks of the one that adds it. By
+        default what a node catches up with in about a minute.
     """
 
     transaction_lifetime_ms: int = 60_000
@@ -57,11 +69,16 @@ class Parameters:
     proposal_lifetime_ms: int = 7 * 24 * 3_600_000
     organisation_devices_max: int = 100_000
     device_limits: RateLimits = ()
+    registrar_limits: RateLimits = (
+        RateWindow(capacity=5_000, seconds=1),
+        RateWindow(capacity=50_000, seconds=60),
+    )
+    join_heights_max: int = 10_000
 
 
 PARAMETERS: Final = Record(
     Parameters,
-    transaction_lifetime_ms=Integer(5_000, 600_000),
+    transaction_lifetime_ms=Integer(5_000, LIFETIME_MS_MAX),
     lifetime_floor_ms=Integer(0, TIME_MS_MAX),
     block_transactions_max=Integer(1, 10_000),
     block_bytes_max=Integer(64 * 1024, 7 * 1024 * 1024),
@@ -74,6 +91,8 @@ PARAMETERS: Final = Record(
     proposal_lifetime_ms=Integer(60_000, 90 * 24 * 3_600_000),
     organisation_devices_max=Integer(1, 1_000_000),
     device_limits=Limits(),
+    registrar_limits=Limits(),
+    join_heights_max=Integer(ANCHOR_INTERVAL, ANCHOR_WINDOW),
 )
 
 

@@ -37,6 +37,10 @@ RING_BITS: Final = 256
 MODEL_HISTORY_MAX: Final = 16
 OPEN_PROPOSALS_MAX: Final = 128
 """Shared evenly by the miners, of whom there are at most `MINERS_MAX`."""
+CLOSED_PROPOSALS_MAX: Final = 256
+"""Closed proposals that stay in the state; the oldest goes. Blocks and receipts keep them all."""
+FORMER_KEYS_MAX: Final = 8
+"""Replaced keys of one miner for whose heights evidence is still taken."""
 RECORD_SIZE_MAX: Final = 256 * 1024
 
 
@@ -61,17 +65,28 @@ class Table(Generic[R]):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class FormerKey:
+    """A key that a miner had, and the last height whose messages it signed."""
+
+    key: PublicKey
+    until_height: Height
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class MinerRecord:
     """An approved miner.
 
     Parameters
     ----------
     key : PublicKey
-        Signs consensus messages and the miner's transactions.
+        Signs the miner's transactions, and its consensus messages from the height on at which the
+        set of miners has it.
     node_key : PublicKey
         Authenticates the miner's node to its peers.
     status : {"active", "demoted", "removed"}
         Only an active miner proposes, judges and governs; a demoted one still votes on blocks.
+    former_keys : tuple of FormerKey
+        Ascending; those whose heights are too old for evidence go when the next one comes.
     """
 
     name: str
@@ -81,6 +96,36 @@ class MinerRecord:
     port: int
     status: str
     since_height: Height
+    former_keys: tuple[FormerKey, ...] = ()
+
+    def key_at(self, height: int) -> PublicKey:
+        """Return the key that signs the miner's messages of `height`."""
+        for former in self.former_keys:
+            if height <= former.until_height:
+                return former.key
+        return self.key
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeyRecord:
+    """For what a key was first used, and so may be used at all.
+
+    Parameters
+    ----------
+    role : {"miner", "node", "registrar"}
+    owner : Address
+        The miner, also of a node's key, or the organisation.
+    """
+
+    role: str
+    owner: Address
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Anchor:
+    """A block of this chain by which a candidate shows how far it has come."""
+
+    block_hash: Digest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -345,6 +390,13 @@ class OpenProposals:
     ids: tuple[Digest, ...]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClosedProposals:
+    """Ids of the closed proposals that the state still has, in the order of their ends."""
+
+    ids: tuple[Digest, ...]
+
+
 _ADDRESS: Final = Blob(DIGEST_SIZE)
 _DIGEST: Final = Blob(DIGEST_SIZE)
 _HEIGHT: Final = Integer(0, HEIGHT_MAX)
@@ -366,8 +418,15 @@ MINER_TABLE: Final = Table(
         port=Integer(1, 65_535),
         status=Word("active", "demoted", "removed"),
         since_height=_HEIGHT,
+        former_keys=ListOf(
+            Record(FormerKey, key=Blob(ED25519_KEY_SIZE), until_height=_HEIGHT), FORMER_KEYS_MAX
+        ),
     ),
 )
+KEY_TABLE: Final = Table(
+    b"key/", Record(KeyRecord, role=Word("miner", "node", "registrar"), owner=_ADDRESS)
+)
+ANCHOR_TABLE: Final = Table(b"anchor/", Record(Anchor, block_hash=_DIGEST))
 EVIDENCE_TABLE: Final = Table(
     b"evidence/",
     Record(
@@ -485,9 +544,14 @@ PROPOSAL_TABLE: Final = Table(
 OPEN_PROPOSALS: Final = Table(
     b"open-proposals", Record(OpenProposals, ids=ListOf(_DIGEST, OPEN_PROPOSALS_MAX))
 )
+CLOSED_PROPOSALS: Final = Table(
+    b"closed-proposals", Record(ClosedProposals, ids=ListOf(_DIGEST, CLOSED_PROPOSALS_MAX))
+)
 
 TABLES: Final[tuple[Table[Any], ...]] = (
     MINER_TABLE,
+    KEY_TABLE,
+    ANCHOR_TABLE,
     EVIDENCE_TABLE,
     MINER_SETS,
     PASSED_OVER,
@@ -501,6 +565,7 @@ TABLES: Final[tuple[Table[Any], ...]] = (
     ACTIVE_MODELS,
     PROPOSAL_TABLE,
     OPEN_PROPOSALS,
+    CLOSED_PROPOSALS,
 )
 """Every table; no prefix is the beginning of another."""
 

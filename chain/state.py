@@ -97,6 +97,11 @@ class State:
         """The state root."""
         return self.tree.root
 
+    @property
+    def cached_count(self) -> int:
+        """How many records it holds in memory."""
+        return len(self._cache)
+
     def get(self, table: Table[R], key: bytes = b"") -> R | None:
         """Return the record of `key`, or None."""
         full = table.prefix + key
@@ -188,6 +193,13 @@ def miner_sets_of(view: View) -> tuple[MinerSet, MinerSet]:
 def _set_of(members: tuple[Miner, ...]) -> MinerSet:
     """Return a set; it is asked for many times a height and changes seldom."""
     return MinerSet(members)
+
+
+def decided_set(view: View) -> tuple[Miner, ...]:
+    """Return the set that was decided last, in effect or not."""
+    sets = view.get(MINER_SETS)
+    assert sets is not None, "genesis sets the miners"
+    return sets.after or sets.next
 
 
 def passed_over_of(view: View) -> PassedOver:

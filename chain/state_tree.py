@@ -21,33 +21,37 @@ DEPTH_MAX: Final = 256
 
 _KEY_TAG: Final = b"securenet/state-key/v1"
 _VALUE_TAG: Final = b"securenet/state-value/v1"
-_LEAF_PREFIX: Final = domain(b"securenet/state-leaf/v1")
-_BRANCH_PREFIX: Final = domain(b"securenet/state-branch/v1")
+LEAF_PREFIX: Final = domain(b"securenet/state-leaf/v1")
+BRANCH_PREFIX: Final = domain(b"securenet/state-branch/v1")
 
 
-class _Leaf:
+class Leaf:
+    """An entry, by the hashes of its key and value."""
+
     __slots__ = ("hash", "path", "value_hash")
 
     def __init__(self, path: bytes, value_hash: bytes) -> None:
         self.path = path
         self.value_hash = value_hash
-        self.hash: bytes = sha256(_LEAF_PREFIX + path + value_hash).digest()
+        self.hash: bytes = sha256(LEAF_PREFIX + path + value_hash).digest()
 
 
-class _Branch:
+class Branch:
+    """Two subtrees, together at least two entries."""
+
     __slots__ = ("hash", "left", "right")
 
-    def __init__(self, left: "_Node | None", right: "_Node | None") -> None:
+    def __init__(self, left: "Node | None", right: "Node | None") -> None:
         self.left = left
         self.right = right
         self.hash: bytes = sha256(
-            _BRANCH_PREFIX
+            BRANCH_PREFIX
             + (left.hash if left is not None else ZERO_DIGEST)
             + (right.hash if right is not None else ZERO_DIGEST)
         ).digest()
 
 
-_Node = _Leaf | _Branch
+Node = Leaf | Branch
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,11 +92,11 @@ class StateProof:
         # Of other sizes, path and value hash could share their bytes out differently.
         if any(len(digest) != DIGEST_SIZE for digest in (*self.siblings, *ends)):
             raise InvalidProof(f"a hash has not {DIGEST_SIZE} bytes")
-        path = tagged_hash(_KEY_TAG, key)
+        path = path_of(key)
         if value is not None:
             if self.leaf is None or self.leaf.path != path:
                 raise InvalidProof("the path does not end at this key")
-            if self.leaf.value_hash != tagged_hash(_VALUE_TAG, value):
+            if self.leaf.value_hash != value_hash_of(value):
                 raise InvalidProof("the key has another value")
         elif self.leaf is not None:
             if self.leaf.path == path:
@@ -102,11 +106,11 @@ class StateProof:
         if self.leaf is None:
             digest: bytes = ZERO_DIGEST
         else:
-            digest = sha256(_LEAF_PREFIX + self.leaf.path + self.leaf.value_hash).digest()
+            digest = sha256(LEAF_PREFIX + self.leaf.path + self.leaf.value_hash).digest()
         for depth in range(len(self.siblings) - 1, -1, -1):
             sibling = self.siblings[depth]
-            pair = sibling + digest if _bit(path, depth) else digest + sibling
-            digest = sha256(_BRANCH_PREFIX + pair).digest()
+            pair = sibling + digest if bit(path, depth) else digest + sibling
+            digest = sha256(BRANCH_PREFIX + pair).digest()
         if digest != root:
             raise InvalidProof("the path leads to another root")
 
@@ -123,8 +127,13 @@ class StateTree:
 
     __slots__ = ("_root",)
 
-    def __init__(self, root: _Node | None = None) -> None:
+    def __init__(self, root: Node | None = None) -> None:
         self._root = root
+
+    @property
+    def top(self) -> Node | None:
+        """The uppermost node; None for an empty map."""
+        return self._root
 
     @property
     def root(self) -> Digest:
@@ -141,8 +150,8 @@ class StateTree:
         """
         hashed = sorted(
             (
-                tagged_hash(_KEY_TAG, key),
-                None if value is None else tagged_hash(_VALUE_TAG, value),
+                path_of(key),
+                None if value is None else value_hash_of(value),
             )
             for key, value in changes.items()
         )
@@ -150,12 +159,12 @@ class StateTree:
 
     def prove(self, key: bytes) -> StateProof:
         """Return the proof of presence or absence of `key`."""
-        path = tagged_hash(_KEY_TAG, key)
+        path = path_of(key)
         siblings: list[Digest] = []
         node = self._root
-        while isinstance(node, _Branch):
+        while isinstance(node, Branch):
             near, far = node.left, node.right
-            if _bit(path, len(siblings)):
+            if bit(path, len(siblings)):
                 near, far = far, near
             siblings.append(ZERO_DIGEST if far is None else Digest(far.hash))
             node = near
@@ -166,42 +175,54 @@ class StateTree:
 
 
 def _apply(
-    node: _Node | None, changes: Sequence[tuple[bytes, bytes | None]], depth: int
-) -> _Node | None:
+    node: Node | None, changes: Sequence[tuple[bytes, bytes | None]], depth: int
+) -> Node | None:
     """Return the subtree at `depth` after `changes`, all of which lie under it, sorted."""
     if not changes:
         return node
-    if not isinstance(node, _Branch):
+    if not isinstance(node, Branch):
         present = [(path, value) for path, value in changes if value is not None]
         if node is not None and all(path != node.path for path, _ in changes):
             present.append((node.path, node.value_hash))
             present.sort()
-        return _build(present, depth)
+        return build(present, depth)
     split = _split(changes, depth)
     left = _apply(node.left, changes[:split], depth + 1)
     right = _apply(node.right, changes[split:], depth + 1)
-    if left is None and not isinstance(right, _Branch):
+    if left is None and not isinstance(right, Branch):
         return right
-    if right is None and isinstance(left, _Leaf):
+    if right is None and isinstance(left, Leaf):
         return left
-    return _Branch(left, right)
+    return Branch(left, right)
 
 
-def _build(entries: Sequence[tuple[bytes, bytes]], depth: int) -> _Node | None:
+def build(entries: Sequence[tuple[bytes, bytes]], depth: int) -> Node | None:
+    """Return the subtree at `depth` that holds `entries`: paths, ascending, and value hashes."""
     if not entries:
         return None
     if len(entries) == 1:
-        return _Leaf(*entries[0])
+        return Leaf(*entries[0])
     split = _split(entries, depth)
-    return _Branch(_build(entries[:split], depth + 1), _build(entries[split:], depth + 1))
+    return Branch(build(entries[:split], depth + 1), build(entries[split:], depth + 1))
 
 
 def _split(entries: Sequence[tuple[bytes, bytes | None]], depth: int) -> int:
     """Return the index of the first entry whose path has bit `depth` set."""
-    return bisect_left(entries, 1, key=lambda entry: _bit(entry[0], depth))
+    return bisect_left(entries, 1, key=lambda entry: bit(entry[0], depth))
 
 
-def _bit(path: bytes, depth: int) -> int:
+def path_of(key: bytes) -> Digest:
+    """Return where the leaf of a state key stands: bits of 1 lead to the right."""
+    return tagged_hash(_KEY_TAG, key)
+
+
+def value_hash_of(value: bytes) -> Digest:
+    """Return what a leaf holds of its value."""
+    return tagged_hash(_VALUE_TAG, value)
+
+
+def bit(path: bytes, depth: int) -> int:
+    """Return a bit of a path, the highest at depth 0."""
     return (path[depth >> 3] >> (7 - (depth & 7))) & 1
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, TypeVar
 
-from chain.admission import Verify, algorithm_1, append, metered_subjects
+from chain.admission import Verify, algorithm_1, append, metered_subjects, registrar_subjects
 from chain.blocks import (
     BLOCK_VERSION,
     Block,
@@ -24,12 +24,19 @@ from chain.eligibility import eligible_miners, proposer_of, record_proposers
 from chain.errors import InvalidBlock, Rejection
 from chain.governance import settle_proposals
 from chain.kinds import KINDS
-from chain.kinds.base import Admitted, BlockContext, Lane, Standing
+from chain.kinds.base import Admitted, BlockContext, Lane, Signer, Standing
 from chain.kinds.device_data import is_judged
 from chain.lookback import BlockSummary, Lookback, OpenBlock
 from chain.miners import MinerSet
-from chain.parameters import VERDICT_WINDOW
-from chain.records import DEVICE_TABLE, JUDGEMENT_TABLE, MINER_SETS, height_key
+from chain.parameters import ANCHOR_INTERVAL, ANCHOR_WINDOW, VERDICT_WINDOW
+from chain.records import (
+    ANCHOR_TABLE,
+    DEVICE_TABLE,
+    JUDGEMENT_TABLE,
+    MINER_SETS,
+    Anchor,
+    height_key,
+)
 from chain.state import Overlay, State, StateDelta, miner_sets_of, parameters_of
 from chain.state_tree import StateTree
 from chain.transactions import Transaction
@@ -101,6 +108,7 @@ def open_context(
         genesis_hash=tip.genesis_hash,
         height=tip.next_height,
         time_ms=time_ms,
+        parent_hash=tip.header.hash,
         proposer=proposer,
         miners=miners,
         parameters=parameters_of(tip.state),
@@ -215,6 +223,7 @@ class BlockExecution:
         if block.height > VERDICT_WINDOW:
             past = height_key(block.height - VERDICT_WINDOW)
             block.state.remove_if_present(JUDGEMENT_TABLE, past)
+        move_anchors(block)
         blamed = record_proposers(
             block.state,
             height=block.height,
@@ -374,9 +383,12 @@ def summarise(block: Block, state: State) -> BlockSummary:
     flows: list[Address] = []
     for transaction in block.transactions:
         kind = KINDS[transaction.payload.kind]
+        sender = transaction.payload.sender
+        if kind.signer is Signer.REGISTRAR:
+            for subject in registrar_subjects(sender):
+                sent[subject] = sent.get(subject, 0) + 1
         if not kind.metered:
             continue
-        sender = transaction.payload.sender
         device = state.get(DEVICE_TABLE, sender)
         assert device is not None, "a committed report comes from a registered device"
         for subject, _ in metered_subjects(sender, device, state):
@@ -396,6 +408,16 @@ def lane_of(transaction: Transaction) -> Lane:
     """Return the lane of a transaction; that of an unknown kind does not matter."""
     kind = KINDS.get(transaction.payload.kind)
     return Lane.TELEMETRY if kind is None else kind.lane
+
+
+def move_anchors(block: BlockContext, *, window: int = ANCHOR_WINDOW) -> None:
+    """Remember the parent, if it is one to be remembered, and forget the one that is too old."""
+    height = block.height - 1
+    if height % ANCHOR_INTERVAL:
+        return
+    block.state.put(ANCHOR_TABLE, Anchor(block_hash=block.parent_hash), height_key(height))
+    if height >= window:
+        block.state.remove_if_present(ANCHOR_TABLE, height_key(height - window))
 
 
 def _shift_miner_sets(state: Overlay) -> MinerSet:

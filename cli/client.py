@@ -189,7 +189,7 @@ class Client:
                 async for message in socket:
                     if message.type is not aiohttp.WSMsgType.TEXT:
                         continue
-                    document = json.loads(message.data)
+                    document = _object(self.url, message.data, "an event is no JSON")
                     if "error" in document:
                         problem = document["error"]
                         if problem.get("code") in ("slow_consumer", "shutdown"):
@@ -255,12 +255,7 @@ class Client:
             raise Unreachable(self.url, "no answer in time") from error
         except (aiohttp.ClientError, OSError) as error:
             raise Unreachable(self.url, _reason(error)) from error
-        try:
-            document = json.loads(text)
-        except ValueError as error:
-            raise Unreachable(self.url, f"HTTP {status} without JSON; is it a node?") from error
-        if not isinstance(document, dict):
-            raise Unreachable(self.url, "its JSON is no object; is it a node?")
+        document = _object(self.url, text, f"HTTP {status} without JSON; is it a node?")
         if status >= 400:
             raise _refused(status, document, retry_after)
         return document
@@ -294,6 +289,17 @@ def _is_address(url: str) -> bool:
     except ValueError:
         # Brackets that hold no address of IPv6, or a port that is no number of 16 bits.
         return False
+
+
+def _object(url: str, text: str | bytes, otherwise: str) -> Document:
+    """Return the object that a node's JSON holds; raises `Unreachable` where there is none."""
+    try:
+        document = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise Unreachable(url, otherwise) from error
+    if not isinstance(document, dict):
+        raise Unreachable(url, "its JSON is no object; is it a node?")
+    return document
 
 
 def _pooled(item: Document) -> Pooled:

@@ -107,6 +107,18 @@ class NotFound(CliError):
     exit_code = ExitCode.NOT_FOUND
 
 
+class NotInSync(CliError):
+    """A node that has to keep up, for what is asked of it, does not yet."""
+
+    exit_code = ExitCode.BUSY
+
+    def __init__(self, url: str) -> None:
+        super().__init__(
+            f"the node at {url} is not in sync with its chain",
+            "wait until it is (securenet query status) and try again",
+        )
+
+
 class TimedOut(CliError):
     """What was waited for did not happen in time."""
 
@@ -159,7 +171,7 @@ class Missed(CliError):
 
 
 _ADVICE = {
-    "acceptance_expired": "ask the candidate for another: securenet miner accept",
+    "acceptance_expired": "ask for another: securenet miner accept, or miner replace-keys",
     "already_convicted": "nothing is left to do: see securenet query evidence",
     "already_exists": "see what is there: securenet device list, miner list, query models",
     "already_voted": "one miner has one vote; see securenet miner list",
@@ -170,7 +182,10 @@ _ADVICE = {
     "expired": "see that this machine's clock is right and that securenet consensus why names "
     "nobody missing, and sign it again",
     "malformed": "correct it as the message says; docs/spec has the forms",
+    "loses_quorum": "restore or remove demoted miners, or add others, first: securenet miner list",
+    "not_in_sync": "once the candidate's node keeps up, ask it for another: securenet miner accept",
     "not_permitted": "sign with the key of the role that this kind of transaction asks for",
+    "pruned": "ask a node that keeps more (--rpc); first_heights of its status says what it keeps",
     "unauthorised_miner": "send it to a node that is an active miner (securenet miner list)",
     "unknown_device": "register the device first: securenet device register",
     "wrong_chain": "sign it anew for this chain; see securenet query status",

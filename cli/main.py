@@ -13,12 +13,19 @@ from typing import Any, Final
 import typer
 from typer.core import TyperGroup
 
-from chain.errors import DecodeError, InvalidGenesis, InvalidKey, Rejection, SecureNetError
+from chain.errors import (
+    DecodeError,
+    InvalidGenesis,
+    InvalidKey,
+    Rejection,
+    SecureNetError,
+    WrongChain,
+)
 from cli.errors import ALREADY_THERE_ADVICE, CliError, advice_on
 from cli.exit_codes import ExitCode
 from cli.render import show_error
 from node import exit_codes as node_exit_codes
-from node.errors import FileTaken
+from node.errors import ArchiveGap, BadArchive, FileTaken, Pruned
 
 COMMANDS: Final = (
     "init", "version", "completion", "keys", "testnet", "node", "device", "tx", "query", "miner",
@@ -131,6 +138,16 @@ def explain(error: SecureNetError) -> tuple[ExitCode, str, str]:
         return ExitCode.ALREADY_THERE, str(error), ALREADY_THERE_ADVICE
     if isinstance(error, Rejection):
         return ExitCode.REFUSED, str(error), advice_on(error.code, 422)
+    if isinstance(error, ArchiveGap):
+        return ExitCode.USAGE, str(error), "import the blocks before it first"
+    if isinstance(error, BadArchive):
+        return ExitCode.USAGE, str(error), "nothing was taken from it; export it anew elsewhere"
+    if isinstance(error, WrongChain):
+        advice = "take what belongs to the chain of this genesis.json"
+        return ExitCode.CONFIGURATION, str(error), advice
+    if isinstance(error, Pruned):
+        advice = "begin where it is kept, or ask a node that keeps more"
+        return ExitCode.NOT_FOUND, str(error), advice
     if isinstance(error, InvalidGenesis):
         return (
             ExitCode.CONFIGURATION,

@@ -99,10 +99,10 @@ def usage(process: Process) -> Usage | None:
 def stop(processes: Sequence[Process], *, patience_s: float = 15.0) -> int:
     """End the processes, first by asking them, and return how many had to be killed."""
     for process in processes:
-        _signal(process, signal.SIGTERM)
+        send_signal(process, signal.SIGTERM)
     left = _wait_ended(processes, patience_s)
     for process in left:
-        _signal(process, signal.SIGKILL)
+        send_signal(process, signal.SIGKILL)
     _wait_ended(left, patience_s)
     return len(left)
 
@@ -117,7 +117,8 @@ def _wait_ended(processes: Sequence[Process], patience_s: float) -> list[Process
     return left
 
 
-def _signal(process: Process, number: signal.Signals) -> None:
+def send_signal(process: Process, number: signal.Signals) -> None:
+    """Send a signal to this very process, unless it has ended."""
     try:
         handle = os.pidfd_open(process.pid)
     except ProcessLookupError:

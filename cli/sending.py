@@ -1,12 +1,14 @@
 """What all commands that send a transaction have in common."""
 
 from collections.abc import Callable
+from typing import Any
 
+from chain.crypto import SigningKey
 from chain.genesis import Genesis
 from chain.transactions import Transaction
 from cli.client import Client, Document, ask
 from cli.render import show_fields, show_json
-from cli.signing import submit
+from cli.signing import find_miner_sender, submit
 
 
 def send(rpc: str, sign: Callable[[Genesis], Transaction], *, wait: bool, as_json: bool) -> None:
@@ -21,6 +23,18 @@ def send(rpc: str, sign: Callable[[Genesis], Transaction], *, wait: bool, as_jso
     async def question(client: Client) -> Document:
         genesis = await client.genesis()
         return await submit(client, sign(genesis), wait=wait)
+
+    show_outcome(ask(rpc, question), as_json=as_json)
+
+
+def send_as_miner(
+    rpc: str, key: SigningKey, kind: str, body: Any, *, wait: bool, as_json: bool
+) -> None:
+    """Send a transaction of the miner that signs with `key`, and print what became of it."""
+
+    async def question(client: Client) -> Document:
+        sender = await find_miner_sender(client, await client.genesis(), key)
+        return await submit(client, sender.sign(kind, body), wait=wait)
 
     show_outcome(ask(rpc, question), as_json=as_json)
 

@@ -10,7 +10,7 @@ from chain.kinds import KINDS
 from chain.kinds.device_registry import device_id
 from chain.kinds.organisations import organisation_id
 from chain.transactions import TRANSACTION_VERSION, Payload, Transaction, sign_transaction
-from chain.types import NONCE_SIZE, Address, Digest, TimestampMs
+from chain.types import NONCE_SIZE, Address, Digest, PublicKey, TimestampMs
 from cli.client import Client, Document
 from cli.errors import BadInput, Refused
 from node.clock import SystemClock
@@ -18,6 +18,9 @@ from node.random_source import SystemRandom
 
 COMMIT_TIMEOUT_S: Final = 60.0
 """As long as a transaction lives by default: later it cannot be committed any more."""
+
+MINERS_KNOWN_MAX: Final = 10_000
+"""So many miners, removed ones included, are looked through."""
 
 _CLOCK: Final = SystemClock()
 _RANDOM: Final = SystemRandom()
@@ -49,9 +52,22 @@ class Sender:
         return sign_transaction(payload, self.key)
 
 
-def miner_sender(genesis: Genesis, key: SigningKey) -> Sender:
-    """Return the miner whose key this is."""
-    return Sender(genesis_hash=genesis.hash, address=address_of(key.public), key=key)
+async def find_miner_sender(client: Client, genesis: Genesis, key: SigningKey) -> Sender:
+    """Return the miner whose key this is, or the one that would begin with it.
+
+    A miner whose key was replaced is not called by its present one.
+    """
+    miner = await find_miner(client, key.public)
+    address = address_of(key.public) if miner is None else Address(bytes.fromhex(miner["id"]))
+    return Sender(genesis_hash=genesis.hash, address=address, key=key)
+
+
+async def find_miner(client: Client, key: PublicKey) -> Document | None:
+    """Return what the registry has of the miner with this key; None where there is none."""
+    for miner in await client.pages("/v1/miners", limit=MINERS_KNOWN_MAX):
+        if miner["key"] == key.hex():
+            return miner
+    return None
 
 
 def registrar_sender(genesis: Genesis, key: SigningKey, organisation: str | None) -> Sender:

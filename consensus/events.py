@@ -129,6 +129,22 @@ class HeightSeen:
     height: Height
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemoryShown:
+    """A miner has said, in an authenticated session, that it has shown what it holds of this one.
+
+    Comes behind the messages that it showed (see `PeerConnected`).
+
+    Parameters
+    ----------
+    height : Height
+        What it worked on meanwhile.
+    """
+
+    miner: Address
+    height: Height
+
+
 Event = (
     StartHeight
     | Received
@@ -139,4 +155,5 @@ Event = (
     | BlockFetched
     | PeerConnected
     | HeightSeen
+    | MemoryShown
 )

@@ -18,6 +18,17 @@ ROUND_ENTRIES_MAX: Final = 16
 """Changes of round remembered for operators; the oldest goes first."""
 
 
+_LACKS: Final = {
+    "building": "block",
+    "checking": "bodies",
+    "fetching": "bodies",
+    "prepare": "prepare-quorum",
+    "commit": "commit-quorum",
+    "round-change": "round-change-quorum",
+}
+"""What is lacking in a phase."""
+
+
 @dataclass(slots=True)
 class Candidate:
     """A block that may be committed at this height.
@@ -28,10 +39,13 @@ class Candidate:
         What the driver found; None until it has answered.
     asked : tuple of (Round, bool), optional
         In which round the driver was asked last, and whether it was told that it is committed.
+    fault : str
+        Why it is not valid.
     """
 
     proposal: Proposal
     valid: bool | None = None
+    fault: str = ""
     asked: tuple[Round, bool] | None = None
 
 
@@ -49,12 +63,32 @@ class RoundEntry:
     Parameters
     ----------
     cause : str
-        ``height``, ``timeout``, ``jump``, ``proposal`` or ``restart``.
+        ``height``, ``timeout``, ``jump`` (f + 1 others were there), ``proposal`` (a justified one
+        came) or ``restart``.
+    lacked : str, optional
+        What was missing when the round before was left; see `HeightState.lack`.
     """
 
     round: Round
     at_ns: int
     cause: str
+    lacked: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refusal:
+    """The proposal of a round, by its proposer, that was not accepted.
+
+    Parameters
+    ----------
+    untimely : bool
+        By rule 13: the two clocks do not agree.
+    """
+
+    round: Round
+    proposer: Address
+    untimely: bool
+    reason: str
 
 
 class HeightState:
@@ -80,6 +114,8 @@ class HeightState:
         Blocks asked for with `FetchBlock`, and whether they were known to be decided.
     convicted : set of Address
         Members against whom a proof was given at this height; no second one is looked for.
+    refusal : Refusal, optional
+        The last proposal that was not accepted.
     """
 
     def __init__(self, config: HeightConfig, now: int) -> None:
@@ -97,6 +133,7 @@ class HeightState:
         self.overtaken = False
         self.fetching: dict[Digest, bool] = {}
         self.convicted: set[Address] = set()
+        self.refusal: Refusal | None = None
         self.deadline_ns: int | None = None
         self.resend_ns: int | None = None
         self.rounds = deque(
@@ -107,6 +144,7 @@ class HeightState:
 
     def enter(self, round: Round, now: int, cause: str) -> None:
         """Begin a round: nothing is proposed in it yet, and its timers do not run."""
+        lacked = None if cause == "restart" else self.lack()
         self.round = round
         self.log.enter(round)
         self.accepted = None
@@ -114,7 +152,7 @@ class HeightState:
         self.fetching = {digest: True for digest, decided in self.fetching.items() if decided}
         self.deadline_ns = None
         self.resend_ns = None
-        self.rounds.append(RoundEntry(round=round, at_ns=now, cause=cause))
+        self.rounds.append(RoundEntry(round=round, at_ns=now, cause=cause, lacked=lacked))
 
     def add_candidate(self, proposal: Proposal) -> Candidate:
         """Hold a block; at the bound the oldest goes that nothing speaks for."""
@@ -134,6 +172,21 @@ class HeightState:
         return min(
             (at for at in (self.deadline_ns, self.resend_ns) if at is not None), default=None
         )
+
+    def lack(self) -> str:
+        """Return what keeps the current round from its end.
+
+        ``proposal``, ``proposal-refused``, ``proposal-untimely``, ``proposal-invalid``, ``block``
+        (its own is not built), ``bodies`` (of a block that is being checked), ``prepare-quorum``,
+        ``commit-quorum``, ``round-change-quorum``.
+        """
+        candidate = self.accepted_candidate()
+        if candidate is not None and candidate.valid is False:
+            return "proposal-invalid"
+        refusal = self.refusal
+        if candidate is None and refusal is not None and refusal.round == self.round:
+            return "proposal-untimely" if refusal.untimely else "proposal-refused"
+        return _LACKS.get(self._phase(), "proposal")
 
     def note_phase(self, now: int) -> None:
         """Remember since when the present phase lasts."""

@@ -1,7 +1,8 @@
-"""When a miner that lost its memory knows the height H of DESIGN rule 6.
+"""What a miner asks of the others about its own memory (DESIGN rule 6).
 
 Whoever has forgotten what it signed must stay silent until every height at which it may have
-signed is decided. docs/spec/consensus.md, section "Lost memory", has the argument.
+signed is decided; and whoever starts may have forgotten without knowing, for an older copy of a log
+looks like a log. docs/spec/consensus.md, sections "Lost memory" and "Start", has the arguments.
 """
 
 from collections.abc import Mapping
@@ -42,3 +43,26 @@ def known_height(
     if len(told) < needed or told[needed - 1] > height + HEIGHTS_AHEAD_MAX:
         return None
     return max(height, told[needed - 1])
+
+
+def has_heard_enough(
+    shown: Mapping[Address, Height], miners: MinerSet, me: Address, height: Height
+) -> bool:
+    """Tell whether a miner that has started may take its log for the latest.
+
+    Parameters
+    ----------
+    shown : mapping of Address to Height
+        The members that have, since this miner started, shown what they hold of its signatures,
+        and the heights that they worked on meanwhile.
+    height : Height
+        The height that this miner itself works on.
+
+    Notes
+    -----
+    It has where a quorum, itself included, has shown it at this height or below. Waiting for so
+    many costs nothing: with fewer nobody decides anything. And it is behind nobody then, so that it
+    signs nothing for a height that is settled.
+    """
+    told = [miner for miner, at in shown.items() if miner in miners and at <= height]
+    return len({*told, me}) >= miners.quorum

@@ -58,6 +58,14 @@ def round_fault(message: PrePrepare) -> str | None:
     return None if proposed <= certificate.round else "proposed after it was prepared"
 
 
+def clock_offset_ms(message: PrePrepare, wall_ms: TimestampMs) -> int:
+    """Return how far the time of a fresh block is ahead of the clock at its arrival.
+
+    What it was under way is in it, so that two equal clocks give a little less than 0.
+    """
+    return message.proposal.header.time_ms - wall_ms
+
+
 def time_fault(
     message: PrePrepare, config: HeightConfig, wall_ms: TimestampMs, round: Round
 ) -> str | None:
@@ -69,9 +77,9 @@ def time_fault(
         The wall clock when the PRE-PREPARE arrived, before any body is fetched.
     """
     timing = config.timing
-    time_ms = message.proposal.header.time_ms
-    if time_ms > wall_ms + timing.precision_ms:
-        return f"its time is {time_ms - wall_ms} ms ahead"
-    if time_ms < wall_ms - timing.precision_ms - timing.delay_ms(round):
-        return f"its time is {wall_ms - time_ms} ms ago"
+    ahead_ms = clock_offset_ms(message, wall_ms)
+    if ahead_ms > timing.precision_ms:
+        return f"its time is {ahead_ms} ms ahead"
+    if ahead_ms < -timing.precision_ms - timing.delay_ms(round):
+        return f"its time is {-ahead_ms} ms ago"
     return None

@@ -19,6 +19,7 @@ from chain.types import Address, Digest, Height, Round
 from consensus.durable import WalRecord
 from consensus.errors import InvalidMessage
 from consensus.evidence import Evidence
+from consensus.height import RoundEntry
 from consensus.messages import Message, Proposal
 
 
@@ -122,7 +123,17 @@ class CatchUp:
     height: Height
 
 
-Request = BuildBlock | CheckProposal | FetchBlock | GossipPending | AnswerOldHeight | CatchUp
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TellShown:
+    """Tell a miner, behind the `sends` of this step, that it was shown all that is held of it."""
+
+    miner: Address
+    height: Height
+
+
+Request = (
+    BuildBlock | CheckProposal | FetchBlock | GossipPending | AnswerOldHeight | CatchUp | TellShown
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,6 +155,8 @@ class Output:
         At most one: a replica waits for `StartHeight` after each.
     rejected : tuple of InvalidMessage
         Messages buffered for this height which turned out to be invalid when it began.
+    rounds : tuple of RoundEntry
+        Rounds that were entered, and what the ones before lacked; for operators.
     deadline_ns : int, optional
         The monotonic time at which the replica wants a `Tick`; replaces the one asked for before.
     """
@@ -154,4 +167,5 @@ class Output:
     commits: tuple[Committed, ...] = ()
     evidence: tuple[Evidence, ...] = ()
     rejected: tuple[InvalidMessage, ...] = ()
+    rounds: tuple[RoundEntry, ...] = ()
     deadline_ns: int | None = None

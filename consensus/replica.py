@@ -28,6 +28,7 @@ from consensus.events import (
     Event,
     HeightConfig,
     HeightSeen,
+    MemoryShown,
     PeerConnected,
     ProposalChecked,
     Received,
@@ -36,9 +37,9 @@ from consensus.events import (
     WorkPending,
 )
 from consensus.evidence import conflict
-from consensus.height import Building, Candidate, HeightState
+from consensus.height import Building, Candidate, HeightState, Refusal
 from consensus.log import HEIGHTS_AHEAD_MAX, Entry, MessageLog
-from consensus.memory import SILENT_HEIGHTS, known_height
+from consensus.memory import SILENT_HEIGHTS, has_heard_enough, known_height
 from consensus.messages import (
     Commit,
     Justification,
@@ -61,6 +62,7 @@ from consensus.output import (
     FetchBlock,
     GossipPending,
     Output,
+    TellShown,
 )
 from consensus.signer import Draft, M, Signer
 from consensus.snapshot import Snapshot, take_snapshot
@@ -80,17 +82,28 @@ class Replica:
         An id outside the miner set makes an observer, which follows and never signs.
     durable : DurableState
         ``recover()`` of the log.
+    next_signer : SigningKey, optional
+        The key that signs instead from the height on at which the miner has it.
     """
 
-    def __init__(self, *, signer: SigningKey, miner_id: Address, durable: DurableState) -> None:
+    def __init__(
+        self,
+        *,
+        signer: SigningKey,
+        miner_id: Address,
+        durable: DurableState,
+        next_signer: SigningKey | None = None,
+    ) -> None:
         self._me = miner_id
-        self._signer = Signer(key=signer, miner_id=miner_id, durable=durable)
+        self._signer = Signer(key=signer, next_key=next_signer, miner_id=miner_id, durable=durable)
         self._state: HeightState | None = None
         self._ahead: dict[Height, MessageLog] = {}
-        # The three are bounded by the members: `_start_height` drops all others.
+        # These are bounded by the members: `_start_height` drops all others.
         self._reports: dict[Address, Height] = {}
         self._answered_ns: dict[Address, int] = {}
         self._shown: dict[Address, Height] = {}
+        self._memories: dict[Address, Height] = {}
+        self._offsets: dict[Address, int] = {}
         self._draft = Draft()
         self._now = 0
 
@@ -139,7 +152,7 @@ class Replica:
         if self._state is None:
             return None
         silence = self._signer.silence(self._state.config)
-        return take_snapshot(self._state, self._me, silence, self._reports)
+        return take_snapshot(self._state, self._me, silence, self._reports, self._offsets)
 
     # --- events -----------------------------------------------------------------------------------
 
@@ -161,6 +174,8 @@ class Replica:
                 self._on_peer_connected(event.miner, state)
             case HeightSeen():
                 self._on_height_seen(event.miner, event.height, state)
+            case MemoryShown():
+                self._on_memory_shown(event.miner, event.height, state)
             case StartHeight():
                 raise AssertionError("StartHeight is handled before")
             case _:
@@ -170,11 +185,18 @@ class Replica:
         before = self._state
         assert before is None or config.height > before.config.height, "heights only rise"
         state = self._state = HeightState(config, self._now)
-        for known in (self._reports, self._answered_ns, self._shown):
+        for known in (
+            self._reports,
+            self._answered_ns,
+            self._shown,
+            self._memories,
+            self._offsets,
+        ):
             for miner in [miner for miner in known if miner not in config.miners]:
                 del known[miner]
         self._signer.settle(config.height)
         self._remember_memory(state)
+        self._trust_memory(state)
         self._restore(state)
         buffered = self._ahead.pop(config.height, None)
         self._ahead = {h: log for h, log in self._ahead.items() if h > config.height}
@@ -193,6 +215,9 @@ class Replica:
         # Something was begun here, so the timer has to run.
         state.work = True
         state.prepared = durable.prepared
+        for vote in _prepares(durable.prepared, state.config):
+            # Verified before they were kept; those who have sent them may have to be shown them.
+            state.log.put(Entry(vote, _NO_TIME))
         for proposal in durable.proposals:
             state.add_candidate(proposal)
         for message in durable.messages:
@@ -237,7 +262,7 @@ class Replica:
         late = message.height == height - 1 and not isinstance(message, RoundChange)
         agreed = message.height > 0  # what an honest member signs; genesis has no certificate
         allowed_ns = self._answered_ns.get(message.sender, 0)
-        if late or not agreed or self._now < allowed_ns or not self._is_signed(message, state):
+        if late or not agreed or self._now < allowed_ns or not self._is_of_member(message, state):
             return
         self._answered_ns[message.sender] = self._now + state.config.timing.resend_ns()
         self._draft.requests.append(AnswerOldHeight(miner=message.sender, height=message.height))
@@ -245,20 +270,19 @@ class Replica:
     def _on_ahead(self, entry: Entry, state: HeightState) -> None:
         """Keep a message of a next height, or learn from it that this miner is far behind.
 
-        The set and the keys of that height may differ: what is not known to be signed is dropped
-        without blame.
+        The set of that height may differ: what no member of this one has signed is dropped.
         """
         message = entry.message
         distance = message.height - state.config.height
         if distance > 1 and message.height > self._shown.get(message.sender, 0):
-            if not self._is_signed(message, state):
+            if not self._is_of_member(message, state):
                 return
             self._shown[message.sender] = message.height
             self._draft.requests.append(CatchUp(miner=message.sender, height=message.height))
         if distance > HEIGHTS_AHEAD_MAX:
             return
         log = self._ahead.get(message.height) or MessageLog(message.height)
-        if log.wants(message) and self._is_signed(message, state):
+        if log.wants(message) and self._is_of_member(message, state):
             log.put(entry)
             self._ahead[message.height] = log
             state.overtaken = True
@@ -323,18 +347,35 @@ class Replica:
         if fault is not None:
             raise InvalidMessage(message.sender, fault)
         self._check_signature(message, state)
+        try:
+            self._judge_proposal(message, wall_ms, state)
+        except InvalidMessage as error:
+            state.refusal = Refusal(
+                round=message.round,
+                proposer=message.sender,
+                untimely=isinstance(error, UntimelyProposal),
+                reason=error.reason,
+            )
+            raise
+        if message.round > state.round:
+            self._enter(message.round, "proposal", state)
+        state.accepted = message.digest
+        state.add_candidate(message.proposal)
+
+    def _judge_proposal(
+        self, message: PrePrepare, wall_ms: TimestampMs, state: HeightState
+    ) -> None:
+        """Raise what speaks against a proposal that its proposer has signed."""
+        config = state.config
         self._check(round_change.justification_fault(message, config, state.verifier), message)
         if ordering.is_fresh(message):
+            self._offsets[message.sender] = ordering.clock_offset_ms(message, wall_ms)
             fault = ordering.time_fault(message, config, wall_ms, message.round)
             if fault is not None:
                 raise UntimelyProposal(message.sender, fault)
         fault = ordering.digests_fault(message.proposal)
         if fault is not None:
             raise InvalidMessage(message.sender, fault)
-        if message.round > state.round:
-            state.enter(message.round, self._now, "proposal")
-        state.accepted = message.digest
-        state.add_candidate(message.proposal)
 
     def _on_round_change(self, message: RoundChange, state: HeightState) -> None:
         """Believe what a member reports, or raise (DESIGN rule 3)."""
@@ -404,6 +445,7 @@ class Replica:
         candidate = state.candidates.get(event.digest)
         if event.height == state.config.height and candidate is not None:
             candidate.valid = event.valid
+            candidate.fault = event.reason
 
     def _on_block_fetched(self, event: BlockFetched, state: HeightState) -> None:
         """Take the block asked for; anything else is asked for again."""
@@ -424,6 +466,12 @@ class Replica:
         for log in (state.log, *(self._ahead[height] for height in sorted(self._ahead))):
             for message in log.of(miner):
                 self._draft.send(message, miner)
+        self._draft.requests.append(TellShown(miner=miner, height=state.config.height))
+
+    def _on_memory_shown(self, miner: Address, height: Height, state: HeightState) -> None:
+        if miner != self._me and miner in state.config.miners:
+            self._memories[miner] = height
+            self._trust_memory(state)
 
     def _on_height_seen(self, miner: Address, height: Height, state: HeightState) -> None:
         if miner != self._me and miner in state.config.miners:
@@ -488,7 +536,7 @@ class Replica:
 
     def _leave_for(self, round: Round, cause: str, state: HeightState) -> None:
         """Enter a higher round, and say so with what this miner is prepared for."""
-        state.enter(round, self._now, cause)
+        self._enter(round, cause, state)
         if not self._may_sign(Phase.ROUND_CHANGE, state):
             return
         prepared = state.prepared
@@ -503,6 +551,10 @@ class Replica:
             ),
             state,
         )
+
+    def _enter(self, round: Round, cause: str, state: HeightState) -> None:
+        state.enter(round, self._now, cause)
+        self._draft.rounds.append(state.rounds[-1])
 
     def _try_propose(self, state: HeightState) -> bool:
         """Propose, where it is this miner's turn and the round is justified (DESIGN rule 3)."""
@@ -622,6 +674,20 @@ class Replica:
             message, member.key, state.config.genesis_hash, state.verifier
         )
 
+    def _is_of_member(self, message: Message, state: HeightState) -> bool:
+        """Tell whether a member of this height has signed a message of another height.
+
+        Raises
+        ------
+        BadSignature
+            It is in a member's name and forged, at whatever height: a miner's id is the digest of
+            its key, and no honest peer passes on what it has not verified.
+        """
+        if message.sender not in state.config.miners:
+            return False
+        self._check_signature(message, state)
+        return True
+
     def _check_signature(self, message: Message, state: HeightState) -> None:
         if not self._is_signed(message, state):
             raise BadSignature(message.sender, "not signed by its sender")
@@ -694,6 +760,14 @@ class Replica:
             height = Height(max(known, durable.lost_height) + SILENT_HEIGHTS)
             self._signer.write(Floor(height=height), self._draft)
 
+    def _trust_memory(self, state: HeightState) -> None:
+        """Take the log for the latest once a quorum has shown what it holds of this miner."""
+        config = state.config
+        if not self._signer.is_latest and self._me in config.miners:
+            self._signer.is_latest = has_heard_enough(
+                self._memories, config.miners, self._me, config.height
+            )
+
     def _arm(self, state: HeightState) -> None:
         """Start the timers whose conditions hold (DESIGN rule 8).
 
@@ -721,3 +795,19 @@ class Replica:
 def _signers(certificate: VoteCertificate, config: HeightConfig) -> tuple[Address, ...]:
     """Return the members whose votes stand in a verified certificate."""
     return tuple(config.miners.members[vote.index].id for vote in certificate.votes)
+
+
+def _prepares(certificate: VoteCertificate | None, config: HeightConfig) -> list[Prepare]:
+    """Return the messages of which a prepared certificate of this height is made."""
+    if certificate is None or certificate.height != config.height:
+        return []
+    return [
+        Prepare(
+            sender=sender,
+            height=certificate.height,
+            round=certificate.round,
+            digest=certificate.digest,
+            signature=vote.signature,
+        )
+        for sender, vote in zip(_signers(certificate, config), certificate.votes, strict=True)
+    ]

@@ -6,8 +6,9 @@ from typing import Final
 
 from chain.eligibility import proposer_of
 from chain.types import Address, Digest, Height, Round
-from consensus.height import HeightState, RoundEntry
+from consensus.height import HeightState, Refusal, RoundEntry
 from consensus.messages import Phase
+from consensus.timers import Timing
 
 _AWAITED: Final = {
     "round-change": Phase.ROUND_CHANGE,
@@ -30,6 +31,8 @@ class MemberView:
         where nothing is.
     height_reported : Height, optional
         What it last said that it works on.
+    clock_offset_ms : int, optional
+        How far the time of its last fresh proposal was ahead of this node's clock.
     """
 
     miner: Address
@@ -40,6 +43,7 @@ class MemberView:
     round_change: bool
     missing_since_ns: int | None
     height_reported: Height | None
+    clock_offset_ms: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,30 +52,46 @@ class Snapshot:
 
     Parameters
     ----------
+    me : Address
+        The miner of this node.
+    fault : str
+        Why the proposal of this round was found invalid here; empty where it was not.
+    refusal : Refusal, optional
+        The last proposal of this height that was not accepted.
     phase : str
         ``idle`` (no work), ``proposal`` (awaited), ``building`` (own block), ``checking``,
         ``prepare`` (quorum awaited), ``commit`` (quorum awaited), ``fetching`` (a block that is
         committed or has to be proposed again), ``committed``, or ``round-change`` (too few members
         have reached this round).
     signing : str
-        ``yes``, or why this miner signs nothing: ``observer``, ``lost-memory``, ``floor``.
+        ``yes``, or why this miner signs nothing: ``observer``, ``lost-memory``, ``awaiting-peers``,
+        ``floor``, ``key-replaced`` (the set has a key of this miner that the node does not have).
     """
 
+    me: Address
     height: Height
     round: Round
     phase: str
+    phase_since_ns: int
     signing: str
     proposer: Address
     proposal: Digest | None
+    fault: str
+    refusal: Refusal | None
     prepared_round: Round | None
     quorum: int
     members: tuple[MemberView, ...]
     deadline_ns: int | None
+    timing: Timing
     rounds: tuple[RoundEntry, ...]
 
 
 def take_snapshot(
-    state: HeightState, me: Address, silence: str | None, reports: Mapping[Address, Height]
+    state: HeightState,
+    me: Address,
+    silence: str | None,
+    reports: Mapping[Address, Height],
+    offsets: Mapping[Address, int],
 ) -> Snapshot:
     """Return what the replica of `me` waits for.
 
@@ -81,6 +101,8 @@ def take_snapshot(
         Why it signs nothing.
     reports : mapping of Address to Height
         What members have said that they work on.
+    offsets : mapping of Address to int
+        How far their clocks were found to be ahead, in milliseconds.
     """
     config = state.config
     reached = state.log.reached()
@@ -103,18 +125,25 @@ def take_snapshot(
                 round_change=seen[Phase.ROUND_CHANGE],
                 missing_since_ns=state.phase_since_ns if missing else None,
                 height_reported=config.height if miner.id == me else reports.get(miner.id),
+                clock_offset_ms=offsets.get(miner.id),
             )
         )
+    candidate = state.accepted_candidate()
     return Snapshot(
+        me=me,
         height=config.height,
         round=state.round,
         phase=state.phase,
+        phase_since_ns=state.phase_since_ns,
         signing=silence or "yes",
         proposer=proposer,
         proposal=state.accepted,
+        fault="" if candidate is None else candidate.fault,
+        refusal=state.refusal,
         prepared_round=None if state.prepared is None else state.prepared.round,
         quorum=config.miners.quorum,
         members=tuple(members),
         deadline_ns=state.next_deadline(),
+        timing=config.timing,
         rounds=tuple(state.rounds),
     )

@@ -13,6 +13,7 @@ from chain.genesis import Genesis
 from chain.transactions import Transaction
 from chain.types import Address, Digest
 from consensus.snapshot import Snapshot
+from node.diagnosis import Diagnosis
 from node.metrics import Metrics
 from node.storage.chain_store import ChainStore
 
@@ -29,6 +30,8 @@ class NodeStatus:
         Node ids of the peers with a standing session.
     highest_seen : int
         The highest committed height that peers have told of, as far as one of them is honest.
+    has_heard : bool
+        Whether a weak quorum of the miners has told since the start how far it is.
     """
 
     node_id: Address
@@ -39,6 +42,7 @@ class NodeStatus:
     mempool_transactions: int
     mempool_bytes: int
     highest_seen: int
+    has_heard: bool
     version: str
 
 
@@ -103,6 +107,10 @@ class NodeApi(Protocol):
 
     def consensus(self) -> Snapshot | None:
         """Return what consensus waits for; None before the first height has begun."""
+        ...
+
+    def diagnosis(self) -> Diagnosis | None:
+        """Return why the chain does not go on; None before the first height has begun."""
         ...
 
     def monotonic_ns(self) -> int:

@@ -75,6 +75,11 @@ class BlockMaker:
         self._stored: dict[Digest, Block] = {}
         self._size = BlockSize()
 
+    @property
+    def candidate_count(self) -> int:
+        """How many blocks of the open height it holds."""
+        return len(self._candidates)
+
     async def recall(self, digest: Digest) -> Candidate | None:
         """Return a block that was checked here, executing it again if that was before a restart.
 

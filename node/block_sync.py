@@ -1,11 +1,10 @@
-"""Catching up: fetching committed blocks from peers, and answering those that are behind.
+"""Catching up: fetching committed blocks from several peers at once.
 
-A node learns from its peers' statuses how far they are. While it is behind it asks one of them
-for the next blocks; the driver verifies each block and its certificate before it is committed, so
-that a lying peer costs time and its own standing, never a wrong block.
-
-Blocks are read, decoded and encoded in the executor, one answer at a time: a small question must
-not stop the event loop for a large answer.
+A node learns from its peers' statuses how far they are. While it is behind it asks them for ranges
+of the next blocks, one range of each peer, and commits what comes in ascending order; the driver
+verifies each block and its certificate, so that a lying peer costs time and its own standing, never
+a wrong block. Nobody waits for a peer that is slow where others could answer: what is needed next
+is asked of another one too, and whoever failed is asked only where nobody else is left.
 """
 
 import asyncio
@@ -20,27 +19,16 @@ from chain.certificate import CommitCertificate, decode_certificate
 from chain.errors import DecodeError
 from chain.transactions import Transaction
 from chain.types import Address, Digest, Height
-from node.damage import report_damage
-from node.errors import DamagedEntry
 from node.members import Members
-from node.metrics import Metrics
 from node.ports import Executor, Transport
-from node.protocol import (
-    BLOCKS,
-    GET_BLOCKS,
-    STATUS,
-    SYNC_BLOCKS_MAX,
-    SYNC_SIZE_MAX,
-    Blocks,
-    GetBlocks,
-    Status,
-    SyncBlock,
-    encode_body,
-)
+from node.progress import Progress
+from node.protocol import GET_BLOCKS, SYNC_BLOCKS_MAX, Blocks, GetBlocks, encode_body
 from node.storage.chain_store import ChainStore
 
 ANSWER_TIMEOUT_S: Final = 5.0
-"""How long a peer may take to answer before another is asked, for fewer blocks."""
+"""How long a peer may take to answer before it is asked for fewer blocks the next time."""
+SLOW_S: Final = 1.0
+"""After so long, what is needed next is asked of another peer as well."""
 PATIENCE_S: Final = 2.0
 """A peer that is one block ahead is left alone for so long: consensus will bring that block."""
 PATIENCE_BEHIND_S: Final = 0.3
@@ -48,9 +36,13 @@ PATIENCE_BEHIND_S: Final = 0.3
 PATIENCE_OBSERVER_S: Final = 0.1
 """An observer hears no votes and waits for no block; but it fetches those of a moment together."""
 COUNT_STEP: Final = 2
-"""How many blocks more are asked for after an answer in time; half as many after a late one."""
+"""How many blocks more a peer is asked for after an answer in time; half as many after a late
+one."""
+ANSWERS_MAX: Final = 8
+"""Ranges that are asked for, or wait for those before them, at one time: what bounds the memory."""
 LATE_POINTS: Final = 10
-LIE_POINTS: Final = 50
+LIE_POINTS: Final = 100
+"""No honest node sends a block that is not what it is called: whoever does is banned at once."""
 
 log = structlog.get_logger(__name__)
 
@@ -64,13 +56,40 @@ class FetchedBlock:
     certificate: CommitCertificate
 
 
+@dataclass(slots=True)
+class _Helper:
+    """A peer that is asked for blocks.
+
+    Attributes
+    ----------
+    count : int
+        How many blocks it is asked for at once.
+    asked : GetBlocks or None
+        Its open question, asked at `asked_s`.
+    late : GetBlocks or None
+        The last question that it did not answer in time, when it claimed `late_height`; on a slow
+        link even an honest answer is late, unless it is short.
+    failed : bool
+        Whether it has failed since it last helped.
+    """
+
+    count: int = SYNC_BLOCKS_MAX
+    asked: GetBlocks | None = None
+    asked_s: float = 0.0
+    late: GetBlocks | None = None
+    late_height: int = 0
+    failed: bool = False
+
+
 class BlockSync:
     """Keeps this node from falling behind.
 
     Parameters
     ----------
-    members : Members
-        Whose word counts: one liar must not make a node believe that it is behind.
+    progress : Progress
+        What peers have said; others keep it up to date and tell `on_progress`.
+    is_held : callable
+        Tells whether nothing may be fetched now, because a snapshot is, or may be better.
     pooled : callable
         Returns a pending transaction by its full digest: a node that falls behind under load has
         read and verified most of what it fetches. Called from other threads.
@@ -86,7 +105,8 @@ class BlockSync:
         transport: Transport,
         executor: Executor,
         members: Members,
-        metrics: Metrics,
+        progress: Progress,
+        is_held: Callable[[], bool] = lambda: False,
         pooled: Callable[[Digest], Transaction | None],
         commit: Callable[[Sequence[FetchedBlock]], Awaitable[None]],
     ) -> None:
@@ -94,148 +114,65 @@ class BlockSync:
         self._transport = transport
         self._executor = executor
         self._members = members
-        self._metrics = metrics
+        self._progress = progress
+        self._is_held = is_held
         self._pooled = pooled
         self._commit = commit
-        # Both hold at most one entry for each connected peer.
-        self._heights: dict[Address, int] = {}
-        self._questions: dict[Address, GetBlocks] = {}
-        self._questioned = asyncio.Event()
+        # At most one for each connected peer.
+        self._helpers: dict[Address, _Helper] = {}
+        # Answers that have come and wait to be decoded, and those that are: by first height.
+        self._arrived: list[tuple[Address, Blocks]] = []
+        self._fetched: dict[int, list[FetchedBlock]] = {}
         self._changed = asyncio.Event()
-        # How many blocks are asked for at once: fewer where the last answer came too late.
-        self._count = SYNC_BLOCKS_MAX
-        # The peer that was asked last, for which height, and where its answer goes.
-        self._asked: tuple[Address, int] | None = None
-        self._answer: asyncio.Future[Blocks | None] | None = None
-        # The last that was too late, how far it had said to be, and its answer once that has come.
-        self._late: tuple[Address, int] | None = None
-        self._late_height = 0
-        self._late_answer: Blocks | None = None
-
-    @property
-    def highest_seen(self) -> int:
-        """The highest committed height that peers have told of, as far as one of them is honest.
-
-        With fewer than f + 1 miners connected it is what all of those have reached; without any,
-        what observers say.
-        """
-        told = [h for peer, h in self._heights.items() if self._members.miner_of(peer) is not None]
-        told = sorted(told or self._heights.values(), reverse=True)
-        return told[min(self._members.weak_quorum, len(told)) - 1] if told else 0
+        self._turn = 0
 
     @property
     def is_behind(self) -> bool:
         """Whether peers are more than one block ahead."""
-        return self.highest_seen > self._chain.height + 1
+        return self._progress.highest_seen > self._chain.height + 1
 
-    def on_connected(self, peer: Address) -> None:
-        """Tell a new peer how far this node is."""
-        self._tell(peer)
+    def on_progress(self) -> None:
+        """Look again: a peer has moved on, or this node has."""
+        self._changed.set()
 
     def on_disconnected(self, peer: Address) -> None:
-        """Forget what a peer said, and wait for its answer no longer."""
-        self._heights.pop(peer, None)
-        self._questions.pop(peer, None)
-        if self._asked is not None and self._asked[0] == peer:
-            self._settle(None)
-        self._changed.set()
-
-    def on_status(self, peer: Address, status: Status) -> None:
-        """Learn how far a peer is."""
-        self._heights[peer] = status.height
-        self._changed.set()
-
-    def on_committed(self) -> None:
-        """Tell all peers of the new height."""
-        for peer in self._transport.connected():
-            self._tell(peer)
+        """Wait for a peer's answer no longer."""
+        self._helpers.pop(peer, None)
         self._changed.set()
 
     def catch_up_with(self, peer: Address, height: Height) -> None:
         """Take note that `peer` has shown to have committed up to `height`."""
-        if height > self._heights.get(peer, 0) and peer in self._transport.connected():
-            self._heights[peer] = height
-            self._changed.set()
-
-    def on_get_blocks(self, peer: Address, request: GetBlocks) -> None:
-        """Answer with committed blocks, as many as fit into one message, when it is its turn.
-
-        A peer has one question open: a further one takes the place of the one before.
-        """
-        self._questions[peer] = request
-        self._questioned.set()
-
-    def send_block(self, peer: Address, height: Height) -> None:
-        """Send a peer that works on `height` that block, unless it has asked for some itself."""
-        self._questions.setdefault(peer, GetBlocks(height=height, count=1))
-        self._questioned.set()
+        self._progress.saw(peer, height)
+        self._changed.set()
 
     def on_blocks(self, peer: Address, answer: Blocks) -> None:
         """Take an answer; one that nobody waits for says at least that its sender is ahead."""
-        if self._asked == (peer, answer.height):
-            self._settle(answer)
+        helper = self._helpers.get(peer)
+        if helper is not None and _is_for(helper.asked, answer):
+            helper.asked = None
+            if answer.blocks:
+                helper.count = min(helper.count + COUNT_STEP, SYNC_BLOCKS_MAX)
+                helper.failed = False
+            self._arrived.append((peer, answer))
+            self._changed.set()
         elif answer.blocks:
             shown = answer.height + len(answer.blocks) - 1
-            if self._late == (peer, answer.height):
-                self._late_answer = answer
-                shown = max(shown, self._late_height)
+            if helper is not None and _is_for(helper.late, answer):
+                # What crossed a slow link was dear.
+                shown = max(shown, helper.late_height)
+                helper.late = None
+                if len(self._arrived) < ANSWERS_MAX:
+                    self._arrived.append((peer, answer))
             self.catch_up_with(peer, Height(shown))
 
     async def run(self) -> None:
-        """Ask and answer until cancelled."""
-        async with asyncio.TaskGroup() as group:
-            group.create_task(self._catch_up())
-            group.create_task(self._answer_all())
-
-    async def _catch_up(self) -> None:
-        """Ask for blocks whenever a peer is ahead."""
-        turn = 0
+        """Ask and commit until cancelled."""
         while True:
             await self._changed.wait()
             self._changed.clear()
-            is_catching_up = False
-            while ahead := self._ahead():
-                if not is_catching_up and await self._moves_on_by_itself():
-                    continue
-                height = self._chain.height
-                if not await self._use_late_answer():
-                    await self._fetch(ahead[turn % len(ahead)])
-                    turn += 1
-                is_catching_up = self.is_behind and self._chain.height > height
-
-    async def _answer_all(self) -> None:
-        """Answer the peers in the order of their questions."""
-        while True:
-            await self._questioned.wait()
-            self._questioned.clear()
-            while self._questions:
-                peer = next(iter(self._questions))
-                request = self._questions.pop(peer)
-                answer = await self._executor.run(self._read, request)
-                self._transport.send(peer, BLOCKS, answer)
-
-    def _read(self, request: GetBlocks) -> bytes:
-        """Return the message with the blocks asked for, as far as they are here; runs aside."""
-        found: list[SyncBlock] = []
-        size = 0
-        for height in range(max(1, request.height), request.height + request.count):
-            try:
-                stored = self._chain.encoded(height)
-            except DamagedEntry as error:
-                # Others hold it, and a node that stopped here would take its vote with it.
-                report_damage(error, self._metrics)
-                break
-            if stored is None:
-                break
-            found.append(SyncBlock(block=stored[0], certificate=stored[1]))
-            size += len(stored[0]) + len(stored[1])
-            if size >= SYNC_SIZE_MAX:
-                break
-        return encode_body(BLOCKS, Blocks(height=request.height, blocks=tuple(found)))
-
-    def _ahead(self) -> list[Address]:
-        height = self._chain.height
-        return sorted(peer for peer, theirs in self._heights.items() if theirs > height)
+            while not self._is_held() and self._progress.holders(self._chain.height + 1):
+                if not await self._moves_on_by_itself():
+                    await self._download()
 
     async def _moves_on_by_itself(self) -> bool:
         """Wait whether consensus brings the next block: it does where the load is high."""
@@ -248,69 +185,163 @@ class BlockSync:
             return PATIENCE_OBSERVER_S
         return PATIENCE_BEHIND_S if self.is_behind else PATIENCE_S
 
-    async def _fetch(self, peer: Address) -> None:
-        before = self._chain.height
-        request = GetBlocks(height=Height(before + 1), count=self._count)
-        self._asked = (peer, before + 1)
-        self._answer = asyncio.get_running_loop().create_future()
-        self._transport.send(peer, GET_BLOCKS, encode_body(GET_BLOCKS, request))
-        try:
-            async with asyncio.timeout(ANSWER_TIMEOUT_S):
-                answer = await self._answer
-        except TimeoutError:
-            # On a slow link even an honest answer is late, unless it is short.
-            self._late, self._late_height = self._asked, self._heights.get(peer, 0)
-            self._count = max(1, self._count // 2)
-            self._distrust(peer, LATE_POINTS, "no blocks in time")
-            return
-        finally:
-            self._asked = self._answer = None
-        if answer is None:
-            return
-        self._count = min(self._count + COUNT_STEP, SYNC_BLOCKS_MAX)
-        await self._take(peer, answer)
-        if not answer.blocks and self._chain.height == before:
-            self._distrust(peer, LATE_POINTS, "it does not have what it said")
+    async def _download(self) -> None:
+        """Fetch until nobody has the next block, or is about to send it."""
+        fetching = False
+        while not self._is_held():
+            self._changed.clear()
+            await self._decode_arrived()
+            if await self._commit_next():
+                fetching = True
+                continue
+            self._expire()
+            # Having caught up all but one block, consensus is left to bring that.
+            if not fetching or self.is_behind:
+                self._ask_all()
+            if not any(helper.asked for helper in self._helpers.values()) and not self._arrived:
+                self._fetched.clear()
+                return
+            await self._wait()
 
-    async def _use_late_answer(self) -> bool:
-        """Take what came too late, if it still leads on; what crossed a slow link was dear."""
-        late, answer = self._late, self._late_answer
-        if late is None or answer is None:
-            return False
-        self._late = self._late_answer = None
-        if answer.height != self._chain.height + 1:
-            return False
-        await self._take(late[0], answer)
-        return True
+    def _ask_all(self) -> None:
+        """Ask everybody who has nothing to do for what is missing, the lowest heights first."""
+        for peer in self._idle():
+            room = ANSWERS_MAX - len(self._fetched) - len(self._arrived)
+            room -= sum(helper.asked is not None for helper in self._helpers.values())
+            question = self._missing_of(peer)
+            if question is None:
+                continue
+            # What comes next is always asked for, lest what waits for it fill all the room.
+            if room > 0 or question.height == self._chain.height + 1:
+                helper = self._helpers[peer]
+                if self._transport.send(peer, GET_BLOCKS, encode_body(GET_BLOCKS, question)):
+                    helper.asked, helper.asked_s = question, asyncio.get_running_loop().time()
 
-    async def _take(self, peer: Address, answer: Blocks) -> None:
-        try:
-            blocks = await self._executor.run(_decode, peer, answer, self._pooled)
-        except DecodeError as error:
-            self._distrust(peer, LIE_POINTS, str(error))
+    def _idle(self) -> list[Address]:
+        """Return whom to ask, in turn; those that failed only where nobody else has the block."""
+        holders = self._progress.holders(self._chain.height + 1)
+        for peer in holders:
+            self._helpers.setdefault(peer, _Helper())
+        good = [peer for peer in holders if not self._helpers[peer].failed] or holders
+        self._turn += 1
+        start = self._turn % len(good) if good else 0
+        return [peer for peer in good[start:] + good[:start] if self._helpers[peer].asked is None]
+
+    def _missing_of(self, peer: Address) -> GetBlocks | None:
+        """Return the first range that nobody is about to send and that `peer` has."""
+        helper = self._helpers[peer]
+        at = self._chain.height + 1
+        for start, stop in self._covered():
+            if at < start:
+                break
+            at = max(at, stop)
         else:
-            await self._commit(blocks)
+            start = at + helper.count
+        if peer not in self._progress.holders(at):
+            return None
+        # It may have more by now than it has said.
+        count = min(helper.count, start - at)
+        return GetBlocks(height=Height(at), count=count)
 
-    def _settle(self, answer: Blocks | None) -> None:
-        """End the wait for an answer; None where none will come."""
-        if self._answer is not None and not self._answer.done():
-            self._answer.set_result(answer)
+    def _covered(self) -> list[tuple[int, int]]:
+        """Return the ranges that are here or on their way, ascending."""
+        now_s, following = asyncio.get_running_loop().time(), self._chain.height + 1
+        ranges = [(start, start + len(blocks)) for start, blocks in self._fetched.items()]
+        ranges += [(int(a.height), int(a.height) + len(a.blocks)) for _, a in self._arrived]
+        for helper in self._helpers.values():
+            asked = helper.asked
+            # Of what is needed next, a second copy is asked for: everything else waits for it.
+            if asked is not None and not (
+                asked.height <= following and helper.asked_s + SLOW_S <= now_s
+            ):
+                ranges.append((int(asked.height), int(asked.height) + asked.count))
+        return sorted(ranges)
+
+    def _expire(self) -> None:
+        """Give up on those that have had their time."""
+        now_s = asyncio.get_running_loop().time()
+        for peer, helper in list(self._helpers.items()):
+            if helper.asked is not None and helper.asked_s + ANSWER_TIMEOUT_S <= now_s:
+                helper.late, helper.late_height = helper.asked, self._progress.height_of(peer)
+                helper.asked = None
+                helper.count = max(1, helper.count // 2)
+                self._distrust(peer, LATE_POINTS, "no blocks in time")
+
+    async def _wait(self) -> None:
+        """Wait for news, or for the next moment at which somebody is slow or late."""
+        now_s = asyncio.get_running_loop().time()
+        moments = [
+            helper.asked_s + limit_s
+            for helper in self._helpers.values()
+            if helper.asked is not None
+            for limit_s in (SLOW_S, ANSWER_TIMEOUT_S)
+        ]
+        coming = [moment - now_s for moment in moments if moment > now_s]
+        try:
+            async with asyncio.timeout(min(coming, default=None)):
+                await self._changed.wait()
+        except TimeoutError:
+            pass  # the moment has come
+
+    async def _decode_arrived(self) -> None:
+        """Decode what has come, beside the event loop."""
+        while self._arrived:
+            peer, answer = self._arrived[0]
+            height = self._chain.height
+            try:
+                blocks = await self._executor.run(_decode, peer, answer, self._pooled)
+            except DecodeError as error:
+                self._distrust(peer, LIE_POINTS, str(error))
+                blocks = []
+            else:
+                if not blocks and answer.height > height:
+                    self._distrust(peer, LATE_POINTS, "it does not have what it said")
+            del self._arrived[0]
+            if blocks and answer.height + len(blocks) > self._chain.height + 1:
+                known = self._fetched.get(int(answer.height), [])
+                self._fetched[int(answer.height)] = max(known, blocks, key=len)
+
+    async def _commit_next(self) -> bool:
+        """Commit the fetched blocks that come next; tell whether there were any."""
+        following = self._chain.height + 1
+        for start in sorted(self._fetched):
+            if start > following:
+                return False
+            blocks = self._fetched.pop(start)
+            if start + len(blocks) <= following:
+                continue
+            await self._commit(blocks[following - start :])
+            if self._chain.height < start + len(blocks) - 1:
+                # The driver has said why, and has penalised the peer.
+                self._fail(blocks[0].peer)
+            return True
+        return False
 
     def _distrust(self, peer: Address, points: int, reason: str) -> None:
-        """Forget what the peer claimed; it is asked again once it has said how far it is."""
+        """Penalise a peer that did not do what it could have done."""
         log.warning("peer did not help to catch up", peer=peer.hex(), reason=reason)
-        self._heights.pop(peer, None)
+        self._fail(peer)
         self._transport.penalise(peer, points, reason)
 
-    def _tell(self, peer: Address) -> None:
-        status = Status(height=Height(self._chain.height))
-        self._transport.send(peer, STATUS, encode_body(STATUS, status))
+    def _fail(self, peer: Address) -> None:
+        """Forget what the peer claimed; it is asked again once it has said how far it is."""
+        self._progress.forget(peer)
+        if peer in self._helpers:
+            self._helpers[peer].failed = True
+
+
+def _is_for(question: GetBlocks | None, answer: Blocks) -> bool:
+    return (
+        question is not None
+        and question.height == answer.height
+        and len(answer.blocks) <= question.count
+    )
 
 
 def _decode(
     peer: Address, answer: Blocks, pooled: Callable[[Digest], Transaction | None]
 ) -> list[FetchedBlock]:
-    return [
+    blocks = [
         FetchedBlock(
             peer=peer,
             block=decode_block(item.block, pooled),
@@ -318,3 +349,7 @@ def _decode(
         )
         for item in answer.blocks
     ]
+    for height, fetched in enumerate(blocks, answer.height):
+        if fetched.block.header.height != height:
+            raise DecodeError("blocks", f"height {fetched.block.header.height} where {height} was")
+    return blocks

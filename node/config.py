@@ -11,10 +11,20 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from chain.crypto import check_public_key
 from chain.errors import InvalidKey
 from chain.transactions import TRANSACTION_SIZE_MAX
+from chain.types import HEIGHT_MAX, Digest
 from node.errors import ConfigError
 from node.executor_pool import THREADS_DEFAULT, THREADS_MAX
 from node.mempool import MEMPOOL_SIZE_BYTES_MAX, MEMPOOL_TRANSACTIONS_MAX, MempoolLimits
+from node.pruner import Keep, PruningPolicy
 from node.rpc.config import Host, RpcConfig
+from node.snapshot_service import (
+    INTERVAL_BLOCKS_DEFAULT,
+    KEEP_DEFAULT,
+    KEEP_MAX,
+    SnapshotSettings,
+)
+from node.state_sync import BEYOND_BLOCKS_DEFAULT, SyncSettings, Trusted
+from node.storage.schema import RECEIPTS, REGISTRY, TELEMETRY, VERDICTS
 
 P2P_PORT_DEFAULT: Final = 26756
 PEERS_MAX: Final = 256
@@ -83,6 +93,60 @@ class MempoolConfig(_Section):
         )
 
 
+class SignerConfig(_Section):
+    """How the miner's key is watched over.
+
+    Parameters
+    ----------
+    guard : Path, optional
+        A file, outside of what is backed up, in which the place of the last signature is noted.
+    """
+
+    guard: Annotated[Path | None, Field(strict=False)] = None
+
+
+Blocks = Annotated[int, Field(ge=1, le=HEIGHT_MAX)]
+Days = Annotated[int, Field(ge=1, le=36_500)]
+
+
+class PruningConfig(_Section):
+    """What is kept of old blocks, by class; without a number everything.
+
+    Parameters
+    ----------
+    telemetry_keep_blocks, telemetry_keep_days : int, optional
+        For `device.data`: that of so many last blocks, or days, is kept; with both, what either
+        keeps.
+    verdicts_keep_blocks, verdicts_keep_days : int, optional
+        The same for verdicts.
+    registry_keep_blocks, registry_keep_days : int, optional
+        The same for all other transactions.
+    receipts_keep_blocks, receipts_keep_days : int, optional
+        The same for receipts, by which a block answers with its ids; those of transactions that
+        are kept stay anyway.
+    """
+
+    telemetry_keep_blocks: Blocks | None = None
+    telemetry_keep_days: Days | None = None
+    verdicts_keep_blocks: Blocks | None = None
+    verdicts_keep_days: Days | None = None
+    registry_keep_blocks: Blocks | None = None
+    registry_keep_days: Days | None = None
+    receipts_keep_blocks: Blocks | None = None
+    receipts_keep_days: Days | None = None
+
+    def policy(self) -> PruningPolicy:
+        """Return it as the node takes it."""
+        return PruningPolicy(
+            keep={
+                TELEMETRY: Keep(blocks=self.telemetry_keep_blocks, days=self.telemetry_keep_days),
+                VERDICTS: Keep(blocks=self.verdicts_keep_blocks, days=self.verdicts_keep_days),
+                REGISTRY: Keep(blocks=self.registry_keep_blocks, days=self.registry_keep_days),
+                RECEIPTS: Keep(blocks=self.receipts_keep_blocks, days=self.receipts_keep_days),
+            }
+        )
+
+
 class LogConfig(_Section):
     """What is told, how and where.
 
@@ -101,6 +165,58 @@ class LogConfig(_Section):
     files_max: Annotated[int, Field(ge=1, le=1_000)] = 8
 
 
+class SnapshotConfig(_Section):
+    """When snapshots of the state are made for those that join.
+
+    Parameters
+    ----------
+    interval_blocks : int
+        At heights that are multiples of it; 0 makes none.
+    keep : int
+        The latest so many are kept.
+    """
+
+    interval_blocks: Annotated[int, Field(ge=0, le=10_000_000)] = INTERVAL_BLOCKS_DEFAULT
+    keep: Annotated[int, Field(ge=1, le=KEEP_MAX)] = KEEP_DEFAULT
+
+    def settings(self) -> SnapshotSettings:
+        """Return what a node takes."""
+        return SnapshotSettings(interval_blocks=self.interval_blocks, keep=self.keep)
+
+
+class SyncConfig(_Section):
+    """How a node that is behind catches up.
+
+    Parameters
+    ----------
+    mode : {"auto", "blocks", "snapshot"}
+        By every block; by snapshot where it starts from nothing; or by what is better.
+    beyond_blocks : int
+        So far ahead peers are where "auto" takes a snapshot to start from nothing.
+    trusted_height, trusted_hash : int and str, optional
+        A block that the operator knows to be of the chain, believed instead of genesis.
+    """
+
+    mode: Literal["auto", "blocks", "snapshot"] = "auto"
+    beyond_blocks: Annotated[int, Field(ge=1, le=10_000_000)] = BEYOND_BLOCKS_DEFAULT
+    trusted_height: Annotated[int | None, Field(ge=1, le=HEIGHT_MAX)] = None
+    trusted_hash: Annotated[str | None, Field(pattern="^[0-9a-f]{64}$")] = None
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if (self.trusted_height is None) != (self.trusted_hash is None):
+            raise ValueError("trusted_height and trusted_hash belong together")
+        return self
+
+    def settings(self) -> SyncSettings:
+        """Return what a node takes."""
+        trusted = None
+        if self.trusted_height is not None and self.trusted_hash is not None:
+            block_hash = Digest(bytes.fromhex(self.trusted_hash))
+            trusted = Trusted(height=self.trusted_height, hash=block_hash)
+        return SyncSettings(mode=self.mode, beyond_blocks=self.beyond_blocks, trusted=trusted)
+
+
 class NodeConfig(_Section):
     """Everything that an operator may set.
 
@@ -109,6 +225,9 @@ class NodeConfig(_Section):
     role : {"miner", "joiner", "observer"}
         A joiner is a miner that the others may still have to vote in; until then it only follows.
         An observer follows the chain and answers readers; it neither votes nor admits.
+    miner_id : str, optional
+        Which miner the key belongs to, in hex. Needed where its key was replaced before and the
+        database is empty, so that the chain cannot be asked.
     detectors : bool
         Whether this miner judges flows.
     threads : int
@@ -116,11 +235,16 @@ class NodeConfig(_Section):
     """
 
     role: Literal["miner", "joiner", "observer"] = "miner"
+    miner_id: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = None
     detectors: bool = True
     threads: Annotated[int, Field(ge=1, le=THREADS_MAX)] = THREADS_DEFAULT
     p2p: P2PConfig = P2PConfig()
     rpc: RpcConfig = RpcConfig()
     mempool: MempoolConfig = MempoolConfig()
+    snapshots: SnapshotConfig = SnapshotConfig()
+    sync: SyncConfig = SyncConfig()
+    signer: SignerConfig = SignerConfig()
+    pruning: PruningConfig = PruningConfig()
     log: LogConfig = LogConfig()
 
     @model_validator(mode="after")
@@ -177,9 +301,11 @@ def render_config(config: NodeConfig) -> str:
 
 def _lines(config: NodeConfig) -> Iterator[str]:
     p2p, rpc, mempool, log = config.p2p, config.rpc, config.mempool, config.log
+    snapshots, sync = config.snapshots, config.sync
     yield "# A SecureNet node. Names of files are taken from the directory of this one."
     yield ""
     yield from _setting("role", config.role, "miner, joiner (still to be voted in) or observer")
+    yield from _setting("miner_id", config.miner_id, "whose key it is, if data/ is empty")
     yield from _setting("detectors", config.detectors, "judge flows (miners only)")
     yield from _setting("threads", config.threads, "for signatures and the disk")
     yield ""
@@ -197,6 +323,25 @@ def _lines(config: NodeConfig) -> Iterator[str]:
     yield "[mempool]  # what may wait for a block"
     yield from _setting("transactions_max", mempool.transactions_max)
     yield from _setting("size_bytes_max", mempool.size_bytes_max)
+    yield ""
+    yield "[snapshots]  # of the state, for those that join"
+    word = "made at multiples of it; 0: none"
+    yield from _setting("interval_blocks", snapshots.interval_blocks, word)
+    yield from _setting("keep", snapshots.keep)
+    yield ""
+    yield "[sync]  # how a node that is behind catches up"
+    yield from _setting("mode", sync.mode, "auto, blocks or snapshot")
+    word = "so far ahead peers are where auto takes a snapshot"
+    yield from _setting("beyond_blocks", sync.beyond_blocks, word)
+    yield from _setting("trusted_height", sync.trusted_height, "a block believed, with its hash")
+    yield from _setting("trusted_hash", sync.trusted_hash)
+    yield ""
+    yield "[signer]"
+    yield from _setting("guard", config.signer.guard, "a file on another disk, never backed up")
+    yield ""
+    yield "[pruning]  # what is kept of old blocks, at least; without a number everything"
+    for name, value in config.pruning:
+        yield from _setting(name, value)
     yield ""
     yield "[log]"
     yield from _setting("level", log.level, "debug, info, warning or error")
@@ -233,6 +378,7 @@ def _resolved(config: NodeConfig, directory: Path) -> NodeConfig:
     return config.model_copy(
         update={
             "rpc": config.rpc.model_copy(update=files(config.rpc, "tls_certificate", "tls_key")),
+            "signer": config.signer.model_copy(update=files(config.signer, "guard")),
             "log": config.log.model_copy(update=files(config.log, "file")),
         }
     )

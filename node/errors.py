@@ -9,6 +9,9 @@
     │   ├── WrongPassphrase    the passphrase is missing, or is not the one it was closed with
     │   └── WrongKey           a whole key, but not one with which this node can take part
     ├── MempoolFull            no room for a transaction; ``retry_after_ms`` says when to try again
+    ├── Pruned                 a part of the chain that is not kept; ``first`` is where it begins
+    ├── BadArchive             a file of blocks that is damaged, or proves nothing
+    │   └── ArchiveGap         a sound one that begins behind the blocks which are here
     └── StorageError           the disk, or what lies on it; ``path`` says where
         ├── StorageFailed      the medium refused to read or write
         │   └── DiskFull       there is no room left
@@ -88,6 +91,56 @@ class MempoolFull(NodeError):
     def __init__(self, *, retry_after_ms: int) -> None:
         super().__init__(f"the mempool is full; send it again in {retry_after_ms} ms")
         self.retry_after_ms = retry_after_ms
+
+
+class Pruned(NodeError):
+    """A part of the chain that this node does not keep, though the chain has it.
+
+    Parameters
+    ----------
+    what : str
+        What is asked for, as ``body of block 7``.
+    first : int
+        The lowest height for which this node keeps such a part.
+    """
+
+    def __init__(self, what: str, *, first: int) -> None:
+        super().__init__(f"{what} is not kept; this node keeps that from block {first} on")
+        self.what = what
+        self.first = first
+
+
+class BadArchive(NodeError):
+    """A file of blocks from which nothing can be taken.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    reason : str
+        What is wrong with it.
+    """
+
+    def __init__(self, path: Path, reason: str) -> None:
+        super().__init__(f"{path}: {reason}")
+        self.path = path
+
+
+class ArchiveGap(BadArchive):
+    """It may be sound, but it does not go on where the blocks of this node end.
+
+    Parameters
+    ----------
+    first : int
+        The first block in it.
+    height : int
+        The last block that is here.
+    """
+
+    def __init__(self, path: Path, *, first: int, height: int) -> None:
+        super().__init__(path, f"it begins with block {first}, and the last one here is {height}")
+        self.first = first
+        self.height = height
 
 
 class StorageError(NodeError):

@@ -1,9 +1,8 @@
 """Puts the evidence that consensus finds on the chain, where it demotes the miner.
 
 Every node that has met both statements reports them; the chain takes the first report and refuses
-the others as it refuses anything that has happened already. What was found and is not on the chain
-yet is kept in memory alone: a node that is restarted leaves it to the others, and the liar, which
-is seldom content with one lie, to the next.
+the others as it refuses anything that has happened already. What was found is stored before it is
+reported, and kept until the chain has settled it: the node may be the only one that has met both.
 """
 
 import asyncio
@@ -38,7 +37,8 @@ log = structlog.get_logger(__name__)
 class EvidenceService:
     """Reports contradictions of miners until they are on the chain, or nobody takes them any more.
 
-    Of each miner one contradiction is kept, the first: one is enough.
+    Of each miner one contradiction is kept, the first: one is enough. So there are no more of them
+    than members.
 
     Parameters
     ----------
@@ -53,8 +53,9 @@ class EvidenceService:
         self._own = own
         self._miner = miner
         self._clock = clock
-        self._open: dict[Address, Evidence] = {}
-        self._due_ns: dict[Address, int] = {}
+        self._open = {body.miner: body for body in chain.open_evidence()}
+        self._due_ns: dict[Address, int] = dict.fromkeys(self._open, clock.monotonic_ns())
+        self._unstored: set[Address] = set()
         self._found = asyncio.Event()
 
     def report(self, evidence: Evidence) -> None:
@@ -64,7 +65,15 @@ class EvidenceService:
         # A demoted miner that goes on lying would have each of its lies refused.
         if accused is None or accused.status == "demoted" or not is_active(state, self._miner):
             return
-        if self._open.setdefault(evidence.miner, evidence) is evidence:
+        if evidence.miner not in self._open:
+            self._open[evidence.miner] = Equivocation(
+                miner=evidence.miner,
+                first=evidence.first,
+                first_signature=evidence.first_signature,
+                second=evidence.second,
+                second_signature=evidence.second_signature,
+            )
+            self._unstored.add(evidence.miner)
             self._due_ns[evidence.miner] = self._clock.monotonic_ns()
             self._found.set()
 
@@ -79,26 +88,23 @@ class EvidenceService:
             self._found.clear()
             now_ns = self._clock.monotonic_ns()
             for accused in [id for id, due_ns in self._due_ns.items() if due_ns <= now_ns]:
+                if accused in self._unstored:
+                    await self._chain.store_evidence(self._open[accused])
+                    self._unstored.discard(accused)
                 await self._send(self._open[accused])
 
-    async def _send(self, evidence: Evidence) -> None:
-        body = Equivocation(
-            miner=evidence.miner,
-            first=evidence.first,
-            first_signature=evidence.first_signature,
-            second=evidence.second,
-            second_signature=evidence.second_signature,
-        )
+    async def _send(self, body: Equivocation) -> None:
         error = await self._own.send(_KIND, body)
         if error is None or _may_pass(error):
             # That it is pooled says nothing; once it is on the chain the next report is refused.
             lifetime_ms = parameters_of(self._chain.state).transaction_lifetime_ms
             wait_ns = (lifetime_ms + MARGIN_MS) * _NS_PER_MS
-            self._due_ns[evidence.miner] = self._clock.monotonic_ns() + wait_ns
-            log.info("evidence reported", accused=evidence.miner.hex(), refusal=_text_of(error))
+            self._due_ns[body.miner] = self._clock.monotonic_ns() + wait_ns
+            log.info("evidence reported", accused=body.miner.hex(), refusal=_text_of(error))
         else:
-            del self._open[evidence.miner], self._due_ns[evidence.miner]
-            log.info("evidence settled", accused=evidence.miner.hex(), reason=_text_of(error))
+            await self._chain.forget_evidence(body.miner)
+            del self._open[body.miner], self._due_ns[body.miner]
+            log.info("evidence settled", accused=body.miner.hex(), reason=_text_of(error))
 
 
 def _may_pass(error: Exception) -> bool:

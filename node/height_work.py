@@ -160,7 +160,7 @@ class HeightWork:
         try:
             await self._maker.check(request.proposal, self._holders(digest, request.holders))
         except InvalidBlock as error:
-            reason = str(error)
+            reason = f"{error.code}: {error}"
             log.warning("proposal refused", height=request.height, code=error.code, reason=reason)
             self._metrics.peer_refused("bad_proposal")
         if self._chain.height < request.height:

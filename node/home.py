@@ -3,6 +3,7 @@
 ::
 
     config.toml  genesis.json  keys/miner.json  keys/node.json  data/chain  data/consensus.log
+    keys/miner.next.json: while a replacement of the miner's key is awaited
 """
 
 import json
@@ -48,6 +49,11 @@ class Home:
     def miner_key(self) -> Path:
         """The key that signs consensus and the miner's transactions."""
         return self.path / "keys" / "miner.json"
+
+    @property
+    def next_miner_key(self) -> Path:
+        """The key that is to take the place of `miner_key`, where there is one."""
+        return self.path / "keys" / "miner.next.json"
 
     @property
     def node_key(self) -> Path:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Final, Generic, TypeVar
 
 from chain.types import Address
-from consensus.events import Received
+from consensus.events import MemoryShown, Received
 from node.p2p.limits import TokenBucket
 
 PEER_MESSAGES_MAX: Final = 1_024
@@ -28,15 +28,15 @@ Own = TypeVar("Own")
 
 @dataclass(frozen=True, slots=True)
 class FromPeer:
-    """A message and the peer that sent it."""
+    """A message of consensus, or what was said of those before it, and the peer that sent it."""
 
     peer: Address
-    received: Received
+    said: Received | MemoryShown
 
 
 @dataclass(slots=True)
 class _Waiting:
-    messages: deque[tuple[Received, int]] = field(default_factory=deque)
+    messages: deque[tuple[Received | MemoryShown, int]] = field(default_factory=deque)
     size: int = 0
 
 
@@ -86,10 +86,10 @@ class Inbox(Generic[Own]):
             len(waiting.messages) < PEER_MESSAGES_MAX and waiting.size + size <= PEER_SIZE_MAX
         )
 
-    def put_message(self, peer: Address, received: Received, size: int) -> None:
-        """Add a message of `size` bytes, for which there is room."""
+    def put_message(self, peer: Address, said: Received | MemoryShown, size: int) -> None:
+        """Add a message of `size` bytes, for which there is room; a peer's keep their order."""
         waiting = self._peers.setdefault(peer, _Waiting())
-        waiting.messages.append((received, size))
+        waiting.messages.append((said, size))
         waiting.size += size
         self._arrived.set()
 
@@ -109,10 +109,10 @@ class Inbox(Generic[Own]):
 
     def _next_message(self) -> FromPeer:
         peer, waiting = next(iter(self._peers.items()))
-        received, size = waiting.messages.popleft()
+        said, size = waiting.messages.popleft()
         waiting.size -= size
         if waiting.messages:
             self._peers.move_to_end(peer)
         else:
             del self._peers[peer]
-        return FromPeer(peer, received)
+        return FromPeer(peer, said)

@@ -81,8 +81,11 @@ class Intake:
         self._miner = miner
         self._on_work = on_work
         self._penalise = penalise
-        # What was pooled since the last block counts against the rates, as if it stood in it.
+        # What was pooled since the last block counts against the rates, as if it stood in it, for
+        # as long as it may come to.
         self._sent: dict[Address, int] = {}
+        self._charged: dict[Digest, Sequence[Address]] = {}
+        mempool.on_dropped = self._release
         self._standings: dict[tuple[str, Address], Standing] = {}
         self._sent_height = -1
         self._batches: dict[Address, _Waiting] = {}
@@ -91,6 +94,11 @@ class Intake:
         # Below `BAD_SIGNATURES_PER_POINT` each, and an entry for each peer that has sent any.
         self._bad_signatures: Counter[Address] = Counter()
         self._arrived = asyncio.Event()
+
+    @property
+    def waiting_count(self) -> int:
+        """How many transactions of peers wait to be admitted."""
+        return len(self._wires)
 
     async def submit(
         self, wires: Sequence[bytes], *, source: Address | None = None
@@ -263,6 +271,8 @@ class Intake:
         if added is not Added.NEW:
             # It came twice at once, or again under another signature: charged and sent on already.
             return None
+        if admitted.subjects:
+            self._charged[transaction.id] = admitted.subjects
         for subject in admitted.subjects:
             block.recent.charge(subject)
         if source is None:
@@ -294,6 +304,7 @@ class Intake:
         if self._sent_height != self._chain.height:
             self._sent_height = self._chain.height
             self._sent = {}
+            self._charged = {}
             self._standings = {}
         return open_context(
             self._chain.tip,
@@ -302,6 +313,11 @@ class Intake:
             sent=self._sent,
             standings=self._standings,
         )
+
+    def _release(self, transaction_id: Digest) -> None:
+        """Take back the charges for what has left the pool and will stand in no block."""
+        for subject in self._charged.pop(transaction_id, ()):
+            self._sent[subject] -= 1
 
     def _next_time_ms(self) -> TimestampMs:
         return self._chain.tip.next_time_ms(self._clock.wall_ms())

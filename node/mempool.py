@@ -23,7 +23,7 @@ transactions of others early, to have them counted as its own, slows nobody ther
 """
 
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from heapq import heapify, heappop, heappush
@@ -115,6 +115,12 @@ class Mempool:
     limits : MempoolLimits, optional
         Bounds; at a bound the module's rule decides who gives way.
 
+    Attributes
+    ----------
+    on_dropped : callable
+        ``on_dropped(transaction_id)``, told of each that leaves otherwise than by `remove`: it will
+        stand in no block.
+
     Notes
     -----
     A transaction leaves by `remove`, `reject`, `expire`, or by giving way. One that was refused or
@@ -123,6 +129,7 @@ class Mempool:
 
     def __init__(self, limits: MempoolLimits | None = None) -> None:
         self._limits = limits or MempoolLimits()
+        self.on_dropped: Callable[[Digest], None] = lambda transaction_id: None
         self._lanes = {
             lane: _LaneRoom(
                 count_max=self._limits.transactions_max * part // 16,
@@ -143,6 +150,11 @@ class Mempool:
     def size_bytes(self) -> int:
         """Bytes on the wire of everything that waits."""
         return sum(room.size for room in self._lanes.values())
+
+    @property
+    def remembered_count(self) -> int:
+        """Of how many that have left it knows why."""
+        return len(self._fates)
 
     def count(self, lane: Lane) -> int:
         """Return how many wait in `lane`."""
@@ -196,6 +208,7 @@ class Mempool:
         room = self._lanes[lane]
         for displaced in room.make_room(transaction, source=source, gateway=gateway):
             self._forget(displaced.transaction)
+            self.on_dropped(displaced.transaction.id)
         if room.lacks_room_for(len(transaction.wire)):
             raise MempoolFull(retry_after_ms=self._limits.retry_after_ms)
         pending = room.add(transaction, source=source, gateway=gateway)
@@ -294,6 +307,7 @@ class Mempool:
         pending, room = found
         room.remove([pending])
         self._forget(pending.transaction)
+        self.on_dropped(transaction_id)
         return pending.transaction
 
     def _forget(self, transaction: Transaction) -> None:

@@ -5,7 +5,8 @@ of the interface: later work adds to them and renames none.
 """
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Final
 
 from prometheus_client import (
@@ -16,6 +17,8 @@ from prometheus_client import (
     ProcessCollector,
     generate_latest,
 )
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
 
 INTERVAL_BUCKETS: Final = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 WRITE_BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5)
@@ -62,7 +65,30 @@ class Metrics:
             buckets=WRITE_BUCKETS,
             registry=self.registry,
         )
+        self._log_write = Histogram(
+            "securenet_consensus_log_write_seconds",
+            "Time to append to the consensus log and have it on the disk",
+            buckets=WRITE_BUCKETS,
+            registry=self.registry,
+        )
+        self._diagnosis = Gauge(
+            "securenet_consensus_diagnosis",
+            "1 for what agreement waits for, by its code; 0 for the others",
+            ["code"],
+            registry=self.registry,
+        )
+        self._failed_rounds = _Reasons(
+            "securenet_consensus_rounds_failed",
+            "Rounds that this node has left without a block, by what they lacked",
+            self.registry,
+        )
         self._damaged = self._counter("storage_damaged", "Reads of stored entries that are damaged")
+        self._pruned = Counter(
+            "securenet_storage_pruned",
+            "Transactions, or receipts of blocks, that were removed from the disk, by class",
+            ["what"],
+            registry=self.registry,
+        )
         self._mempool_size = self._gauge("mempool_size", "Waiting transactions")
         self._mempool_bytes = self._gauge("mempool_size_bytes", "Bytes of waiting transactions")
         self._peers = self._gauge("p2p_peers", "Peers with a standing session")
@@ -102,6 +128,10 @@ class Metrics:
         """Add the gauge ``securenet_name``, read whenever the metrics are asked for."""
         self._gauge(name, text).set_function(read)
 
+    def watch_held(self, read: Callable[[], Mapping[str, int]]) -> None:
+        """Add ``securenet_held``, which tells of each kind that `read` names how many are held."""
+        self.registry.register(_Held(read))
+
     def follow(
         self,
         *,
@@ -139,6 +169,23 @@ class Metrics:
         if self._last_time_ms is not None:
             self._interval.observe((time_ms - self._last_time_ms) / _MS_PER_S)
         self._last_time_ms = time_ms
+
+    def pruned(self, what: str, count: int) -> None:
+        """Count what was removed of a class of data."""
+        self._pruned.labels(what).inc(count)
+
+    def log_written(self, took_ns: int) -> None:
+        """Note how long a write to the consensus log took."""
+        self._log_write.observe(took_ns / _NS_PER_S)
+
+    def round_failed(self, lacked: str) -> None:
+        """Count a round that was left without a block, by what it lacked."""
+        self._failed_rounds.count(lacked)
+
+    def follow_diagnosis(self, codes: Sequence[str], read: Callable[[], str | None]) -> None:
+        """Show which of `codes` holds whenever the metrics are asked for."""
+        for code in codes:
+            self._diagnosis.labels(code).set_function(partial(_is_equal, read, code))
 
     def entry_damaged(self) -> None:
         """Count a read of a stored entry that is damaged."""
@@ -183,6 +230,27 @@ class Metrics:
 
     def _counter(self, name: str, text: str) -> Counter:
         return Counter(f"securenet_{name}", text, registry=self.registry)
+
+
+class _Held(Collector):
+    def __init__(self, read: Callable[[], Mapping[str, int]]) -> None:
+        self._read = read
+
+    def describe(self) -> list[GaugeMetricFamily]:
+        return [self._family()]
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        family = self._family()
+        for what, count in self._read().items():
+            family.add_metric([what], count)
+        yield family
+
+    def _family(self) -> GaugeMetricFamily:
+        return GaugeMetricFamily("securenet_held", "Entries held in memory", labels=["what"])
+
+
+def _is_equal(read: Callable[[], str | None], code: str) -> float:
+    return float(read() == code)
 
 
 class _Reasons:

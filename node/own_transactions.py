@@ -1,10 +1,13 @@
 """Transactions that a node signs with its miner's key and sends by itself: verdicts, evidence."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from chain.crypto import SigningKey
-from chain.errors import SecureNetError
+from chain.errors import Rejection, SecureNetError
 from chain.kinds.base import Kind
+from chain.records import MINER_TABLE
+from chain.state import State
 from chain.transactions import TRANSACTION_VERSION, Payload, sign_transaction
 from chain.types import NONCE_SIZE, Address, Digest, TimestampMs
 from node.intake import Intake
@@ -16,29 +19,35 @@ class OwnTransactions:
 
     Parameters
     ----------
-    key : SigningKey
-        The key of `miner`.
+    keys : sequence of SigningKey
+        The keys of `miner`; that on record signs.
     """
 
     def __init__(
         self,
         *,
         genesis_hash: Digest,
+        state: State,
         intake: Intake,
-        key: SigningKey,
+        keys: Sequence[SigningKey],
         miner: Address,
         clock: Clock,
         random: Random,
     ) -> None:
         self._genesis_hash = genesis_hash
+        self._state = state
         self._intake = intake
-        self._key = key
+        self._keys = {key.public: key for key in keys}
         self._miner = miner
         self._clock = clock
         self._random = random
 
     async def send(self, kind: Kind, body: Any) -> SecureNetError | None:
         """Sign a transaction and hand it in; return why it is refused, or None: it is pooled."""
+        record = self._state.get(MINER_TABLE, self._miner)
+        key = None if record is None else self._keys.get(record.key)
+        if key is None:
+            return Rejection("not_permitted", "this node does not have the miner's key")
         payload = Payload(
             version=TRANSACTION_VERSION,
             genesis_hash=self._genesis_hash,
@@ -48,6 +57,6 @@ class OwnTransactions:
             nonce=self._random.bytes(NONCE_SIZE),
             body=kind.body.encode(body),
         )
-        transaction = sign_transaction(payload, self._key)
+        transaction = sign_transaction(payload, key)
         (result,) = await self._intake.submit([transaction.wire])
         return result.error

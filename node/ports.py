@@ -89,6 +89,13 @@ class KeyValueStore(Protocol):
         """
         ...
 
+    def compact(self, *, start: bytes, stop: bytes) -> None:
+        """Give the room of removed entries with ``start <= key < stop`` back; may take a while.
+
+        No answer changes by it, and others may read and write meanwhile.
+        """
+        ...
+
     def close(self) -> None:
         """Release the store; further calls are errors."""
         ...
@@ -160,6 +167,13 @@ class Transport(Protocol):
 
     def connected(self) -> Sequence[Address]:
         """Peers with a standing session, in ascending order of their ids."""
+        ...
+
+    def trouble(self, peer: Address) -> str | None:
+        """Return why `peer` could not be reached the last time, a `node.p2p.errors.Reason`.
+
+        None where it could, or no try was made.
+        """
         ...
 
     def penalise(self, peer: Address, points: int, reason: str) -> None:

@@ -7,7 +7,9 @@ writing, and told in one line.
 import asyncio
 import contextlib
 import gc
+import math
 import signal
+import threading
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
@@ -15,14 +17,16 @@ from typing import Final
 import structlog
 
 from chain.crypto import SigningKey, address_of
-from chain.errors import InvalidKey
+from chain.errors import DecodeError, InvalidKey
 from chain.genesis import Genesis, GenesisMiner
 from chain.records import MINER_TABLE, MinerRecord
-from chain.types import PublicKey
+from chain.types import Address, PublicKey
+from node.allocator import give_back_memory
 from node.clock import SystemClock
 from node.config import NodeConfig
 from node.descriptors import connections_within, raise_descriptor_limit
-from node.errors import ConfigError, WrongKey
+from node.diagnosis import CODES
+from node.errors import ConfigError, CorruptStore, WrongKey
 from node.executor_pool import ThreadPool
 from node.home import Home
 from node.keys import PrivateKey, load_key, load_private_key
@@ -30,11 +34,13 @@ from node.members import Members
 from node.metrics import Metrics
 from node.p2p.peers import PeerDirectory, PeerEntry
 from node.p2p.transport import TlsTransport
+from node.ports import Log, Random
 from node.protocol import KINDS
 from node.random_source import SystemRandom
 from node.rpc.limits import RpcLimits
 from node.rpc.server import RpcServer
 from node.service import Node, Ports
+from node.signer_guard import GuardedLog
 from node.storage.leveldb import LevelDbStore
 from node.storage.lock import HomeLock
 from node.storage.wal import Wal
@@ -61,32 +67,37 @@ async def run_node(path: Path, *, passphrase: str | None = None) -> None:
     StorageError
         Another process holds it, its files are damaged, or the disk refused.
     """
+    give_back_memory()
     home = Home(path)
     config = home.load_config()
     genesis = home.load_genesis()
     key = load_key(home.miner_key, passphrase)
     node_key = load_private_key(home.node_key, passphrase)
-    if not home.chain.exists():
+    next_key = load_key(home.next_miner_key, passphrase) if home.next_miner_key.exists() else None
+    if not home.chain.exists() and config.miner_id is None:
         # Later the registry decides; but a refusal now must not leave a database of this genesis.
         founder = next((miner for miner in genesis.miners if miner.key == key.public), None)
         _check_keys(home, config, founder, node_key.key.public)
-    with first_error(), contextlib.ExitStack() as stack:
-        stack.enter_context(HomeLock(path))
-        await _run(home, config, genesis, key, node_key, stack)
+    with first_error(), HomeLock(path):
+        goes_on = True
+        while goes_on:
+            with contextlib.ExitStack() as stack:
+                goes_on = await _run(home, config, genesis, (key, next_key), node_key, stack)
 
 
 async def _run(
     home: Home,
     config: NodeConfig,
     genesis: Genesis,
-    key: SigningKey,
+    keys: tuple[SigningKey, SigningKey | None],
     node_key: PrivateKey,
     stack: contextlib.ExitStack,
-) -> None:
+) -> bool:
+    """Run a node until a signal; return whether it is to start again, on a snapshot."""
     clock, random, metrics = SystemClock(), SystemRandom(), Metrics()
     executor = stack.enter_context(ThreadPool(config.threads))
     store = stack.enter_context(contextlib.closing(LevelDbStore(home.chain)))
-    wal = stack.enter_context(contextlib.closing(Wal(home.log, random=random)))
+    wal = stack.enter_context(contextlib.closing(_open_log(home, config, random)))
     transport = TlsTransport(
         node_id=address_of(node_key.key.public),
         seed=node_key.seed,
@@ -102,7 +113,9 @@ async def _run(
     verdicts = WorkerVerdictSource() if judges else None
     node = Node(
         genesis=genesis,
-        key=key,
+        key=keys[0],
+        next_key=keys[1],
+        miner=None if config.miner_id is None else Address(bytes.fromhex(config.miner_id)),
         node_id=transport.node_id,
         ports=Ports(
             clock=clock,
@@ -115,14 +128,22 @@ async def _run(
         ),
         metrics=metrics,
         mempool=config.mempool.limits(),
+        snapshots=config.snapshots.settings(),
+        sync=config.sync.settings(),
+        pruning=config.pruning.policy(),
         path=home.path,
         on_membership=lambda: transport.update_directory(_directory(node.members, config)),
     )
-    miner = node.chain.state.get(MINER_TABLE, address_of(key.public))
-    _check_keys(home, config, miner, node_key.key.public)
+    miner = node.chain.state.get(MINER_TABLE, node.miner)
+    if miner is not None or config.miner_id is None:
+        _check_keys(home, config, miner, node_key.key.public)
     _tell_role(config, miner, node_key.key.public)
     transport.update_directory(_directory(node.members, config))
+    loop = asyncio.get_running_loop()
     metrics.watch_process()
+    metrics.watch("process_tasks", "Tasks that run", lambda: len(asyncio.all_tasks(loop)))
+    metrics.watch("process_threads", "Threads of Python", threading.active_count)
+    metrics.watch_held(node.held)
     metrics.follow(
         height=lambda: node.chain.height,
         mempool_size=lambda: node.status().mempool_transactions,
@@ -130,15 +151,50 @@ async def _run(
         peers=lambda: len(transport.connected()),
         round=lambda: node.status().round,
     )
+    metrics.follow_diagnosis(CODES, lambda: _code_of(node))
+    metrics.watch(
+        "clock_offset_seconds",
+        "Wall clock minus the median of the proposers' clocks, as their blocks arrive",
+        lambda: math.nan if (offset := node.clock_offset_ms()) is None else offset / 1_000,
+    )
     try:
-        await _serve(node, RpcServer(node, config.rpc, limits=_rpc_limits()), metrics)
+        return await _serve(node, RpcServer(node, config.rpc, limits=_rpc_limits()), metrics)
     finally:
         if verdicts is not None:
             await verdicts.close()
 
 
-async def _serve(node: Node, rpc: RpcServer, metrics: Metrics) -> None:
-    """Run everything until a signal comes or something fails."""
+def _open_log(home: Home, config: NodeConfig, random: Random) -> Log:
+    """Open the log of consensus, with its guard where there is one."""
+    wal = Wal(home.log, random=random)
+    guard = config.signer.guard
+    if guard is None:
+        return wal
+    with contextlib.ExitStack() as undo:
+        undo.callback(wal.close)
+        notes = Wal(guard, random=random)
+        undo.callback(notes.close)
+        try:
+            guarded = GuardedLog(wal, notes)
+        except DecodeError as error:
+            raise CorruptStore(guard, f"no guard of {home.log} ({error})") from error
+        undo.pop_all()
+        return guarded
+
+
+def _code_of(node: Node) -> str | None:
+    diagnosis = node.diagnosis()
+    return None if diagnosis is None else diagnosis.code
+
+
+async def _serve(node: Node, rpc: RpcServer, metrics: Metrics) -> bool:
+    """Run everything until a signal comes or something fails.
+
+    Returns
+    -------
+    bool
+        Whether the node has ended by itself, to start again.
+    """
     gc.freeze()
     gc.set_threshold(*GC_THRESHOLDS)
     loop = asyncio.get_running_loop()
@@ -151,10 +207,14 @@ async def _serve(node: Node, rpc: RpcServer, metrics: Metrics) -> None:
             group.create_task(rpc.run()),
             group.create_task(_watch_lag(metrics)),
         ]
+        tasks[0].add_done_callback(lambda _: stopping.set())
         await stopping.wait()
-        log.info("node stops", height=node.chain.height)
+        goes_on = tasks[0].done()
+        if not goes_on:
+            log.info("node stops", height=node.chain.height)
         for task in tasks:
             task.cancel()
+    return goes_on
 
 
 async def _watch_lag(metrics: Metrics) -> None:
@@ -199,7 +259,11 @@ def _check_keys(
         raise ConfigError("keys/miner.json", "is a miner's key, but role is observer")
     if config.role == "miner":
         if known is None:
-            raise WrongKey(home.miner_key, "is not the key of a miner of this chain")
+            raise WrongKey(
+                home.miner_key,
+                "is not the key of a miner of this chain (one that is still to be voted for waits "
+                "as keys/miner.next.json)",
+            )
         if known.node_key != node_key:
             raise WrongKey(
                 home.node_key,

@@ -29,6 +29,7 @@ from consensus.events import (
     Event,
     HeightConfig,
     HeightSeen,
+    MemoryShown,
     PeerConnected,
     Received,
     StartHeight,
@@ -36,7 +37,7 @@ from consensus.events import (
     WorkPending,
 )
 from consensus.evidence import Evidence
-from consensus.messages import Proposal
+from consensus.messages import PrePrepare, Proposal
 from consensus.output import (
     AnswerOldHeight,
     BuildBlock,
@@ -48,12 +49,18 @@ from consensus.output import (
     Output,
     Request,
     Send,
+    TellShown,
 )
 from consensus.replica import Replica
+from consensus.signer import AWAITING_PEERS
 from consensus.snapshot import Snapshot
 from consensus.timers import Timing
+from node.answers import Answers
 from node.block_maker import BlockMaker
 from node.block_sync import LIE_POINTS, BlockSync, FetchedBlock
+from node.clock_watch import ClockWatch
+from node.diagnosis import Diagnosis, Facts, diagnose
+from node.disk_watch import DiskWatch
 from node.errors import LogFull
 from node.gossip import Gossip
 from node.height_work import HeightWork
@@ -63,7 +70,17 @@ from node.members import Members
 from node.mempool import Mempool
 from node.metrics import Metrics
 from node.ports import Clock, Executor, Log, Transport
-from node.protocol import CONSENSUS, PROPOSED, GetProposal, encode_body
+from node.progress import Progress
+from node.protocol import (
+    CONSENSUS,
+    GET_SHOWN,
+    PROPOSED,
+    SHOWN,
+    GetProposal,
+    GetShown,
+    Shown,
+    encode_body,
+)
 from node.storage.chain_store import ChainStore
 
 LOG_RECORDS_MAX: Final = 512
@@ -75,12 +92,15 @@ RESENT_TRANSACTIONS: Final = 500
 RESENT_BYTES: Final = 256 * 1024
 """What is sent to all when a round fails: the first in line, not the whole pool, lest a network
 that is slow because of its load is given more of it."""
+SHOWN_SIZE: Final = 64
+"""What a peer's word that it has shown all counts in the queue of its messages, in bytes."""
 HEARTBEAT_S: Final = 1.0
 """How often it is looked whether an idle chain is due for a block, or work was left over."""
 
 _BLAMELESS: Final = (UntimelyProposal, NotAMember)
 """What honest peers may be found guilty of: a slow link, a wrong clock, news of another height."""
 _WORK: Final = "work"
+_NS_PER_MS: Final = 1_000_000
 
 log = structlog.get_logger(__name__)
 
@@ -96,6 +116,8 @@ class ReplicaDriver:
 
     Parameters
     ----------
+    is_sync_held : callable
+        Tells whether no blocks may be fetched now.
     on_committed : callable
         ``on_committed(block, execution)``, told of every block once it is durable.
     on_evidence : callable
@@ -120,6 +142,9 @@ class ReplicaDriver:
         gossip: Gossip,
         intake: Intake,
         members: Members,
+        progress: Progress,
+        answers: Answers,
+        is_sync_held: Callable[[], bool],
         metrics: Metrics,
         on_committed: Callable[[Block, Execution], None],
         on_evidence: Callable[[Evidence], None],
@@ -136,6 +161,7 @@ class ReplicaDriver:
         self._gossip = gossip
         self._intake = intake
         self._members = members
+        self._answers = answers
         self._metrics = metrics
         self._on_committed = on_committed
         self._on_evidence = on_evidence
@@ -145,7 +171,8 @@ class ReplicaDriver:
             transport=transport,
             executor=executor,
             members=members,
-            metrics=metrics,
+            progress=progress,
+            is_held=is_sync_held,
             pooled=mempool.get,
             commit=self.commit_fetched,
         )
@@ -158,8 +185,13 @@ class ReplicaDriver:
             metrics=metrics,
             answer=self._inbox.put,
         )
+        self._disk = DiskWatch(clock, metrics)
+        self.clock_watch = ClockWatch(clock)
         self._deadline_ns: int | None = None
         self._work_told = False
+        # When the tip was committed here; unknown after a start.
+        self._committed_ns: int | None = None
+        self._config: HeightConfig | None = None
 
     # What others tell the driver; none of these waits
 
@@ -171,7 +203,8 @@ class ReplicaDriver:
         DecodeError
             It is none.
         """
-        if self._members.miner_of(peer) is None:
+        miner = self._members.miner_of(peer)
+        if miner is None:
             # Miners say what they have signed themselves; nobody else has anything to say.
             self._metrics.peer_refused("no_miner")
             return
@@ -182,9 +215,10 @@ class ReplicaDriver:
         if not self._inbox.has_room(peer, len(payload)):
             self._metrics.peer_refused("consensus_queue_full")
             return
-        received = Received(
-            message=decode_message(payload), wall_ms=TimestampMs(self._clock.wall_ms())
-        )
+        message = decode_message(payload)
+        received = Received(message=message, wall_ms=TimestampMs(self._clock.wall_ms()))
+        if isinstance(message, PrePrepare) and message.round == 0 and message.sender == miner:
+            self.clock_watch.on_fresh_block(miner, message.proposal.header.time_ms)
         self._inbox.put_message(peer, received, len(payload))
 
     def on_connected(self, peer: Address) -> None:
@@ -199,6 +233,20 @@ class ReplicaDriver:
         if miner is not None:
             seen = HeightSeen(miner=miner, height=Height(min(height + 1, HEIGHT_MAX)))
             self._inbox.tell(("height", miner), seen)
+
+    def on_shown(self, peer: Address, shown: Shown) -> None:
+        """Learn that a miner has shown all that it holds of this one, behind those messages."""
+        miner = self._members.miner_of(peer)
+        if miner is not None and self._inbox.has_room(peer, SHOWN_SIZE):
+            said = MemoryShown(miner=miner, height=shown.height)
+            self._inbox.put_message(peer, said, SHOWN_SIZE)
+
+    def on_get_shown(self, peer: Address, request: GetShown) -> None:
+        """Show a miner once more what it waits for: a message may be lost within a session."""
+        miner = self._members.miner_of(peer)
+        if miner is not None:
+            self._inbox.tell(("height", miner), HeightSeen(miner=miner, height=request.height))
+            self.on_connected(peer)
 
     def on_proposal(self, peer: Address, proposal: Proposal) -> None:
         """Take the answer to a question for a block by its hash."""
@@ -221,6 +269,29 @@ class ReplicaDriver:
         """Return what consensus waits for; None before the first height has begun."""
         return self._replica.snapshot()
 
+    def diagnosis(self) -> Diagnosis | None:
+        """Return why the chain does not go on, as far as this node can tell."""
+        snapshot = self.snapshot()
+        if snapshot is None:
+            return None
+        connected = set(self._transport.connected())
+        nodes = {m.miner: self._members.nodes_of([m.miner]) for m in snapshot.members}
+        troubles = {
+            miner: trouble
+            for miner, known in nodes.items()
+            for node in known
+            if (trouble := self._transport.trouble(node)) is not None
+        }
+        facts = Facts(
+            snapshot=snapshot,
+            now_ns=self._clock.monotonic_ns(),
+            heard={miner for miner, known in nodes.items() if connected.intersection(known)},
+            troubles=troubles,
+            is_behind=self.sync.is_behind,
+            write_ns=self._disk.write_ns(),
+        )
+        return diagnose(facts)
+
     async def commit_fetched(self, blocks: Sequence[FetchedBlock]) -> None:
         """Verify and commit blocks from peers, in their turn."""
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -238,7 +309,7 @@ class ReplicaDriver:
                 item = await self._next()
                 match item:
                     case FromPeer():
-                        await self._step(item.received, group, peer=item.peer)
+                        await self._step(item.said, group, peer=item.peer)
                     case Committed():
                         if item.height > self._chain.height:
                             await self._commit_decided(item, group)
@@ -277,13 +348,18 @@ class ReplicaDriver:
 
     async def _obey(self, output: Output, group: asyncio.TaskGroup) -> None:
         if output.writes:
-            await self._executor.run(self._persist, output.writes)
+            with self._disk.writing():
+                await self._executor.run(self._persist, output.writes)
         if any(isinstance(request, GossipPending) for request in output.requests):
             self._gossip.send_pending(self._mempool.take(RESENT_TRANSACTIONS, RESENT_BYTES))
         for send in output.sends:
             self._send(send)
         for request in output.requests:
             self._begin(request, group)
+        for entry in output.rounds:
+            assert entry.lacked is not None, "a round that is left lacks something"
+            self._metrics.round_failed(entry.lacked)
+            log.info("round given up", round=entry.round, cause=entry.cause, lacked=entry.lacked)
         for refused in output.rejected:
             self._metrics.peer_refused("consensus")
             log.debug("buffered consensus message refused", reason=str(refused))
@@ -337,7 +413,11 @@ class ReplicaDriver:
                 self._height_work.fetch(request, group)
             case AnswerOldHeight():
                 for node in self._members.nodes_of([request.miner]):
-                    self.sync.send_block(node, request.height)
+                    self._answers.send_block(node, request.height)
+            case TellShown():
+                shown = encode_body(SHOWN, Shown(height=request.height))
+                for node in self._members.nodes_of([request.miner]):
+                    self._transport.send(node, SHOWN, shown)
             case CatchUp():
                 for node in self._members.nodes_of([request.miner]):
                     self.sync.catch_up_with(node, Height(request.height - 1))
@@ -419,6 +499,7 @@ class ReplicaDriver:
             time_ms=block.header.time_ms,
             write_ns=self._clock.monotonic_ns() - started_ns,
         )
+        self._committed_ns = self._clock.monotonic_ns()
         self._height_work.drop()
         self._maker.on_committed(certificate.round)
         self._mempool.remove([transaction.id for transaction in block.transactions])
@@ -430,7 +511,7 @@ class ReplicaDriver:
             hash=block.header.hash.hex(),
         )
         self._on_committed(block, execution)
-        self.sync.on_committed()
+        self.sync.on_progress()
         if self._wal_records > LOG_RECORDS_MAX:
             await self._executor.run(self._rewrite_log)
         await self._start_height(group)
@@ -448,6 +529,7 @@ class ReplicaDriver:
         )
         # What was told of the height before may be on the chain by now.
         self._inbox.retract(_WORK)
+        self._config = config
         await self._step(StartHeight(config=config), group)
         self._work_told = False
         self.on_work()
@@ -457,11 +539,31 @@ class ReplicaDriver:
             await asyncio.sleep(HEARTBEAT_S)
             self._intake.expire()
             self.on_work()
+            if self._config is not None:
+                self.clock_watch.look(self._config.miners, self._config.timing)
+            self._ask_shown()
+
+    def _ask_shown(self) -> None:
+        """Ask the others to show what this miner has signed, until enough of them have."""
+        snapshot = self._replica.snapshot()
+        if snapshot is not None and snapshot.signing == AWAITING_PEERS:
+            request = encode_body(GET_SHOWN, GetShown(height=snapshot.height))
+            for node in self._members.others():
+                self._transport.send(node, GET_SHOWN, request)
 
     def _is_heartbeat_due(self) -> bool:
+        """Tell whether an empty block may be made, by the wall clock and by the monotonic one.
+
+        Its time would be the wall clock's. But one that is ahead, or jumps, must not wake the
+        others all the time: each of their rounds would fail, and blame somebody.
+        """
         tip = self._chain.tip
-        due_ms = tip.header.time_ms + parameters_of(tip.state).heartbeat_ms
-        return self._clock.wall_ms() >= due_ms
+        heartbeat_ms = parameters_of(tip.state).heartbeat_ms
+        if self._committed_ns is not None:
+            passed_ns = self._clock.monotonic_ns() - self._committed_ns
+            if passed_ns < heartbeat_ms * _NS_PER_MS:
+                return False
+        return self._clock.wall_ms() >= tip.header.time_ms + heartbeat_ms
 
 
 def _timing(parameters: Parameters) -> Timing:

@@ -14,7 +14,7 @@ from typing import Final, assert_never
 import structlog
 
 from chain.blocks import Block
-from chain.crypto import SigningKey, address_of
+from chain.crypto import SigningKey
 from chain.errors import DecodeError
 from chain.genesis import Genesis
 from chain.transactions import Transaction
@@ -25,13 +25,17 @@ from consensus.messages import Proposal
 from consensus.replica import Replica
 from consensus.snapshot import Snapshot
 from node import protocol
+from node.announcer import Announcer
+from node.answers import Answers
 from node.api import NodeStatus, Submission, TransactionStatus
 from node.block_maker import BlockMaker
 from node.bodies import BodyExchange
+from node.diagnosis import Diagnosis
 from node.errors import CorruptStore
 from node.evidence_service import EvidenceService
 from node.gossip import Gossip
 from node.intake import Intake
+from node.key_watch import KeyWatch
 from node.members import Members
 from node.mempool import Mempool, MempoolLimits
 from node.metrics import Metrics
@@ -45,17 +49,31 @@ from node.ports import (
     Transport,
     VerdictSource,
 )
+from node.progress import Progress
 from node.protocol import (
     Blocks,
     Bodies,
+    DecidedAnswer,
     GetBlocks,
     GetBodies,
+    GetDecided,
+    GetPast,
+    GetPiece,
     GetProposal,
+    GetShown,
+    PastAnswer,
+    PieceAnswer,
+    Shown,
     Status,
     Transactions,
 )
+from node.pruner import Pruner, PruningPolicy
 from node.replica_driver import ReplicaDriver
+from node.snapshot_service import SnapshotService, SnapshotSettings
+from node.state_sync import StateSync, SyncSettings
 from node.storage.chain_store import ChainStore
+from node.storage.snapshots import SnapshotStore
+from node.storage.staging import Staging
 from node.verdict_service import VerdictService
 from node.verification import Verifier
 
@@ -93,6 +111,10 @@ class Node:
     ----------
     key : SigningKey
         The miner's key; an observer's stands in no set of miners.
+    next_key : SigningKey, optional
+        The key that is to take its place once the miners have voted so.
+    miner : Address, optional
+        Whose keys these are; by default the miner that has, or had, `key` on the chain.
     node_id : Address
         Id of the node's own key, by which its peers know it.
     path : Path
@@ -101,6 +123,12 @@ class Node:
         Told when the miners, their keys or addresses have changed.
     mempool : MempoolLimits, optional
         Bounds of the pool.
+    snapshots : SnapshotSettings, optional
+        When snapshots are made.
+    sync : SyncSettings, optional
+        How the node catches up.
+    pruning : PruningPolicy, optional
+        What is kept of old blocks; everything by default.
     """
 
     def __init__(
@@ -114,17 +142,63 @@ class Node:
         path: Path,
         on_membership: Callable[[], None] = lambda: None,
         mempool: MempoolLimits | None = None,
+        snapshots: SnapshotSettings = SnapshotSettings(),  # noqa: B008 (immutable)
+        sync: SyncSettings = SyncSettings(),  # noqa: B008 (immutable)
+        pruning: PruningPolicy | None = None,
+        next_key: SigningKey | None = None,
+        miner: Address | None = None,
     ) -> None:
         self._ports = ports
         self._genesis = genesis
         self._node_id = node_id
-        self._miner = address_of(key.public)
         self._metrics = metrics
         self._on_membership = on_membership
         self._chain = ChainStore(ports.store, genesis, ports.executor, path=path)
+        keys = [known for known in (key, next_key) if known is not None]
+        self._keys = KeyWatch(self._chain.state, [known.public for known in keys], miner)
+        self._miner = self._keys.miner
         self._mempool = Mempool(mempool)
         self._verifier = Verifier(ports.executor)
         self.members = Members(self._chain.state, miner=self._miner)
+        self._progress = Progress(
+            members=self.members,
+            clock=ports.clock,
+            is_connected=lambda peer: peer in ports.transport.connected(),
+        )
+        snapshot_store = SnapshotStore(ports.store, keep=snapshots.keep)
+        self._answers = Answers(
+            chain=self._chain,
+            snapshots=snapshot_store,
+            transport=ports.transport,
+            executor=ports.executor,
+            metrics=metrics,
+        )
+        self._snapshots = SnapshotService(
+            chain=self._chain,
+            snapshots=snapshot_store,
+            executor=ports.executor,
+            interval_blocks=snapshots.interval_blocks,
+            is_behind=lambda: self._driver.sync.is_behind,
+            on_made=lambda: self._announcer.tell_all(),
+        )
+        self._announcer = Announcer(
+            chain=self._chain,
+            transport=ports.transport,
+            snapshots=lambda: self._snapshots.heights,
+        )
+        first = self._chain.header(0)
+        assert first is not None, "block 0 is always kept"
+        self._state_sync = StateSync(
+            chain=self._chain,
+            staging=Staging(ports.store, genesis),
+            transport=ports.transport,
+            executor=ports.executor,
+            clock=ports.clock,
+            progress=self._progress,
+            first_header=first,
+            settings=sync,
+            on_released=lambda: self._driver.sync.on_progress(),
+        )
         self._gossip = Gossip(ports.transport, self.members.others)
         self._bodies = BodyExchange(ports.transport, self._find)
         self._intake = Intake(
@@ -149,8 +223,9 @@ class Node:
         )
         own = OwnTransactions(
             genesis_hash=genesis.hash,
+            state=self._chain.state,
             intake=self._intake,
-            key=key,
+            keys=keys,
             miner=self._miner,
             clock=ports.clock,
             random=ports.random,
@@ -159,7 +234,12 @@ class Node:
             chain=self._chain, own=own, miner=self._miner, clock=ports.clock
         )
         self._driver = ReplicaDriver(
-            replica=Replica(signer=key, miner_id=self._miner, durable=_recover(ports.wal, path)),
+            replica=Replica(
+                signer=key,
+                next_signer=next_key,
+                miner_id=self._miner,
+                durable=_recover(ports.wal, path),
+            ),
             chain=self._chain,
             wal=ports.wal,
             transport=ports.transport,
@@ -170,6 +250,9 @@ class Node:
             gossip=self._gossip,
             intake=self._intake,
             members=self.members,
+            progress=self._progress,
+            answers=self._answers,
+            is_sync_held=self._state_sync.holds_blocks,
             metrics=metrics,
             on_committed=self._on_committed,
             on_evidence=self._evidence.report,
@@ -185,6 +268,12 @@ class Node:
                 clock=ports.clock,
                 metrics=metrics,
             )
+        self._pruner = Pruner(
+            chain=self._chain,
+            executor=ports.executor,
+            policy=pruning or PruningPolicy(),
+            metrics=metrics,
+        )
         self._next_block = asyncio.Event()
 
     # node.api.NodeApi
@@ -204,6 +293,11 @@ class Node:
         """The node's metrics."""
         return self._metrics
 
+    @property
+    def miner(self) -> Address:
+        """Id of the miner that this node is, or would be."""
+        return self._miner
+
     def status(self) -> NodeStatus:
         """Return how the node is doing."""
         snapshot = self._driver.snapshot()
@@ -215,7 +309,8 @@ class Node:
             peers=tuple(self._ports.transport.connected()),
             mempool_transactions=len(self._mempool),
             mempool_bytes=self._mempool.size_bytes,
-            highest_seen=self._driver.sync.highest_seen,
+            highest_seen=self._progress.highest_seen,
+            has_heard=self._progress.is_settled,
             version=VERSION,
         )
 
@@ -223,9 +318,31 @@ class Node:
         """Return what consensus waits for; None before the first height has begun."""
         return self._driver.snapshot()
 
+    def held(self) -> dict[str, int]:
+        """Return how many entries of what the node holds in memory; each kind has a bound."""
+        tip = self._chain.tip
+        return {
+            "candidates": self._maker.candidate_count,
+            "fates": self._mempool.remembered_count,
+            "lookback_ids": tip.recent.id_count,
+            "lookback_subjects": tip.recent.subject_count,
+            "pooled": len(self._mempool),
+            "records": tip.state.cached_count,
+            "unadmitted": self._intake.waiting_count,
+            "verified": self._verifier.remembered_count,
+        }
+
+    def diagnosis(self) -> Diagnosis | None:
+        """Return why the chain does not go on; None before the first height has begun."""
+        return self._driver.diagnosis()
+
     def time_ms(self) -> int:
         """Return the node's wall clock."""
         return self._ports.clock.wall_ms()
+
+    def clock_offset_ms(self) -> int | None:
+        """Return how far the wall clock is ahead of those of the proposers; None: not known."""
+        return self._driver.clock_watch.offset_ms()
 
     def monotonic_ns(self) -> int:
         """Return the node's monotonic clock, in which `consensus` speaks."""
@@ -248,7 +365,9 @@ class Node:
                 receipt=found.receipt,
             )
         if fate is None:
-            return TransactionStatus(status="unknown")
+            first = self._chain.whole_from
+            detail = f"this node does not keep all of what lies below block {first}"
+            return TransactionStatus(status="unknown", detail=detail if first else None)
         return TransactionStatus(
             status=fate.status, transaction=self._mempool.find(id), code=fate.code
         )
@@ -278,12 +397,15 @@ class Node:
 
     def on_connected(self, peer: Address) -> None:
         """Tell a peer how far this node is, and consensus that it is there."""
-        self._driver.sync.on_connected(peer)
+        self._announcer.tell(peer)
         self._driver.on_connected(peer)
 
     def on_disconnected(self, peer: Address) -> None:
         """Forget what a peer said."""
+        self._progress.forget(peer)
+        self._answers.on_disconnected(peer)
         self._driver.sync.on_disconnected(peer)
+        self._state_sync.questions.on_disconnected(peer)
 
     def on_message(self, peer: Address, kind: int, payload: bytes) -> None:
         """Hand a message to whom it concerns; refuse what is malformed."""
@@ -306,7 +428,9 @@ class Node:
     def _on_body(self, peer: Address, body: protocol.Body) -> None:
         match body:
             case Status():
-                self._driver.sync.on_status(peer, body)
+                self._progress.on_status(peer, body)
+                self._driver.sync.on_progress()
+                self._state_sync.on_progress()
                 self._driver.on_status(peer, body.height)
             case Transactions():
                 self._intake.on_transactions(peer, body.wires)
@@ -318,17 +442,25 @@ class Node:
                 self._driver.on_get_proposal(peer, body)
             case Proposal():
                 self._driver.on_proposal(peer, body)
-            case GetBlocks():
-                self._driver.sync.on_get_blocks(peer, body)
+            case GetBlocks() | GetDecided() | GetPiece() | GetPast():
+                self._answers.ask(peer, body)
+            case Shown():
+                self._driver.on_shown(peer, body)
+            case GetShown():
+                self._driver.on_get_shown(peer, body)
             case Blocks():
                 self._driver.sync.on_blocks(peer, body)
+            case DecidedAnswer() | PieceAnswer() | PastAnswer():
+                self._state_sync.questions.on_answer(peer, body)
             case _:
                 assert_never(body)
 
     # Life
 
     async def run(self) -> None:
-        """Work until cancelled.
+        """Work until cancelled; return where the node has to be started again.
+
+        That is once it has fetched a snapshot: its database then opens as the chain of that.
 
         Raises
         ------
@@ -342,14 +474,23 @@ class Node:
             miner=self._miner.hex() if self.members.is_member else None,
             height=self._chain.height,
         )
-        async with asyncio.TaskGroup() as group:
-            group.create_task(self._ports.transport.run(self))
-            group.create_task(self._driver.run())
-            group.create_task(self._driver.sync.run())
-            group.create_task(self._intake.run())
-            group.create_task(self._evidence.run())
-            if self._verdicts is not None:
-                group.create_task(self._verdicts.run())
+        self._keys.look()
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._ports.transport.run(self))
+                group.create_task(self._driver.run())
+                group.create_task(self._driver.sync.run())
+                group.create_task(self._answers.run())
+                group.create_task(self._snapshots.run())
+                group.create_task(self._intake.run())
+                group.create_task(self._evidence.run())
+                group.create_task(self._pruner.run())
+                if self._verdicts is not None:
+                    group.create_task(self._verdicts.run())
+                await self._state_sync.run()
+                raise _Restart
+        except* _Restart:
+            log.info("node starts again", height=self._chain.height)
 
     def _find(self, block: Digest, digests: Sequence[Digest]) -> list[Transaction]:
         return self._maker.find(block, digests)
@@ -360,11 +501,19 @@ class Node:
     def _on_committed(self, block: Block, execution: Execution) -> None:
         del block, execution
         if self.members.update(self._chain.state):
+            self._keys.look()
             self._on_membership()
+        self._announcer.tell_all()
+        self._state_sync.on_progress()
+        self._snapshots.on_committed()
         if self._verdicts is not None and self.members.is_member:
             self._verdicts.on_committed()
         waiting, self._next_block = self._next_block, asyncio.Event()
         waiting.set()
+
+
+class _Restart(Exception):
+    """Ends the tasks of a node that is to start again."""
 
 
 def _recover(wal: Log, path: Path) -> DurableState:

@@ -14,7 +14,7 @@ from typing import BinaryIO, Final
 from chain import codec
 from chain.blocks import BLOCK_SIZE_MAX, BLOCK_TRANSACTIONS_MAX
 from chain.errors import DecodeError
-from chain.kinds.verdict import SCORE_MAX, pack_scores, unpack_scores
+from chain.kinds.verdict import SCORE_MAX, SCORE_SIZE, pack_scores, unpack_scores
 from chain.payloads import FLOW, Flow
 from chain.schema import ListOf
 from chain.types import Digest
@@ -66,7 +66,7 @@ def decode_answer(data: bytes) -> list[int]:
     """
     items = codec.decode(data, what="answer", size_max=BLOCK_SIZE_MAX)
     match items:
-        case ["scores", bytes(scores)]:
+        case ["scores", bytes(scores)] if len(scores) % SCORE_SIZE == 0:
             return unpack_scores(scores)
         case ["failure", bytes(reason)]:
             raise ModelError(reason.decode(errors="replace"))

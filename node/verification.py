@@ -67,6 +67,11 @@ class Verifier:
         self._paused: OrderedDict[_Call, None] = OrderedDict()
         self._is_led = False
 
+    @property
+    def remembered_count(self) -> int:
+        """How many good answers it keeps."""
+        return len(self._verified)
+
     def is_known(self, transaction: Transaction, key: PublicKey) -> bool:
         """Tell whether `transaction` is known to be signed by `key`, without verifying anything."""
         return self._verified.get(transaction.digest) == key

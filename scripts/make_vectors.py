@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from chain import codec
+from chain.admission import registrar_subjects
 from chain.blocks import (
     BLOCK_RECEIPT,
     BLOCK_VERSION,
@@ -40,9 +41,11 @@ from chain.kinds.device_registry import (
 from chain.kinds.evidence import EVIDENCE_TAG, evidence_digest
 from chain.kinds.miners import (
     ACCEPTANCE_TAG,
+    REPLACEMENT_TAG,
     MinerPropose,
     MoveMiner,
     RemoveMiner,
+    ReplaceKeys,
     RestoreMiner,
     sign_acceptance,
 )
@@ -90,6 +93,8 @@ TAGS = (
     "securenet/vote/v1",
     "securenet/key-rotation/v1",
     "securenet/miner-acceptance/v1",
+    "securenet/miner-key-replacement/v1",
+    "securenet/registrar-rate/v1",
     "securenet/evidence/v1",
     "securenet/state-key/v1",
     "securenet/state-value/v1",
@@ -239,7 +244,11 @@ def digests() -> dict[str, Any]:
         round=Round(2),
         digest=digest_of("a block"),
     )
-    crime = Chain(genesis).equivocation(1, type="commit", round=2)
+    chain = Chain(genesis)
+    crime = chain.equivocation(1, type="commit", round=2)
+    replacement = chain.replacement(key="key 3b", node_key="node 3b").change
+    assert isinstance(replacement, ReplaceKeys), "it was asked for"
+    shown: dict[str, Any] = {"height": Height(0), "block_hash": chain.hash_of(0)}
     return {
         "tags": [{"tag": tag, "domain": domain(tag.encode()).hex()} for tag in TAGS],
         "miner_id": {"key": miner_key.public.hex(), "id": address_of(miner_key.public).hex()},
@@ -268,13 +277,50 @@ def digests() -> dict[str, Any]:
             "genesis_hash": genesis.hash.hex(),
             "key": miner_key.public.hex(),
             "node_key": node_key.public.hex(),
+            "height": shown["height"],
+            "block_hash": shown["block_hash"].hex(),
             "valid_until_ms": valid_until_ms,
             "message": codec.encode(
-                (genesis.hash, miner_key.public, node_key.public, valid_until_ms)
+                (
+                    genesis.hash,
+                    miner_key.public,
+                    node_key.public,
+                    shown["height"],
+                    shown["block_hash"],
+                    valid_until_ms,
+                )
             ).hex(),
             "acceptance": sign_acceptance(
-                genesis.hash, miner_key, node_key.public, valid_until_ms=valid_until_ms
+                genesis.hash,
+                miner_key,
+                node_key.public,
+                **shown,
+                valid_until_ms=valid_until_ms,
             ).hex(),
+        },
+        "miner_key_replacement": {
+            "tag": REPLACEMENT_TAG.decode(),
+            "genesis_hash": genesis.hash.hex(),
+            "miner": replacement.miner.hex(),
+            "key": replacement.key.hex(),
+            "node_key": replacement.node_key.hex(),
+            "valid_until_ms": replacement.valid_until_ms,
+            "message": codec.encode(
+                (
+                    genesis.hash,
+                    replacement.miner,
+                    replacement.key,
+                    replacement.node_key,
+                    replacement.valid_until_ms,
+                )
+            ).hex(),
+            "by_old": replacement.by_old.hex(),
+            "by_new": replacement.by_new.hex(),
+            "by_node": replacement.by_node.hex(),
+        },
+        "registrar_rate": {
+            "organisation": organisation_id("acme").hex(),
+            "subject": registrar_subjects(organisation_id("acme"))[0].hex(),
         },
         "commit_vote": {
             "tag": VOTE_TAG.decode(),
@@ -303,11 +349,12 @@ def transactions() -> list[dict[str, Any]]:
     """Return at least one transaction of every kind, in all its forms."""
     chain = Chain(make_genesis(model=make_model()))
     return [
-        {"name": name, **_forms(transaction, key)} for name, transaction, key in _examples(chain)
+        {"name": name, **_forms(transaction, key)} for name, transaction, key in examples(chain)
     ]
 
 
-def _examples(chain: Chain) -> Iterable[tuple[str, Transaction, bytes]]:
+def examples(chain: Chain) -> Iterable[tuple[str, Transaction, bytes]]:
+    """Yield a transaction of each kind and form, with its name and the key that verifies it."""
     sensor, registration = chain.registration("sensor")
     registrar = key_of("registrar of acme", "p256").public
     miner = key_of("miner 0").public
@@ -370,6 +417,7 @@ def _governance(chain: Chain) -> Iterable[tuple[str, str, Any]]:
         RemoveMiner(miner=other),
         RestoreMiner(miner=other),
         MoveMiner(miner=other, host="10.0.0.1", port=1),
+        chain.replacement(1, key="key 1b", node_key="node 1b").change,
     ):
         name = f"a change of membership: {type(change).__name__}"
         yield name, "miner.propose", MinerPropose(change=change)

@@ -28,7 +28,14 @@ from chain.kinds.base import BlockContext
 from chain.kinds.device_data import DeviceData
 from chain.kinds.device_registry import DeviceRegister, DeviceUpdate, device_id
 from chain.kinds.evidence import Equivocation
-from chain.kinds.miners import AddMiner, MinerPropose, sign_acceptance
+from chain.kinds.miners import (
+    AddMiner,
+    MinerPropose,
+    ReplaceKeys,
+    anchor_height,
+    sign_acceptance,
+    sign_replacement,
+)
 from chain.kinds.models import ModelRegister
 from chain.kinds.organisations import organisation_id
 from chain.kinds.verdict import Verdict, pack_scores
@@ -214,9 +221,8 @@ class Chain:
         self.verify = verify
         self.source = MemorySource(genesis_state(self.genesis))
         state = State(self.source)
-        self.tip = Tip(
-            header=genesis_header(self.genesis, state.root), state=state, recent=Lookback()
-        )
+        self.first = genesis_header(self.genesis, state.root)
+        self.tip = Tip(header=self.first, state=state, recent=Lookback())
         self.blocks: list[Block] = []
         self.keys = dict(miner_keys())
         self._nonces = count()
@@ -235,6 +241,10 @@ class Chain:
     def next_time_ms(self) -> TimestampMs:
         """The time of the next block, unless a test chooses another."""
         return TimestampMs(self.tip.header.time_ms + BLOCK_INTERVAL_MS)
+
+    def hash_of(self, height: int) -> Digest:
+        """Return the hash of a block."""
+        return (self.first, *[block.header for block in self.blocks])[height].hash
 
     def proposer(self, round: int = 0) -> Address:
         """Return who proposes the next height in `round`."""
@@ -291,24 +301,56 @@ class Chain:
     def addition(
         self, number: int = 4, *, valid_until_ms: int | None = None, **fields: Any
     ) -> MinerPropose:
-        """Return the proposal to add ``miner {number}``, which accepts the values it names."""
-        key = key_of(f"miner {number}")
+        """Return the proposal to add ``miner {number}``, which accepts the values it names.
+
+        `signer` is the name of its key, if this is not its first one.
+        """
+        key = key_of(fields.pop("signer", f"miner {number}"))
         node_key = fields.get("node_key", key_of(f"node {number}").public)
         if valid_until_ms is None:
             valid_until_ms = self.tip.header.time_ms + ACCEPTANCE_MS
+        height = fields.get("height", anchor_height(self.tip.header.height))
+        block_hash = fields["block_hash"] if "block_hash" in fields else self.hash_of(height)
+        shown = {"height": height, "block_hash": block_hash}
         values: dict[str, Any] = {
             "name": f"miner-{number}",
             "key": key.public,
             "node_key": node_key,
             "host": f"miner-{number}.example",
             "port": 26_756,
+            **shown,
             "valid_until_ms": valid_until_ms,
             "acceptance": sign_acceptance(
-                self.genesis.hash, key, node_key, valid_until_ms=valid_until_ms
+                self.genesis.hash, key, node_key, **shown, valid_until_ms=valid_until_ms
             ),
             **fields,
         }
         return MinerPropose(change=AddMiner(**values))
+
+    def replacement(
+        self, number: int = 3, *, key: str | None = None, node_key: str | None = None, **fields: Any
+    ) -> MinerPropose:
+        """Return the proposal to give ``miner {number}`` the keys of these names, all signed.
+
+        `old`, a name as well, is that of its present key, if this is not its first one.
+        """
+        names = (f"miner {number}", f"node {number}")
+        old = key_of(fields.pop("old", names[0]))
+        new = old if key is None else key_of(key)
+        node = key_of(names[1] if node_key is None else node_key)
+        miner = address_of(key_of(names[0]).public)
+        valid_until_ms = fields.pop("valid_until_ms", self.tip.header.time_ms + ACCEPTANCE_MS)
+        keys: dict[str, Any] = {
+            "key": new.public,
+            "node_key": node.public,
+            "valid_until_ms": valid_until_ms,
+        }
+        signatures = {
+            name: sign_replacement(self.genesis.hash, miner, signer, **keys)
+            for name, signer in (("by_old", old), ("by_new", new), ("by_node", node))
+        }
+        values: dict[str, Any] = {"miner": miner, **keys, **signatures, **fields}
+        return MinerPropose(change=ReplaceKeys(**values))
 
     def equivocation(
         self,

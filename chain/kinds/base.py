@@ -46,7 +46,7 @@ class Admitted:
     kind : Kind
         Its kind, whose own rules come next.
     subjects : tuple of Address
-        Whom step 7 charges: the device, its organisation and its gateway.
+        Whom step 7 charges: the device, its organisation and its gateway; or the registrar.
     """
 
     kind: "Kind"
@@ -76,6 +76,8 @@ class BlockContext:
 
     Parameters
     ----------
+    parent_hash : Digest
+        Hash of the block before.
     proposer : Address
         The miner M of Algorithm 1: the block's proposer, or this node at admission.
     miners : MinerSet
@@ -93,6 +95,7 @@ class BlockContext:
     genesis_hash: Digest
     height: Height
     time_ms: TimestampMs
+    parent_hash: Digest
     proposer: Address
     miners: MinerSet
     parameters: Parameters

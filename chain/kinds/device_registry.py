@@ -5,8 +5,9 @@ from typing import Final
 
 from chain import codec
 from chain.blocks import Event
-from chain.crypto import SigningKey, check_public_key, tagged_hash, verify
-from chain.errors import InvalidKey, Rejection
+from chain.crypto import SigningKey, tagged_hash, verify
+from chain.errors import Rejection
+from chain.key_registry import require_free, require_usable
 from chain.kinds.base import BlockContext, Kind, Lane, Signer, require
 from chain.limits import Limits, RateLimits
 from chain.payloads import NAME, NAME_SIZE_MAX
@@ -121,7 +122,7 @@ def _register(
     organisation_id = transaction.payload.sender
     organisation = block.state.get(ORGANISATION_TABLE, organisation_id)
     assert organisation is not None, "the registrar's key was found there"
-    _require_usable(body.key)
+    _require_new(body.key, block)
     _require_distinct(body.roles)
     require(
         organisation.device_count < block.parameters.organisation_devices_max,
@@ -180,7 +181,7 @@ def _changed(
 ) -> DeviceRecord:
     match change:
         case RotateKey():
-            _require_usable(change.new_key)
+            _require_new(change.new_key, block)
             require(change.new_key != device.key, "already_exists", "the device has this key")
             message = codec.encode((block.genesis_hash, id, change.new_key))
             require(
@@ -231,11 +232,9 @@ def _own_device(id: Address, transaction: Transaction, block: BlockContext) -> D
     return device
 
 
-def _require_usable(key: PublicKey) -> None:
-    try:
-        check_public_key(key)
-    except InvalidKey as error:
-        raise Rejection("malformed", str(error)) from error
+def _require_new(key: PublicKey, block: BlockContext) -> None:
+    require_usable(key)
+    require_free(block.state, key, None)
 
 
 def _require_distinct(roles: tuple[str, ...]) -> None:

@@ -13,12 +13,13 @@ from chain import codec
 from chain.blocks import Event
 from chain.certificate import STATEMENT_TYPES, VOTE_TAG
 from chain.crypto import tagged_hash, verify
+from chain.eligibility import keeps_quorum
 from chain.errors import DecodeError, Rejection
-from chain.governance import counted
 from chain.kinds.base import BlockContext, Kind, Lane, Signer, require
 from chain.parameters import EVIDENCE_WINDOW
 from chain.records import EVIDENCE_TABLE, MINER_TABLE, EvidenceRecord, MinerRecord
 from chain.schema import Blob, Integer, Record, Word
+from chain.state import decided_set
 from chain.transactions import Transaction
 from chain.types import (
     DIGEST_SIZE,
@@ -112,7 +113,7 @@ def _apply(body: Equivocation, transaction: Transaction, block: BlockContext) ->
         (body.second, body.second_signature),
     ):
         require(
-            verify(accused.key, VOTE_TAG, statement, signature),
+            verify(accused.key_at(head.height), VOTE_TAG, statement, signature),
             "not_proven",
             "a statement is not signed by the accused",
         )
@@ -156,8 +157,8 @@ def _accused(body: Equivocation, head: Head, block: BlockContext) -> MinerRecord
 
     Notes
     -----
-    An id is the digest of its key, so the key on record is the one that the miner has always had. A
-    key is replaced by adding another miner and removing this one, whose record stays.
+    A miner keeps its id when its keys are replaced, and its record has those it had before: what it
+    signed with one while that was its key counts, what anybody signs with it later does not.
     """
     accused = block.state.get(MINER_TABLE, body.miner)
     if accused is None:
@@ -170,10 +171,9 @@ def _accused(body: Equivocation, head: Head, block: BlockContext) -> MinerRecord
         require(
             head.height > pardoned, "pardoned", f"a vote has pardoned what is not above {pardoned}"
         )
-    others = tuple([member.id for member in block.miners if member.id != body.miner])
+    members = [member.id for member in decided_set(block.state)]
     require(
-        accused.status == "removed"
-        or counted(others, block.miners, block.state) >= block.miners.quorum,
+        accused.status == "removed" or keeps_quorum(block.state, members, without=body.miner),
         "limit_reached",
         "fewer than a quorum would stay active, and nobody could restore anybody",
     )

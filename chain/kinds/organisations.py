@@ -4,9 +4,9 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from chain.blocks import Event
-from chain.crypto import check_public_key, tagged_hash
-from chain.errors import InvalidKey, Rejection
+from chain.crypto import tagged_hash
 from chain.governance import open_proposal
+from chain.key_registry import REGISTRAR, Use, claim, require_free, require_usable
 from chain.kinds.base import BlockContext, Kind, Lane, Signer
 from chain.limits import Limits, RateLimits
 from chain.payloads import NAME, NAME_SIZE_MAX
@@ -34,12 +34,14 @@ class OrganisationChange:
     active: bool
 
 
+def _use(name: str) -> Use:
+    return Use(role=REGISTRAR, owner=organisation_id(name))
+
+
 def _check(body: OrganisationChange, view: View, block: BlockContext) -> None:
-    del view, block
-    try:
-        check_public_key(body.registrar_key)
-    except InvalidKey as error:
-        raise Rejection("malformed", str(error)) from error
+    del block
+    require_usable(body.registrar_key)
+    require_free(view, body.registrar_key, _use(body.name))
 
 
 def _enact(body: OrganisationChange, block: BlockContext) -> tuple[Event, ...]:
@@ -59,6 +61,7 @@ def _enact(body: OrganisationChange, block: BlockContext) -> tuple[Event, ...]:
             known, registrar_key=body.registrar_key, limits=body.limits, active=body.active
         )
     block.state.put(ORGANISATION_TABLE, record, id)
+    claim(block.state, body.registrar_key, _use(body.name))
     return (Event(name="organisation_changed", values=(id.hex(), body.name)),)
 
 

@@ -20,10 +20,10 @@ from chain.types import DIGEST_SIZE, Digest
 from cli.arguments import parse_digest
 from cli.client import Client, Document, connect
 from cli.errors import Missed
-from cli.light_walk import Decided, walk
 from cli.options import DEFAULT_RPC, AsJson, Rpc
 from cli.render import show_fields, show_json
 from node.clock import SystemClock
+from node.light_walk import Decided, walk
 
 app = typer.Typer(help="Check a node's answers by proofs alone.", no_args_is_help=True)
 
@@ -123,8 +123,9 @@ def _decided(proof: Document) -> Decided:
 
 
 def _header(document: Any) -> Header:
-    fields = {name: value for name, value in document.items() if name != "hash"}
-    return HEADER.parse(fields, "header")
+    if isinstance(document, dict):
+        document = {name: value for name, value in document.items() if name != "hash"}
+    return HEADER.parse(document, "header")
 
 
 def _inclusion(proof: Document, count: str, path: str) -> InclusionProof:

@@ -8,6 +8,7 @@ import typer
 from chain.kinds.models import ModelActivate, ModelRegister
 from cli.arguments import parse_digest, read_bytes
 from cli.client import ask
+from cli.commands import model_report
 from cli.key_files import open_key
 from cli.options import (
     DEFAULT_RPC,
@@ -21,10 +22,11 @@ from cli.options import (
     Wait,
 )
 from cli.render import show_json, show_table
-from cli.sending import send
-from cli.signing import miner_sender, registrar_sender
+from cli.sending import send, send_as_miner
+from cli.signing import registrar_sender
 
 app = typer.Typer(help="The models that judge flows.", no_args_is_help=True)
+app.add_typer(model_report.app)
 
 
 @app.command("list")
@@ -98,9 +100,4 @@ def activate(
     """
     body = ModelActivate(model=parse_digest(model, "model digest"))
     signing = open_key(key, passphrase_file)
-    send(
-        rpc,
-        lambda genesis: miner_sender(genesis, signing).sign("model.activate", body),
-        wait=wait,
-        as_json=as_json,
-    )
+    send_as_miner(rpc, signing, "model.activate", body, wait=wait, as_json=as_json)

@@ -10,8 +10,7 @@ from cli.client import ask
 from cli.key_files import open_key
 from cli.options import DEFAULT_RPC, AsJson, Limit, MinerKey, PassphraseFile, Rpc, Wait
 from cli.render import show_json, show_table
-from cli.sending import send
-from cli.signing import miner_sender
+from cli.sending import send_as_miner
 
 app = typer.Typer(help="The organisations that own devices.", no_args_is_help=True)
 
@@ -59,9 +58,4 @@ def propose(
         active=active,
     )
     signing = open_key(key, passphrase_file)
-    send(
-        rpc,
-        lambda genesis: miner_sender(genesis, signing).sign("organisation.change", body),
-        wait=wait,
-        as_json=as_json,
-    )
+    send_as_miner(rpc, signing, "organisation.change", body, wait=wait, as_json=as_json)

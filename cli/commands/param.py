@@ -12,8 +12,7 @@ from cli.errors import BadInput
 from cli.key_files import open_key
 from cli.options import DEFAULT_RPC, AsJson, MinerKey, PassphraseFile, Rpc, Wait
 from cli.render import show_fields, show_json
-from cli.sending import send
-from cli.signing import miner_sender
+from cli.sending import send_as_miner
 
 app = typer.Typer(help="The chain's parameters.", no_args_is_help=True)
 
@@ -50,11 +49,5 @@ def propose(
     except Rejection as error:
         raise BadInput(str(error), "securenet param show lists names and values") from error
     signing = open_key(key, passphrase_file)
-    send(
-        rpc,
-        lambda genesis: miner_sender(genesis, signing).sign(
-            "param.change", ParameterChange(name=name, value=value)
-        ),
-        wait=wait,
-        as_json=as_json,
-    )
+    body = ParameterChange(name=name, value=value)
+    send_as_miner(rpc, signing, "param.change", body, wait=wait, as_json=as_json)

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Final
 import typer
 
 from cli.client import connect
-from cli.errors import BadInput, NotRunning, Refused, Unreachable
+from cli.errors import BadInput, Missed, NotRunning, Refused, Unreachable
 from cli.options import DEFAULT_TESTNET, AsJson, TestnetDir
 from cli.processes import is_running, usage
 from cli.progress import Progress
@@ -238,6 +238,51 @@ def load(
         show_json(figures)
     else:
         show_fields(figures)
+
+
+@app.command("perturb")
+def perturb_nodes(
+    directory: TestnetDir = Path(DEFAULT_TESTNET),
+    node: NodeNames = None,
+    action: Annotated[
+        list[str] | None,
+        typer.Option("--action", metavar="WORD", help="kill, pause, restart or wipe; repeat."),
+    ] = None,
+    count: Annotated[int, typer.Option("--count", min=1, max=10_000, help="How many blows.")] = 4,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Draws what strikes whom.")] = 1,
+    away_s: Annotated[
+        float, typer.Option("--away-s", min=0, max=3_600, help="How long each node is away.")
+    ] = 3.0,
+    as_json: AsJson = False,
+) -> None:
+    """Kill, pause, restart or wipe nodes of a network that runs, and see whether its chain goes on.
+
+    One node at a time. A reading has to be committed while it is away (with four miners and more),
+    and again once it is back and has caught up; else the command ends with 14.
+
+    Example: securenet testnet perturb --dir testnet --count 6 --seed 7
+    """
+    from cli.key_files import open_key
+    from cli.testnet.perturb import figures, perturb, plan
+
+    network = load_network(directory)
+    course = plan(network.nodes, names=node or (), actions=action or (), count=count, seed=seed)
+    registrar = open_key(network.registrar_key, None)
+    blows = asyncio.run(perturb(network, registrar, course, away_s=away_s, progress=Progress()))
+    document = figures(blows)
+    if as_json:
+        show_json(document)
+    else:
+        columns = ["number", "action", "node", "commit s", "back s", "went on"]
+        rows = [[getattr(blow, name) for name in blow.__slots__] for blow in blows]
+        show_table(columns, rows, empty="nothing was done")
+        show_line(f"the chain went on in {document['went_on']} of {document['of']}")
+    if document["went_on"] < document["of"]:
+        raise Missed(
+            f"the chain did not go on after {document['of'] - document['went_on']} of "
+            f"{document['of']} blows",
+            f"securenet consensus why --all --dir {directory}",
+        )
 
 
 def _chosen(network: Network, names: list[str] | None) -> list[Node]:

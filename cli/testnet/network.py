@@ -104,7 +104,7 @@ class Network:
             return _PROCESSES.validate_python(document)
         except FileNotFoundError:
             return {}
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise BadInput(
                 f"{self.directory / RUNNING_FILE} cannot be read",
                 "find the nodes' processes yourself, end them, and remove the file",
@@ -137,7 +137,7 @@ def load_network(directory: Path) -> Network:
             f"there is no test network in {directory}",
             f"make one: securenet testnet init --dir {directory}",
         ) from error
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise BadInput(
             f"{path} is no list of a test network's nodes",
             "make the network anew in another directory",

@@ -146,6 +146,11 @@ class PeerBook:
             return None
         return max(0, -(-(min(times_ns) - self._clock.monotonic_ns()) // MS_NS))
 
+    def trouble(self, peer: Address) -> Reason | None:
+        """Return why the last dial of `peer` failed, if it did and there is no session since."""
+        record = self._peers.get(peer)
+        return None if record is None or record.connected_since_ns is not None else record.trouble
+
     def on_dial_ended(self, peer: Address, trouble: Reason | None) -> bool:
         """Take note that dialling ended; trouble makes the next pause longer.
 

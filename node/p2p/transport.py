@@ -171,6 +171,10 @@ class TlsTransport:
         """The port it listens on, once `listening` is set."""
         return self._port
 
+    def trouble(self, peer: Address) -> Reason | None:
+        """Return why `peer` could not be reached the last time; None where it could."""
+        return self._book.trouble(peer)
+
     def stats(self) -> TransportStats:
         """Return what was counted so far."""
         return self._counters.snapshot(

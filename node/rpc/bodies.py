@@ -97,10 +97,14 @@ def parse_json_batch(body: bytes) -> list[object]:
 
 
 def parse_json(data: bytes | str, where: str) -> object:
-    """Read JSON; raises `DecodeError` for what is none, NaN and nesting without end included."""
+    """Read JSON; raises `DecodeError` for what is none.
+
+    Nor are NaN, nesting without end, and an object with two members of one name: readers differ in
+    which of them they take, and what was checked elsewhere would not be what is signed here.
+    """
     try:
         text = data if isinstance(data, str) else data.decode()
-        return json.loads(text, parse_constant=_refuse_constant)
+        return json.loads(text, parse_constant=_refuse_constant, object_pairs_hook=_object_of_pairs)
     except (ValueError, RecursionError) as error:
         reason = "nested too deep" if isinstance(error, RecursionError) else str(error)
         raise DecodeError(where, f"not JSON ({reason[:100]})") from error
@@ -140,6 +144,15 @@ def render_transaction(transaction: Transaction) -> dict[str, Any]:
         except DecodeError:
             rendered["body"] = transaction.payload.body.hex()
     return {**rendered, "signature": transaction.signature.hex()}
+
+
+def _object_of_pairs(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    members = dict(pairs)
+    if len(members) != len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"member {twice[:40]!r} is given twice")
+    return members
 
 
 def _refuse_constant(word: str) -> object:

@@ -8,7 +8,6 @@
         ├── ForbiddenOrigin      403
         ├── NotFound             404
         ├── RequestTimeout       408
-        ├── Pruned               410
         ├── TooLarge             413
         ├── UnsupportedMediaType 415
         ├── NotReady             503
@@ -50,12 +49,6 @@ class RequestTimeout(RpcError):
     """The body did not arrive in time."""
 
     code = "request_timeout"
-
-
-class Pruned(RpcError):
-    """A block that the node does not keep any more."""
-
-    code = "pruned"
 
 
 class TooLarge(RpcError):

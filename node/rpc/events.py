@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from chain.errors import DecodeError, SecureNetError
 from node.api import NodeApi
 from node.damage import report_damage
-from node.errors import DamagedEntry
+from node.errors import DamagedEntry, Pruned
 from node.rpc.bodies import parse_json
 from node.rpc.errors import CursorAhead, MalformedRequest, RpcError, SlowConsumer
 from node.rpc.feed import TYPES, EventFeed
@@ -212,7 +212,7 @@ class EventStreams:
             error = error.exceptions[0]
         if isinstance(error, DamagedEntry):
             report_damage(error, self._node.metrics)
-        if isinstance(error, RpcError | DecodeError | DamagedEntry):
+        if isinstance(error, RpcError | DecodeError | DamagedEntry | Pruned):
             return problem_of(error, time_ms=0)
         log.error("an event stream failed", exc_info=error)
         self._metrics.errors.inc()

@@ -16,7 +16,6 @@ from chain.transactions import Transaction, decode_transaction
 from chain.types import Digest
 from node.api import NodeApi
 from node.rpc import render
-from node.rpc.errors import Pruned
 from node.rpc.limits import FEED_EVENTS_MAX, FEED_LISTS_MAX
 from node.rpc.paging import INDEX_MAX
 from node.rpc.reader import BlockReader, Cache
@@ -96,8 +95,7 @@ class EventFeed:
                 ]
             case "transaction":
                 block = await self._reader.block(height)
-                if block is None:
-                    raise _pruned(height)
+                assert block is not None, "it is committed"
                 return await self._reader.run(_transactions, block.transactions, height)
             case "verdict":
                 wires = await self._wires(height)
@@ -111,17 +109,12 @@ class EventFeed:
 
     async def _wires(self, height: int) -> tuple[bytes, ...]:
         wires = await self._reader.run(self._node.chain.wires, height)
-        if wires is None:
-            raise _pruned(height)
+        assert wires is not None, "it is committed"
         return wires
 
 
 def _position(event: tuple[int, str, str]) -> int:
     return event[0]
-
-
-def _pruned(height: int) -> Pruned:
-    return Pruned(f"block {height} is not kept any more")
 
 
 def _event(position: int, type_: str, data: dict[str, Any]) -> tuple[int, str, str]:

@@ -7,8 +7,10 @@ from typing import Annotated, Any, Final, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
 from chain.types import DIGEST_SIZE, HEIGHT_MAX, Address, Digest
+from node.errors import Pruned
 from node.rpc.errors import MalformedRequest
 from node.rpc.limits import PAGE_DEFAULT, PAGE_MAX, SCAN_MAX
+from node.storage.chain_store import ChainStore
 
 R = TypeVar("R")
 Q = TypeVar("Q", bound="Query")
@@ -66,6 +68,20 @@ class ReadyQuery(Query):
 
     max_lag_blocks: int = Field(default=2, ge=0, le=HEIGHT_MAX)
     min_peers: int = Field(default=0, ge=0, le=10_000)
+
+
+def require_kept(chain: ChainStore, after: tuple[int, int] | None, name: str, what: bytes) -> None:
+    """Refuse to go on behind a place where something may have been removed since.
+
+    Raises
+    ------
+    Pruned
+        The node keeps the class `what` only from a later height on. A page without a cursor begins
+        with what is kept.
+    """
+    first = chain.first(what)
+    if after is not None and after[0] + 1 < first:
+        raise Pruned(f"what follows {name} of block {after[0]}", first=first)
 
 
 def parse_query(model: type[Q], query: Mapping[str, str]) -> Q:

@@ -8,7 +8,7 @@ from typing import Any, Final
 from aiohttp import web
 
 from chain.errors import DecodeError, Rejection, SecureNetError
-from node.errors import DamagedEntry, MempoolFull
+from node.errors import DamagedEntry, MempoolFull, Pruned
 from node.rpc.errors import Busy, RpcError
 
 CONTENT_TYPE: Final = "application/problem+json"
@@ -123,6 +123,8 @@ def problem_of(error: SecureNetError, *, time_ms: int, id: bytes | None = None) 
             return request_problem(
                 "mempool_full", str(error), retry_after_ms=retry_after_ms, extra=extra
             )
+        case Pruned():
+            return request_problem("pruned", str(error), extra={"first_height": error.first})
         case DamagedEntry():
             return request_problem(
                 "damaged",

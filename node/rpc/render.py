@@ -31,9 +31,12 @@ from chain.state import State, passed_over_of
 from chain.transactions import BODY_SIZE_MAX, Transaction
 from chain.transition import Tip
 from chain.types import Address, Digest
+from consensus.height import Refusal
 from consensus.snapshot import MemberView, Snapshot
 from node.api import NodeApi
+from node.diagnosis import Diagnosis
 from node.storage.chain_store import ChainStore
+from node.storage.schema import KEPT_APART
 
 NS_PER_MS: Final = 1_000_000
 
@@ -209,6 +212,12 @@ def event(value: Event, height: int, receipt: Receipt | None) -> dict[str, Any]:
     }
 
 
+def kept_from(chain: ChainStore) -> str:
+    """Return what has to be said of the answer that something is unknown here."""
+    first = chain.whole_from
+    return f"; this node does not keep all of what lies below block {first}" if first else ""
+
+
 def status(node: NodeApi) -> dict[str, Any]:
     """Render how the node and its chain are doing."""
     doing = node.status()
@@ -226,6 +235,7 @@ def status(node: NodeApi) -> dict[str, Any]:
         "round": doing.round,
         "syncing": doing.syncing,
         "highest_seen": max(doing.highest_seen, header.height),
+        "first_heights": {name: node.chain.first(what) for name, what in KEPT_APART.items()},
         "peers": len(doing.peers),
         "peer_ids": [peer.hex() for peer in doing.peers],
         "mempool": doing.mempool_transactions,
@@ -234,7 +244,7 @@ def status(node: NodeApi) -> dict[str, Any]:
     }
 
 
-def consensus(snapshot: Snapshot, *, now_ns: int) -> dict[str, Any]:
+def consensus(snapshot: Snapshot, diagnosis: Diagnosis, *, now_ns: int) -> dict[str, Any]:
     """Render what agreement waits for; times are relative to `now_ns`."""
     return {
         "height": snapshot.height,
@@ -243,6 +253,13 @@ def consensus(snapshot: Snapshot, *, now_ns: int) -> dict[str, Any]:
         "signing": snapshot.signing,
         "proposer": snapshot.proposer.hex(),
         "proposal": None if snapshot.proposal is None else snapshot.proposal.hex(),
+        "diagnosis": diagnosis.code,
+        "explanation": diagnosis.text,
+        "miner": snapshot.me.hex(),
+        "heard": diagnosis.heard,
+        "phase_for_ms": (now_ns - snapshot.phase_since_ns) // NS_PER_MS,
+        "refusal": None if snapshot.refusal is None else _refusal(snapshot.refusal),
+        "fault": snapshot.fault or None,
         "prepared_round": snapshot.prepared_round,
         "quorum": snapshot.quorum,
         "members": [_member(member, now_ns) for member in snapshot.members],
@@ -257,6 +274,7 @@ def consensus(snapshot: Snapshot, *, now_ns: int) -> dict[str, Any]:
                 "round": entry.round,
                 "entered_ms_ago": (now_ns - entry.at_ns) // NS_PER_MS,
                 "cause": entry.cause,
+                "lacked": entry.lacked,
             }
             for entry in snapshot.rounds
         ],
@@ -274,4 +292,14 @@ def _member(member: MemberView, now_ns: int) -> dict[str, Any]:
         "round_change": member.round_change,
         "missing_for_ms": None if since is None else (now_ns - since) // NS_PER_MS,
         "height_reported": member.height_reported,
+        "clock_offset_ms": member.clock_offset_ms,
+    }
+
+
+def _refusal(refusal: Refusal) -> dict[str, Any]:
+    return {
+        "round": refusal.round,
+        "proposer": refusal.proposer.hex(),
+        "untimely": refusal.untimely,
+        "reason": refusal.reason,
     }

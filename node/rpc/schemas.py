@@ -27,8 +27,10 @@ from chain.schema import Blob
 from chain.state_tree import STATE_PROOF
 from chain.transactions import PAYLOAD
 from chain.types import DIGEST_SIZE, SIGNATURE_SIZE
+from node.diagnosis import CODES
 from node.rpc.feed import TYPES
 from node.rpc.limits import BATCH_TRANSACTIONS_MAX
+from node.storage.schema import KEPT_APART
 
 Schema = dict[str, Any]
 
@@ -119,6 +121,7 @@ SCHEMAS: Final[Mapping[str, Schema]] = {
         round=COUNT,
         syncing=BOOLEAN,
         highest_seen=COUNT,
+        first_heights=record(**dict.fromkeys(KEPT_APART, COUNT)),
         peers=COUNT,
         peer_ids=array(ID),
         mempool=COUNT,
@@ -157,6 +160,13 @@ SCHEMAS: Final[Mapping[str, Schema]] = {
         signing=TEXT,
         proposer=ID,
         proposal=nullable(ID),
+        diagnosis={"enum": list(CODES)},
+        explanation=TEXT,
+        miner=ID,
+        heard=COUNT,
+        phase_for_ms=INTEGER,
+        refusal=nullable(record(round=COUNT, proposer=ID, untimely=BOOLEAN, reason=TEXT)),
+        fault=nullable(TEXT),
         prepared_round=nullable(COUNT),
         quorum=COUNT,
         members=array(
@@ -169,11 +179,14 @@ SCHEMAS: Final[Mapping[str, Schema]] = {
                 round_change=BOOLEAN,
                 missing_for_ms=nullable(INTEGER),
                 height_reported=nullable(COUNT),
+                clock_offset_ms=nullable(INTEGER),
             )
         ),
         missing=array(ID),
         deadline_in_ms=nullable(INTEGER),
-        rounds=array(record(round=COUNT, entered_ms_ago=INTEGER, cause=TEXT)),
+        rounds=array(
+            record(round=COUNT, entered_ms_ago=INTEGER, cause=TEXT, lacked=nullable(TEXT))
+        ),
     ),
     **{_kind_name(kind): _transaction(kind) for kind in KINDS},
     "Transaction": {

@@ -1,12 +1,15 @@
 """Ordered maps of bytes: what every implementation shares, and the one in memory."""
 
 from bisect import bisect_left, insort
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
 from node.errors import StorageClosed
-from node.ports import WriteBatch
+from node.ports import KeyValueStore, WriteBatch
+
+STEP_BYTES: Final = 2 * 1024 * 1024
+"""Size of the batches in which much is written."""
 
 _NOWHERE: Final = Path("memory")
 
@@ -25,6 +28,22 @@ def prefix_end(prefix: bytes) -> bytes:
     if not kept:
         raise ValueError(f"no key lies above all keys with the prefix {prefix.hex()!r}")
     return kept[:-1] + bytes([kept[-1] + 1])
+
+
+def write_in_steps(store: KeyValueStore, writes: Iterable[tuple[bytes, bytes | None]]) -> None:
+    """Write much, in order, in several batches; a value of None deletes the key.
+
+    All of it is durable on return. A crash leaves the first batches.
+    """
+    batch, size = WriteBatch(), 0
+    for key, value in writes:
+        batch.writes[key] = value
+        size += len(key) + len(value or b"")
+        if size >= STEP_BYTES:
+            store.write(batch)
+            batch, size = WriteBatch(), 0
+    if batch.writes:
+        store.write(batch)
 
 
 class MemoryStore:
@@ -64,6 +83,10 @@ class MemoryStore:
                 if key not in self._values:
                     insort(self._keys, key)
                 self._values[key] = value
+
+    def compact(self, *, start: bytes, stop: bytes) -> None:
+        """Do nothing: what is removed takes no room here."""
+        self._check_open()
 
     def close(self) -> None:
         """Release the store; further calls are errors."""

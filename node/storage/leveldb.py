@@ -19,8 +19,10 @@ from node.storage.files import NO_ROOM, make_directory, storage_error
 from node.storage.leveldb_log import BLOCK_SIZE, damaged_length_at
 from node.storage.lock import FileLock
 
-WRITE_BUFFER_BYTES: Final = 8 << 20
-"""Size of a memtable; LevelDB holds at most two."""
+WRITE_BUFFER_BYTES: Final = 32 << 20
+"""Size of a memtable; LevelDB holds at most two. The ids of transactions are spread over all keys,
+so that each memtable makes the first level be written anew: with 8 MiB, merging tables took a fifth
+of a busy node's processor time after 200,000 transactions, and half of that with 32 MiB."""
 
 BLOCK_CACHE_BYTES: Final = 8 << 20
 OPEN_FILES_MAX: Final = 74

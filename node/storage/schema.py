@@ -4,6 +4,7 @@ A key is one letter for the class of data, then its parts in big-endian order, s
 meets heights in ascending order. docs/spec/durability.md, section "Database", is normative.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from struct import iter_unpack
 from typing import Any, Final
@@ -19,16 +20,19 @@ from chain.blocks import (
 )
 from chain.errors import DecodeError
 from chain.lookback import BlockSummary
-from chain.schema import Blob, Integer, ListOf, Record
-from chain.transactions import TRANSACTION_SIZE_MAX
+from chain.schema import Blob, Integer, ListOf, Optional, Record
+from chain.transactions import TRANSACTION_SIZE_MAX, full_digest
 from chain.types import DIGEST_SIZE, TIME_MS_MAX, Address, Digest
 
 META: Final = b"m"
-"""``m genesis``: the canonical genesis; ``m tip``: height of the last committed block."""
+"""``m genesis``: the canonical genesis; ``m tip``: height of the last committed block; ``m first
+class``: lowest height for which a class is kept, block 0 apart, where that is not every height."""
 HEADER: Final = b"h"
 """``h height`` → header."""
 BODY: Final = b"b"
 """``b height`` → array of the transactions' bytes."""
+REMAINS: Final = b"k"
+"""``k height`` → what is kept of a body of which a part was pruned, in the place of the body."""
 CERTIFICATE: Final = b"c"
 """``c height`` → commit certificate."""
 RECEIPTS: Final = b"r"
@@ -47,16 +51,34 @@ VERDICT: Final = b"v"
 """``v height index`` → id of a verdict transaction."""
 STATE: Final = b"s"
 """``s state-key`` → state value."""
+UNDO: Final = b"u"
+"""``u height`` → the state entries that the block changed, as they were before it."""
 PROPOSED: Final = b"p"
 """``p block-hash`` → a block that was proposed and may yet be committed."""
+EVIDENCE: Final = b"e"
+"""``e miner`` → the first contradiction of a miner found here that the chain has not settled."""
+
+SNAPSHOT: Final = b"z"
+"""``z height first-path`` → a piece of the state after that block; ``z height`` → the block's hash,
+once all pieces are there."""
+WAYPOINT: Final = b"w"
+"""``w height`` → a header below those that are kept, with what proves it: the last that its miners
+decided, on the way of certificates from genesis to here."""
+INCOMING: Final = b"i"
+"""``i key`` → an entry of a chain that is being put together from a snapshot, and where it stands:
+``i m target``, ``i m cursor segment``, ``i m lowest``."""
 
 GENESIS_KEY: Final = META + b"genesis"
 TIP_KEY: Final = META + b"tip"
+FIRST: Final = META + b"first "
+ADOPT_KEY: Final = META + b"adopt"
+"""Stands while a chain that was put together takes the place of the one before; its height."""
 
 CLASSES: Final = {
     META: "meta",
     HEADER: "header",
     BODY: "body",
+    REMAINS: "rest of the body",
     CERTIFICATE: "certificate",
     RECEIPTS: "receipts",
     SUMMARY: "summary",
@@ -66,22 +88,47 @@ CLASSES: Final = {
     SENDER: "sender index",
     VERDICT: "verdict index",
     STATE: "state",
+    UNDO: "undo",
     PROPOSED: "proposed block",
+    SNAPSHOT: "snapshot",
+    WAYPOINT: "waypoint",
+    INCOMING: "incoming",
+    EVIDENCE: "evidence",
 }
 
-BY_HEIGHT: Final = (HEADER, BODY, CERTIFICATE, RECEIPTS, SUMMARY)
-"""The classes with one entry for each block, under its height."""
+BY_HEIGHT: Final = (HEADER, BODY, REMAINS, CERTIFICATE, RECEIPTS, SUMMARY, UNDO)
+"""The classes with an entry for a block under its height."""
+
+TELEMETRY: Final = b"telemetry"
+VERDICTS: Final = b"verdicts"
+REGISTRY: Final = b"registry"
+"""Classes of transactions with their indexes, to keep from different heights on. A letter names a
+class of entries; these are named by words."""
+
+KEPT_APART: Final = {
+    "headers": HEADER,
+    "certificates": CERTIFICATE,
+    "bodies": BODY,
+    "receipts": RECEIPTS,
+    "telemetry": TELEMETRY,
+    "verdicts": VERDICTS,
+    "registry": REGISTRY,
+}
+"""What may be kept from different heights on, by the name that people read."""
 
 HEIGHT_SIZE: Final = 8
 PLACE_SIZE: Final = HEIGHT_SIZE + 4
 
 _PAIR: Final = b"\x92"
 """The head of an array of two."""
+_REMAINING: Final = ListOf(Optional(Blob(1, TRANSACTION_SIZE_MAX)), BLOCK_TRANSACTIONS_MAX)
 _WIRES: Final = ListOf(Blob(1, TRANSACTION_SIZE_MAX), BLOCK_TRANSACTIONS_MAX)
 _RECEIPTS: Final = ListOf(RECEIPT, BLOCK_TRANSACTIONS_MAX)
 _RECEIPTS_SIZE_MAX: Final = 512 * 1024 * 1024
 _RECEIPTS_VALUES_MAX: Final = 2**24
 """More than any block's: one may decide 256 blocks, and quarantine every device in each of them."""
+STATE_SIZE_MAX: Final = 8 * 1024 * 1024
+"""More than any key or value of the state has bytes."""
 _SUBJECTS_MAX: Final = 3 * BLOCK_TRANSACTIONS_MAX
 """Each transaction may be charged to a device, an organisation and a gateway of its own."""
 
@@ -107,6 +154,20 @@ _SUMMARY: Final = Record(
 )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Before:
+    """A state entry before a block; None where there was none."""
+
+    key: bytes
+    value: bytes | None
+
+
+_UNDO: Final = ListOf(
+    Record(_Before, key=Blob(1, STATE_SIZE_MAX), value=Optional(Blob(0, STATE_SIZE_MAX))),
+    _RECEIPTS_VALUES_MAX,
+)
+
+
 def height_bytes(height: int) -> bytes:
     """Return a height as it stands in keys and values."""
     return height.to_bytes(HEIGHT_SIZE, "big")
@@ -125,6 +186,16 @@ def place_bytes(height: int, index: int) -> bytes:
 def read_place(data: bytes) -> tuple[int, int]:
     """Return the height and index of `place_bytes`."""
     return int.from_bytes(data[:HEIGHT_SIZE], "big"), int.from_bytes(data[HEIGHT_SIZE:], "big")
+
+
+def first_key(what: bytes) -> bytes:
+    """Return the key of the lowest height for which a class, by its letter or word, is kept."""
+    return FIRST + what
+
+
+def snapshot_key(height: int, path: bytes = b"") -> bytes:
+    """Return the key of a piece of a snapshot, or of what says that it is whole."""
+    return SNAPSHOT + height_bytes(height) + path
 
 
 def entry_name(key: bytes) -> str:
@@ -156,12 +227,82 @@ def decode_body(data: bytes) -> tuple[bytes, ...]:
     return _WIRES.read(items, "body")
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Remains:
+    """What a node keeps of the transactions of a block.
+
+    Parameters
+    ----------
+    wires : tuple of (bytes or None)
+        The bytes of each transaction; None where they were pruned.
+    digests : tuple of Digest
+        The full digest of each, pruned or not: the leaves under the transaction root, so that what
+        is kept can still be proven.
+    """
+
+    wires: tuple[bytes | None, ...]
+    digests: tuple[Digest, ...]
+
+
+def whole(wires: tuple[bytes, ...]) -> Remains:
+    """Return the remains of a body of which nothing was pruned."""
+    return Remains(wires=wires, digests=tuple([full_digest(wire) for wire in wires]))
+
+
+def encode_remains(remains: Remains) -> bytes:
+    """Return the bytes of `remains`; the digest of what is kept follows from it."""
+    pairs = zip(remains.wires, remains.digests, strict=True)
+    return codec.encode((remains.wires, b"".join([d for wire, d in pairs if wire is None])))
+
+
+def decode_remains(data: bytes) -> Remains:
+    """Read `encode_remains`; raises `DecodeError`."""
+    items = codec.decode(
+        data, what="remains", size_max=BLOCK_SIZE_MAX, items_max=BLOCK_TRANSACTIONS_MAX
+    )
+    if len(items) != 2:
+        raise DecodeError("remains", "not a pair of transactions and digests")
+    wires = _REMAINING.read(items[0], "remains.transactions")
+    pruned = _split(Blob(0, DIGEST_SIZE * BLOCK_TRANSACTIONS_MAX).read(items[1], "remains.digests"))
+    if wires.count(None) != len(pruned):
+        raise DecodeError("remains.digests", f"{len(pruned)} of {wires.count(None)} transactions")
+    left = iter(pruned)
+    return Remains(
+        wires=wires,
+        digests=tuple([next(left) if wire is None else full_digest(wire) for wire in wires]),
+    )
+
+
+def encode_undo(before: Mapping[bytes, bytes | None]) -> bytes:
+    """Return the bytes of the state entries that a block changed, as they were."""
+    return codec.encode([[key, value] for key, value in sorted(before.items())])
+
+
+def decode_undo(data: bytes) -> dict[bytes, bytes | None]:
+    """Read `encode_undo`; raises `DecodeError`."""
+    items = codec.decode(
+        data,
+        what="undo",
+        size_max=_RECEIPTS_SIZE_MAX,
+        items_max=_RECEIPTS_VALUES_MAX,
+        values_max=_RECEIPTS_VALUES_MAX,
+    )
+    entries = _UNDO.read(items, "undo")
+    return {entry.key: entry.value for entry in entries}
+
+
 def join_block(header: bytes, body: bytes) -> bytes:
     """Return what `chain.blocks.encode_block` gives for the block stored as these two entries.
 
     A block is the pair of both; the body's bytes are those of its second item already.
     """
     return _PAIR + codec.encode(header) + body
+
+
+def split_receipts(data: bytes) -> tuple[tuple[Receipt, ...], BlockReceipt]:
+    """Read `encode_receipts` whole; raises `DecodeError`."""
+    *items, last = _receipt_items(data)
+    return _RECEIPTS.read(items, "receipts"), BLOCK_RECEIPT.read(last, "block receipt")
 
 
 def encode_receipts(receipts: tuple[Receipt, ...], block_receipt: BlockReceipt) -> bytes:
@@ -211,6 +352,8 @@ def decode_summary(data: bytes, height: int, *, ids_after_ms: int) -> BlockSumma
     subjects = _split(read.subjects)
     if len(subjects) != len(read.counts):
         raise DecodeError("summary.counts", f"{len(read.counts)} of {len(subjects)} subjects")
+    if list(subjects) != sorted(set(subjects)):
+        raise DecodeError("summary.subjects", "not distinct and in ascending order")
     return BlockSummary(
         height=height,
         time_ms=read.time_ms,

@@ -19,6 +19,7 @@ async def clock(request: pytest.FixtureRequest) -> Clock:
     return SimulatedClock(asyncio.get_running_loop().time, start_ms=YEAR_2020_MS + 1)
 
 
+@pytest.mark.attack("C3")
 async def test_monotonic_time_never_goes_back(clock: Clock):
     readings = [clock.monotonic_ns() for _ in range(1_000)]
 
@@ -44,6 +45,7 @@ async def test_both_clocks_advance_while_the_loop_sleeps(clock: Clock):
     assert clock.wall_ms() - wall_ms >= 19
 
 
+@pytest.mark.attack("C3")
 async def test_a_step_of_a_simulated_wall_clock_moves_no_timer():
     clock = SimulatedClock(lambda: 12.5, start_ms=YEAR_2020_MS)
     before_ns, before_ms = clock.monotonic_ns(), clock.wall_ms()

@@ -140,6 +140,7 @@ def _tracer_of(process: int) -> int:
     return int(line.split()[1])
 
 
+@pytest.mark.attack("B6")
 @needs_strace
 @pytest.mark.slow
 @pytest.mark.timeout(600 + 60 * POINTS * len(CALLS))

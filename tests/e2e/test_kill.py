@@ -22,6 +22,7 @@ SECONDS_PER_KILL: Final = 30
 ASKED_ONE_BY_ONE: Final = 50
 
 
+@pytest.mark.attack("A13")
 @pytest.mark.slow
 @pytest.mark.timeout(240 + SECONDS_PER_KILL * KILLS)
 async def test_what_was_acknowledged_is_on_all_nodes_after_they_were_killed(tmp_path, capsys):

@@ -92,6 +92,7 @@ async def test_three_of_four_commit_and_two_wait_for_a_third(tmp_path, capsys):
         )
 
 
+@pytest.mark.attack("A14")
 @pytest.mark.slow
 @pytest.mark.timeout(300 + BLOCKS)
 async def test_node_that_starts_from_nothing_catches_up_and_answers_as_the_others(tmp_path, capsys):

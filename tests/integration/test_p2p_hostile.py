@@ -162,6 +162,7 @@ class CrowdedVictim(Victim):
     limits = replace(QUICK, pending_per_address_max=10, handshake_timeout_ms=2000)
 
 
+@pytest.mark.attack("D10")
 async def test_a_crowd_of_idle_connections_is_bounded_and_keeps_nobody_out_for_long():
     async with CrowdedVictim() as victim:
         crowd = [await asyncio.open_connection("127.0.0.1", victim.port) for _ in range(60)]
@@ -180,6 +181,7 @@ class RateLimitedVictim(Victim):
     limits = replace(QUICK, accepts_per_second=5, accepts_burst=10)
 
 
+@pytest.mark.attack("D11")
 async def test_a_flood_of_connections_is_refused_before_it_costs_a_handshake():
     async with RateLimitedVictim() as victim:
         for _ in range(100):
@@ -330,6 +332,7 @@ async def test_a_message_cut_off_by_the_end_is_no_message(victim):
     assert victim.receiver.messages == []
 
 
+@pytest.mark.attack("D6")
 @pytest.mark.parametrize("seed", range(10))
 async def test_noise_within_a_session_is_survived(victim, seed):
     noise = random.Random(seed)
@@ -347,6 +350,7 @@ async def test_noise_within_a_session_is_survived(victim, seed):
         assert await member.is_closed()
 
 
+@pytest.mark.attack("D2")
 async def test_a_flood_of_messages_is_dropped_counted_and_in_the_end_banned(victim):
     flood = message(SMALL, b"x") * 10_000
     async with RawPeer(MEMBER, VICTIM) as member:

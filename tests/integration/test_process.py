@@ -258,6 +258,7 @@ def test_a_killed_node_leaves_no_worker_and_starts_again(home):
         assert node.child.wait(STOP_S) == 0, node.said()
 
 
+@pytest.mark.attack("D10")
 def test_clients_do_not_use_up_the_files_that_the_node_may_open(home):
     # A node that cannot open its log to rewrite it stops.
     with running(home, descriptors=128) as node, ExitStack() as stack:

@@ -117,6 +117,7 @@ async def test_a_connection_that_sends_nothing_is_closed(node):
     assert metric(node, 'securenet_rpc_connections_refused_total{reason="not_sending"}') == 1
 
 
+@pytest.mark.attack("D10")
 async def test_headers_that_drip_are_cut_off(node):
     async with serving(node, limits=QUICK) as server, connected(server) as [(reader, writer)]:
         writer.write(b"GET /v1/status HTTP/1.1\r\n")
@@ -138,6 +139,7 @@ async def test_a_second_request_that_drips_is_cut_off_too(node):
     assert rest.count(b"HTTP/1.1") == 0
 
 
+@pytest.mark.attack("D10")
 async def test_a_body_that_drips_is_answered_408(node):
     head = (
         b"POST /v1/transactions HTTP/1.1\r\nHost: node\r\nContent-Type: application/msgpack\r\n"
@@ -200,6 +202,7 @@ async def test_where_nobody_is_idle_a_newcomer_is_refused_in_words(node):
     assert (status, problem["code"]) == (503, "busy")
 
 
+@pytest.mark.attack("D10")
 async def test_a_flood_of_idle_connections_keeps_nobody_out(node):
     limits = RpcLimits(connections_max=50)
 
@@ -249,6 +252,7 @@ async def submit(server, wires):
         return await answer.json()
 
 
+@pytest.mark.attack("D16")
 async def test_a_client_that_reads_nothing_is_closed(node, monkeypatch):
     monkeypatch.setattr(
         "node.rpc.handlers.blocks.render_genesis", lambda genesis: {"x": "y" * 30_000_000}
@@ -343,6 +347,7 @@ class Growing:
             await self.node.mine(*self.reports, verify=lambda *_: True)
 
 
+@pytest.mark.attack("D16")
 async def test_a_slow_subscriber_is_told_its_cursor_and_others_go_on(node, monkeypatch):
     original = render.transaction
     # Large events fill the buffers of the kernel sooner.

@@ -22,6 +22,7 @@ from consensus.events import (
     BlockFetched,
     HeightConfig,
     HeightSeen,
+    MemoryShown,
     PeerConnected,
     ProposalChecked,
     Received,
@@ -165,6 +166,10 @@ class Node:
         durable = recover(decode_record(data) for data in self.disk.log)
         self.replica = Replica(signer=self.key, miner_id=self.id, durable=durable)
         self.start_height()
+        # No miner here ever starts from an older copy of its log.
+        for miner in self.cluster.miners:
+            if miner.id != self.id:
+                self.feed(MemoryShown(miner=miner.id, height=Height(1)))
         for other in self.cluster.nodes:
             if other is not self and other.alive and self.cluster.linked(self.index, other.index):
                 self.cluster.connect(self, other)
@@ -186,9 +191,7 @@ class Node:
         return self.parent.height + 1
 
     def start_height(self):
-        self.feed(
-            StartHeight(config=make_config(self.cluster.miners, self.parent, self.cluster.timing))
-        )
+        self.feed(StartHeight(config=self.cluster.config(self.parent)))
         if not self.alive:
             return
         for other in self.cluster.nodes:
@@ -260,7 +263,8 @@ class Node:
             self.start_height()
 
     def append(self, proposal, certificate):
-        certificate.verify(type=VoteType.COMMIT, genesis_hash=GENESIS, miners=self.cluster.miners)
+        members = self.cluster.members(proposal.header.height)
+        certificate.verify(type=VoteType.COMMIT, genesis_hash=GENESIS, miners=members)
         assert certificate.digest == proposal.digest
         assert proposal.header.parent_hash == self.parent.hash
         self.disk.chain.append((proposal, certificate))
@@ -326,9 +330,8 @@ class Node:
         if request.height != self.height:
             return
         self.blocks_made += 1
-        config = make_config(self.cluster.miners, self.parent)
         proposal = make_proposal(
-            config,
+            self.cluster.config(self.parent),
             proposer=self.id,
             round=request.round,
             time_ms=max(self.wall_ms(), self.parent.time_ms + 1),
@@ -542,6 +545,14 @@ class Cluster:
     @property
     def honest(self):
         return [node for node in self.nodes if not isinstance(node, Liar)]
+
+    def members(self, height):
+        """Return the miner set of `height`; scenes about membership have another at each."""
+        return self.miners
+
+    def config(self, parent):
+        """Return what agreement on the block after `parent` depends on."""
+        return make_config(self.members(parent.height + 1), parent, self.timing)
 
     def by_id(self, miner_id):
         return next(node for node in self.nodes if node.id == miner_id)

@@ -143,6 +143,7 @@ def test_a_quarantine_ends_by_block_time(chain, device):
     assert code(chain, transaction, time_ms=until) is None
 
 
+@pytest.mark.attack("E4")
 def test_a_revocation_holds_from_the_next_transaction_on(chain, device):
     revocation = chain.update(device, Revoke())
 
@@ -152,6 +153,7 @@ def test_a_revocation_holds_from_the_next_transaction_on(chain, device):
 # --- step 3: timely -------------------------------------------------------------------------------
 
 
+@pytest.mark.attack("C4")
 @pytest.mark.parametrize(
     ("offset_ms", "expected"),
     [
@@ -215,6 +217,7 @@ def test_every_window_holds_at_once(chain):
     assert code(chain, chain.by_device(device)) is None
 
 
+@pytest.mark.attack("D15")
 def test_all_devices_of_an_organisation_share_its_limits():
     chain = Chain(make_genesis(limits="3:10"))
     devices = [chain.register(f"device-{number}") for number in range(3)]
@@ -223,6 +226,7 @@ def test_all_devices_of_an_organisation_share_its_limits():
     assert chain.rejection(reports[3], *reports[:3]).code == "rate_limited"
 
 
+@pytest.mark.attack("D15")
 def test_all_devices_behind_a_gateway_share_its_limits(chain):
     # A flood of devices through one authorised gateway (Sybil).
     gateway = chain.register("gateway", roles=("gateway",), limits="3:10")
@@ -270,6 +274,7 @@ def rotation(chain, device, new_key):
     return chain.update(device, RotateKey(new_key=new_key.public, proof=proof))
 
 
+@pytest.mark.attack("E7")
 def test_a_rotated_key_is_dead_at_once_even_for_transactions_dated_ahead(chain, device):
     # The old key's transactions of the future were replayed after a rotation elsewhere.
     ahead = chain.by_device(device, time_ms=chain.next_time_ms + FUTURE_DRIFT_MS)
@@ -283,6 +288,7 @@ def test_a_rotated_key_is_dead_at_once_even_for_transactions_dated_ahead(chain, 
     assert code(chain, chain.by_device(renewed)) is None
 
 
+@pytest.mark.attack("B16")
 def test_a_transaction_is_for_one_chain(chain, device):
     other = Chain(make_genesis(miners=5))
     twin = Device(id=device.id, key=device.key)
@@ -299,6 +305,7 @@ def test_a_transaction_is_unique_within_its_block(chain, device):
     assert chain.rejection(transaction, transaction).code == "duplicate"
 
 
+@pytest.mark.attack("D7", "D13")
 def test_a_transaction_is_unique_as_long_as_it_is_timely(chain, device):
     transaction = chain.by_device(device, time_ms=chain.next_time_ms + FUTURE_DRIFT_MS)
     chain.commit(transaction)
@@ -315,6 +322,7 @@ def test_equal_contents_under_another_nonce_are_another_transaction(chain, devic
     assert code(chain, chain.by_device(device, reading(1))) is None
 
 
+@pytest.mark.attack("B12")
 def test_another_valid_signature_does_not_make_another_transaction(chain):
     device = chain.register(algorithm="p256")
     first = chain.by_device(device)
@@ -394,6 +402,7 @@ def test_other_kinds_take_steps_1_3_5_6_and_then_their_own_rules(chain, device):
     assert chain.rejection(chain.update(device, Suspend())).code == "invalid_state"
 
 
+@pytest.mark.attack("E5")
 def test_nobody_acts_in_anothers_role(chain, device):
     body = DeviceUpdate(device=device.id, change=Suspend())
     miner = key_of("miner 0")
@@ -408,6 +417,7 @@ def test_nobody_acts_in_anothers_role(chain, device):
 # --- step 7: append, and only now is the rate charged ---------------------------------------------
 
 
+@pytest.mark.attack("D14")
 def test_forgeries_do_not_cost_their_victim_anything(chain):
     device = chain.register(limits="1:600")
     execution = chain.execution()
@@ -420,6 +430,7 @@ def test_forgeries_do_not_cost_their_victim_anything(chain):
         execution.apply(chain.by_device(device))
 
 
+@pytest.mark.attack("D14")
 def test_replays_do_not_cost_their_victim_anything(chain):
     device = chain.register(limits="2:600")
     transaction = chain.by_device(device)

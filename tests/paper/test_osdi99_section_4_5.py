@@ -1,10 +1,13 @@
 """Castro and Liskov (OSDI '99), §4.4 and §4.5.2: view changes and liveness."""
 
+import pytest
+
 from consensus.messages import RoundChange
 from tests.interaction.cluster import Cluster
 from tests.unit.consensus.bench import TIMING, Bench, sent
 
 
+@pytest.mark.attack("A5")
 def test_the_timer_for_a_view_starts_once_2f_plus_1_view_changes_are_there():
     """§4.5.2: "waits for 2f + 1 view-change messages for view v + 1 and then starts its timer"."""
     bench = Bench()
@@ -18,6 +21,7 @@ def test_the_timer_for_a_view_starts_once_2f_plus_1_view_changes_are_there():
     assert bench.snapshot.round == 2
 
 
+@pytest.mark.attack("A5")
 def test_f_plus_1_view_changes_make_a_replica_send_one_before_its_timer_expires():
     """§4.5.2: "it sends a view-change message ... even if its timer has not expired"."""
     bench = Bench()
@@ -25,6 +29,7 @@ def test_f_plus_1_view_changes_make_a_replica_send_one_before_its_timer_expires(
     assert sent(bench.receive(bench.round_change(2, 5)), RoundChange)[0].round == 3
 
 
+@pytest.mark.attack("A4", "A5")
 def test_a_miner_alone_for_an_hour_is_back_within_a_minute_though_another_is_down():
     """Rounds that run apart never meet (ATTACKS A4, A5; besu#7642, polygon-edge#187)."""
     cluster = Cluster(n=4, seed=5)

@@ -1,5 +1,7 @@
 """EEA QBFT v1: what a proposal in a later round needs. The refusals stand in tests/unit."""
 
+import pytest
+
 from consensus.messages import Prepare
 from consensus.round_change import justification_fault, justification_shape_fault, justify
 from consensus.verifier import Verifier
@@ -12,6 +14,7 @@ def fault(bench, message):
     )
 
 
+@pytest.mark.attack("A7")
 def test_a_proposal_without_prepared_blocks_is_justified_by_a_quorum_of_round_changes():
     bench = Bench()
     changes = [bench.round_change(by) for by in (0, 1, 2)]
@@ -20,6 +23,7 @@ def test_a_proposal_without_prepared_blocks_is_justified_by_a_quorum_of_round_ch
     assert fault(bench, message) is None
 
 
+@pytest.mark.attack("A7", "B2", "B3")
 def test_the_highest_prepared_certificate_decides_the_block():
     bench = Bench()
     low, high = bench.proposal(content=b"low"), bench.proposal(round=1, content=b"high")
@@ -35,6 +39,7 @@ def test_the_highest_prepared_certificate_decides_the_block():
     assert fault(bench, bench.pre_prepare(low, 3, justification)) is not None
 
 
+@pytest.mark.attack("B2")
 def test_fewer_round_changes_than_a_quorum_justify_nothing():
     bench = Bench()
     assert justify([bench.round_change(by) for by in (0, 1)], bench.miners) is None

@@ -1,5 +1,6 @@
 """Laws of Algorithm 1 over arbitrary histories."""
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -57,6 +58,7 @@ def test_no_window_of_any_length_ever_holds_more_than_its_capacity(limits, steps
             chain.commit(*taken, time_ms=time_ms)
 
 
+@pytest.mark.attack("D14")
 @FEW
 @given(
     capacity=st.integers(1, 4),
@@ -85,6 +87,7 @@ def test_what_is_refused_never_costs_the_device_anything(capacity, attempts):
     assert execution.finish().summary.sent.get(device.id, 0) == passed
 
 
+@pytest.mark.attack("A11", "C4", "D13")
 @settings(max_examples=40)
 @given(
     lifetimes=st.lists(st.sampled_from([5_000, 20_000, 60_000, 300_000]), min_size=1, max_size=5),

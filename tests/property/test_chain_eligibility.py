@@ -1,5 +1,6 @@
 """DESIGN rule 10 over arbitrary histories of failed rounds."""
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -18,6 +19,7 @@ from tests.builders import Chain, make_genesis
 histories = st.lists(st.integers(0, 4), min_size=1, max_size=60)
 
 
+@pytest.mark.attack("B9")
 @settings(max_examples=60)
 @given(n=st.integers(1, 10), rounds=histories, demoted=st.sets(st.integers(0, 9), max_size=4))
 def test_rule_10_holds_in_every_history(n, rounds, demoted):

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -43,6 +44,7 @@ def test_the_proof_itself_convicts():
     assert outcome(KIND.body.encode(PROOF)) is None
 
 
+@pytest.mark.attack("E8")
 @settings(max_examples=400)
 @given(mutated(KIND.body.encode(PROOF)))
 def test_a_mutated_proof_never_convicts_and_never_raises(data):
@@ -50,6 +52,7 @@ def test_a_mutated_proof_never_convicts_and_never_raises(data):
         assert outcome(data) in {"malformed", "wrong_chain", "not_found", "not_proven"}
 
 
+@pytest.mark.attack("E8")
 @settings(max_examples=400)
 @given(st.data())
 def test_mutated_statements_with_mutated_signatures_never_convict(data):
@@ -60,6 +63,7 @@ def test_mutated_statements_with_mutated_signatures_never_convict(data):
         assert outcome(KIND.body.encode(body)) in {"malformed", "wrong_chain", "not_proven"}
 
 
+@pytest.mark.attack("E8")
 @settings(max_examples=300)
 @given(from_schema(KIND.body), st.binary(max_size=160))
 def test_bodies_out_of_the_blue_are_refused_and_never_raise(body, noise):
@@ -93,6 +97,7 @@ places = st.tuples(
 )
 
 
+@pytest.mark.attack("B9", "E8")
 @settings(max_examples=300)
 @given(one=places, other=places)
 def test_two_signed_statements_convict_exactly_if_they_differ_about_one_thing(one, other):

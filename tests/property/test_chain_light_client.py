@@ -45,6 +45,7 @@ def test_the_scene_itself_is_believed(scene):
     assert scene.believes(scene.header, scene.certificate, scene.miners)
 
 
+@pytest.mark.attack("B14")
 @settings(max_examples=150)
 @given(data=st.data())
 def test_no_changed_header_is_believed(data, scene):
@@ -55,6 +56,7 @@ def test_no_changed_header_is_believed(data, scene):
     assert believed == (header == scene.header)
 
 
+@pytest.mark.attack("C1")
 @settings(max_examples=150)
 @given(data=st.data())
 def test_no_changed_certificate_is_believed(data, scene):
@@ -68,6 +70,7 @@ def test_no_changed_certificate_is_believed(data, scene):
     assert believed == (certificate == scene.certificate)
 
 
+@pytest.mark.attack("C1")
 @settings(max_examples=60)
 @given(data=st.data())
 def test_no_rearranged_votes_are_believed_unless_they_are_a_quorum(data, scene):
@@ -88,6 +91,7 @@ def test_no_rearranged_votes_are_believed_unless_they_are_a_quorum(data, scene):
     assert believed == (certificate == scene.certificate)
 
 
+@pytest.mark.attack("E3")
 @settings(max_examples=60)
 @given(members=st.lists(st.sampled_from(make_miner_set(6).members), max_size=6))
 def test_no_other_set_is_believed(members, scene):

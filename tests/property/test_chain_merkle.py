@@ -52,11 +52,13 @@ def test_the_path_is_that_of_the_definition_and_verifies(leaves, data):
     )
 
 
+@pytest.mark.attack("B13")
 @given(leaf_lists, leaf_lists)
 def test_different_lists_have_different_roots(a, b):
     assert (merkle_root(a) == merkle_root(b)) == (a == b)
 
 
+@pytest.mark.attack("B15")
 @given(leaf_lists, st.data())
 def test_no_changed_proof_verifies(leaves, data):
     leaves = [bytes([number]) + leaf for number, leaf in enumerate(leaves)]  # all distinct

@@ -137,6 +137,7 @@ def test_the_stories_reach_every_kind_and_most_refusals():
     }
 
 
+@pytest.mark.attack("B17")
 def test_equal_blocks_make_equal_roots_in_every_process():
     # PYTHONHASHSEED changes the order of sets of strings and bytes.
     seed, blocks = 11, 12
@@ -162,6 +163,7 @@ def story():
     return found.chain, found.chain.block(*sorted(good, key=lambda tx: KINDS[tx.payload.kind].lane))
 
 
+@pytest.mark.attack("B14")
 @settings(max_examples=100)
 @given(data=st.data())
 def test_no_changed_header_is_accepted(data, story):
@@ -183,6 +185,7 @@ def test_no_changed_header_is_accepted(data, story):
         check_block(chain.tip, replace(block, header=header), Transaction.is_signed_by)
 
 
+@pytest.mark.attack("B13")
 @settings(max_examples=60)
 @given(data=st.data())
 def test_no_other_list_of_transactions_is_accepted_under_a_header(data, story):
@@ -197,6 +200,7 @@ def test_no_other_list_of_transactions_is_accepted_under_a_header(data, story):
     assert encode_block(replace(block, transactions=drawn)) != encode_block(block)
 
 
+@pytest.mark.attack("E2", "E5")
 @pytest.mark.parametrize("kind", KINDS.values(), ids=list(KINDS))
 @settings(max_examples=20)
 @given(data=st.data())

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.interaction import planted
+from tests import planted_bugs as planted
 from tests.interaction.worlds import run_world
 
 SEEDS = range(8)
@@ -20,6 +20,7 @@ FOUND_BY = {
 """A seed of a world in which each planted bug shows."""
 
 
+@pytest.mark.attack("A6", "A7", "B1", "B5")
 @pytest.mark.parametrize("seed", SEEDS)
 def test_miners_agree_in_every_world_and_go_on_once_it_heals(seed):
     result = run_world(seed)
@@ -30,6 +31,7 @@ def test_one_seed_is_one_world():
     assert run_world(3) == run_world(3)
 
 
+@pytest.mark.attack("B1", "B2")
 @pytest.mark.parametrize("bug", FOUND_BY, ids=lambda bug: bug.__name__)
 def test_a_planted_bug_is_found(bug, monkeypatch):
     bug(monkeypatch)

@@ -66,6 +66,7 @@ def world(request):
     return run_world(request.param)
 
 
+@pytest.mark.attack("B1")
 def test_every_proof_that_is_found_convicts_a_liar(world):
     court = Court(world["keys"])
 
@@ -81,6 +82,7 @@ def test_every_proof_that_is_found_convicts_a_liar(world):
         assert court.outcome(body) == "miner_demoted"
 
 
+@pytest.mark.attack("B1", "E8")
 def test_no_two_messages_of_an_honest_miner_convict_it(world):
     court = Court(world["keys"])
     honest = {address_of(key) for key in world["keys"]} - world["liar_ids"]

@@ -3,6 +3,7 @@
 from collections import defaultdict
 from itertools import pairwise
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
@@ -208,6 +209,7 @@ def flood(pool, waves):
                 is_admitted(pool, way, sender=sender, size_bytes=size_bytes)
 
 
+@pytest.mark.attack("D15")
 @settings(max_examples=60)
 @given(waves=FLOOD, data=st.data())
 def test_no_flood_keeps_out_a_sender_that_comes_by_a_way_of_its_own(waves, data):

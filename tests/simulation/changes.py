@@ -12,18 +12,17 @@ from random import Random
 from typing import Any, Final
 
 from chain.kinds.miners import (
-    AddMiner,
     MembershipChange,
     MinerPropose,
     MoveMiner,
     RemoveMiner,
     RestoreMiner,
-    sign_acceptance,
 )
 from chain.kinds.parameter_change import ParameterChange
 from chain.kinds.vote import MinerVote
 from chain.records import MINER_TABLE, PROPOSAL_TABLE, ProposalRecord
-from chain.types import Address, Digest, TimestampMs
+from chain.types import Address, Digest
+from tests.simulation.acceptance import addition_of
 from tests.simulation.faults import spare
 from tests.simulation.trace import WORLD
 from tests.simulation.workload import Workload
@@ -109,23 +108,9 @@ class Council:
             world.start(name)
         host = world.hosts[name]
         await self._until(lambda: host.node is not None and host.committed >= world.ledger.height)
-        identity = world.identities[name]
-        valid_until_ms = TimestampMs(world.wall_ms() + ACCEPTANCE_MS)
-        addition = AddMiner(
-            name=name,
-            key=identity.key.public,
-            node_key=identity.node_key.public,
-            host=host.address,
-            port=PORT,
-            valid_until_ms=valid_until_ms,
-            acceptance=sign_acceptance(
-                world.genesis.hash,
-                identity.key,
-                identity.node_key.public,
-                valid_until_ms=valid_until_ms,
-            ),
-        )
-        await self._settle(change, addition, (*self._members(), identity.miner_id))
+        addition = addition_of(world, name, host=host.address)
+        members = (*self._members(), world.identities[name].miner_id)
+        await self._settle(change, addition, members)
 
     async def remove(self, change: Change) -> None:
         """Remove a miner, liar or not, that the others can do without; its node stays."""

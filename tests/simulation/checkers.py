@@ -4,7 +4,7 @@ The checkers see nodes from outside only: what they write to their disks and wha
 broken rule raises `Violation` on the spot, so that the trace ends where it was broken.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Final
@@ -24,7 +24,7 @@ from chain.transition import Tip, advance, check_block
 from chain.types import Address, Digest
 from consensus.codec import decode_message
 from consensus.durable import Signed, encode_record
-from consensus.messages import Position, Prepare, position_of
+from consensus.messages import Message, Position, Prepare, position_of
 from node.ports import KeyValueStore, WriteBatch
 from node.storage import schema
 from node.storage.verify import verify_store
@@ -92,6 +92,11 @@ class Ledger:
         """Look into what a node writes to its store; return the header if it commits a block."""
         place = batch.writes.get(schema.TIP_KEY)
         if place is None or place == schema.height_bytes(0):
+            return None
+        if schema.ADOPT_KEY in batch.writes:
+            # A chain from a snapshot, whose blocks were committed by others.
+            if schema.read_height(place) > self.height:
+                raise Violation(f"{node} adopts height {schema.read_height(place)}")
             return None
         header, body, certificate = (
             batch.writes.get(prefix + place)
@@ -171,7 +176,9 @@ class Ledger:
         height = 0 if place is None else int.from_bytes(place, "big")
         if height > self.height:
             raise Violation(f"{node} holds height {height}, which nobody was seen to commit")
-        for number, known in enumerate(self.blocks[:height], start=1):
+        first = store.get(schema.first_key(schema.HEADER))
+        lowest = 1 if first is None else schema.read_height(first)
+        for number, known in enumerate(self.blocks[lowest - 1 : height], start=lowest):
             stored = store.get(schema.HEADER + schema.height_bytes(number))
             if stored is None or decode_header(stored) != known.block.header:
                 raise Violation(f"height {number} of {node} has changed")
@@ -185,10 +192,15 @@ class Promises:
     ----------
     genesis_hash : Digest
         What every statement binds.
+    on_signed : callable
+        ``on_signed(node, message)``, told of each message that a miner shows for the first time.
     """
 
-    def __init__(self, genesis_hash: Digest) -> None:
+    def __init__(
+        self, genesis_hash: Digest, *, on_signed: Callable[[str, Message], None] = lambda *_: None
+    ) -> None:
         self._genesis_hash = genesis_hash
+        self._on_signed = on_signed
         self._signed: dict[tuple[Address, Position], bytes] = {}
         self._last: dict[Address, Position] = {}
         self._logged: dict[str, set[bytes]] = {}
@@ -236,6 +248,7 @@ class Promises:
                 raise Violation(f"{node} signs {position} behind {self._last[miner]}")
             self._signed[miner, position] = statement
             self._last[miner] = position
+            self._on_signed(node, message)
         elif known != statement:
             raise Violation(f"{node} signs two things at {position}")
         if encode_record(Signed(message=message)) not in self._logged.get(node, set()):

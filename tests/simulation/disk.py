@@ -71,6 +71,8 @@ class SimulatedDisk:
         Syncs begun so far, over all files.
     lose_power_at : int or None
         The sync in whose midst the power fails: the disk crashes and raises `PowerLost`.
+    on_sync : callable
+        Told the number of each sync that begins.
     kill_at : int or None
         The sync in whose midst the process is killed; what was written stays.
     """
@@ -82,6 +84,7 @@ class SimulatedDisk:
         self.latency_ns = 0
         self.syncs = 0
         self.lose_power_at: int | None = None
+        self.on_sync: Callable[[int], object] = lambda number: None
         self.kill_at: int | None = None
         self._delay_ns = 0
         self._stores: dict[str, _StoreFile] = {}
@@ -106,6 +109,14 @@ class SimulatedDisk:
         """End the process alone: what is open closes, and all that was written survives."""
         for file in (*self._stores.values(), *self._logs.values()):
             file.kill()
+
+    def image(self) -> "SimulatedDisk":
+        """Return a copy of what is durable now, as a backup of the whole disk holds it."""
+        copy = SimulatedDisk(Random(self.random.getrandbits(64)))
+        copy.latency_ns = self.latency_ns
+        copy._stores = {name: store.image() for name, store in self._stores.items()}
+        copy._logs = {name: log.image() for name, log in self._logs.items()}
+        return copy
 
     def flip_bit(self, name: str = "log") -> None:
         """Damage one bit of the log `name`."""
@@ -134,6 +145,7 @@ class SimulatedDisk:
     def sync(self) -> None:
         """Begin a sync; what follows this call is durable, unless the power fails here."""
         self.syncs += 1
+        self.on_sync(self.syncs)
         self._delay_ns += self.latency_ns
         if self.syncs == self.lose_power_at:
             self.lose_power_at = None
@@ -210,6 +222,10 @@ class SimulatedStore:
             self._disk.sync()
             self._file.keep_last()
         self._view.write(batch)
+
+    def compact(self, *, start: bytes, stop: bytes) -> None:
+        """Read as a disk that fails would not let it; what is removed takes no room here."""
+        self._check_read()
 
     def close(self) -> None:
         """Release the store; what was not synced waits for the disk as before."""
@@ -330,6 +346,16 @@ class _StoreFile(_File):
         self._durable: dict[bytes, bytes] = {}
         self._recent: list[tuple[WriteBatch, bool]] = []
 
+    def image(self) -> "_StoreFile":
+        """Return a copy of what is durable."""
+        copy = _StoreFile(self.path.name)
+        copy._durable = dict(self._durable)
+        for batch, is_durable in self._recent:
+            if is_durable:
+                copy.add(batch)
+                copy.keep_last()
+        return copy
+
     def content(self) -> dict[bytes, bytes | None]:
         """Return what a process that reads through the system's cache sees."""
         content: dict[bytes, bytes | None] = dict(self._durable)
@@ -378,6 +404,12 @@ class _LogFile(_File):
         self.durable = b""
         self.pending = b""
         self.replacement: bytes | None = None
+
+    def image(self) -> "_LogFile":
+        """Return a copy of what is durable."""
+        copy = _LogFile(self.path.name)
+        copy.durable = self.durable
+        return copy
 
     def kill(self) -> None:
         """Keep what was on its way; a log that was being replaced has been."""

@@ -69,6 +69,12 @@ class SimulatedNetwork:
         Decides everything that is drawn.
     quality : LinkQuality, optional
         Of all links; `set_quality` changes it for one.
+
+    Attributes
+    ----------
+    lets_through : callable
+        ``lets_through(source, target, kind, payload)``: a message for which it is false is lost. A
+        scene sets it to lose just what it is about.
     """
 
     def __init__(self, seed: int, quality: LinkQuality | None = None) -> None:
@@ -77,6 +83,7 @@ class SimulatedNetwork:
         self._qualities: dict[tuple[str, str], LinkQuality] = {}
         self._cuts: dict[tuple[str, str], int] = {}
         self._cut_count = 0
+        self.lets_through: Callable[[str, str, int, bytes], bool] = lambda *_: True
         self._running: dict[str, SimulatedTransport] = {}
         self._sessions: list[_Session] = []
 
@@ -266,6 +273,8 @@ class _Session:
         quality = self._network.quality_of(source.name, target.name)
         if self._network.happens(quality.break_ppm):
             self.break_both()
+        elif not self._network.lets_through(source.name, target.name, kind, payload):
+            pass  # lost, as the scene wants it
         elif not self._network.happens(quality.loss_ppm):
             copies = 1 + self._network.happens(quality.duplicate_ppm)
             for _ in range(copies):
@@ -495,6 +504,9 @@ class SimulatedTransport:
             if directory.of_id(peer) is None:
                 session.close(self, Reason.UNKNOWN_KEY)
         self._schedule()
+
+    def trouble(self, peer: Address) -> Reason | None:
+        return self._book.trouble(peer)
 
     def stats(self) -> TransportStats:
         return self._counters.snapshot(peers=len(self._sessions), pending=0)

@@ -17,8 +17,8 @@ from tests.simulation.bounds import watch_bounds
 from tests.simulation.changes import Change, Council, draw_changes
 from tests.simulation.checkers import Violation
 from tests.simulation.faults import Fault, draw_faults, heal, play
-from tests.simulation.hostile import TRICKS, Hostile, say_nothing
 from tests.simulation.network import LinkQuality
+from tests.simulation.parts import PARTS, SILENCE, play_part
 from tests.simulation.workload import Workload
 from tests.simulation.world import Settings, World, leaves_of
 
@@ -153,7 +153,7 @@ def draw_plan(seed: int) -> Plan:
             real_signatures=seed % REAL_SIGNATURES_EVERY == 0,
             databases_checked=DATABASES_CHECKED,
         ),
-        tricks={name: random.choice(sorted(TRICKS)) for name in hostile},
+        tricks={name: random.choice(PARTS) for name in hostile},
         safety_s=random.choice(SAFETY_S),
         fault_count=random.randint(*FAULTS),
         change_count=random.choice(CHANGES),
@@ -237,7 +237,7 @@ class _Course:
         async with asyncio.TaskGroup() as group:
             companions = [group.create_task(watch_bounds(world))]
             companions += [
-                group.create_task(Hostile(world, name, self._trick(name)).run())
+                group.create_task(play_part(world, name, self._part(name)))
                 for name in self._plan.tricks
             ]
             await load.prepare(within_s=REGISTERED_S)
@@ -260,8 +260,8 @@ class _Course:
             for task in companions:
                 task.cancel()
 
-    def _trick(self, name: str) -> Callable[[Hostile], None]:
-        return say_nothing if name in self._cut.mute else TRICKS[self._plan.tricks[name]]
+    def _part(self, name: str) -> str:
+        return SILENCE if name in self._cut.mute else self._plan.tricks[name]
 
     async def _settle(self, world: World) -> None:
         """Wait until all nodes are at one height, with everything that is valid committed."""

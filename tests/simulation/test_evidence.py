@@ -15,10 +15,11 @@ from chain.state import miner_sets_of
 from chain.types import Digest, Round
 from consensus.messages import RoundChange
 from tests.simulation.checkers import Violation
-from tests.simulation.hostile import Hostile, two_blocks, two_blocks_to_all
+from tests.simulation.hostile import Hostile
 from tests.simulation.network import LinkQuality
 from tests.simulation.test_hostile import HOSTILE, among_honest
 from tests.simulation.trace import acting
+from tests.simulation.tricks import two_blocks, two_blocks_to_all
 from tests.simulation.workload import Workload
 from tests.simulation.world import Settings, World, twin_of
 
@@ -86,6 +87,7 @@ def evidence_on_chain(world: World) -> list[Any]:
     ]
 
 
+@pytest.mark.attack("B1", "B9")
 @pytest.mark.parametrize("trick", [two_blocks_to_all, votes_for_two, gives_up_twice])
 def test_a_liar_is_demoted_on_all_nodes_and_restored_by_vote(trick: Callable[[Hostile], None]):
     async def scene(world):
@@ -120,6 +122,7 @@ def test_a_liar_is_demoted_on_all_nodes_and_restored_by_vote(trick: Callable[[Ho
     }
 
 
+@pytest.mark.attack("B9")
 def test_one_conviction_takes_one_transaction_however_many_have_seen_it():
     async def scene(world):
         async with among_honest(world, two_blocks_to_all):
@@ -129,6 +132,31 @@ def test_one_conviction_takes_one_transaction_however_many_have_seen_it():
 
     assert len(evidence_on_chain(world)) == 1
     assert len([entry for entry in world.log if entry[1] == "a miner signed two things"]) >= 3
+
+
+@pytest.mark.parametrize("how", ["kill", "crash"])
+def test_evidence_outlives_a_restart_of_all_nodes(how: str):
+    """The liar says no more, and reports that are under way are lost with the pools."""
+
+    async def scene(world):
+        def once(hostile: Hostile) -> None:
+            if hostile.turns == 1:
+                two_blocks_to_all(hostile)
+
+        liar = world.identities[HOSTILE].miner_id
+        async with among_honest(world, once):
+            while liar not in world.unpunished():
+                await asyncio.sleep(0.001)
+            for name in sorted(world.hosts):
+                await getattr(world, how)(name)
+            world.start()
+            await world.until(
+                lambda: world.ledger.is_convicted(liar), within_s=100, what="conviction"
+            )
+
+    world = World(1, Settings(hostile=(HOSTILE,))).run(scene)
+
+    assert len(evidence_on_chain(world)) == 1
 
 
 def test_lies_that_nobody_compares_convict_nobody_and_change_nothing():
@@ -142,6 +170,7 @@ def test_lies_that_nobody_compares_convict_nobody_and_change_nothing():
     assert world.ledger.height > AFTER
 
 
+@pytest.mark.attack("B9", "E8")
 @pytest.mark.parametrize("seed", range(2))
 def test_honest_miners_accuse_nobody_in_bad_weather(seed):
     async def scene(world):
@@ -172,6 +201,7 @@ def test_evidence_against_an_honest_miner_would_be_found(monkeypatch):
         World(1, Settings(hostile=(HOSTILE,))).run(scene)
 
 
+@pytest.mark.attack("B1")
 def test_twins_that_meet_are_demoted():
     """Two nodes with one key, each seen by some; sessions break, so that they change places."""
 
@@ -193,7 +223,7 @@ def test_twins_that_meet_are_demoted():
             assert {status_at(world, name, "m1") for name in others} == {"demoted"}
             clients.cancel()
 
-    quality = replace(Settings().quality, break_ppm=5_000)
-    world = World(1, Settings(twins=("m1",), quality=quality)).run(scene)
+    quality = replace(Settings().quality, break_ppm=15_000)
+    world = World(2, Settings(twins=("m1",), quality=quality)).run(scene)
 
     assert len(evidence_on_chain(world)) == 1

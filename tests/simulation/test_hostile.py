@@ -17,8 +17,9 @@ from chain.limits import parse_limits
 from chain.parameters import Parameters
 from chain.transactions import Transaction, attach_signature
 from chain.types import Digest, Signature
-from tests.simulation import hostile as tricks
-from tests.simulation.hostile import TRICKS, Hostile, Trick, with_transactions
+from tests.simulation import tricks
+from tests.simulation.hostile import Hostile, Trick
+from tests.simulation.tricks import TRICKS, with_transactions
 from tests.simulation.workload import LIMITED, SUSPENDED, Workload
 from tests.simulation.world import Settings, World
 
@@ -97,6 +98,7 @@ def reasons(world: World) -> str:
     )
 
 
+@pytest.mark.attack("B1", "B5")
 @pytest.mark.parametrize("name", sorted(TRICKS))
 def test_the_chain_goes_on_after(name: str):
     world, hostile = play(TRICKS[name])
@@ -106,6 +108,7 @@ def test_the_chain_goes_on_after(name: str):
         assert committed_of(world, hostile) == 0
 
 
+@pytest.mark.attack("A2", "B17")
 @pytest.mark.parametrize(
     ("trick", "code"),
     [
@@ -122,6 +125,7 @@ def test_a_block_that_does_not_hold_what_its_header_says_is_refused(trick, code)
     assert committed_of(world, hostile) == 0
 
 
+@pytest.mark.attack("B2", "B3", "B4", "C2")
 @pytest.mark.parametrize(
     ("trick", "reason"),
     [
@@ -134,6 +138,7 @@ def test_a_block_that_does_not_hold_what_its_header_says_is_refused(trick, code)
         (tricks.in_anothers_name, "another proposer"),
         (tricks.later_round, "another round"),
         (tricks.unjustified_rounds, "no justification"),
+        (tricks.forged_justification, "a ROUND-CHANGE that is not signed"),
         (tricks.votes_in_anothers_name, "not signed by its sender"),
     ],
 )
@@ -143,6 +148,7 @@ def test_a_message_that_breaks_a_rule_of_consensus_is_refused(trick, reason):
     assert reason in reasons(world)
 
 
+@pytest.mark.attack("D8")
 def test_whoever_lies_in_sync_is_blamed_and_nobody_else():
     world, _ = play(tricks.lies_in_sync, parameters=SLOW)
 
@@ -150,12 +156,14 @@ def test_whoever_lies_in_sync_is_blamed_and_nobody_else():
     assert any(event == "peer sent a bad block" for _, event, _ in world.log)
 
 
+@pytest.mark.attack("B1")
 def test_two_blocks_of_one_proposer_are_noticed():
     world, _ = play(tricks.two_blocks_to_all)
 
     assert any(event == "a miner signed two things" for _, event, _ in world.log)
 
 
+@pytest.mark.attack("A1", "A3")
 def test_a_proposer_that_stays_silent_is_passed_over():
     world, hostile = play(tricks.say_nothing, turns=2)
 
@@ -264,6 +272,7 @@ STEPS: dict[Callable[[Hostile], Sequence[Transaction]], str] = {
 }
 
 
+@pytest.mark.attack("B12", "B16", "C4")
 @pytest.mark.parametrize("make", list(STEPS), ids=lambda make: make.__name__)
 def test_a_block_with_a_transaction_that_fails_a_step_is_refused(make):
     world, hostile = play(with_transactions(make))

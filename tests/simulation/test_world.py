@@ -38,6 +38,7 @@ async def fifty_heights(world: World) -> None:
     assert load.check_receipts() == len(load.accepted) > 20
 
 
+@pytest.mark.attack("A11", "B17")
 def test_four_whole_nodes_reach_fifty_heights_twice_with_one_trace():
     first, again = play(fifty_heights), play(fifty_heights)
 
@@ -61,6 +62,7 @@ def test_honest_nodes_blame_nobody_in_fair_weather():
     assert [entry for entry in world.log if entry[1] == "proposal refused"] == []
 
 
+@pytest.mark.attack("A15", "B6", "B8")
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize("how", ["kill", "crash"])
 def test_a_miner_that_goes_down_in_the_midst_comes_back_and_catches_up(how, seed):
@@ -76,6 +78,7 @@ def test_a_miner_that_goes_down_in_the_midst_comes_back_and_catches_up(how, seed
     play(scene, seed)
 
 
+@pytest.mark.attack("A11", "B6")
 @pytest.mark.parametrize("sync", range(1, 9))
 def test_power_that_fails_in_any_sync_loses_no_promise(sync):
     async def scene(world):
@@ -91,6 +94,7 @@ def test_power_that_fails_in_any_sync_loses_no_promise(sync):
     play(scene, seed=sync)
 
 
+@pytest.mark.attack("A13", "B6")
 def test_a_block_attested_before_a_restart_is_committed_after_it():
     async def scene(world):
         miner = world.identities["m1"].miner_id
@@ -113,6 +117,7 @@ def test_a_block_attested_before_a_restart_is_committed_after_it():
     play(scene, quality=LinkQuality(latency_us_min=200_000, latency_us_max=200_000))
 
 
+@pytest.mark.attack("A1")
 def test_one_of_four_down_does_not_stop_the_chain():
     async def scene(world):
         async with under_load(world) as load:
@@ -124,6 +129,7 @@ def test_one_of_four_down_does_not_stop_the_chain():
     play(scene)
 
 
+@pytest.mark.attack("A4")
 def test_two_of_four_down_commit_nothing_and_go_on_when_they_return():
     async def scene(world):
         async with under_load(world) as load:
@@ -142,6 +148,7 @@ def test_two_of_four_down_commit_nothing_and_go_on_when_they_return():
     play(scene)
 
 
+@pytest.mark.attack("A13")
 def test_all_down_at_once_come_back():
     async def scene(world):
         async with under_load(world) as load:
@@ -156,6 +163,7 @@ def test_all_down_at_once_come_back():
     play(scene)
 
 
+@pytest.mark.attack("A15")
 def test_a_node_that_starts_empty_catches_up():
     async def scene(world):
         names = [name for name in world.hosts if name != "o0"]
@@ -179,6 +187,7 @@ async def under_load_of(world, names):
         task.cancel()
 
 
+@pytest.mark.attack("A14", "B8")
 def test_a_miner_whose_disk_was_lost_catches_up_and_votes_again():
     async def scene(world):
         async with under_load(world) as load:
@@ -217,6 +226,7 @@ def test_sessions_that_break_all_the_time_delay_blocks_only():
     play(scene, quality=LinkQuality(break_ppm=5_000))
 
 
+@pytest.mark.attack("A16")
 def test_a_partition_commits_on_the_side_of_the_quorum_alone():
     async def scene(world):
         async with under_load(world) as load:

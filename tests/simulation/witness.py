@@ -62,6 +62,9 @@ class WatchedTransport:
     def connected(self) -> Sequence[Address]:
         return self._inner.connected()
 
+    def trouble(self, peer: Address) -> str | None:
+        return self._inner.trouble(peer)
+
     def penalise(self, peer: Address, points: int, reason: str) -> None:
         if not self.is_dead:
             self._witness.on_penalised(self._name, peer, points, reason)
@@ -160,6 +163,9 @@ class WatchedStore:
             raise
         if sync:
             self._witness.on_written(self._name, batch)
+
+    def compact(self, *, start: bytes, stop: bytes) -> None:
+        self._inner.compact(start=start, stop=stop)
 
     def close(self) -> None:
         self._inner.close()

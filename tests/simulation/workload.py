@@ -34,7 +34,7 @@ from chain.payloads import DevicePayload, Flow, Measurement, Reading
 from chain.records import PolicyRecord
 from chain.state import parameters_of
 from chain.transactions import TRANSACTION_VERSION, Payload, Transaction, sign_transaction
-from chain.types import DIGEST_SIZE, NONCE_SIZE, Address, Digest, Signature, TimestampMs
+from chain.types import DIGEST_SIZE, NONCE_SIZE, Address, Digest, Height, Signature, TimestampMs
 from node.api import Submission
 from node.errors import StorageError
 from tests.simulation.checkers import Violation
@@ -247,11 +247,21 @@ class Workload:
             if self._world.is_miner(name):
                 device = client.devices[STEADY[index % len(STEADY)]]
                 wanted.append(client.report(device))
-                answer = await self.send(name, "valid", wanted[-1])
-                if answer != "accepted":
-                    raise Violation(f"{name} answers {answer} to a valid transaction")
+                await self.deliver(name, wanted[-1])
         await self._committed(wanted, within_s)
         return self._world.time_s - begun_s
+
+    async def deliver(self, name: str, transaction: Transaction) -> None:
+        """Have a node take a valid transaction.
+
+        Raises
+        ------
+        Violation
+            It does not.
+        """
+        word = await self.send(name, "valid", transaction)
+        if word != "accepted":
+            raise Violation(f"{name} answers {word} to a valid transaction")
 
     def check_receipts(self) -> int:
         """Compare what running nodes say of accepted transactions with the ledger.
@@ -365,6 +375,8 @@ class Workload:
             node_key=self._world.draw_key("stranger/node").public,
             host="stranger",
             port=1,
+            height=Height(0),
+            block_hash=self._world.genesis.hash,
             valid_until_ms=self._world.wall_ms() + random.randrange(10_000),
             acceptance=Signature(bytes(64)),
         )

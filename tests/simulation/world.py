@@ -13,8 +13,9 @@ from functools import lru_cache, partial
 from hashlib import sha256
 from pathlib import Path
 from random import Random
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
+from chain.certificate import VOTE_TAG
 from chain.crypto import SigningKey, address_of, signing_key
 from chain.eligibility import is_active
 from chain.genesis import Genesis, GenesisMiner, GenesisOrganisation
@@ -26,17 +27,21 @@ from chain.records import MINER_SETS
 from chain.state import miner_sets_of
 from chain.types import Address, Digest, Height, PublicKey, TimestampMs
 from consensus.durable import Floor, encode_record
-from consensus.messages import Position
+from consensus.messages import Message, Position
 from node.errors import StorageError
 from node.members import Members
 from node.metrics import Metrics
 from node.p2p import PeerDirectory, PeerEntry
-from node.ports import WriteBatch
-from node.protocol import CONSENSUS, KINDS
+from node.ports import Log, WriteBatch
+from node.protocol import CONSENSUS, KINDS, STATUS, Status, decode_body
 from node.service import Node, Ports
+from node.signer_guard import GuardedLog
+from node.snapshot_service import SnapshotSettings
+from node.state_sync import SyncSettings
 from node.storage import schema
 from tests.simulation.checkers import Ledger, Promises, Traffic, Violation
 from tests.simulation.clock import SimulatedClock
+from tests.simulation.conduct import BlockTimes, Conduct
 from tests.simulation.disk import PowerLost, SimulatedDisk, SimulatedExecutor
 from tests.simulation.loop import new_loop
 from tests.simulation.network import LinkQuality, SimulatedNetwork, SimulatedTransport
@@ -55,6 +60,7 @@ FLOW_SCHEMA: Final = Digest(sha256(b"the flows of the simulator").digest())
 THRESHOLD_PPM: Final = 500_000
 JUDGING_S: Final = 0.02
 
+M = TypeVar("M", bound=Message)
 LogLine = tuple[str, str, MutableMapping[str, Any]]
 
 
@@ -78,8 +84,12 @@ class Settings:
         Of all links, until the scene changes it.
     disk_latency_us : int
         What a sync takes.
+    guarded : bool
+        Whether the miners' logs have guards, on disks of their own.
     parameters : Parameters
         Of the chain.
+    snapshots, sync : SnapshotSettings and SyncSettings
+        Of all nodes; `Host.sync` is that of one, where it is set.
     real_signatures : bool
         Whether keys are those of the chain, and not stand-ins.
     databases_checked : int or None
@@ -94,18 +104,22 @@ class Settings:
     detectors: bool = True
     quality: LinkQuality = field(default_factory=LinkQuality)
     disk_latency_us: int = 500
+    guarded: bool = False
     parameters: Parameters = field(default_factory=lambda: Parameters(heartbeat_ms=5_000))
+    snapshots: SnapshotSettings = SnapshotSettings()  # noqa: RUF009 (immutable)
+    sync: SyncSettings = SyncSettings()  # noqa: RUF009 (immutable)
     real_signatures: bool = True
     databases_checked: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Identity:
-    """Name and keys of a node."""
+    """Name and keys of a node; `next_key` is there while its replacement is awaited."""
 
     name: str
     key: SigningKey
     node_key: SigningKey
+    next_key: SigningKey | None = None
 
     @property
     def miner_id(self) -> Address:
@@ -116,6 +130,11 @@ class Identity:
     def node_id(self) -> Address:
         """Id as a node."""
         return address_of(self.node_key.public)
+
+    def sign(self, message: M, genesis_hash: Digest) -> M:
+        """Return a message of consensus with this miner's signature."""
+        signature = self.key.sign(VOTE_TAG, message.statement(genesis_hash))
+        return replace(message, signature=signature)
 
 
 class Judge:
@@ -136,6 +155,10 @@ class Host:
         None while the machine is down.
     committed : int
         The highest height that is durable on the disk.
+    restarts : int
+        How often the node has started again by itself.
+    guard : SimulatedDisk
+        Where the guard of the log is, if it has one.
     address : str
         Where it is reached; change it while the machine is down.
     """
@@ -146,6 +169,8 @@ class Host:
         self.clock = SimulatedClock(world.loop.time, start_ms=START_MS)
         self.node: Node | None = None
         self.committed = 0
+        self.restarts = 0
+        self.sync: SyncSettings | None = None
         # What it had signed last when its disk was lost; empty while it never was.
         self._signed_before_wipe: tuple[Position | None, ...] = ()
         self._world = world
@@ -155,6 +180,7 @@ class Host:
         self._transport: WatchedTransport | None = None
         self._disks = 0
         self.disk = self._new_disk()
+        self.guard = SimulatedDisk(world.random(f"{self.name}/guard"))
 
     @property
     def is_up(self) -> bool:
@@ -173,17 +199,17 @@ class Host:
         if not self._lives:
             self._initialise()
         self._world.trace.note(WORLD, "start", self.name)
-        self._world.forget_found(self.name)
         self._task = group.create_task(self._live(), name=self.name)
 
     async def halt(self, *, power_fails: bool) -> None:
         """End the node without warning, as by a signal that cannot be caught or a power cut."""
         self._world.trace.note(WORLD, "crash" if power_fails else "kill", self.name)
         self.go_silent()
-        if power_fails:
-            self.disk.crash()
-        else:
-            self.disk.kill()
+        for disk in (self.disk, self.guard):
+            if power_fails:
+                disk.crash()
+            else:
+                disk.kill()
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait([self._task])
@@ -192,6 +218,7 @@ class Host:
         """Put an empty disk into the machine: all data are lost, what it signed included."""
         assert not self.is_up, f"{self.name} runs"
         self._world.trace.note(WORLD, "wipe", self.name)
+        self._world.forget_found(self.name)
         self.disk = self._new_disk()
         self.committed = 0
         self._signed_before_wipe = (self._world.promises.last(self.identity.miner_id),)
@@ -201,6 +228,17 @@ class Host:
     def has_amnesia(self) -> bool:
         """Whether its disk was lost and it has not signed anything since."""
         return self._signed_before_wipe == (self._world.promises.last(self.identity.miner_id),)
+
+    def restore(self, backup: SimulatedDisk) -> None:
+        """Put an older copy of the disk into the machine: what happened since is forgotten."""
+        assert not self.is_up, f"{self.name} runs"
+        self._world.trace.note(WORLD, "restore", self.name)
+        self._world.forget_found(self.name)
+        self.disk = backup
+        store = backup.open_store()
+        place = store.get(schema.TIP_KEY)
+        store.close()
+        self.committed = 0 if place is None else int.from_bytes(place, "big")
 
     def go_silent(self) -> None:
         """Cut the node off at once: nothing it still does reaches anybody."""
@@ -222,11 +260,19 @@ class Host:
     async def _live(self) -> None:
         NODE.set(self.name)
         try:
-            node = self._build()
-            if node.chain.height < self.committed:
-                raise Violation(f"{self.name} has lost heights above {node.chain.height}")
-            self.node = node
-            await node.run()
+            while True:
+                node = self._build()
+                if node.chain.height < self.committed:
+                    raise Violation(f"{self.name} has lost heights above {node.chain.height}")
+                # What a crash has left may be more than what was known to be synced.
+                self.committed = node.chain.height
+                self.node = node
+                await node.run()
+                # It has fetched a snapshot, and starts again on that.
+                self._world.trace.note(WORLD, "again", self.name)
+                self.restarts += 1
+                self.go_silent()
+                self.disk.kill()
         except (Exception, PowerLost, BaseExceptionGroup) as error:
             self._judge_end(error)
         finally:
@@ -253,20 +299,26 @@ class Host:
         inner = world.transport(self.identity, life=self._lives, host=self.address)
         transport = self._transport = WatchedTransport(inner, self.name, world)
         executor = SimulatedExecutor(self.disk)
+        wal: Log = self.disk.open_log()
+        if world.settings.guarded:
+            wal = GuardedLog(wal, self.guard.open_log())
         node = Node(
             genesis=world.genesis,
             key=self.identity.key,
+            next_key=self.identity.next_key,
             node_id=self.identity.node_id,
             ports=Ports(
                 clock=self.clock,
                 random=SeededRandom(world.random(f"{self.name}/{self._lives}").getrandbits(64)),
                 executor=executor,
                 store=WatchedStore(self.disk.open_store(), self.name, world),
-                wal=WatchedLog(self.disk.open_log(), self.name, world),
+                wal=WatchedLog(wal, self.name, world),
                 transport=transport,
                 verdicts=Judge() if self._detects else None,
             ),
             metrics=Metrics(),
+            snapshots=world.settings.snapshots,
+            sync=self.sync or world.settings.sync,
             path=Path("simulated") / self.name,
             on_membership=lambda: transport.update_directory(world.directory(node.members)),
         )
@@ -318,7 +370,9 @@ class World:
             for name in (*self.settings.hostile, *self.settings.twins)
         )
         self.ledger = Ledger(self.genesis, byzantine=self.byzantine)
-        self.promises = Promises(self.genesis.hash)
+        self.conduct = Conduct(self.ledger)
+        self.block_times = BlockTimes(self.settings.parameters.clock_precision_ms)
+        self.promises = Promises(self.genesis.hash, on_signed=self.conduct.on_signed)
         self.traffic = Traffic()
         self.log: list[LogLine] = []
         self.blames: list[tuple[str, str, int, str]] = []
@@ -416,10 +470,7 @@ class World:
         return node
 
     def unpunished(self) -> set[Address]:
-        """Return whom miners have found lying since they started, and the chain has not convicted.
-
-        A node forgets what it has found when it ends.
-        """
+        """Return whom miners have stored evidence against, and the chain has not convicted."""
         found = [self._found.get(name, set()) for name in self.up() if self.is_miner(name)]
         return {
             miner for accused in found for miner in accused if not self.ledger.is_convicted(miner)
@@ -442,7 +493,7 @@ class World:
         return miner in current and is_active(state, miner)
 
     def forget_found(self, name: str) -> None:
-        """Drop what a node has found, which it has kept in memory alone."""
+        """Drop what a node has found, for its disk has."""
         self._found.pop(name, None)
 
     def heights(self) -> dict[str, int]:
@@ -513,6 +564,9 @@ class World:
         """Trace a message that arrives, and see that nodes do not drown each other."""
         self.trace.note(node, "deliver", self._names[peer], kind, short(payload))
         self._guard(self.traffic.on_delivered, node, self.time_s)
+        if kind == CONSENSUS:
+            self.conduct.on_delivered(node, payload)
+            self.block_times.on_clocks(host.clock.wall_ms() for host in self.hosts.values())
 
     def on_sent(self, node: str, peer: Address, kind: int, payload: bytes) -> None:
         """Check a message that leaves."""
@@ -520,6 +574,8 @@ class World:
         host = self.hosts[node]
         if kind == CONSENSUS and host.identity.miner_id not in self.byzantine:
             self._guard(self.promises.on_sent, node, host.identity.miner_id, payload)
+        elif kind == STATUS:
+            self._guard(self._check_claim, host, payload)
 
     def on_penalised(self, node: str, peer: Address, points: int, reason: str) -> None:
         """Trace a blame."""
@@ -537,10 +593,14 @@ class World:
         header = self._guard(self.ledger.on_write, node, batch)
         if header is not None:
             self.trace.note(node, "commit", header.height, header.hash.hex()[:12])
+            self._guard(self.block_times.on_committed, node, header.time_ms)
 
     def on_written(self, node: str, batch: WriteBatch) -> None:
         """Take note of what may not be lost any more."""
         self.promises.on_written(node, batch)
+        for key, value in batch.writes.items():
+            if key.startswith(schema.EVIDENCE) and value is not None:
+                self._found.setdefault(node, set()).add(Address(key[1:]))
         place = batch.writes.get(schema.TIP_KEY)
         if place is not None:
             self.hosts[node].committed = int.from_bytes(place, "big")
@@ -577,8 +637,15 @@ class World:
 
     def _on_log(self, node: str, event: str, fields: MutableMapping[str, Any]) -> None:
         self.log.append((node, event, dict(fields)))
-        if event == "a miner signed two things":
-            self._found.setdefault(node, set()).add(Address(bytes.fromhex(fields["miner"])))
+
+    def _check_claim(self, host: Host, payload: bytes) -> None:
+        """See that a node boasts only of what is durable on its disk."""
+        status = decode_body(STATUS, payload)
+        assert isinstance(status, Status), "the kind says so"
+        if status.height > host.committed:
+            raise Violation(
+                f"{host.name} says to be at {status.height}; durable are {host.committed}"
+            )
 
     def _guard(self, check: Callable[..., Any], *arguments: object) -> Any:
         try:

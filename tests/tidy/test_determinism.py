@@ -15,6 +15,7 @@ from tests.tidy.tree import ROOT
 SEEDS = (3, 17)
 
 
+@pytest.mark.attack("B17")
 @pytest.mark.parametrize("seed", SEEDS)
 def test_a_seed_has_one_trace_under_every_hash_seed(seed: int):
     processes = [

@@ -9,6 +9,7 @@ from chain.genesis import render_genesis
 from chain.merkle import inclusion_proof
 from chain.parameters import PARAMETERS
 from chain.state import parameters_of
+from node.errors import Pruned
 from node.rpc import render
 from node.rpc.context import Rpc
 from node.rpc.errors import NotFound, NotReady
@@ -40,10 +41,10 @@ async def parameters(rpc: Rpc, request: web.Request, query: Query) -> Any:
 
 async def consensus(rpc: Rpc, request: web.Request, query: Query) -> Any:
     """Answer what agreement waits for."""
-    snapshot = rpc.node.consensus()
-    if snapshot is None:
+    snapshot, diagnosis = rpc.node.consensus(), rpc.node.diagnosis()
+    if snapshot is None or diagnosis is None:
         raise NotReady("agreement has not begun yet")
-    return render.consensus(snapshot, now_ns=rpc.node.monotonic_ns())
+    return render.consensus(snapshot, diagnosis, now_ns=rpc.node.monotonic_ns())
 
 
 async def latest(rpc: Rpc, request: web.Request, query: Query) -> Any:
@@ -103,7 +104,14 @@ def _page(chain: ChainStore, heights: range, limit: int) -> dict[str, Any]:
     for height in heights:
         if len(items) == limit or ids >= PAGE_TRANSACTIONS_MAX:
             return page(items, str(height))
-        if (found := _block(chain, height)) is None:
+        try:
+            found = _block(chain, height)
+        except Pruned:
+            # Whoever asks for more is told; what was found is right.
+            if not items:
+                raise
+            return page(items, str(height))
+        if found is None:
             break
         items.append(found)
         ids += len(found["transaction_ids"])

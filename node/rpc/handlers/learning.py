@@ -16,8 +16,16 @@ from chain.types import Digest
 from node.rpc import render
 from node.rpc.context import Rpc
 from node.rpc.limits import PAGE_TRANSACTIONS_MAX
-from node.rpc.paging import PageQuery, page, page_of_table, parse_place, render_place
+from node.rpc.paging import (
+    PageQuery,
+    page,
+    page_of_table,
+    parse_place,
+    render_place,
+    require_kept,
+)
 from node.storage.chain_store import ChainStore
+from node.storage.schema import VERDICTS
 
 
 async def models(rpc: Rpc, request: web.Request, query: PageQuery) -> Any:
@@ -38,6 +46,7 @@ async def verdicts(rpc: Rpc, request: web.Request, query: PageQuery) -> Any:
     """Answer a page of verdicts, oldest first."""
     chain = rpc.node.chain
     after = None if query.cursor is None else parse_place(query.cursor, "query.cursor")
+    require_kept(chain, after, "verdicts", VERDICTS)
     found = chain.verdict_transactions(after=after, limit=query.limit)
     loaded, seen = await rpc.reader.run(_load, chain, found)
     known = render.thresholds(chain.state, [transaction for _, transaction in loaded])
@@ -53,13 +62,14 @@ def _load(
     loaded: list[tuple[tuple[int, int], Transaction]] = []
     seen = scores = 0
     for height, of_block in groupby(found, key=itemgetter(0)):
-        wires = chain.wires(height)
+        remains = chain.remains(height)
         for _, index, _ in of_block:
             if scores >= PAGE_TRANSACTIONS_MAX:
                 return loaded, seen
             seen += 1
-            if wires is not None:
-                transaction = decode_transaction(wires[index])
+            # None: pruned since it was found.
+            if remains is not None and (wire := remains.wires[index]) is not None:
+                transaction = decode_transaction(wire)
                 loaded.append(((height, index), transaction))
                 scores += len(VERDICT.decode(transaction).scores) // SCORE_SIZE
     return loaded, seen

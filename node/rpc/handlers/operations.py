@@ -37,6 +37,8 @@ async def ready(rpc: Rpc, request: web.Request, query: ReadyQuery) -> Any:
     """Answer whether the node keeps up with its chain and has peers enough."""
     status = rpc.node.status()
     height = rpc.node.chain.height
+    if not status.has_heard:
+        raise NotReady("the node has not heard yet how far its peers are")
     lag = max(0, status.highest_seen - height)
     if lag > query.max_lag_blocks:
         raise NotReady(f"{lag} blocks behind, at most {query.max_lag_blocks} are asked for")

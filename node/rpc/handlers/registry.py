@@ -33,7 +33,9 @@ from node.rpc.paging import (
     parse_id,
     parse_place,
     render_place,
+    require_kept,
 )
+from node.storage.schema import TELEMETRY
 
 
 async def devices(rpc: Rpc, request: web.Request, query: DevicePageQuery) -> Any:
@@ -65,6 +67,7 @@ async def device_transactions(rpc: Rpc, request: web.Request, query: PageQuery) 
     """Answer a page of what a device sent."""
     id, _ = _device(rpc, request)
     after = None if query.cursor is None else parse_place(query.cursor, "query.cursor")
+    require_kept(rpc.node.chain, after, "reports", TELEMETRY)
     found = rpc.node.chain.transactions_of(id, after=after, limit=query.limit)
     items = [{"id": sent.hex(), "height": height, "index": i} for height, i, sent in found]
     more = len(found) == query.limit

@@ -6,7 +6,7 @@ from typing import Any
 from aiohttp import web
 
 from chain.admission import expected_key
-from chain.blocks import RECEIPT, Block, receipt_leaves, render_header
+from chain.blocks import RECEIPT, receipt_leaves, render_header
 from chain.crypto import P256_KEY_SIZE, normalise_p256
 from chain.errors import DecodeError, Rejection, SecureNetError
 from chain.merkle import inclusion_proof
@@ -17,6 +17,7 @@ from chain.transactions import (
     decode_transaction,
 )
 from node.api import Submission, TransactionStatus
+from node.rpc import render
 from node.rpc.bodies import (
     JSON,
     decode_batch,
@@ -31,7 +32,6 @@ from node.rpc.errors import NotFound
 from node.rpc.limits import BATCH_JSON_SIZE_MAX, BATCH_SIZE_MAX, TRANSACTION_JSON_SIZE_MAX
 from node.rpc.paging import Query, SubmitQuery, parse_id
 from node.rpc.problems import problem_response
-from node.rpc.render import certificate, deciding_miners
 from node.storage.chain_store import ChainStore
 
 
@@ -80,14 +80,14 @@ async def proof(rpc: Rpc, request: web.Request, query: Query) -> Any:
     id = parse_id(request.match_info["id"], "id")
     chain = rpc.node.chain
     place = chain.locate(id)
-    block = None if place is None else await rpc.reader.block(place[0])
-    if place is None or block is None:
-        raise NotFound(f"transaction {id.hex()} is not committed here")
-    rendered = await rpc.reader.run(_prove, chain, block, place[1])
+    header = None if place is None else chain.header(place[0])
+    rendered = None if place is None else await rpc.reader.run(_prove, chain, *place)
+    if header is None or rendered is None:
+        raise NotFound(f"transaction {id.hex()} is not committed here{render.kept_from(chain)}")
     return {
-        "header": render_header(block.header),
-        "certificate": certificate(chain.certificate(place[0])),
-        "miners": deciding_miners(chain, block.header),
+        "header": render_header(header),
+        "certificate": render.certificate(chain.certificate(header.height)),
+        "miners": render.deciding_miners(chain, header),
         **rendered,
     }
 
@@ -109,13 +109,17 @@ def render_status(id: bytes, status: TransactionStatus) -> dict[str, Any]:
     }
 
 
-def _prove(chain: ChainStore, block: Block, index: int) -> dict[str, Any]:
-    height = block.header.height
+def _prove(chain: ChainStore, height: int, index: int) -> dict[str, Any] | None:
+    """Return what proves a transaction; None where it was pruned since it was found."""
+    remains = chain.remains(height)
+    wire = None if remains is None else remains.wires[index]
+    if remains is None or wire is None:
+        return None
     receipts = chain.receipts(height)
     leaves = receipt_leaves(receipts, chain.block_receipt(height))
-    digests = [transaction.digest for transaction in block.transactions]
+    digests = remains.digests
     return {
-        "transaction": block.transactions[index].wire.hex(),
+        "transaction": wire.hex(),
         "receipt": RECEIPT.render(receipts[index]),
         "receipt_bytes": leaves[index].hex(),
         "index": index,

@@ -51,6 +51,7 @@ OTHER = {
 }
 
 
+@pytest.mark.attack("B14")
 def test_every_field_changes_the_hash(block):
     hashes = {replace(block.header, **{name: value}).hash for name, value in OTHER.items()}
 
@@ -128,6 +129,7 @@ def test_as_many_transactions_as_allowed_are_read(block):
     assert len(decode_block(data).transactions) == BLOCK_TRANSACTIONS_MAX
 
 
+@pytest.mark.attack("B13")
 def test_bytes_do_not_move_between_transactions(block):
     # CVE-2023-46132: the same block hash over other transactions.
     digests = [tx.digest for tx in block.transactions]

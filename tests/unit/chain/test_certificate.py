@@ -56,6 +56,7 @@ def test_fewer_equal_or_disordered_signers_do_not(chain, signers):
         verify(chain, certificate(chain, signers=signers))
 
 
+@pytest.mark.attack("D5")
 @pytest.mark.parametrize("index", [-1, 7, 99, 2**31])
 def test_an_index_outside_the_set_is_refused(chain, index):
     # ASA-2024-011: an index out of range crashed the verifier.
@@ -67,6 +68,7 @@ def test_an_index_outside_the_set_is_refused(chain, index):
         verify(chain, replace(good, votes=votes))
 
 
+@pytest.mark.attack("D4")
 def test_more_votes_than_miners_are_refused(chain):
     # ASA-2025-003: a bitmap that did not fit the set.
     good = certificate(chain, signers=range(7))
@@ -75,6 +77,7 @@ def test_more_votes_than_miners_are_refused(chain):
         verify(chain, replace(good, votes=(*good.votes, good.votes[-1])))
 
 
+@pytest.mark.attack("C1")
 @pytest.mark.parametrize(
     "fields",
     [
@@ -89,6 +92,7 @@ def test_every_field_is_signed(chain, fields):
         verify(chain, replace(certificate(chain), **fields))
 
 
+@pytest.mark.attack("B16")
 def test_votes_are_of_one_type_and_chain(chain):
     # The same key signs PREPARE and COMMIT, on every chain it serves.
     with pytest.raises(InvalidCertificate):
@@ -99,6 +103,7 @@ def test_votes_are_of_one_type_and_chain(chain):
         verify(chain, certificate(chain), genesis_hash=digest_of("another chain"))
 
 
+@pytest.mark.attack("C1")
 def test_a_signature_counts_for_its_own_index_alone(chain):
     # CSA-2026-001: signatures were looked up by index, times by address.
     votes = certificate(chain).votes

@@ -82,6 +82,7 @@ def test_everything_else_is_refused(encoded, why, items_max):
     assert refuses(bytes.fromhex(encoded), items_max=items_max), why
 
 
+@pytest.mark.attack("B17")
 def test_a_float_is_left_to_the_schemas_which_know_no_floats():
     assert codec.decode(msgpack.packb([1.5]), what="value") == [1.5]
 
@@ -93,6 +94,7 @@ def test_size_is_bounded_before_anything_is_read():
     assert refuses(data, size_max=len(data) - 1)
 
 
+@pytest.mark.attack("D3")
 @pytest.mark.parametrize("items_max", [20, SCANNED])
 def test_items_of_every_array_are_bounded(items_max):
     def nested(count):
@@ -117,6 +119,7 @@ def test_nesting_without_end_is_refused(depth):
     assert refuses(b"\x91" * depth + b"\x90", size_max=2**20)
 
 
+@pytest.mark.attack("D3")
 def test_nesting_is_bounded_before_anything_is_allocated():
     def nested(depth):
         return b"\x91" * (depth - 1) + b"\x90"
@@ -136,6 +139,7 @@ HOSTILE = {
 }
 
 
+@pytest.mark.attack("D3")
 @pytest.mark.parametrize("items_max", [codec.ITEMS_MAX, SCANNED])
 @pytest.mark.parametrize("data", HOSTILE.values(), ids=list(HOSTILE))
 def test_hostile_bytes_allocate_no_more_than_a_multiple_of_their_size(data, items_max):
@@ -151,6 +155,7 @@ def test_hostile_bytes_allocate_no_more_than_a_multiple_of_their_size(data, item
     assert peak < 32 * 2**20
 
 
+@pytest.mark.attack("D3")
 def test_values_of_all_arrays_together_are_bounded():
     per_array = 9_999
     arrays = codec.VALUES_MAX // per_array + 1

@@ -31,6 +31,7 @@ TABLE = json.loads((ROOT / "tests/vectors/signatures.json").read_text(encoding="
 TAG = b"securenet/test/v1"
 
 
+@pytest.mark.attack("B11")
 def test_the_verifier_agrees_with_the_table_of_edge_cases():
     # The 14 × 14 grid of keys and R of small order among them; see scripts/signature_cases.py.
     differing = [
@@ -59,6 +60,7 @@ def test_keys_are_registered_as_the_table_says():
                 check_public_key(key)
 
 
+@pytest.mark.attack("B16")
 @pytest.mark.parametrize("algorithm", ["ed25519", "p256"])
 def test_a_signature_holds_for_its_key_tag_and_message_alone(algorithm):
     key, other = key_of("one", algorithm), key_of("other", algorithm)
@@ -76,6 +78,7 @@ def test_signing_is_deterministic(algorithm):
     assert key_of("one", algorithm).sign(TAG, b"m") == key_of("one", algorithm).sign(TAG, b"m")
 
 
+@pytest.mark.attack("B11")
 @given(
     st.binary(max_size=70), st.binary(max_size=40), st.binary(max_size=40), st.binary(max_size=70)
 )
@@ -91,6 +94,7 @@ def test_a_key_is_usable_or_refused(key):
         assert not verify(key, TAG, b"", bytes(64))
 
 
+@pytest.mark.attack("B12")
 @given(signing_keys(), st.binary(max_size=50), st.integers(0, 511))
 def test_no_bit_of_a_signature_can_be_changed(key, message, bit):
     signature = key.sign(TAG, message)
@@ -101,6 +105,7 @@ def test_no_bit_of_a_signature_can_be_changed(key, message, bit):
     assert not verify(key.public, TAG, message, changed.to_bytes(64, "big"))
 
 
+@pytest.mark.attack("B12")
 def test_a_high_s_is_normalised_by_whoever_asks_and_by_no_verifier():
     key = key_of("secure element", "p256")
     low = key.sign(TAG, b"message")
@@ -138,6 +143,7 @@ def test_no_domain_is_the_beginning_of_another(a, b):
     assert a == b or not domain(a).startswith(domain(b))
 
 
+@pytest.mark.attack("B13")
 @given(
     st.binary(max_size=20), st.binary(max_size=20), st.binary(max_size=20), st.binary(max_size=20)
 )
@@ -163,6 +169,7 @@ def tags_in(folder: str) -> list[str]:
     return found
 
 
+@pytest.mark.attack("B16")
 def test_every_tag_stands_for_one_thing():
     tags = [tag for folder in ("chain", "consensus", "ml_validator") for tag in tags_in(folder)]
 

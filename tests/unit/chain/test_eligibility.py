@@ -97,6 +97,7 @@ def _ended(chain):
     return PASSED_OVER, PassedOver(entries=tuple(ended))
 
 
+@pytest.mark.attack("B9")
 @pytest.mark.parametrize(("miners", "round"), [(1, 1), (2, 1), (3, 2), (4, 2), (4, 9), (7, 3)])
 def test_more_than_f_failed_rounds_are_an_outage_and_nobodys_fault(miners, round):
     chain = Chain(make_genesis(miners=miners))
@@ -113,6 +114,7 @@ def test_all_earlier_proposers_of_a_height_are_blamed():
     assert set(entries(chain)) == blamed
 
 
+@pytest.mark.attack("B9")
 def test_no_more_than_f_are_passed_over_and_the_oldest_returns_first():
     chain = Chain()
     first = chain.proposer(0)

@@ -106,6 +106,7 @@ def test_what_is_no_document_is_refused(value):
         parse_genesis(value)
 
 
+@pytest.mark.attack("B14")
 def test_every_part_of_the_document_changes_the_hash(genesis):
     variants: list[Genesis] = [
         genesis,

@@ -8,7 +8,13 @@ from chain.kinds.miners import MinerPropose, RemoveMiner, RestoreMiner
 from chain.kinds.organisations import OrganisationChange
 from chain.kinds.parameter_change import ParameterChange
 from chain.kinds.vote import MinerVote
-from chain.records import OPEN_PROPOSALS, OPEN_PROPOSALS_MAX, PROPOSAL_TABLE
+from chain.records import (
+    CLOSED_PROPOSALS,
+    CLOSED_PROPOSALS_MAX,
+    OPEN_PROPOSALS,
+    OPEN_PROPOSALS_MAX,
+    PROPOSAL_TABLE,
+)
 from chain.state import parameters_of
 from chain.types import Digest
 from tests.builders import Chain, digest_of, key_of, make_genesis, with_parameters
@@ -103,6 +109,7 @@ def test_a_miner_votes_once(chain):
             assert chain.rejection(again).code == "already_voted"
 
 
+@pytest.mark.attack("D7")
 def test_the_same_vote_twice_counts_once(chain):
     # CVE-2022-45196: one request, repeated, took effect twice.
     proposal = propose(chain)
@@ -119,6 +126,7 @@ def test_there_are_no_votes_on_what_is_not_proposed(chain):
     assert chain.rejection(chain.by_miner(0, "miner.vote", vote)).code == "not_found"
 
 
+@pytest.mark.attack("E5")
 def test_only_active_members_propose_and_vote(chain):
     # CVE-2022-31020: any member could start an administrative action.
     proposal = propose(chain)
@@ -172,6 +180,7 @@ def test_what_is_no_longer_possible_when_agreed_is_void(chain):
     assert record(chain, second).status == "void"
 
 
+@pytest.mark.attack("E6")
 def test_votes_of_members_that_left_do_not_count(chain):
     chain = Chain(make_genesis(miners=5))
     proposal = propose(chain, 4)
@@ -188,6 +197,7 @@ def test_votes_of_members_that_left_do_not_count(chain):
     assert record(chain, proposal).status == "enacted"
 
 
+@pytest.mark.attack("E6")
 def test_votes_of_members_demoted_since_do_not_count(chain):
     proposal = propose(chain, 3)
     chain.demote(id_of(3))
@@ -271,3 +281,21 @@ def test_counting_again_changes_nothing_by_itself(chain):
 
     assert execution.delta == {}
     assert execution.block_receipt.events == ()
+
+
+@pytest.mark.attack("E6")
+def test_the_state_keeps_so_many_closed_proposals_and_no_more():
+    chain = Chain(make_genesis(miners=1))
+    proposals = [chain.by_miner(0, "param.change", CHANGE) for _ in range(CLOSED_PROPOSALS_MAX)]
+    chain.commit(*proposals)
+    assert record(chain, proposals[0]).status == "enacted"
+
+    last = propose(chain)
+
+    kept = [Digest(id) for id, _ in chain.state.scan(PROPOSAL_TABLE)]
+    assert set(kept) == {*[each.id for each in proposals[1:]], last.id}
+    closed = chain.state.get(CLOSED_PROPOSALS)
+    assert closed is not None
+    assert closed.ids == (*[each.id for each in proposals[1:]], last.id)
+    late = chain.vote(0, proposals[0])
+    assert chain.rejection(late).code == "not_found"

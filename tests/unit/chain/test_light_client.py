@@ -82,6 +82,7 @@ def test_headers_between_are_skipped_while_the_set_stays(light, story):
     assert light.trusted.height == 4
 
 
+@pytest.mark.attack("E3")
 def test_a_change_of_the_set_is_walked_and_cannot_be_skipped(light, story):
     assert story.blocks[4][0].next_miner_set_hash != story.blocks[4][0].miner_set_hash
     with pytest.raises(UntrustedHeader):
@@ -93,6 +94,7 @@ def test_a_change_of_the_set_is_walked_and_cannot_be_skipped(light, story):
     assert light.trusted.height == 7
 
 
+@pytest.mark.attack("E3")
 def test_the_old_set_cannot_go_on_after_a_change(light, story):
     # Retired keys sign another history.
     advance(light, story.blocks[4])
@@ -104,6 +106,7 @@ def test_the_old_set_cannot_go_on_after_a_change(light, story):
         advance(light, (fork, story.chain.certificate(fork, old), old))
 
 
+@pytest.mark.attack("E3")
 def test_trust_ends_with_the_trusting_period(light, story):
     end = story.genesis.time_ms + TRUSTING_PERIOD_MS
     with pytest.raises(UntrustedHeader):
@@ -180,6 +183,7 @@ def test_transactions_and_receipts_are_proved(story):
             verify_transaction(header, block.transactions[index - 1], proof)
 
 
+@pytest.mark.attack("B15")
 def test_a_receipt_shows_the_place():
     chain = Chain()
     device = chain.register()
@@ -218,6 +222,7 @@ def test_what_the_end_of_a_block_brought_about_is_proved(story, height, count):
         verify_block_receipt(story.blocks[0][0], receipt, proof)
 
 
+@pytest.mark.attack("B15")
 def test_no_receipt_is_taken_for_one_of_the_other_sort(story):
     # A node that shows the end of a block as the receipt of a transaction would have it final, one
     # that does the reverse would hide what the end of the block did.

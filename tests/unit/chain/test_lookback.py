@@ -74,6 +74,7 @@ def test_flows_are_kept_for_the_window_of_verdicts():
     assert past.flows(1) == ()
 
 
+@pytest.mark.attack("D18")
 def test_nothing_grows_without_end():
     past = Lookback()
     for height in range(1, 3_000):
@@ -87,6 +88,7 @@ def test_nothing_grows_without_end():
     assert max(len(sent.times) for sent in past._sent.values()) <= RATE_SECONDS_MAX
 
 
+@pytest.mark.attack("D18")
 def test_who_sends_no_more_is_forgotten():
     past = Lookback()
     for height in range(1, 2_000):

@@ -30,17 +30,20 @@ def test_one_leaf_is_not_its_own_root():
     assert inclusion_proof([b"a"], 0) == ()
 
 
+@pytest.mark.attack("B13")
 def test_the_last_leaf_is_not_doubled():
     # CVE-2012-2459: [a, b, c] and [a, b, c, c] had one root.
     assert merkle_root([b"a", b"b", b"c"]) != merkle_root([b"a", b"b", b"c", b"c"])
 
 
+@pytest.mark.attack("B13")
 def test_an_inner_node_is_no_leaf():
     left, right = (hashlib.sha256(b"\x00" + leaf).digest() for leaf in (b"a", b"b"))
 
     assert merkle_root([b"a", b"b"]) != merkle_root([left + right])
 
 
+@pytest.mark.attack("B13")
 def test_bytes_do_not_move_between_leaves():
     # CVE-2023-46132: one hash, other transactions.
     assert merkle_root([b"ab", b"c"]) != merkle_root([b"a", b"bc"])
@@ -56,6 +59,7 @@ def test_a_proof_holds():
     verify()
 
 
+@pytest.mark.attack("D5")
 @pytest.mark.parametrize("index", [-1, 7, 2**31, 2**70])
 def test_an_index_outside_the_tree_is_refused(index):
     # ASA-2024-011: an index out of range crashed the verifier.
@@ -63,6 +67,7 @@ def test_an_index_outside_the_tree_is_refused(index):
         verify(index=index, leaf=LEAVES[2], path=inclusion_proof(LEAVES, 2))
 
 
+@pytest.mark.attack("B15")
 @pytest.mark.parametrize("index", [0, 1, 3, 4, 5, 6])
 def test_a_proof_of_another_index_is_refused(index):
     # ASA-2025-002: the index of a part was not that of its proof.
@@ -93,6 +98,7 @@ def test_another_path_is_refused(change):
         verify(path=change(inclusion_proof(LEAVES, 2)))
 
 
+@pytest.mark.attack("B15")
 def test_a_count_from_a_stranger_says_nothing_of_the_place():
     # Why the docstring sends whoever needs the place to the receipt, which names it.
     leaves = LEAVES[:3]

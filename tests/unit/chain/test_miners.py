@@ -68,6 +68,7 @@ def test_a_set_has_at_most_so_many_members():
         make_miner_set(MINERS_MAX + 1)
 
 
+@pytest.mark.attack("B14")
 def test_the_hash_covers_ids_and_keys():
     miners = make_miner_set(4)
     first, second = miners.members[:2]

@@ -39,6 +39,7 @@ def test_id_and_digest_differ_and_only_the_digest_covers_the_signature():
     assert first.payload_bytes == second.payload_bytes
 
 
+@pytest.mark.attack("B14")
 @pytest.mark.parametrize(
     "fields",
     [

@@ -97,6 +97,7 @@ def test_every_field_of_a_header_is_checked(chain, fields):
     refusal(chain, replace(block, header=replace(block.header, **fields)))
 
 
+@pytest.mark.attack("C2")
 def test_a_block_of_the_parents_time_is_refused(chain):
     device = chain.register()
     report = chain.by_device(device)
@@ -140,6 +141,7 @@ def test_a_block_holds_so_many_transactions_and_no_more():
     assert "too many" in str(refusal(chain, chain.block(*reports)))
 
 
+@pytest.mark.attack("D12")
 def test_a_block_holds_so_many_bytes_and_no_more():
     parameters = with_parameters(block_bytes_max=64 * 1024)
     chain = Chain(make_genesis(parameters=parameters))

@@ -145,7 +145,16 @@ def test_a_stranger_computes_the_ids_and_digests():
     assert tagged("securenet/evidence/v1", statements) == evidence["digest"]
     accepted = known["miner_acceptance"]
     keys = [raw(accepted[name]) for name in ("genesis_hash", "key", "node_key")]
-    assert pack([*keys, accepted["valid_until_ms"]]).hex() == accepted["message"]
+    shown = [accepted["height"], raw(accepted["block_hash"]), accepted["valid_until_ms"]]
+    assert pack([*keys, *shown]).hex() == accepted["message"]
+    replaced = known["miner_key_replacement"]
+    keys = [raw(replaced[name]) for name in ("genesis_hash", "miner", "key", "node_key")]
+    assert pack([*keys, replaced["valid_until_ms"]]).hex() == replaced["message"]
+    rate = known["registrar_rate"]
+    assert (
+        tagged("securenet/registrar-rate/v1", bytes.fromhex(rate["organisation"]))
+        == rate["subject"]
+    )
 
 
 def tree(leaves):

@@ -334,14 +334,22 @@ class FakeNode:
             "prepare": False,
             "commit": False,
             "round_change": False,
-            "missing_since_ms": None,
+            "missing_for_ms": None,
             "height_reported": None,
+            "clock_offset_ms": None,
         }
         return web.json_response(
             {
                 "height": self.chain.tip.header.height + 1,
                 "round": 0,
                 "phase": "idle",
+                "phase_for_ms": 1_000,
+                "diagnosis": "idle",
+                "explanation": "there is nothing to agree on",
+                "miner": miner,
+                "heard": 1,
+                "refusal": None,
+                "fault": None,
                 "signing": "yes",
                 "proposer": miner,
                 "proposal": None,

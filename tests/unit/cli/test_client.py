@@ -95,7 +95,14 @@ async def test_nobody_listening_is_unreachable():
 
 
 @pytest.mark.parametrize(
-    "response", [web.Response(text="<html>"), web.json_response([]), web.Response(text="[1")]
+    "response",
+    [
+        web.Response(text="<html>"),
+        web.json_response([]),
+        web.Response(text="[1"),
+        web.Response(text="[" * 100_000),
+    ],
+    ids=["text", "list", "half", "deep"],
 )
 async def test_an_answer_that_is_no_json_object_is_no_node(node, client, response):
     node.overrides["/v1/status"] = [response]

@@ -7,6 +7,7 @@ from aiohttp import web
 
 from chain.crypto import signing_key
 from chain.kinds.miners import sign_acceptance
+from chain.types import Digest
 from cli.exit_codes import ExitCode
 from ml_validator.bundled import bundled_model
 from node.clock import SystemClock
@@ -111,7 +112,14 @@ def test_a_past_acceptance_is_refused_and_the_advice_is_to_ask_for_another(
     )
     genesis, key = node.chain.genesis, signing_key("ed25519", b"c" * 32)
     node_key = signing_key("ed25519", b"d" * 32).public
-    past = sign_acceptance(genesis.hash, key, node_key, valid_until_ms=genesis.time_ms)
+    past = sign_acceptance(
+        genesis.hash,
+        key,
+        node_key,
+        height=accepted.document["height"],
+        block_hash=Digest(bytes.fromhex(accepted.document["block_hash"])),
+        valid_until_ms=genesis.time_ms,
+    )
     document = accepted.document | {"valid_until_ms": genesis.time_ms, "acceptance": past.hex()}
     (tmp_path / "m1.json").write_text(json.dumps(document))
 

@@ -38,7 +38,9 @@ def test_the_commands_of_the_interface_are_there():
         device register|device list|device show|device rotate|device suspend|device resume|
         device revoke|device release|tx submit|tx show|tx decode|miner list|miner propose|
         miner vote|param show|param propose|policy show|policy set|query status|query block|
-        query device|query verdicts|query models|query events|consensus why|db verify|bench|demo|
+        query device|query verdicts|query models|query events|consensus why|db verify|
+        db stats|db compact|db prune|db export|
+        db import|node rollback|bench|demo|
         light verify
     """
     assert {" ".join(name.split()) for name in promised.split("|")} <= set(NAMES)

@@ -118,7 +118,7 @@ def test_an_empty_list_says_so(securenet, node, words, empty):
 def test_why_says_what_is_awaited(securenet, node):
     out = securenet("consensus", "why").out
 
-    assert out.startswith("height 1, round 0, idle: there is no work\n")
+    assert out.startswith("idle: there is nothing to agree on\nheight 1, round 0, idle for 1000 ms")
     assert securenet("consensus", "why", "--json").document["quorum"] == 1
 
 

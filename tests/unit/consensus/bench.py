@@ -4,7 +4,7 @@ from typing import Any
 
 from chain.certificate import SignedVote, VoteType
 from consensus.durable import DurableState, recover
-from consensus.events import Received, StartHeight, Tick, WorkPending
+from consensus.events import MemoryShown, Received, StartHeight, Tick, WorkPending
 from consensus.messages import Justification
 from consensus.output import Output
 from consensus.replica import Replica
@@ -35,7 +35,9 @@ FRESH_LOG = (Floor(height=0),)
 class Bench:
     """A replica at height 1, where miner ``(1 + round) % n`` proposes."""
 
-    def __init__(self, n=4, me=0, records=FRESH_LOG, durable: DurableState | None = None):
+    def __init__(
+        self, n=4, me=0, records=FRESH_LOG, durable: DurableState | None = None, heard=True
+    ):
         self.keys = miner_keys(n)
         self.miners = miner_set(self.keys)
         self.ids = [miner.id for miner in self.miners]
@@ -50,6 +52,8 @@ class Bench:
             durable=recover(records) if durable is None else durable,
         )
         self.start()
+        if heard:
+            self.show(*(by for by in range(n) if by != me))
 
     def start(self, config=None):
         return self.step(StartHeight(config=self.config if config is None else config))
@@ -62,6 +66,11 @@ class Bench:
 
     def receive(self, *messages, wall_ms=WALL_START_MS):
         return [self.step(Received(message=message, wall_ms=wall_ms)) for message in messages][-1]
+
+    def show(self, *others, height=1):
+        """Let others say that they have shown what they hold of this miner's messages."""
+        for by in others:
+            self.step(MemoryShown(miner=self.ids[by], height=height))
 
     def work(self):
         return self.step(WorkPending())

@@ -7,7 +7,7 @@ among conversions.
 from typing import Any
 
 from chain import certificate, crypto
-from consensus import durable, events, memory, messages, timers
+from consensus import durable, events, memory, messages, output, timers
 
 verify: Any = crypto.verify
 known_height: Any = memory.known_height
@@ -23,7 +23,10 @@ RoundChange: Any = messages.RoundChange
 Floor: Any = durable.Floor
 LostMemory: Any = durable.LostMemory
 
+TellShown: Any = output.TellShown
+
 BlockBuilt: Any = events.BlockBuilt
 BlockFetched: Any = events.BlockFetched
 HeightSeen: Any = events.HeightSeen
+MemoryShown: Any = events.MemoryShown
 ProposalChecked: Any = events.ProposalChecked

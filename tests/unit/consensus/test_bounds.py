@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from consensus.durable import recover
-from consensus.errors import NotAMember
+from consensus.errors import BadSignature, NotAMember
 from consensus.events import Tick
 from consensus.height import CANDIDATES_MAX
 from consensus.log import HEIGHTS_AHEAD_MAX, ROUNDS_ABOVE_MAX, ROUNDS_KEPT_MAX
@@ -17,6 +17,7 @@ from tests.unit.consensus.bench import Bench, asked
 from tests.unit.consensus.plain import BlockFetched, Prepare, ProposalChecked
 
 
+@pytest.mark.attack("D1")
 def test_a_flood_of_far_rounds_displaces_only_messages_of_its_sender():
     bench = Bench()
     proposal = bench.proposal()
@@ -45,6 +46,7 @@ def test_the_highest_round_change_is_kept_at_any_distance():
     assert bench.replica._state.log.reached()[bench.ids[1]] == 10**6
 
 
+@pytest.mark.attack("D2")
 def test_rounds_without_end_cost_a_bounded_number_of_verifications(count):
     bench = Bench()
     proposal = bench.proposal()
@@ -91,6 +93,7 @@ def test_a_decided_block_stays_decided_whatever_displaces_the_commits():
     assert committed.certificate.round == 1
 
 
+@pytest.mark.attack("A15")
 def test_messages_of_the_next_heights_wait_for_them():
     """Blocks and votes that come out of order (ATTACKS A15)."""
     bench = Bench()
@@ -105,6 +108,7 @@ def test_messages_of_the_next_heights_wait_for_them():
     assert bench.snapshot.members[1].prepare
 
 
+@pytest.mark.attack("D1")
 def test_a_flood_of_far_heights_is_not_kept():
     bench = Bench()
     proposal = bench.proposal()
@@ -115,11 +119,33 @@ def test_a_flood_of_far_heights_is_not_kept():
     assert all(len(log) <= 4 for log in bench.replica._ahead.values())
 
 
-def test_unsigned_messages_of_next_heights_displace_nothing():
+@pytest.mark.attack("D1")
+@pytest.mark.parametrize("height", [2, 3, 4, 1_000_000])
+def test_forged_messages_of_next_heights_displace_nothing_and_are_blamed(height):
     bench = Bench()
-    forged = Prepare(sender=bench.ids[1], height=2, round=5, digest=bytes(32))
-    bench.receive(forged)
+    forged = Prepare(sender=bench.ids[1], height=height, round=5, digest=bytes(32))
+    with pytest.raises(BadSignature):
+        bench.receive(forged)
     assert not bench.replica._ahead
+    assert asked(bench.outputs[-1], CatchUp) == []
+
+
+def test_a_forged_message_of_an_older_height_is_blamed_and_not_answered():
+    bench = Bench()
+    at_height_3(bench)
+    with pytest.raises(BadSignature):
+        bench.receive(sign(bench.keys[2], bench.round_change(1, 1, height=2)))
+    assert asked(bench.receive(bench.round_change(1, 1, height=2)), AnswerOldHeight)
+
+
+@pytest.mark.parametrize("height", [1, 3, 4, 9])
+def test_strangers_to_this_height_are_not_blamed_at_others(height):
+    """They may be members there."""
+    bench = Bench()
+    parent = replace(bench.config.parent, height=1)
+    bench.start(make_config(bench.miners, parent))
+    stranger = Prepare(sender=bytes(32), height=height, round=0, digest=bytes(32))
+    assert not bench.receive(stranger).requests
 
 
 def test_a_member_far_ahead_makes_the_driver_catch_up_once():

@@ -124,6 +124,7 @@ def test_a_vote_with_a_field_out_of_bounds_is_refused(field, value):
         decode_message(codec.encode(fields))
 
 
+@pytest.mark.attack("D5")
 @pytest.mark.parametrize("index", [-1, 100, 2**31])
 def test_a_certificate_with_an_index_out_of_range_is_refused(index):
     """ATTACKS D5."""
@@ -149,6 +150,7 @@ def test_arbitrary_bytes_decode_or_are_refused(data):
     assert encode_message(message) == data
 
 
+@pytest.mark.attack("D6")
 @given(st.data())
 def test_a_changed_byte_gives_an_error_or_other_bytes_in_canonical_form(data):
     """ATTACKS D3, D6: no decoder ends in anything but a value or a DecodeError."""
@@ -163,6 +165,7 @@ def test_a_changed_byte_gives_an_error_or_other_bytes_in_canonical_form(data):
     assert encode_message(message) == bytes(good)
 
 
+@pytest.mark.attack("B4")
 @given(
     height=st.integers(0, HEIGHT_MAX),
     round=st.integers(0, ROUND_MAX),

@@ -10,6 +10,7 @@ from chain.errors import DecodeError
 from consensus.durable import Accepted, Prepared, Signed, decode_record, encode_record, recover
 from consensus.errors import BadSignature
 from consensus.events import PeerConnected
+from consensus.messages import Phase, position_of
 from consensus.output import BuildBlock, CheckProposal
 from tests.interaction.cluster import make_config, make_proposal, sign
 from tests.unit.consensus.bench import Bench, asked, sent, written
@@ -18,9 +19,11 @@ from tests.unit.consensus.plain import (
     Floor,
     HeightSeen,
     LostMemory,
+    MemoryShown,
     Prepare,
     PrePrepare,
     RoundChange,
+    TellShown,
     known_height,
 )
 
@@ -39,6 +42,7 @@ def prepared_bench():
     return bench, proposal
 
 
+@pytest.mark.attack("B6")
 def test_a_miner_keeps_its_prepare_after_a_crash():
     bench = Bench()
     proposal = bench.proposal()
@@ -59,6 +63,7 @@ def test_a_restarted_miner_counts_its_own_votes_again():
     assert again.receive(again.commit(2, proposal)).commits
 
 
+@pytest.mark.attack("B1")
 def test_the_prepared_certificate_survives_a_crash():
     bench, proposal = prepared_bench()
     again = restarted(bench)
@@ -94,6 +99,7 @@ def test_a_restarted_miner_has_a_block_checked_again_that_it_had_proposed_unchec
     assert asked(again.outputs[0], CheckProposal)
 
 
+@pytest.mark.attack("B6")
 @pytest.mark.parametrize("cut", range(1, 6))
 def test_a_log_cut_anywhere_never_leads_to_a_second_different_vote(cut):
     """A crash between write and write (ATTACKS B6)."""
@@ -156,6 +162,7 @@ def heights_seen(bench, *heights):
     return [bench.step(HeightSeen(miner=miner, height=height)) for miner, height in reports][-1]
 
 
+@pytest.mark.attack("A14")
 def test_a_miner_with_an_empty_log_signs_nothing():
     bench = Bench(records=())
     proposal = bench.proposal()
@@ -175,6 +182,7 @@ def test_a_silent_miner_still_commits():
     assert bench.receive(*(bench.commit(by, proposal) for by in (1, 2, 3))).commits
 
 
+@pytest.mark.attack("A14", "B7")
 def test_a_miner_without_memory_signs_again_two_heights_after_the_one_it_finds():
     bench = Bench(records=())
     assert not heights_seen(bench, 1, 1).writes
@@ -197,6 +205,7 @@ def test_reports_far_ahead_have_first_to_be_reached():
     assert not heights_seen(bench, 50, 51, 50).writes
 
 
+@pytest.mark.attack("B7")
 def test_a_miner_shown_a_later_signature_of_its_own_falls_silent():
     bench = Bench()
     output = bench.receive(bench.prepare(0, bench.proposal()))
@@ -235,11 +244,87 @@ def test_a_peer_that_connects_is_shown_our_messages_and_its_own():
     assert output.sends[-1].message == theirs
 
 
+def test_a_peer_is_told_behind_its_messages_that_this_was_all():
+    bench = Bench()
+    output = bench.step(PeerConnected(miner=bench.ids[2]))
+    assert asked(output, TellShown) == [TellShown(miner=bench.ids[2], height=1)]
+
+
+def test_a_miner_is_shown_its_prepare_from_a_certificate_that_survived_a_restart():
+    """A network that restarts as a whole has forgotten all messages but those in its logs."""
+    bench, proposal = prepared_bench()
+    theirs = bench.prepare(1, proposal)
+    again = restarted(bench)
+    output = again.step(PeerConnected(miner=again.ids[1]))
+    assert [send.message for send in output.sends if send.message.sender == again.ids[1]] == [
+        theirs
+    ]
+
+
+def test_a_miner_that_starts_signs_once_a_quorum_has_shown_what_it_holds():
+    bench = Bench(heard=False)
+    proposal = bench.proposal()
+    bench.receive(bench.pre_prepare(proposal))
+    bench.checked(proposal)
+    bench.show(1, 1)
+    assert bench.snapshot.signing == "awaiting-peers"
+    assert written_all(bench) == []
+    bench.show(2)
+    assert bench.snapshot.signing == "yes"
+    assert [record.message.phase for record in written_all(bench)] == [Phase.PREPARE]
+
+
+def test_members_that_are_ahead_do_not_count_until_their_height_is_reached():
+    bench = Bench(heard=False)
+    bench.show(1, 2, 3, height=2)
+    assert bench.snapshot.signing == "awaiting-peers"
+    bench.start(make_config(bench.miners, bench.proposal().header))
+    assert bench.snapshot.signing == "yes"
+
+
+def test_a_liar_that_names_an_absurd_height_is_not_waited_for():
+    bench = Bench(heard=False)
+    bench.show(3, height=10**9)
+    bench.show(1, 2)
+    assert bench.snapshot.signing == "yes"
+
+
+def test_strangers_do_not_count():
+    bench = Bench(heard=False)
+    bench.show(1)
+    bench.step(MemoryShown(miner=b"stranger".ljust(32), height=1))
+    bench.step(MemoryShown(miner=bench.ids[0], height=1))
+    assert bench.snapshot.signing == "awaiting-peers"
+
+
+@pytest.mark.parametrize("cut", range(6))
+def test_b7_an_older_copy_of_the_log_is_noticed_before_anything_is_signed(cut):
+    """Wherever it was cut: others show the later signature, then that this was all."""
+    bench, _ = prepared_bench()
+    later = [record.message for record in bench.records if isinstance(record, Signed)]
+    again = Bench(records=bench.records[:cut], heard=False)
+    known = again.replica.durable.last
+    for message in later:
+        again.receive(message)
+    again.show(1, 2, 3)
+    again.work()
+    if any(position_of(message) > known for message in later):
+        assert written_all(again) == []
+        assert again.snapshot.signing == "lost-memory"
+    else:
+        assert again.snapshot.signing == "yes"
+
+
+def test_a_single_miner_waits_for_nobody():
+    assert Bench(n=1, heard=False).snapshot.signing == "yes"
+
+
 def test_a_single_miner_needs_the_operator():
     miners = Bench(n=1).miners
     assert known_height({}, miners, miners.members[0].id, 5) is None
 
 
+@pytest.mark.attack("B7")
 @given(st.data())
 def test_the_known_height_is_never_below_where_the_miner_may_have_signed(data):
     """The argument of docs/spec/consensus.md, for every n, every liar and every report."""

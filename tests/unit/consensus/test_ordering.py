@@ -44,6 +44,7 @@ def test_pre_prepare_alone_is_no_vote():
     assert not request.committed
 
 
+@pytest.mark.attack("B8")
 def test_prepare_waits_for_the_check_and_is_written_before_it_is_sent():
     bench = Bench()
     proposal = bench.proposal()
@@ -86,6 +87,7 @@ def test_quorum_of_commits_commits():
     assert [vote.index for vote in committed.certificate.votes] == [0, 1, 3]
 
 
+@pytest.mark.attack("A15")
 def test_votes_that_come_before_the_proposal_count():
     bench = Bench()
     proposal = bench.proposal()
@@ -104,6 +106,7 @@ def test_one_member_counts_once_however_often_it_votes():
     assert not any(sent(output, Commit) for output in bench.outputs)
 
 
+@pytest.mark.attack("A9")
 def test_commits_of_a_past_round_commit():
     bench = Bench()
     proposal = bench.proposal()
@@ -126,6 +129,7 @@ def test_commits_of_different_rounds_do_not_add_up():
     assert not output.commits
 
 
+@pytest.mark.attack("A9")
 def test_a_committed_block_that_is_not_held_is_fetched_checked_and_committed():
     bench = Bench()
     proposal = bench.proposal()
@@ -164,6 +168,7 @@ def test_replica_stops_when_a_quorum_commits_what_it_found_invalid():
         bench.receive(bench.commit(3, proposal))
 
 
+@pytest.mark.attack("A11")
 def test_nothing_is_committed_twice():
     bench = Bench()
     proposal = bench.proposal()
@@ -176,6 +181,7 @@ def test_nothing_is_committed_twice():
     assert again.deadline_ns is None
 
 
+@pytest.mark.attack("B4")
 @pytest.mark.parametrize(
     ("change", "error"),
     [
@@ -194,6 +200,7 @@ def test_a_vote_that_its_sender_did_not_sign_is_refused(change, error):
         bench.receive(forged)
 
 
+@pytest.mark.attack("B4", "B16")
 def test_a_prepare_cannot_be_turned_into_a_commit():
     """The type is signed (ATTACKS B4, B16)."""
     bench = Bench()
@@ -205,6 +212,7 @@ def test_a_prepare_cannot_be_turned_into_a_commit():
         bench.receive(forged)
 
 
+@pytest.mark.attack("B16")
 def test_a_vote_of_another_chain_is_refused():
     bench = Bench()
     vote = Prepare(sender=bench.ids[1], height=1, round=0, digest=EMPTY)
@@ -255,6 +263,7 @@ def test_round_0_takes_no_justification():
         bench.receive(bench.pre_prepare(bench.proposal(), justification=justification))
 
 
+@pytest.mark.attack("C2")
 @pytest.mark.parametrize(
     ("offset_ms", "timely"), [(500, True), (501, False), (-1_500, True), (-1_501, False)]
 )
@@ -271,6 +280,7 @@ def test_a_fresh_block_is_timely_within_precision_and_delay(offset_ms, timely):
             bench.receive(message, wall_ms=receipt_ms)
 
 
+@pytest.mark.attack("B1")
 def test_two_signed_proposals_for_one_round_are_evidence_and_the_first_stands():
     bench = Bench()
     first, second = bench.proposal(content=b"1"), bench.proposal(content=b"2")
@@ -280,6 +290,7 @@ def test_two_signed_proposals_for_one_round_are_evidence_and_the_first_stands():
     assert bench.snapshot.proposal == first.digest
 
 
+@pytest.mark.attack("B1")
 def test_two_different_votes_are_evidence_once_and_equal_ones_are_none():
     bench = Bench()
     one, two, three = (bench.proposal(content=bytes([i])) for i in range(3))
@@ -290,6 +301,7 @@ def test_two_different_votes_are_evidence_once_and_equal_ones_are_none():
     assert not bench.receive(bench.commit(1, three)).evidence
 
 
+@pytest.mark.attack("B9")
 def test_an_unsigned_second_vote_frames_nobody():
     bench = Bench()
     one, two = bench.proposal(content=b"1"), bench.proposal(content=b"2")

@@ -15,7 +15,7 @@ from tests.unit.consensus.plain import BlockFetched, Commit, Prepare, PrePrepare
 
 
 def test_no_timer_runs_while_there_is_nothing_to_do():
-    assert Bench().outputs[0].deadline_ns is None
+    assert Bench().outputs[-1].deadline_ns is None
 
 
 @pytest.mark.parametrize("trigger", ["work", "pre-prepare", "round-change"])
@@ -30,6 +30,7 @@ def test_round_0_timer_starts_on(trigger):
     assert output.deadline_ns == TIMING.round_timeout_ns(Round(0))
 
 
+@pytest.mark.attack("A1")
 def test_time_out_gossips_pending_transactions_and_sends_round_change():
     bench = Bench()
     bench.work()
@@ -39,6 +40,7 @@ def test_time_out_gossips_pending_transactions_and_sends_round_change():
     assert (message.round, message.prepared_round, message.certificate) == (1, None, None)
 
 
+@pytest.mark.attack("A8")
 def test_round_change_is_sent_again_until_the_height_moves():
     """A VIEW-CHANGE sent once and lost (ATTACKS A8)."""
     bench = Bench()
@@ -63,12 +65,14 @@ def test_the_timer_of_a_later_round_waits_until_a_quorum_has_reached_it():
     assert bench.snapshot.round == 2
 
 
+@pytest.mark.attack("A4")
 def test_timeouts_grow_linearly_up_to_a_bound():
     """Uncapped doubling freezes networks (ATTACKS A4)."""
     waits = [TIMING.round_timeout_ns(Round(round)) // 1_000_000 for round in (0, 1, 2, 6, 7, 10**6)]
     assert waits == [1_000, 1_500, 2_000, 4_000, 4_000, 4_000]
 
 
+@pytest.mark.attack("A5")
 def test_replica_jumps_to_the_largest_round_that_a_weak_quorum_has_reached():
     bench = Bench()
     assert not sent(bench.receive(bench.round_change(1, 57)), RoundChange)
@@ -116,6 +120,7 @@ def test_a_block_built_too_late_for_its_round_is_dropped():
     assert not bench.built(bench.proposal()).sends
 
 
+@pytest.mark.attack("B2")
 def test_proposer_proposes_the_highest_prepared_block_again():
     """IBFT-1 lost what was prepared (ATTACKS B2)."""
     bench = Bench(me=3)
@@ -154,6 +159,7 @@ def test_a_justified_proposal_of_a_future_round_is_accepted_and_followed():
     assert output.deadline_ns is not None
 
 
+@pytest.mark.attack("B5")
 def test_a_prepared_miner_accepts_another_block_that_is_justified():
     """There is no veto by a lock (DESIGN rule 3)."""
     bench = Bench()
@@ -168,6 +174,7 @@ def test_a_prepared_miner_accepts_another_block_that_is_justified():
     assert (prepare.round, prepare.digest) == (1, new.digest)
 
 
+@pytest.mark.attack("A12")
 def test_a_block_proposed_again_keeps_its_round_and_its_time_is_not_judged_again():
     """A re-proposed block too old by now (ATTACKS A12)."""
     bench = Bench()
@@ -287,6 +294,7 @@ def bad_justifications():
     return cases
 
 
+@pytest.mark.attack("B2", "B3", "B5")
 @pytest.mark.parametrize("make", bad_justifications())
 def test_a_proposal_is_refused_whose_justification_is(make):
     """ATTACKS B2, B3, B5."""
@@ -296,6 +304,7 @@ def test_a_proposal_is_refused_whose_justification_is(make):
     assert bench.snapshot.round == 0
 
 
+@pytest.mark.attack("B3")
 @pytest.mark.parametrize(
     "change",
     [
@@ -325,6 +334,7 @@ def test_two_different_round_changes_for_one_round_are_evidence():
     assert proof.type == "round-change"
 
 
+@pytest.mark.attack("A10")
 def test_nothing_is_signed_in_a_round_that_was_given_up():
     """DESIGN rule 4; the decision and the time-out may come in either order (ATTACKS A10)."""
     bench = Bench()

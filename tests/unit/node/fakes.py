@@ -77,6 +77,9 @@ class Wire:
     def connected(self) -> Sequence[Address]:
         return sorted(self.peers)
 
+    def trouble(self, peer: Address) -> str | None:
+        return None
+
     def penalise(self, peer: Address, points: int, reason: str) -> None:
         self.blames.append((peer, points, reason))
 

@@ -20,7 +20,14 @@ from node.errors import LogFull
 from node.mempool import MempoolLimits
 from node.metrics import Metrics
 from node.ports import KeyValueStore, WriteBatch
-from node.protocol import CONSENSUS, TRANSACTIONS, Transactions, encode_body
+from node.protocol import (
+    CONSENSUS,
+    SHOWN,
+    TRANSACTIONS,
+    Shown,
+    Transactions,
+    encode_body,
+)
 from node.service import Node, Ports
 from node.storage.kv import MemoryStore
 from tests.builders import (
@@ -84,6 +91,7 @@ class WatchedStore:
         self._events = events
         self._kv = kv
         self.get, self.scan, self.close = kv.get, kv.scan, kv.close
+        self.compact = kv.compact
 
     def write(self, batch: WriteBatch, *, sync: bool = True) -> None:
         self._events.append("commit" if b"mtip" in batch.writes else "proposed")
@@ -120,6 +128,8 @@ class LoneNode:
         Which miner it is; above `miners` an observer.
     log, kv : optional
         What an earlier life has left.
+    heard : bool
+        Whether the others say, when it begins, that they have shown what they hold of it.
 
     Attributes
     ----------
@@ -139,11 +149,13 @@ class LoneNode:
         kv: KeyValueStore | None = None,
         chain: Chain | None = None,
         mempool: MempoolLimits | None = None,
+        heard: bool = True,
     ) -> None:
         genesis = make_genesis(miners=miners, parameters=parameters, model=make_model())
         self.chain = chain or Chain(genesis)
         self.number = miner
         self.miner = address_of(key_of(f"miner {miner}").public)
+        self._heard = heard
         self.others = [number for number in range(miners) if number != miner]
         self.events: list[str] = []
         self.log = MemoryLog(self.events, log)
@@ -192,6 +204,10 @@ class LoneNode:
         async with asyncio.TaskGroup() as group:
             task = group.create_task(self.node.run())
             await settle()
+            if self._heard:
+                for number in self.others:
+                    self.show(number)
+                await settle()
             yield
             task.cancel()
 
@@ -230,6 +246,12 @@ class LoneNode:
         """Deliver messages of consensus of a miner."""
         for message in messages:
             self.node.on_message(node_id(number), CONSENSUS, encode_message(message))
+
+    def show(self, number: int, *messages: Message) -> None:
+        """Deliver what a miner holds of this one, and its word that this was all."""
+        self.hear(number, *messages)
+        shown = encode_body(SHOWN, Shown(height=self.chain.tip.next_height))
+        self.node.on_message(node_id(number), SHOWN, shown)
 
     def give(self, number: int, *transactions: Any) -> None:
         """Deliver transactions of a miner."""

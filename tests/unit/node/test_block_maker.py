@@ -137,6 +137,7 @@ async def test_a_later_round_ends_with_a_block_even_an_empty_one():
     assert proposal.header.proposal_round == 1
 
 
+@pytest.mark.attack("D12")
 @simulated
 async def test_blocks_stay_smaller_after_a_height_whose_rounds_failed():
     shop = Shop(block_transactions_max=4)
@@ -150,6 +151,7 @@ async def test_blocks_stay_smaller_after_a_height_whose_rounds_failed():
     assert len(proposal.digests) == 2
 
 
+@pytest.mark.attack("E4")
 @simulated
 async def test_what_no_block_may_hold_is_left_out_and_leaves_the_pool():
     shop = Shop()
@@ -192,6 +194,7 @@ async def test_limits_are_halved_with_each_shift_down_to_one_transaction():
     assert sizes == [8, 4, 2, 1, 1, 1]
 
 
+@pytest.mark.attack("C3")
 @simulated
 async def test_the_clock_behind_the_chain_gives_the_time_after_the_parent():
     shop = Shop()

@@ -1,5 +1,7 @@
 """Blocks shrink when rounds fail and grow slowly while none does."""
 
+import pytest
+
 from node.block_size import FULL, GROWTH, SHARE_MIN, BlockSize
 
 
@@ -9,6 +11,7 @@ def test_a_block_may_take_the_limits_of_the_chain_until_a_round_fails():
     assert size.of(4_000) == 4_000
 
 
+@pytest.mark.attack("D12")
 def test_each_failed_round_halves_the_next_blocks():
     size = BlockSize()
     size.on_committed(2)

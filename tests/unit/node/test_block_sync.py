@@ -1,7 +1,8 @@
-"""Catching up: whom a node asks, what it does with answers and silence, and how it answers."""
+"""Catching up: whom a node asks, and what it does with answers and silence."""
 
 import asyncio
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,27 +13,20 @@ from chain.certificate import CERTIFICATE
 from chain.types import Height
 from node.block_sync import (
     ANSWER_TIMEOUT_S,
+    ANSWERS_MAX,
     LATE_POINTS,
     LIE_POINTS,
     PATIENCE_BEHIND_S,
     PATIENCE_OBSERVER_S,
     PATIENCE_S,
+    SLOW_S,
     BlockSync,
 )
-from node.metrics import Metrics
-from node.protocol import (
-    BLOCKS,
-    GET_BLOCKS,
-    STATUS,
-    SYNC_BLOCKS_MAX,
-    Blocks,
-    GetBlocks,
-    Status,
-    SyncBlock,
-)
-from node.storage import schema
-from tests.unit.node.fakes import Wire, address, simulated
-from tests.unit.node.storage.stored_chain import Inline, StoredChain, Worn
+from node.p2p.limits import P2PLimits
+from node.progress import Progress
+from node.protocol import GET_BLOCKS, SYNC_BLOCKS_MAX, Blocks, Status, SyncBlock
+from tests.unit.node.fakes import Wire, address, clock_of, simulated
+from tests.unit.node.storage.stored_chain import Inline, StoredChain
 
 A, B, C = (address(number) for number in range(1, 4))
 
@@ -43,6 +37,7 @@ def committee(*miners, weak_quorum=1, is_member=True):
         miner_of=lambda peer: peer if not miners or peer in miners else None,
         weak_quorum=weak_quorum,
         is_member=is_member,
+        others=lambda: list(miners),
     )
     return members
 
@@ -61,12 +56,19 @@ class Follower:
         chain: Any = SimpleNamespace(height=height)
         self.chain = chain
         self.committed = []
+        members = members or committee()
+        loop: Any = asyncio.get_running_loop()
+        self.progress = Progress(
+            members=members,
+            clock=clock_of(loop),
+            is_connected=lambda peer: peer in self.wire.peers,
+        )
         self.sync = BlockSync(
             chain=self.chain,
             transport=self.wire,
             executor=executor or Inline(),
-            members=members or committee(),
-            metrics=Metrics(),
+            members=members,
+            progress=self.progress,
             pooled=lambda digest: None,
             commit=self.commit,
         )
@@ -76,10 +78,16 @@ class Follower:
             if fetched.block.header.height == self.chain.height + 1:
                 self.chain.height += 1
                 self.committed.append((fetched.peer, self.chain.height))
-        self.sync.on_committed()
+        self.sync.on_progress()
 
-    def hear(self, peer, height):
-        self.sync.on_status(peer, Status(height=Height(height)))
+    def hear(self, peer, height, first=0):
+        self.progress.on_status(peer, Status(height=Height(height), first=Height(first)))
+        self.sync.on_progress()
+
+    def lose(self, peer):
+        self.wire.peers.discard(peer)
+        self.progress.forget(peer)
+        self.sync.on_disconnected(peer)
 
     def asked(self):
         return [(peer, body.height, body.count) for peer, body in self.wire.take(GET_BLOCKS)]
@@ -131,7 +139,7 @@ async def test_a_node_that_is_behind_fetches_until_it_is_not():
         node.hear(A, 70)
         await asyncio.sleep(PATIENCE_BEHIND_S + 0.01)
         assert node.asked() == [(A, 1, SYNC_BLOCKS_MAX)]
-        assert node.sync.highest_seen == 70
+        assert node.progress.highest_seen == 70
         node.sync.on_blocks(A, source.blocks(1, SYNC_BLOCKS_MAX))
         # While it catches up it waits for nothing.
         await asyncio.sleep(0)
@@ -161,6 +169,7 @@ async def test_a_peer_that_is_one_block_ahead_is_left_alone_for_a_while():
         assert node.asked() == [(A, 6, SYNC_BLOCKS_MAX)]
 
 
+@pytest.mark.attack("D8")
 @simulated
 async def test_peers_that_are_ahead_are_asked_in_turn_and_liars_do_not_stop_it():
     source = Source(await heartbeats(10))
@@ -184,6 +193,7 @@ async def test_peers_that_are_ahead_are_asked_in_turn_and_liars_do_not_stop_it()
     assert sum(points for _, points, _ in node.wire.blames) > 130
 
 
+@pytest.mark.attack("D8")
 @simulated
 async def test_a_silent_peer_is_asked_for_less_the_next_time_and_forgotten_until_it_speaks():
     node = Follower(A)
@@ -198,7 +208,7 @@ async def test_a_silent_peer_is_asked_for_less_the_next_time_and_forgotten_until
     assert counts == [64, 32, 16, 8, 4]
     assert [blame[:2] for blame in node.wire.blames] == [(A, LATE_POINTS)] * 5
     assert node.asked() == []
-    assert node.sync.highest_seen == 0
+    assert node.progress.highest_seen == 0
 
 
 @simulated
@@ -238,8 +248,7 @@ async def test_a_peer_that_goes_away_is_not_blamed_and_the_next_is_asked():
         node.hear(A, 3)
         await asyncio.sleep(PATIENCE_S)
         assert [peer for peer, _, _ in node.asked()] == [A]
-        node.wire.peers.discard(A)
-        node.sync.on_disconnected(A)
+        node.lose(A)
         node.hear(B, 3)
         await asyncio.sleep(PATIENCE_S)
         [(peer, first, count)] = node.asked()
@@ -288,9 +297,137 @@ async def test_a_block_that_nobody_asked_for_says_that_its_sender_is_ahead():
     node = Follower(A)
     async with running(node.sync):
         node.sync.on_blocks(A, source.blocks(4, 1))
-        assert node.sync.highest_seen == 4
+        assert node.progress.highest_seen == 4
         await asyncio.sleep(PATIENCE_S)
         assert [peer for peer, _, _ in node.asked()] == [A]
+
+
+async def serve(node, source, *, within_s, mute=(), delay_s=0.01, forge=()):
+    """Let peers answer what they are asked; return how long the node took."""
+    loop = asyncio.get_running_loop()
+    begun_s = loop.time()
+    asked = []
+
+    async def answer(peer, first, count):
+        await asyncio.sleep(delay_s)
+        blocks = source.blocks(first, count)
+        if peer in forge:
+            blocks = replace(blocks, blocks=tuple(reversed(blocks.blocks)))
+        node.sync.on_blocks(peer, blocks)
+
+    async with asyncio.TaskGroup() as group:
+        task = group.create_task(node.sync.run())
+        while node.chain.height < len(source.stored.chain.blocks):
+            assert loop.time() - begun_s < within_s, node.chain.height
+            await asyncio.sleep(0.005)
+            for peer, first, count in node.asked():
+                asked.append((peer, first))
+                if peer not in mute:
+                    group.create_task(answer(peer, first, count))
+        task.cancel()
+    return asked
+
+
+@simulated
+async def test_ranges_are_fetched_from_several_peers_at_once_and_committed_in_order():
+    source = Source(await heartbeats(200))
+    node = Follower(A, B, C)
+    for peer in (A, B, C):
+        node.hear(peer, 200)
+    asked = await serve(node, source, within_s=2)
+
+    assert {peer for peer, _ in asked[:3]} == {A, B, C}
+    assert {first for _, first in asked[:3]} == {1, 65, 129}
+    assert [height for _, height in node.committed] == list(range(1, 201))
+    assert node.wire.blames == []
+
+
+@simulated
+async def test_a_peer_that_claims_and_never_answers_costs_a_second_and_no_more():
+    source = Source(await heartbeats(200))
+    node = Follower(A, B)
+    for peer in (A, B):
+        node.hear(peer, 200)
+    await serve(node, source, within_s=PATIENCE_BEHIND_S + SLOW_S + 0.5, mute={A})
+
+    assert {peer for peer, _ in node.committed} == {B}
+
+
+@simulated
+async def test_whoever_was_late_is_asked_again_only_where_nobody_else_is_left():
+    source = Source(await heartbeats(64))
+    node = Follower(A, B)
+    async with running(node.sync):
+        node.hear(A, 64)
+        await asyncio.sleep(PATIENCE_BEHIND_S + ANSWER_TIMEOUT_S + 0.1)
+        node.hear(A, 64)
+        node.hear(B, 64)
+        node.asked()
+        await asyncio.sleep(PATIENCE_BEHIND_S + 0.1)
+        assert [peer for peer, _, _ in node.asked()] == [B]
+        node.lose(B)
+        await asyncio.sleep(PATIENCE_BEHIND_S + 0.1)
+        [(peer, first, count)] = node.asked()
+        assert peer == A
+        node.sync.on_blocks(A, source.blocks(first, count))
+        await asyncio.sleep(0.1)
+
+    assert node.chain.height == 32
+
+
+@simulated
+async def test_a_liar_is_banned_and_its_ranges_are_asked_of_others_at_once():
+    source = Source(await heartbeats(200))
+    node = Follower(A, B, C)
+    for peer in (A, B, C):
+        node.hear(peer, 200)
+    await serve(node, source, within_s=PATIENCE_BEHIND_S + 0.5, forge={B})
+
+    assert {peer for peer, _ in node.committed} == {A, C}
+    assert [blame[:2] for blame in node.wire.blames] == [(B, LIE_POINTS)]
+    assert P2PLimits().score_limit <= LIE_POINTS
+
+
+@simulated
+async def test_a_peer_is_asked_for_no_blocks_that_it_has_pruned():
+    node = Follower(A, B)
+    async with running(node.sync):
+        node.hear(A, 200, first=100)
+        await asyncio.sleep(30)
+        assert node.asked() == []
+        node.hear(B, 200)
+        await asyncio.sleep(PATIENCE_S)
+        assert [peer for peer, _, _ in node.asked()] == [B]
+
+
+@simulated
+async def test_what_waits_to_be_committed_is_bounded():
+    source = Source(await heartbeats(600))
+    peers = [address(number) for number in range(1, 40)]
+    node = Follower(*peers)
+    for peer in peers:
+        node.hear(peer, 10_000)
+    async with running(node.sync):
+        await asyncio.sleep(PATIENCE_BEHIND_S + 0.1)
+        asked = node.asked()
+        assert len(asked) == ANSWERS_MAX
+        for peer, first, count in asked:
+            if first > 1:
+                node.sync.on_blocks(peer, source.blocks(first, count))
+        await asyncio.sleep(0.1)
+        # None of it can be committed yet, and no more is asked for.
+        assert node.chain.height == 0
+        assert node.asked() == []
+
+
+@simulated
+async def test_a_peer_that_says_less_than_before_is_believed():
+    node = Follower(A, B, height=5)
+    node.hear(A, 100)
+    node.hear(A, 7)
+
+    assert node.progress.highest_seen == 7
+    assert node.progress.holders(8) == []
 
 
 @simulated
@@ -301,33 +438,20 @@ async def test_a_miner_without_a_session_is_not_asked():
         await asyncio.sleep(60)
 
     assert node.asked() == []
-    assert node.sync.highest_seen == 0
+    assert node.progress.highest_seen == 0
     assert node.wire.blames == []
 
 
-@simulated
-async def test_peers_are_told_of_the_height_when_they_connect_and_after_each_block():
-    node = Follower(A, B, height=3)
-    node.sync.on_connected(A)
-    node.chain.height = 4
-    node.sync.on_committed()
-
-    assert [(peer, body.height) for peer, body in node.wire.take(STATUS)] == [
-        (A, 3),
-        (A, 4),
-        (B, 4),
-    ]
-
-
+@pytest.mark.attack("D8")
 @simulated
 async def test_one_liar_does_not_make_a_node_believe_that_it_is_behind():
     node = Follower(A, B, C, height=5, members=committee(A, B, C, weak_quorum=2))
     node.hear(A, 10**9)
-    assert node.sync.highest_seen == 10**9, "nobody else has spoken"
+    assert node.progress.highest_seen == 10**9, "nobody else has spoken"
     node.hear(B, 5)
     node.hear(C, 6)
 
-    assert node.sync.highest_seen == 6
+    assert node.progress.highest_seen == 6
     assert not node.sync.is_behind
 
 
@@ -335,12 +459,12 @@ async def test_one_liar_does_not_make_a_node_believe_that_it_is_behind():
 async def test_the_word_of_miners_goes_before_that_of_observers():
     node = Follower(A, B, C, height=5, members=committee(B))
     node.hear(A, 10**9)
-    assert node.sync.highest_seen == 10**9
+    assert node.progress.highest_seen == 10**9
     node.hear(B, 7)
 
-    assert node.sync.highest_seen == 7
-    node.sync.on_disconnected(B)
-    assert node.sync.highest_seen == 10**9
+    assert node.progress.highest_seen == 7
+    node.lose(B)
+    assert node.progress.highest_seen == 10**9
 
 
 @simulated
@@ -355,138 +479,3 @@ async def test_an_observer_waits_for_no_votes():
         await asyncio.sleep(0.01)
 
     assert node.chain.height == 1
-
-
-# --- answering ------------------------------------------------------------------------------------
-
-
-def answering(stored, *peers, executor=None, metrics=None):
-    wire = Wire(*peers)
-
-    async def commit(blocks):
-        raise AssertionError("it is not behind")
-
-    sync = BlockSync(
-        chain=stored.store,
-        transport=wire,
-        executor=executor or Inline(),
-        members=committee(),
-        metrics=metrics or Metrics(),
-        pooled=lambda digest: None,
-        commit=commit,
-    )
-    return sync, wire
-
-
-@simulated
-@pytest.mark.parametrize(
-    ("first", "count", "heights"),
-    [
-        (1, 3, [1, 2, 3]),
-        (4, 64, [4, 5, 6]),
-        (6, 1, [6]),
-        (7, 5, []),
-        (2**48, 64, []),
-        (0, 3, [1, 2]),
-    ],
-)
-async def test_blocks_are_answered_as_far_as_they_are_here(first, count, heights):
-    stored = await heartbeats(6)
-    sync, wire = answering(stored, A)
-    async with running(sync):
-        sync.on_get_blocks(A, GetBlocks(height=Height(first), count=count))
-        await asyncio.sleep(0.01)
-
-    expected = tuple(
-        SyncBlock(
-            block=encode_block(stored.chain.blocks[height - 1]),
-            certificate=CERTIFICATE.encode(stored.certificates[height - 1]),
-        )
-        for height in heights
-    )
-    assert wire.take(BLOCKS) == [(A, Blocks(height=Height(first), blocks=expected))]
-
-
-@simulated
-async def test_an_answer_ends_where_it_has_become_large(monkeypatch):
-    stored = await heartbeats(6)
-    size = len(encode_block(stored.chain.blocks[0]))
-    monkeypatch.setattr("node.block_sync.SYNC_SIZE_MAX", 2 * size)
-    sync, wire = answering(stored, A)
-    async with running(sync):
-        sync.on_get_blocks(A, GetBlocks(height=Height(1), count=64))
-        await asyncio.sleep(0.01)
-
-    [(_, answer)] = wire.take(BLOCKS)
-    assert len(answer.blocks) == 2
-
-
-@simulated
-async def test_a_damaged_block_is_answered_as_if_it_were_not_held_and_is_counted():
-    worn = Worn()
-    stored = await heartbeats(6, worn)
-    worn.bad = {schema.BODY + schema.height_bytes(4)}
-    metrics = Metrics()
-    sync, wire = answering(stored, A, B, metrics=metrics)
-    async with running(sync):
-        sync.on_get_blocks(A, GetBlocks(height=Height(3), count=3))
-        sync.on_get_blocks(B, GetBlocks(height=Height(4), count=3))
-        await asyncio.sleep(0.01)
-        sync.on_get_blocks(A, GetBlocks(height=Height(5), count=3))
-        await asyncio.sleep(0.01)
-
-    answers = wire.take(BLOCKS)
-    assert [(peer, answer.height, len(answer.blocks)) for peer, answer in answers] == [
-        (A, 3, 1),
-        (B, 4, 0),
-        (A, 5, 2),
-    ]
-    assert b"securenet_storage_damaged_total 2.0" in metrics.render()
-
-
-class Slow:
-    """An executor that takes a tenth of a second for everything, and counts."""
-
-    def __init__(self):
-        self.calls = 0
-
-    async def run(self, function, *args):
-        self.calls += 1
-        await asyncio.sleep(0.1)
-        return function(*args)
-
-
-@simulated
-async def test_a_peer_has_one_question_open_and_a_flood_of_them_holds_up_nobody():
-    stored = await heartbeats(3)
-    slow = Slow()
-    sync, wire = answering(stored, A, B, executor=slow)
-    loop = asyncio.get_running_loop()
-    asked_s, answered = 0.0, list[float]()
-    async with running(sync):
-        for turn in range(1_000):
-            sync.on_get_blocks(A, GetBlocks(height=Height(1), count=64))
-            if turn == 500:
-                sync.on_get_blocks(B, GetBlocks(height=Height(2), count=1))
-                asked_s = loop.time()
-            await asyncio.sleep(0.001)
-            answered += [loop.time() for to, _, _ in wire.sent if to == B]
-        await asyncio.sleep(1)
-
-    assert slow.calls <= 13
-    assert answered[0] - asked_s < 0.35
-
-
-@simulated
-async def test_a_hint_does_not_take_the_place_of_a_question():
-    stored = await heartbeats(3)
-    sync, wire = answering(stored, A)
-    async with running(sync):
-        sync.on_get_blocks(A, GetBlocks(height=Height(1), count=64))
-        sync.send_block(A, Height(2))
-        await asyncio.sleep(0.01)
-        sync.send_block(A, Height(2))
-        await asyncio.sleep(0.01)
-
-    answers = [body for _, body in wire.take(BLOCKS)]
-    assert [(answer.height, len(answer.blocks)) for answer in answers] == [(1, 3), (2, 1)]

@@ -39,8 +39,8 @@ def id_of(number):
 class Reporter:
     """An evidence service over a chain, and an intake that answers what the test wants."""
 
-    def __init__(self) -> None:
-        self.stored = StoredChain()
+    def __init__(self, stored: StoredChain | None = None) -> None:
+        self.stored = StoredChain() if stored is None else stored
         self.chain = self.stored.chain
         self.sent: list[Transaction] = []
         self.refusal: Exception | None = None
@@ -49,8 +49,9 @@ class Reporter:
         intake: Any = SimpleNamespace(submit=self.submit)
         own = OwnTransactions(
             genesis_hash=self.chain.genesis.hash,
+            state=self.chain.state,
             intake=intake,
-            key=key_of(f"miner {REPORTER}"),
+            keys=[key_of(f"miner {REPORTER}")],
             miner=id_of(REPORTER),
             clock=clock,
             random=SeededRandom(1),
@@ -116,6 +117,26 @@ async def test_what_is_found_is_sent_at_once_and_passes_the_rules_of_the_chain()
     record = reporter.chain.state.get(MINER_TABLE, id_of(ACCUSED))
     assert record is not None
     assert record.status == "demoted"
+
+
+@simulated
+async def test_what_is_found_outlives_a_restart_until_it_is_settled():
+    reporter = Reporter()
+    reporter.refusal = MempoolFull(retry_after_ms=1_000)
+    async with reporter.running():
+        reporter.service.report(reporter.evidence())
+        await asyncio.sleep(0.01)
+    again = Reporter(reporter.stored)
+    async with again.running():
+        await asyncio.sleep(RESCAN_S + 1)
+        again.refusal = Rejection("already_convicted", "somebody else has reported it")
+        await asyncio.sleep(again.again_s + RESCAN_S)
+    third = Reporter(reporter.stored)
+    async with third.running():
+        await asyncio.sleep(RESCAN_S + 1)
+
+    assert [len(each.sent) for each in (reporter, again, third)] == [1, 2, 0]
+    assert reporter.sent[0].payload.body == again.sent[0].payload.body
 
 
 @simulated

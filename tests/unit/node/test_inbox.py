@@ -66,7 +66,7 @@ async def test_the_messages_of_one_peer_keep_their_order():
     items = await taken(inbox, 20)
 
     for peer in (A, B):
-        heights = [item.received.message.height for item in items if item.peer == peer]
+        heights = [item.said.message.height for item in items if item.peer == peer]
         assert heights == list(range(10))
 
 

@@ -143,6 +143,7 @@ async def test_each_gets_its_answer_in_the_order_of_the_batch():
     assert len(desk.pool) == 2
 
 
+@pytest.mark.attack("D14")
 @simulated
 async def test_forgeries_in_its_name_take_nothing_from_a_device_s_budget():
     desk = Desk()
@@ -151,6 +152,47 @@ async def test_forgeries_in_its_name_take_nothing_from_a_device_s_budget():
 
     assert await desk.submit(*[forged(tx) for tx in real] * 3) == ["bad_signature"] * 9
     assert await desk.submit(*real) == [None, None, "rate_limited"]
+
+
+@simulated
+async def test_what_expires_on_an_idle_chain_counts_against_nobody():
+    desk = Desk()
+    device = await desk.device(limits="1:600")
+    first, second = desk.chain.by_device(device), desk.chain.by_device(device)
+    assert await desk.submit(first, second) == [None, "rate_limited"]
+
+    lifetime_ms = desk.chain.context().parameters.transaction_lifetime_ms
+    desk.clock.wall_ms = lambda: first.payload.time_ms + lifetime_ms
+    desk.intake.expire()
+
+    fresh = desk.chain.by_device(device, time_ms=first.payload.time_ms + lifetime_ms)
+    assert await desk.submit(fresh, desk.chain.by_device(device)) == [None, "expired"]
+    assert len(desk.pool) == 1
+
+
+@simulated
+async def test_what_has_become_invalid_counts_against_nobody():
+    desk = Desk()
+    device = await desk.device(limits="1:600")
+    first, second = desk.chain.by_device(device), desk.chain.by_device(device)
+    await desk.submit(first)
+
+    desk.pool.reject(first, "not_permitted")
+
+    assert await desk.submit(second, desk.chain.by_device(device)) == [None, "rate_limited"]
+
+
+@simulated
+async def test_what_is_committed_counts_on():
+    desk = Desk()
+    device = await desk.device(limits="1:600")
+    first, second = desk.chain.by_device(device), desk.chain.by_device(device)
+    await desk.submit(first)
+
+    await desk.stored.commit(first)
+    desk.pool.remove([first.id])
+
+    assert await desk.submit(second) == ["rate_limited"]
 
 
 @simulated
@@ -204,6 +246,7 @@ async def test_a_payload_signed_again_is_charged_and_sent_on_once(monkeypatch):
     assert await desk.submit(desk.chain.by_device(device)) == [None]
 
 
+@pytest.mark.attack("D11")
 @simulated
 async def test_bad_signatures_are_verified_once_and_not_again_on_the_event_loop(monkeypatch):
     desk = Desk()
@@ -243,6 +286,7 @@ async def test_an_observer_admits_nothing():
     assert len(desk.pool) == 0
 
 
+@pytest.mark.attack("D11")
 @simulated
 async def test_others_run_while_a_large_batch_is_admitted():
     desk = Desk()

@@ -55,6 +55,7 @@ def test_the_same_bytes_are_kept_once():
     assert len(pool) == 1
 
 
+@pytest.mark.attack("B12")
 def test_the_second_signature_of_a_payload_is_refused():
     pool = Mempool()
     first = make_transaction()
@@ -76,6 +77,22 @@ def test_a_committed_transaction_leaves_under_whichever_signature():
     assert len(pool) == pool.size_bytes == 0
     assert pool.get(first.digest) is None
     assert pool.fate(first.id) is None
+
+
+def test_who_asks_is_told_of_what_will_stand_in_no_block():
+    pool = Mempool(SMALL)
+    dropped: list[Digest] = []
+    pool.on_dropped = dropped.append
+    flood = fill(pool, TELEMETRY_MAX, sender=7)
+
+    fill(pool, 1)
+    pool.reject(flood[0], "not_permitted")
+    pool.remove([flood[1].id])
+    assert dropped == [flood[-1].id, flood[0].id]
+
+    pool.expire(TIME_MS + 60_000, 60_000)
+    assert len(pool) == 0
+    assert len(dropped) == TELEMETRY_MAX
 
 
 def test_taking_removes_nothing():
@@ -159,6 +176,7 @@ def test_a_sender_keeps_its_order_whatever_way_its_transactions_come():
     assert pool.take(*ALL) == transactions
 
 
+@pytest.mark.attack("D15")
 def test_many_senders_behind_one_gateway_get_what_one_other_sender_gets():
     pool = Mempool()
     fill(pool, 50, gateway=address(7))
@@ -192,6 +210,7 @@ def test_a_gateway_that_sends_itself_is_no_gateway_of_its_own():
     assert pool.take(*ALL) == [own, behind]
 
 
+@pytest.mark.attack("D12")
 def test_large_transactions_count_for_their_bytes():
     pool = Mempool()
     for _ in range(5):
@@ -236,6 +255,7 @@ def test_a_rejected_transaction_leaves_and_its_code_is_remembered():
     assert pool.fate(transaction.id) == Fate(status="rejected", code="device_not_active")
 
 
+@pytest.mark.attack("D13")
 def test_a_forged_copy_neither_removes_the_original_nor_speaks_for_it():
     pool = Mempool()
     original = make_transaction()
@@ -259,6 +279,7 @@ def test_a_rejected_transaction_may_be_sent_again():
     assert pool.fate(transaction.id) is None
 
 
+@pytest.mark.attack("D18")
 def test_only_so_many_fates_are_remembered():
     pool = Mempool(MempoolLimits(remembered_max=2))
     transactions = [make_transaction() for _ in range(3)]
@@ -304,6 +325,7 @@ def test_a_transaction_sent_again_expires_once():
     assert pool.expire(TIME_MS + 1_000, 1_000) == [transaction]
 
 
+@pytest.mark.attack("D18")
 def test_the_times_of_what_has_left_are_swept_out():
     pool = Mempool(SMALL)
     for _ in range(5_000):
@@ -327,6 +349,7 @@ def test_a_full_lane_refuses_with_a_time_and_stays_as_it_was():
     assert pool.fate(newcomer.id) is None
 
 
+@pytest.mark.attack("D13")
 def test_a_refused_transaction_is_taken_once_there_is_room():
     pool = Mempool(SMALL)
     kept = fill(pool, TELEMETRY_MAX)

@@ -18,6 +18,7 @@ def test_the_names_that_dashboards_rely_on_are_there():
     metrics.watch_process()
     metrics.admission_rejected("rate_limited")
     metrics.verdicts_given(anomalous=1, flows=3)
+    metrics.watch_held(lambda: {"lookback_ids": 3})
 
     lines = metrics.render().decode().splitlines()
 
@@ -38,6 +39,7 @@ def test_the_names_that_dashboards_rely_on_are_there():
         "securenet_storage_write_seconds_count",
         "securenet_process_resident_memory_bytes",
         "securenet_process_cpu_seconds_total",
+        'securenet_held{what="lookback_ids"}',
     } <= {line.rpartition(" ")[0] for line in lines}
 
 
@@ -51,6 +53,16 @@ def test_every_name_has_the_prefix():
     assert len(families) > 15
     assert all(name.startswith("securenet_") for name in families)
     assert value(metrics, "p2p_pending") == 2
+
+
+def test_what_is_held_is_read_when_it_is_asked_for():
+    metrics = Metrics()
+    held = {"pooled": 1}
+    metrics.watch_held(lambda: held)
+
+    held["pooled"] = 7
+
+    assert value(metrics, "held", what="pooled") == 7
 
 
 def test_two_nodes_in_one_process_count_apart():
@@ -105,6 +117,7 @@ def test_what_is_followed_is_read_when_it_is_asked_for():
     assert value(metrics, "consensus_round") == 4
 
 
+@pytest.mark.attack("D18")
 def test_reasons_do_not_grow_without_end():
     metrics = Metrics()
 

@@ -8,23 +8,34 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chain import codec
-from chain.blocks import BLOCK_SIZE_MAX, BLOCK_TRANSACTIONS_MAX
+from chain.blocks import BLOCK_SIZE_MAX, BLOCK_TRANSACTIONS_MAX, HEADER_SIZE_MAX
 from chain.certificate import CERTIFICATE_SIZE_MAX
 from chain.errors import DecodeError
+from chain.miners import MINERS_SIZE_MAX
+from chain.state_range import PIECE_SIZE_MAX
 from chain.transactions import TRANSACTION_SIZE_MAX
 from chain.types import HEIGHT_MAX, Digest, Height
 from consensus.messages import Proposal
 from node import protocol
 from node.p2p.limits import URGENT_KINDS_END
+from node.past import RECEIPTS_SIZE_MAX, DecidedBytes, PastBlock
 from node.protocol import (
     KINDS,
     RECORDS,
     Blocks,
     Bodies,
     Body,
+    DecidedAnswer,
     GetBlocks,
     GetBodies,
+    GetDecided,
+    GetPast,
+    GetPiece,
     GetProposal,
+    GetShown,
+    PastAnswer,
+    PieceAnswer,
+    Shown,
     Status,
     SyncBlock,
     Transactions,
@@ -39,22 +50,41 @@ DIGEST = Digest(b"\x0d" * 32)
 DIGESTS = tuple(Digest(number.to_bytes(32, "big")) for number in range(BLOCK_TRANSACTIONS_MAX))
 HEADER = Chain().tip.header
 SAMPLES: dict[int, Body] = {
-    protocol.STATUS: Status(height=Height(7)),
+    protocol.STATUS: Status(height=Height(7), first=Height(3), snapshots=(Height(4),)),
     protocol.GET_BODIES: GetBodies(block=DIGEST, digests=DIGESTS[:3]),
     protocol.GET_PROPOSAL: GetProposal(block=DIGEST),
     protocol.PROPOSED: Proposal(header=HEADER, digests=DIGESTS[:2]),
+    protocol.SHOWN: Shown(height=Height(8)),
+    protocol.GET_SHOWN: GetShown(height=Height(8)),
     protocol.TRANSACTIONS: Transactions(wires=(b"one", b"two")),
     protocol.BODIES: Bodies(block=DIGEST, wires=(b"one",)),
     protocol.GET_BLOCKS: GetBlocks(height=Height(3), count=64),
     protocol.BLOCKS: Blocks(
         height=Height(3), blocks=(SyncBlock(block=b"block", certificate=b"proof"),)
     ),
+    protocol.GET_DECIDED: GetDecided(height=Height(3)),
+    protocol.DECIDED: DecidedAnswer(
+        height=Height(3), found=DecidedBytes(header=b"head", certificate=b"proof", miners=b"set")
+    ),
+    protocol.GET_PIECE: GetPiece(height=Height(3), path=DIGEST),
+    protocol.PIECE: PieceAnswer(height=Height(3), path=DIGEST, piece=b"piece"),
+    protocol.GET_PAST: GetPast(height=Height(3), count=64),
+    protocol.PAST: PastAnswer(
+        height=Height(3),
+        blocks=(PastBlock(block=b"block", certificate=b"proof", receipts=b"r", miners=b""),),
+    ),
 }
 LARGEST: dict[int, Body] = {
-    protocol.STATUS: Status(height=Height(HEIGHT_MAX)),
+    protocol.STATUS: Status(
+        height=Height(HEIGHT_MAX),
+        first=Height(HEIGHT_MAX),
+        snapshots=(Height(HEIGHT_MAX),) * protocol.SNAPSHOTS_TOLD_MAX,
+    ),
     protocol.GET_BODIES: GetBodies(block=DIGEST, digests=DIGESTS),
     protocol.GET_PROPOSAL: GetProposal(block=DIGEST),
     protocol.PROPOSED: Proposal(header=HEADER, digests=DIGESTS),
+    protocol.SHOWN: Shown(height=Height(HEIGHT_MAX)),
+    protocol.GET_SHOWN: GetShown(height=Height(HEIGHT_MAX)),
     protocol.TRANSACTIONS: Transactions(
         wires=(b"a" * (protocol.BATCH_SIZE_MAX - 1), b"b" * TRANSACTION_SIZE_MAX)
     ),
@@ -70,6 +100,34 @@ LARGEST: dict[int, Body] = {
             SyncBlock(block=b"x" * BLOCK_SIZE_MAX, certificate=b"x" * CERTIFICATE_SIZE_MAX),
         ),
     ),
+    protocol.GET_DECIDED: GetDecided(height=Height(HEIGHT_MAX)),
+    protocol.DECIDED: DecidedAnswer(
+        height=Height(HEIGHT_MAX),
+        found=DecidedBytes(
+            header=b"x" * HEADER_SIZE_MAX,
+            certificate=b"x" * CERTIFICATE_SIZE_MAX,
+            miners=b"x" * MINERS_SIZE_MAX,
+        ),
+    ),
+    protocol.GET_PIECE: GetPiece(height=Height(HEIGHT_MAX), path=DIGEST),
+    protocol.PIECE: PieceAnswer(
+        height=Height(HEIGHT_MAX), path=DIGEST, piece=b"x" * PIECE_SIZE_MAX
+    ),
+    protocol.GET_PAST: GetPast(height=Height(HEIGHT_MAX), count=protocol.SYNC_BLOCKS_MAX),
+    protocol.PAST: PastAnswer(
+        height=Height(HEIGHT_MAX),
+        blocks=(
+            PastBlock(
+                block=b"x" * (protocol.SYNC_SIZE_MAX - 1), certificate=b"", receipts=b"", miners=b""
+            ),
+            PastBlock(
+                block=b"x" * BLOCK_SIZE_MAX,
+                certificate=b"x" * CERTIFICATE_SIZE_MAX,
+                receipts=b"x" * RECEIPTS_SIZE_MAX,
+                miners=b"x" * MINERS_SIZE_MAX,
+            ),
+        ),
+    ),
 }
 
 
@@ -81,9 +139,15 @@ def test_every_kind_has_a_policy_a_schema_and_a_sample():
 def test_only_what_may_be_large_goes_behind_consensus():
     bulk = {kind for kind in KINDS if kind >= URGENT_KINDS_END}
 
-    assert {kind for kind, policy in KINDS.items() if policy.payload_size_max > 2**19} == bulk - {
-        protocol.GET_BLOCKS
+    small = {
+        protocol.GET_BLOCKS,
+        protocol.GET_DECIDED,
+        protocol.DECIDED,
+        protocol.GET_PIECE,
+        protocol.GET_PAST,
     }
+    large = {kind for kind, policy in KINDS.items() if policy.payload_size_max > 2**19}
+    assert large == bulk - small
 
 
 @pytest.mark.parametrize("kind", SAMPLES)

@@ -23,8 +23,11 @@ from node.protocol import (
     BODIES,
     CONSENSUS,
     GET_BODIES,
+    GET_SHOWN,
+    SHOWN,
     STATUS,
     Bodies,
+    GetShown,
     Status,
     encode_body,
 )
@@ -48,6 +51,7 @@ def follower():
 # --- the order of obedience -----------------------------------------------------------------------
 
 
+@pytest.mark.attack("B6")
 @simulated
 async def test_a_vote_is_sent_once_the_block_then_the_vote_are_durable():
     lone = follower()
@@ -187,6 +191,7 @@ async def test_an_invalid_message_costs_who_sent_it():
     assert lone.refused() == {"consensus": 1}
 
 
+@pytest.mark.attack("C2")
 @simulated
 @pytest.mark.parametrize("skew_ms", [-20_000, 20_000])
 async def test_a_proposer_whose_clock_is_wrong_or_whose_link_is_slow_is_not_blamed(skew_ms):
@@ -225,6 +230,7 @@ async def test_who_is_no_miner_is_not_even_read():
     assert lone.wire.blames == []
 
 
+@pytest.mark.attack("D2")
 @simulated
 async def test_a_flood_of_large_messages_is_dropped_unread_and_ends_the_session():
     lone = follower()
@@ -241,6 +247,7 @@ async def test_a_flood_of_large_messages_is_dropped_unread_and_ends_the_session(
     assert sum(points for _, points, _ in lone.wire.blames) > 100
 
 
+@pytest.mark.attack("D2")
 @simulated
 async def test_a_peer_whose_messages_fill_its_queue_delays_nobody_else():
     lone = follower()
@@ -278,6 +285,7 @@ async def test_statuses_of_a_peer_wait_as_one():
 # --- blocks of peers ------------------------------------------------------------------------------
 
 
+@pytest.mark.attack("B8")
 @simulated
 async def test_blocks_of_a_peer_are_verified_and_committed_in_order():
     lone = LoneNode(OWN)
@@ -298,6 +306,7 @@ def fresh(lone, number):
     return lone.chain.block(lone.chain.registration(f"device-{number}")[1])
 
 
+@pytest.mark.attack("D8")
 @simulated
 @pytest.mark.parametrize("lie", ["gap", "other block", "too few", "prepares", "other body"])
 async def test_a_peer_pays_for_a_block_that_no_quorum_has_committed(lie):
@@ -324,6 +333,7 @@ async def test_a_peer_pays_for_a_block_that_no_quorum_has_committed(lie):
     assert [blame[:2] for blame in lone.wire.blames] == [(fetched.peer, LIE_POINTS)]
 
 
+@pytest.mark.attack("B17")
 @simulated
 async def test_a_quorum_that_has_committed_an_invalid_block_stops_the_node_and_blames_nobody():
     lone = LoneNode(OWN)
@@ -418,6 +428,7 @@ def copy_of(kv):
     return copy
 
 
+@pytest.mark.attack("B8")
 @simulated
 async def test_a_miner_without_its_log_votes_for_nothing_and_follows():
     lone = LoneNode(OWN, log=())
@@ -520,3 +531,36 @@ async def test_an_idle_chain_gets_its_heartbeat():
         await asyncio.sleep(21)
 
     assert lone.height == 4
+
+
+@simulated
+async def test_a_miner_that_starts_asks_to_be_shown_what_it_signed_until_enough_have():
+    lone = LoneNode(0, heard=False)
+    async with lone.running():
+        await asyncio.sleep(2.5)
+        asked = lone.wire.take(GET_SHOWN)
+        assert {peer for peer, _ in asked} == {node_id(number) for number in lone.others}
+        assert len(asked) == 2 * len(lone.others)
+        for number in lone.others[:2]:
+            lone.show(number)
+        await asyncio.sleep(2.5)
+
+        assert lone.wire.take(GET_SHOWN) == []
+
+
+@simulated
+async def test_a_miner_that_asks_is_shown_its_own_messages_and_told_that_this_was_all():
+    lone = follower()
+    other = lone.others[0]
+    async with lone.running():
+        vote = lone.prepare(other, lone.chain.block(lone.chain.registration("device")[1]))
+        lone.hear(other, vote)
+        await settle()
+        lone.wire.sent.clear()
+        request = encode_body(GET_SHOWN, GetShown(height=Height(1)))
+        lone.node.on_message(node_id(other), GET_SHOWN, request)
+        await settle()
+
+    kinds = [(peer, kind) for peer, kind, _ in lone.wire.sent]
+    assert kinds == [(node_id(other), CONSENSUS), (node_id(other), SHOWN)]
+    assert lone.wire.said() == [vote]

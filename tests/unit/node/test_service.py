@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from chain.parameters import FUTURE_DRIFT_MS, Parameters
 from chain.transactions import Transaction
 from consensus.codec import encode_message
 from node import protocol
@@ -24,6 +25,8 @@ from tests.unit.node.lone_node import LoneNode, node_id, settle
 from tests.unit.node.test_protocol import SAMPLES
 
 PEER = node_id(1)
+LOOKBACK_S = (Parameters().transaction_lifetime_ms + FUTURE_DRIFT_MS) // 1_000
+"""So long the ids of blocks are held."""
 
 
 def valid_payloads(lone: LoneNode) -> dict[int, bytes]:
@@ -33,6 +36,7 @@ def valid_payloads(lone: LoneNode) -> dict[int, bytes]:
     return payloads
 
 
+@pytest.mark.attack("D6")
 @settings(max_examples=25, deadline=None)
 @given(seed=st.integers(0, 2**32))
 def test_no_bytes_of_a_peer_end_the_node(seed):
@@ -76,6 +80,7 @@ async def noise(random):
         assert lone.height == 1
 
 
+@pytest.mark.attack("D6")
 @simulated
 @pytest.mark.parametrize("kind", sorted(KINDS))
 async def test_a_peer_pays_for_what_cannot_be_read(kind):
@@ -226,3 +231,27 @@ async def test_a_node_says_how_it_is():
 
     assert (after.syncing, after.highest_seen) == (True, 7)
     assert LoneNode(9).node.status().miner_id is None
+
+
+@pytest.mark.attack("D18")
+@simulated
+async def test_what_a_node_holds_in_memory_does_not_grow_with_its_chain():
+    lone = LoneNode(0, miners=1)
+    chain = lone.chain
+    device, registration = chain.registration("device")
+    held = []
+    async with lone.running():
+        await lone.node.submit([registration.wire])
+        for _ in range(3):
+            for _ in range(LOOKBACK_S):
+                await asyncio.sleep(1)
+                report = chain.by_device(device, time_ms=lone.clock.wall_ms())
+                (result,) = await lone.node.submit([report.wire])
+                assert result.error is None
+            held.append(lone.node.held())
+
+    assert lone.height >= 3 * LOOKBACK_S
+    assert held[1].pop("verified") < held[2].pop("verified"), "bounded by its own rule"
+    assert held[1] == held[2]
+    assert held[2]["lookback_ids"] <= LOOKBACK_S
+    assert held[2]["lookback_subjects"] > 0

@@ -77,8 +77,9 @@ class Detector:
             source=self,
             own=OwnTransactions(
                 genesis_hash=self.chain.genesis.hash,
+                state=self.chain.state,
                 intake=intake,
-                key=key,
+                keys=[key],
                 miner=address_of(key.public),
                 clock=self.clock,
                 random=SeededRandom(1),

@@ -61,7 +61,10 @@ def test_a_failure_reads_back_as_the_error_that_it_is():
 
 @pytest.mark.parametrize(
     "data",
-    [b"", b"\xc0", codec.encode(("scores", "x")), codec.encode(("other", b"")), codec.encode(())],
+    [
+        *(b"", b"\xc0", codec.encode(()), codec.encode(("other", b""))),
+        *(codec.encode(("scores", scores)) for scores in ("x", bytes(2), bytes(4))),
+    ],
 )
 def test_what_is_no_answer_is_refused(data):
     with pytest.raises(DecodeError):

@@ -76,6 +76,7 @@ async def test_what_verified_is_not_verified_again(bench):
     assert bench.sizes == []
 
 
+@pytest.mark.attack("D13")
 async def test_a_bad_signature_is_not_remembered(bench):
     verifier = Verifier(bench)
     request = forged()
@@ -106,6 +107,7 @@ async def test_checking_at_once_remembers_too(bench):
     assert verifier.is_known(transaction, public)
 
 
+@pytest.mark.attack("D18")
 async def test_only_so_many_are_remembered_and_the_longest_unused_goes(bench):
     verifier = Verifier(bench, remembered_max=2)
     first, second, third = good(3)

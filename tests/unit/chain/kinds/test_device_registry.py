@@ -21,7 +21,7 @@ from chain.kinds.organisations import organisation_id
 from chain.limits import parse_limits
 from chain.records import DEVICE_TABLE, ORGANISATION_TABLE, TALLY_TABLE, TallyRecord
 from chain.types import Address, PublicKey, Signature
-from tests.builders import Chain, digest_of, key_of, make_genesis, with_parameters
+from tests.builders import Chain, digest_of, forged, key_of, make_genesis, with_parameters
 
 
 @pytest.fixture
@@ -71,6 +71,7 @@ def test_a_device_without_limits_of_its_own_has_those_of_the_chain():
     assert chain.device(chain.register("b", limits="")).limits == ()
 
 
+@pytest.mark.attack("D7")
 def test_a_device_is_registered_once(chain):
     chain.register("sensor")
 
@@ -154,6 +155,7 @@ def test_a_rotated_key_keeps_the_id(chain):
     assert (record.key, record.key_height, record.registered_height) == (new_key.public, 2, 1)
 
 
+@pytest.mark.attack("E7")
 def test_a_new_key_proves_itself_for_this_device_and_chain(chain):
     device, other = chain.register("sensor"), chain.register("other")
     new_key = key_of("new")
@@ -213,6 +215,7 @@ def test_a_revoked_device_is_changed_no_more(chain, change):
     assert chain.rejection(chain.update(device, change)).code == "device_not_active"
 
 
+@pytest.mark.attack("E5")
 @pytest.mark.parametrize("change", [Suspend(), Revoke(), SetRoles(roles=())])
 def test_devices_are_changed_by_their_own_registrar_alone(chain, change):
     device = chain.register("sensor")
@@ -258,3 +261,49 @@ def test_the_organisation_counts_its_devices(chain):
     record = chain.state.get(ORGANISATION_TABLE, organisation_id("acme"))
     assert record is not None
     assert record.device_count == 2
+
+
+# --- the rate of a registrar ----------------------------------------------------------------------
+
+
+def test_a_registrar_sends_so_much_and_no_more():
+    limits = parse_limits("2:5")
+    chain = Chain(
+        make_genesis(
+            organisations=("acme", "globex"),
+            parameters=with_parameters(registrar_limits=limits, device_limits=parse_limits("9:1")),
+        )
+    )
+    device, registered = chain.registration("one")
+    chain.commit(registered, chain.update(device, Suspend()))
+    refused = chain.update(device, Resume())
+
+    refusal = chain.rejection(refused)
+
+    assert (refusal.code, refusal.retry_after_ms) == ("rate_limited", 4_000)
+    assert chain.rejection(forged(refused)).code == "rate_limited", "asked before the signature"
+    chain.commit(chain.registration("two", organisation="globex")[1])
+    chain.pass_time(5_000)
+    chain.commit(chain.update(device, Resume()))
+
+
+def test_what_a_registrar_sends_and_what_its_devices_send_are_counted_apart():
+    chain = Chain(
+        make_genesis(
+            limits="2:600", parameters=with_parameters(registrar_limits=parse_limits("1:600"))
+        )
+    )
+    device = chain.register()
+    chain.commit(chain.by_device(device), chain.by_device(device))
+
+    assert chain.rejection(chain.by_device(device)).code == "rate_limited"
+    assert chain.rejection(chain.update(device, Suspend())).code == "rate_limited"
+
+
+def test_forgeries_do_not_cost_a_registrar_anything():
+    chain = Chain(make_genesis(parameters=with_parameters(registrar_limits=parse_limits("1:600"))))
+    device, registered = chain.registration("one")
+    for bad in (forged(registered), chain.update(device, Suspend())):
+        assert chain.rejection(bad).code in ("bad_signature", "unknown_device")
+
+    chain.commit(registered)

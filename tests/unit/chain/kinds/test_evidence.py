@@ -140,6 +140,7 @@ def test_the_proposer_of_the_block_that_demotes_it_finishes_it(chain):
     assert status_of(chain) == "demoted"
 
 
+@pytest.mark.attack("E4")
 def test_what_the_demoted_has_sent_is_refused_behind_the_evidence_in_one_block(chain):
     body = MinerPropose(change=RemoveMiner(miner=id_of(0)))
     proposal = chain.by_miner(ACCUSED, "miner.propose", body)
@@ -216,6 +217,7 @@ def test_statements_about_different_types_heights_or_rounds_contradict_nothing(c
     assert refusal(chain, body) == "malformed"
 
 
+@pytest.mark.attack("E8")
 @pytest.mark.parametrize(
     "statement",
     [
@@ -256,6 +258,7 @@ def test_statements_of_another_chain_prove_nothing_here(chain):
     assert refusal(chain, elsewhere.equivocation(ACCUSED)) == "wrong_chain"
 
 
+@pytest.mark.attack("B9", "E8")
 def test_both_signatures_have_to_be_the_miners(chain):
     body = chain.equivocation(ACCUSED)
     forged = chain.equivocation(ACCUSED, key=key_of("miner 2"))
@@ -267,6 +270,7 @@ def test_both_signatures_have_to_be_the_miners(chain):
     assert status_of(chain) == "active"
 
 
+@pytest.mark.attack("B16")
 def test_a_signature_under_another_tag_proves_nothing(chain):
     body = chain.equivocation(ACCUSED)
     signature = key_of(f"miner {ACCUSED}").sign(b"securenet/transaction/v1", body.first)
@@ -274,6 +278,7 @@ def test_a_signature_under_another_tag_proves_nothing(chain):
     assert refusal(chain, replace(body, first_signature=signature)) == "not_proven"
 
 
+@pytest.mark.attack("E8")
 def test_nothing_is_verified_for_what_is_refused_anyway(chain, monkeypatch):
     chain.commit(reported(chain))
     monkeypatch.setattr(evidence, "verify", None)
@@ -314,6 +319,7 @@ def test_evidence_is_taken_for_a_window_of_heights(chain, monkeypatch):
 # --- once -----------------------------------------------------------------------------------------
 
 
+@pytest.mark.attack("D7")
 def test_a_second_report_is_refused_whoever_sends_it_and_whatever_it_is_about(chain):
     first = reported(chain, 0)
 

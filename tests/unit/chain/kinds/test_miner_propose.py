@@ -1,5 +1,7 @@
 """miner.propose: who is a miner, from which height on."""
 
+from dataclasses import replace
+
 import pytest
 
 from chain.crypto import address_of
@@ -11,8 +13,10 @@ from chain.kinds.miners import (
     sign_acceptance,
 )
 from chain.miners import MINERS_MAX, MinerSet
-from chain.records import MINER_SETS, MINER_TABLE, PROPOSAL_TABLE
-from chain.types import Address, Signature
+from chain.parameters import ANCHOR_INTERVAL
+from chain.records import ANCHOR_TABLE, MINER_SETS, MINER_TABLE, PROPOSAL_TABLE, height_key
+from chain.transition import move_anchors
+from chain.types import Address, Height, Signature
 from tests.builders import ACCEPTANCE_MS, Chain, digest_of, key_of, make_genesis, with_parameters
 
 
@@ -37,6 +41,7 @@ def refusal(chain, body, number=0):
     return chain.rejection(chain.by_miner(number, "miner.propose", body)).code
 
 
+@pytest.mark.attack("E1")
 def test_a_change_tallied_at_h_is_effective_at_h_plus_2(chain):
     before = chain.miners
     chain.decide("miner.propose", chain.addition())
@@ -95,6 +100,7 @@ def statuses(chain, proposals):
     return [(record.status, record.closed_height) for record in records]
 
 
+@pytest.mark.attack("E1")
 def test_of_two_changes_agreed_in_one_block_the_second_waits_for_the_first(chain):
     proposals = agreed(chain, chain.addition(), removal(3))
     decided = chain.tip.header.height
@@ -165,6 +171,7 @@ def test_a_member_may_be_taken_back_while_its_removal_is_pending(chain):
     assert id_of(3) in chain.miners
 
 
+@pytest.mark.attack("E2")
 def test_a_change_that_has_become_impossible_is_void_when_its_turn_comes(chain):
     proposals = agreed(chain, removal(3), removal(3), chain.addition(), voters=(1, 2))
     decided = chain.tip.header.height
@@ -218,10 +225,46 @@ def test_moving_and_restoring_wait_for_nothing(chain):
     assert [status for status, _ in statuses(chain, proposals)] == ["enacted"] * 3
 
 
+@pytest.mark.attack("E2")
 def test_the_last_miner_cannot_be_removed():
     chain = Chain(make_genesis(miners=1))
 
     assert refusal(chain, removal(0)) == "invalid_state"
+
+
+@pytest.mark.attack("E2")
+@pytest.mark.parametrize(
+    ("miners", "demoted", "removed", "code"),
+    [
+        (3, (2,), 1, "loses_quorum"),
+        (3, (2,), 2, None),
+        (4, (3,), 2, None),
+        (6, (4, 5), 3, "loses_quorum"),
+        (6, (4, 5), 5, None),
+        (7, (5, 6), 4, None),
+    ],
+)
+def test_what_is_left_can_always_govern_itself(miners, demoted, removed, code):
+    chain = Chain(make_genesis(miners=miners))
+    for number in demoted:
+        chain.demote(id_of(number))
+    proposal = chain.by_miner(0, "miner.propose", removal(removed))
+
+    if code is None:
+        chain.commit(proposal)
+    else:
+        assert chain.rejection(proposal).code == code
+
+
+def test_a_removal_that_would_lose_the_quorum_by_the_time_of_its_turn_is_void():
+    chain = Chain(make_genesis(miners=3))
+    proposal = chain.by_miner(0, "miner.propose", removal(1))
+    chain.commit(proposal)
+    chain.demote(id_of(2))
+
+    chain.commit(chain.vote(1, proposal))
+
+    assert statuses(chain, [proposal]) == [("void", 2)]
 
 
 def test_two_miners_can_become_one():
@@ -232,6 +275,7 @@ def test_two_miners_can_become_one():
     assert ids(chain.miners) == {id_of(0)}
 
 
+@pytest.mark.attack("E2")
 @pytest.mark.parametrize("field", ["key", "node_key", "name"])
 def test_a_member_is_distinct_from_the_others(chain, field):
     # A duplicate in a validator update halted other chains.
@@ -251,6 +295,8 @@ def test_the_candidate_has_to_accept(chain):
         "genesis_hash": chain.genesis.hash,
         "key": key_of("miner 4"),
         "node_key": accepted.node_key,
+        "height": accepted.height,
+        "block_hash": accepted.block_hash,
         "valid_until_ms": accepted.valid_until_ms,
     }
     assert sign_acceptance(**signed) == accepted.acceptance
@@ -259,6 +305,8 @@ def test_the_candidate_has_to_accept(chain):
         {"genesis_hash": digest_of("another chain")},
         {"key": key_of("miner 5")},
         {"node_key": key_of("node 5").public},
+        {"height": accepted.height + 1},
+        {"block_hash": digest_of("another block")},
         {"valid_until_ms": accepted.valid_until_ms - 1},
     ):
         forged = chain.addition(acceptance=sign_acceptance(**(signed | other)))
@@ -273,6 +321,7 @@ def test_an_acceptance_ends_at_its_millisecond(chain):
     chain.commit(chain.by_miner(0, "miner.propose", chain.addition(valid_until_ms=end + 1)))
 
 
+@pytest.mark.attack("E6")
 def test_a_miner_that_left_is_not_added_back_by_what_it_signed_before(chain):
     accepted = chain.addition(3)
     chain.decide("miner.propose", removal(3))
@@ -305,6 +354,52 @@ def test_an_acceptance_that_ends_while_its_change_waits_adds_nobody(chain):
     assert statuses(chain, proposals)[1] == ("void", chain.tip.header.height)
 
 
+@pytest.mark.attack("E2")
+def test_the_candidate_shows_a_block_of_this_chain(chain):
+    while chain.tip.header.height < ANCHOR_INTERVAL + 2:
+        chain.commit()
+    anchor = ANCHOR_INTERVAL
+    for height, block_hash in (
+        (anchor, chain.hash_of(anchor - 1)),
+        (anchor - 1, chain.hash_of(anchor - 1)),
+        (anchor + 1, chain.hash_of(anchor + 1)),
+        (chain.tip.next_height, chain.tip.header.hash),
+        (0, chain.genesis.hash),
+    ):
+        shown = chain.addition(height=height, block_hash=block_hash)
+        assert refusal(chain, shown) == "not_in_sync"
+    for height in (0, anchor, chain.tip.header.height):
+        chain.execution().apply(chain.by_miner(0, "miner.propose", chain.addition(height=height)))
+
+
+def test_the_block_that_a_candidate_shows_is_recent_when_it_is_proposed_and_when_it_is_added():
+    chain = Chain(make_genesis(parameters=with_parameters(join_heights_max=40)))
+    proposal = chain.by_miner(0, "miner.propose", chain.addition())
+    chain.commit(proposal)
+    while chain.tip.next_height < 40:
+        chain.commit()
+    chain.execution().apply(chain.by_miner(0, "miner.propose", chain.addition(height=0)))
+    chain.commit(chain.vote(1, proposal))
+
+    assert refusal(chain, chain.addition(height=0)) == "not_in_sync"
+    chain.commit(chain.vote(2, proposal))
+
+    assert statuses(chain, [proposal]) == [("void", 41)]
+
+
+def test_blocks_that_can_be_shown_are_forgotten_in_the_end(chain):
+    context = replace(chain.context(), height=Height(2 * ANCHOR_INTERVAL + 1))
+    move_anchors(context, window=ANCHOR_INTERVAL)
+    context.height = Height(3 * ANCHOR_INTERVAL + 1)
+    move_anchors(context, window=ANCHOR_INTERVAL)
+    kept = {
+        height: context.state.get(ANCHOR_TABLE, height_key(height)) is not None
+        for height in (2 * ANCHOR_INTERVAL, 3 * ANCHOR_INTERVAL)
+    }
+
+    assert kept == {2 * ANCHOR_INTERVAL: False, 3 * ANCHOR_INTERVAL: True}
+
+
 def test_keys_of_small_order_are_refused(chain):
     assert refusal(chain, chain.addition(key=bytes(32))) == "malformed"
     assert refusal(chain, chain.addition(node_key=bytes(32))) == "malformed"
@@ -321,6 +416,7 @@ def test_there_are_never_more_than_the_most():
     assert refusal(chain, chain.addition(0)) == "limit_reached"
 
 
+@pytest.mark.attack("E2")
 @pytest.mark.parametrize(
     "change",
     [

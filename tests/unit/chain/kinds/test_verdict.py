@@ -132,6 +132,7 @@ def test_a_block_without_flows_is_not_judged(chain, device):
     assert chain.rejection(chain.verdict(0, 1, [BAD])).code == "nothing_to_judge"
 
 
+@pytest.mark.attack("D4")
 @pytest.mark.parametrize(
     ("scores", "code"),
     [

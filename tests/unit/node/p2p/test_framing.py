@@ -184,6 +184,7 @@ def test_any_bytes_are_messages_within_limits_or_a_frame_error(chunks):
         pass
 
 
+@pytest.mark.attack("D3")
 @given(
     st.lists(
         st.tuples(

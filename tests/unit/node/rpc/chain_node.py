@@ -31,7 +31,9 @@ from chain.transition import BlockExecution, check_admission, open_context
 from chain.types import Address, Digest, Height, Round, TimestampMs
 from consensus.height import RoundEntry
 from consensus.snapshot import MemberView, Snapshot
+from consensus.timers import Timing
 from node.api import NodeStatus, Submission, TransactionStatus
+from node.diagnosis import Diagnosis
 from node.metrics import Metrics
 from node.rpc import RpcConfig, RpcLimits, RpcServer
 from node.storage.chain_store import ChainStore
@@ -108,6 +110,7 @@ class ChainNode:
         self.fates: dict[Digest, TransactionStatus] = {}
         self.refuse_all: SecureNetError | None = None
         self.highest_seen = 0
+        self.has_heard = True
         self.peers: tuple[Address, ...] = (Address(b"\x01" * 32), Address(b"\x02" * 32))
         self.submitted = 0
         self.limits = limits
@@ -126,6 +129,7 @@ class ChainNode:
             mempool_transactions=len(self.pool),
             mempool_bytes=sum(len(transaction.wire) for transaction in self.pool.values()),
             highest_seen=self.highest_seen,
+            has_heard=self.has_heard,
             version="0.1.0",
         )
 
@@ -144,6 +148,11 @@ class ChainNode:
             for i, miner in enumerate(MINERS)
         )
         return Snapshot(
+            me=address_of(MINERS[1].public),
+            phase_since_ns=1_000_000,
+            fault="",
+            refusal=None,
+            timing=Timing(),
             height=self.chain.height + 1,
             round=Round(0),
             phase="prepare",
@@ -156,6 +165,9 @@ class ChainNode:
             deadline_ns=self.monotonic_ns() + 5_000_000,
             rounds=(RoundEntry(round=Round(0), at_ns=0, cause="height"),),
         )
+
+    def diagnosis(self) -> Diagnosis | None:
+        return Diagnosis(code="working", text="height 2 is being agreed on, round 0")
 
     def time_ms(self) -> int:
         return self.now_ms

@@ -14,7 +14,7 @@ from chain.crypto import address_of
 from chain.eligibility import eligible_miners, proposer_of
 from chain.state import miner_sets_of
 from chain.types import Height, Round
-from node.errors import DamagedEntry
+from node.errors import DamagedEntry, Pruned
 from node.rpc import render
 from node.rpc.limits import SUBSCRIBE_SIZE_MAX
 from tests.unit.node.rpc.chain_node import FLOW, MINERS
@@ -266,16 +266,25 @@ async def test_a_cursor_behind_the_end_of_a_block_goes_on_with_the_next(client, 
     assert event["cursor"] == "2:0"
 
 
+def forget(chain, gone, monkeypatch):
+    for name in ("block", "wires"):
+        read = getattr(chain, name)
+
+        def answer(height, read=read):
+            if height == gone:
+                raise Pruned(f"body of block {gone}", first=gone + 1)
+            return read(height)
+
+        monkeypatch.setattr(chain, name, answer)
+
+
 @pytest.mark.parametrize("type_", ALL)
 async def test_a_block_that_is_gone_ends_the_stream_and_is_not_skipped(
     client, node, monkeypatch, type_
 ):
     await node.mine(node.report(0))
     await node.mine(node.report(1))
-    block = node.chain.block
-    wires = node.chain.wires
-    monkeypatch.setattr(node.chain, "block", lambda height: None if height == 2 else block(height))
-    monkeypatch.setattr(node.chain, "wires", lambda height: None if height == 2 else wires(height))
+    forget(node.chain, 2, monkeypatch)
 
     async with stream(client, [type_], **{"from": "0:0"}) as socket:
         last, code, reason = await receive_end(socket)

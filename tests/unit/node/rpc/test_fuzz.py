@@ -80,6 +80,7 @@ def is_answer(status, body):
     return status < 500 and (status < 400 or json.loads(body)["code"])
 
 
+@pytest.mark.attack("D6")
 def test_any_bytes_are_answered():
     with world() as here:
 
@@ -141,6 +142,7 @@ def test_a_json_form_with_anything_in_a_field_is_answered(field):
         check()
 
 
+@pytest.mark.attack("D17")
 def test_any_json_is_answered():
     with world() as here:
 
@@ -152,6 +154,7 @@ def test_any_json_is_answered():
         check()
 
 
+@pytest.mark.attack("D17")
 def test_any_path_and_query_are_answered():
     text = (
         st.text(max_size=70)

@@ -123,6 +123,24 @@ async def test_json_that_is_none_or_a_bomb_is_malformed(client, body):
     assert (answer.status, problem["code"]) == (400, "malformed")
 
 
+@pytest.mark.parametrize("path", ["/v1/transactions", "/v1/transactions/batch"])
+async def test_a_member_given_twice_is_malformed_wherever_it_stands(client, node, path):
+    form = json.dumps(render_transaction(node.report(0, FLOW)))
+    outer = form[:-1] + ', "nonce": "' + "00" * 8 + '"}'
+    inner = form.replace('"payload": {', '"payload": {"type": "flow", ', 1)
+    assert inner != form
+
+    for twice in (outer, inner):
+        body = f"[{twice}]" if path.endswith("batch") else twice
+        answer, problem = await post(
+            client, body, path=path, headers={"Content-Type": "application/json"}
+        )
+
+        assert (answer.status, problem["code"]) == (400, "malformed")
+        assert "given twice" in problem["detail"]
+    assert node.submitted == 0
+
+
 @pytest.mark.parametrize(
     "body",
     [
@@ -404,6 +422,7 @@ async def test_a_json_batch_out_of_form_is_malformed_as_a_whole(client, document
     assert (answer.status, problem["code"]) == (400, "malformed")
 
 
+@pytest.mark.attack("D17")
 @pytest.mark.parametrize(
     ("media", "size"), [("msgpack", 4 * 1024 * 1024 + 1), ("json", 2 * 1024 * 1024 + 1)]
 )

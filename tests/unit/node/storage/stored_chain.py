@@ -4,17 +4,28 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from chain import lookback
 from chain.blocks import Block
 from chain.genesis import Genesis
 from chain.transactions import Transaction
 from chain.transition import Execution, check_block
 from node.errors import CorruptStore
 from node.ports import Executor, KeyValueStore
+from node.storage import chain_store
 from node.storage.chain_store import ChainStore
 from node.storage.kv import MemoryStore
 from tests.builders import Chain, flow, make_genesis, make_model, reading
 
 PATH = Path("memory")
+
+
+def shrink_windows(monkeypatch: pytest.MonkeyPatch, *, undo: int = 3, verdicts: int = 2) -> None:
+    """Let rules look back less far, and a node go back fewer blocks, than chains of tests have."""
+    monkeypatch.setattr(chain_store, "UNDO_BLOCKS", undo)
+    for module in (chain_store, lookback):
+        monkeypatch.setattr(module, "VERDICT_WINDOW", verdicts)
 
 
 class Inline:
@@ -103,6 +114,12 @@ class StoredChain:
                 self.chain.by_device(gateway, reading()),
             ]
             await self.commit(*verdicts, *reports)
+
+    async def fill_more(self) -> None:
+        """Commit two blocks more, a device and what it sends."""
+        device, registration = self.chain.registration(f"device-{self.store.height}")
+        await self.commit(registration)
+        await self.commit(self.chain.by_device(device, flow()))
 
 
 def dump(kv: KeyValueStore) -> dict[bytes, bytes]:

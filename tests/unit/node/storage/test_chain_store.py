@@ -32,6 +32,7 @@ from tests.unit.node.storage.stored_chain import StoredChain, Worn, dump
 # --- opening again --------------------------------------------------------------------------------
 
 
+@pytest.mark.attack("A13")
 async def test_a_chain_opened_again_is_what_it_was():
     stored = StoredChain()
     await stored.fill()
@@ -328,6 +329,7 @@ async def test_a_commit_drops_the_proposed_blocks_of_its_height():
     assert [stored.store.proposed(b.header.hash) for b in (block, other)] == [None, None]
 
 
+@pytest.mark.attack("A11")
 async def test_a_block_out_of_turn_or_without_its_certificate_is_a_fault_of_the_node():
     stored = StoredChain()
     await stored.fill(1)
@@ -429,7 +431,7 @@ STEPS = st.lists(
 @given(steps=STEPS)
 def test_the_look_back_filled_at_start_answers_as_the_one_that_grew(steps):
     with pytest.MonkeyPatch.context() as patch:
-        for module in (lookback, transition, chain_store):
+        for module in (lookback, transition):
             patch.setattr(module, "VERDICT_WINDOW", 5)
         asyncio.run(grow_and_compare(steps))
 

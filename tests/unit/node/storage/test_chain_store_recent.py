@@ -11,7 +11,7 @@ async def test_recent_blocks_from_memory_equal_those_read_from_the_store():
         await node.mine(node.report(0), node.report(1), round=1)
         node.now_ms += 60_000
 
-    opened = ChainStore(node.chain._store, node.genesis, Inline(), path=node.chain._path)
+    opened = ChainStore(node.chain._store, node.genesis, Inline(), path=node.chain.path)
 
     for height in range(node.chain.height + 1):
         ours, theirs = node.chain.block(height), opened.block(height)

@@ -36,11 +36,18 @@ def test_every_class_has_a_letter_of_its_own_and_a_name():
     assert len(set(schema.CLASSES.values())) == len(letters)
 
 
-async def test_every_class_but_proposed_blocks_is_in_a_chain_with_verdicts():
+async def test_every_class_of_what_is_committed_and_not_pruned_is_in_a_chain_with_verdicts():
     stored = StoredChain()
     await stored.fill()
 
-    assert {key[:1] for key in dump(stored.kv)} == schema.CLASSES.keys() - {schema.PROPOSED}
+    assert {key[:1] for key in dump(stored.kv)} == schema.CLASSES.keys() - {
+        schema.PROPOSED,
+        schema.REMAINS,
+        schema.EVIDENCE,
+        schema.SNAPSHOT,
+        schema.WAYPOINT,
+        schema.INCOMING,
+    }
 
 
 async def test_no_key_of_one_sender_stands_among_those_of_another():
@@ -152,6 +159,8 @@ def test_ids_that_no_rule_asks_for_are_not_read():
         [0, b"", bytes(32), [], b""],
         [0, b"", bytes(32), [1, 1], b""],
         [0, b"", bytes(32), [0], b""],
+        [0, b"", bytes(64), [1, 1], b""],
+        [0, b"", bytes(31) + b"\x01" + bytes(32), [1, 1], b""],
         [0, b"", b"", [], bytes(33)],
         [-1, b"", b"", [], b""],
     ],

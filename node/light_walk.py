@@ -36,7 +36,7 @@ async def walk(
     Parameters
     ----------
     decided : callable
-        Returns what a node tells of the block at a height.
+        Returns what a node tells of the block at a height, or of the next one that it keeps.
 
     Raises
     ------
@@ -44,16 +44,17 @@ async def walk(
         It cannot be trusted, or no header on the way to it.
     """
     while not _is_next(light.trusted, target.header):
-        # `low` was decided by the miners that the trusted header names, `high` was not.
+        # What lies at `low` was decided by the miners that the trusted header names, `high` not.
         low, high = int(light.trusted.height) + 1, int(target.header.height)
         if low >= high:
             raise UntrustedHeader("the header is not later, or the trusted one names other miners")
         step = await decided(low)
+        low = max(low, int(step.header.height))
         while high - low > 1:
             middle = (low + high) // 2
             between = await decided(middle)
             if _is_next(light.trusted, between.header):
-                low, step = middle, between
+                low, step = max(middle, int(between.header.height)), between
             else:
                 high = middle
         _advance(light, step, now_ms)

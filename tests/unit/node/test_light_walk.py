@@ -11,7 +11,7 @@ from chain.errors import InvalidCertificate, UntrustedHeader
 from chain.genesis import genesis_header
 from chain.kinds.miners import MinerPropose, RemoveMiner
 from chain.light_client import LightClient
-from cli.light_walk import Decided, walk
+from node.light_walk import Decided, walk
 from tests.builders import Chain, key_of, make_certificate, make_genesis
 
 BLOCKS = 40

@@ -1,0 +1,152 @@
+"""Answering peers that ask for parts of the chain.
+
+Answers are read and encoded in the executor, one at a time: a small question must not stop the
+event loop for a large answer. A peer has one question of each kind open; a further one takes the
+place of the one before.
+"""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Final, TypeVar
+
+from chain.types import Address, Height
+from node.damage import report_damage
+from node.errors import DamagedEntry, Pruned
+from node.metrics import Metrics
+from node.past import RECEIPTS_SIZE_MAX, PastBlock, pack_decided
+from node.ports import Executor, Transport
+from node.protocol import (
+    BLOCKS,
+    DECIDED,
+    PAST,
+    PIECE,
+    SYNC_SIZE_MAX,
+    Blocks,
+    DecidedAnswer,
+    GetBlocks,
+    GetDecided,
+    GetPast,
+    GetPiece,
+    PastAnswer,
+    PieceAnswer,
+    SyncBlock,
+    encode_body,
+)
+from node.storage.chain_store import ChainStore
+from node.storage.snapshots import SnapshotStore
+
+_NOTHING: Final = b""
+
+T = TypeVar("T")
+
+Question = GetBlocks | GetDecided | GetPiece | GetPast
+
+
+class Answers:
+    """Questions of peers, and their answers in turn."""
+
+    def __init__(
+        self,
+        *,
+        chain: ChainStore,
+        snapshots: SnapshotStore,
+        transport: Transport,
+        executor: Executor,
+        metrics: Metrics,
+    ) -> None:
+        self._chain = chain
+        self._snapshots = snapshots
+        self._transport = transport
+        self._executor = executor
+        self._metrics = metrics
+        # At most one for each connected peer and kind.
+        self._questions: dict[tuple[Address, type[Question]], Question] = {}
+        self._questioned = asyncio.Event()
+
+    def ask(self, peer: Address, question: Question) -> None:
+        """Take a question; it is answered when it is its turn."""
+        self._questions[peer, type(question)] = question
+        self._questioned.set()
+
+    def send_block(self, peer: Address, height: Height) -> None:
+        """Send a peer that works on `height` that block, unless it has asked for some itself."""
+        self._questions.setdefault((peer, GetBlocks), GetBlocks(height=height, count=1))
+        self._questioned.set()
+
+    def on_disconnected(self, peer: Address) -> None:
+        """Forget what a peer asked."""
+        for key in [key for key in self._questions if key[0] == peer]:
+            del self._questions[key]
+
+    async def run(self) -> None:
+        """Answer the peers in the order of their questions, until cancelled."""
+        while True:
+            await self._questioned.wait()
+            self._questioned.clear()
+            while self._questions:
+                key = next(iter(self._questions))
+                question = self._questions.pop(key)
+                kind, answer = await self._executor.run(self._answer, question)
+                self._transport.send(key[0], kind, answer)
+
+    def _answer(self, question: Question) -> tuple[int, bytes]:
+        """Return kind and payload of an answer; runs aside."""
+        match question:
+            case GetBlocks():
+                return BLOCKS, encode_body(BLOCKS, self._blocks(question))
+            case GetDecided():
+                return DECIDED, encode_body(DECIDED, self._decided(question))
+            case GetPiece():
+                found = self._snapshots.piece(question.height, question.path)
+                answer = PieceAnswer(
+                    height=question.height, path=question.path, piece=found or _NOTHING
+                )
+                return PIECE, encode_body(PIECE, answer)
+            case GetPast():
+                return PAST, encode_body(PAST, self._past(question))
+
+    def _blocks(self, question: GetBlocks) -> Blocks:
+        found: list[SyncBlock] = []
+        size = 0
+        for height in range(max(1, question.height), question.height + question.count):
+            stored = self._held(self._chain.encoded, height)
+            if stored is None:
+                break
+            found.append(SyncBlock(block=stored[0], certificate=stored[1]))
+            size += len(stored[0]) + len(stored[1])
+            if size >= SYNC_SIZE_MAX:
+                break
+        return Blocks(height=question.height, blocks=tuple(found))
+
+    def _past(self, question: GetPast) -> PastAnswer:
+        found: list[PastBlock] = []
+        size = 0
+        named = _NOTHING
+        for height in range(question.height, max(0, question.height - question.count), -1):
+            past = self._held(self._chain.past_block, height)
+            if past is None or len(past.receipts) > RECEIPTS_SIZE_MAX:
+                break
+            miners = past.miners
+            found.append(past if miners != named else replace(past, miners=_NOTHING))
+            named = miners
+            size += len(past.block) + len(past.certificate) + len(past.receipts)
+            if size >= SYNC_SIZE_MAX:
+                break
+        return PastAnswer(height=question.height, blocks=tuple(found))
+
+    def _decided(self, question: GetDecided) -> DecidedAnswer:
+        decided = self._held(self._chain.decided_from, max(1, question.height))
+        packed = None if decided is None else pack_decided(decided)
+        return DecidedAnswer(height=question.height, found=packed)
+
+    def _held(self, read: Callable[[int], T | None], height: int) -> T | None:
+        """Return what is read of a block, or None where it is not kept or cannot be read."""
+        try:
+            return read(height)
+        except DamagedEntry as error:
+            # Others hold it, and a node that stopped here would take its vote with it.
+            report_damage(error, self._metrics)
+        except Pruned:
+            pass
+        return None

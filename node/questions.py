@@ -1,0 +1,87 @@
+"""Asking a peer one thing and waiting for its answer."""
+
+import asyncio
+from typing import Final
+
+from chain.types import Address
+from node.ports import Transport
+from node.protocol import (
+    GET_DECIDED,
+    GET_PAST,
+    GET_PIECE,
+    DecidedAnswer,
+    GetDecided,
+    GetPast,
+    GetPiece,
+    PastAnswer,
+    PieceAnswer,
+    encode_body,
+)
+
+ANSWER_TIMEOUT_S: Final = 5.0
+
+Question = GetDecided | GetPiece | GetPast
+Answer = DecidedAnswer | PieceAnswer | PastAnswer
+
+_KINDS: Final[dict[type[Question], int]] = {
+    GetDecided: GET_DECIDED,
+    GetPiece: GET_PIECE,
+    GetPast: GET_PAST,
+}
+_ANSWERS: Final[dict[type[Question], type[Answer]]] = {
+    GetDecided: DecidedAnswer,
+    GetPiece: PieceAnswer,
+    GetPast: PastAnswer,
+}
+
+_Key = tuple[Address, type[Answer]]
+
+
+class Questions:
+    """Questions that are open: at most one of each kind for each peer; others wait their turn."""
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+        self._turns: dict[_Key, asyncio.Lock] = {}
+        self._open: dict[_Key, tuple[Question, asyncio.Future[Answer | None]]] = {}
+
+    async def ask(self, peer: Address, question: Question) -> Answer | None:
+        """Return a peer's answer to `question`, or None where none came in time."""
+        key = (peer, _ANSWERS[type(question)])
+        async with self._turns.setdefault(key, asyncio.Lock()):
+            return await self._ask(key, question)
+
+    async def _ask(self, key: _Key, question: Question) -> Answer | None:
+        peer = key[0]
+        answer: asyncio.Future[Answer | None] = asyncio.get_running_loop().create_future()
+        self._open[key] = (question, answer)
+        try:
+            kind = _KINDS[type(question)]
+            if not self._transport.send(peer, kind, encode_body(kind, question)):
+                return None
+            async with asyncio.timeout(ANSWER_TIMEOUT_S):
+                return await answer
+        except TimeoutError:
+            return None
+        finally:
+            del self._open[key]
+
+    def on_answer(self, peer: Address, answer: Answer) -> None:
+        """Take an answer; one that nobody waits for, or to something else, is dropped."""
+        entry = self._open.get((peer, type(answer)))
+        if entry is None:
+            return
+        question, waiting = entry
+        is_other = answer.height != question.height
+        if isinstance(answer, PieceAnswer) and isinstance(question, GetPiece):
+            is_other |= answer.path != question.path
+        if not is_other and not waiting.done():
+            waiting.set_result(answer)
+
+    def on_disconnected(self, peer: Address) -> None:
+        """Wait no longer for a peer that has gone."""
+        for (asked, _), (_, waiting) in self._open.items():
+            if asked == peer and not waiting.done():
+                waiting.set_result(None)
+        for key in [key for key in self._turns if key[0] == peer and not self._turns[key].locked()]:
+            del self._turns[key]

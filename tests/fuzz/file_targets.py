@@ -1,0 +1,248 @@
+"""Files that people and operators give, and models."""
+
+import json
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, Final
+
+from chain.blocks import receipt_leaves, render_header
+from chain.certificate import CERTIFICATE
+from chain.errors import DecodeError, SecureNetError, UntrustedHeader
+from chain.merkle import inclusion_proof
+from chain.miners import MINERS
+from chain.payloads import FLOW, READING
+from chain.types import Digest
+from cli.client import _object
+from cli.commands import light
+from cli.errors import CliError, Unreachable
+from cli.readings import parse_flow_file, parse_readings
+from cli.testnet.network import NETWORK_FILE, load_network
+from ml_validator.artifact import Artifact, load_artifact
+from ml_validator.bundled import BUNDLED_NAME
+from ml_validator.detector import Detector
+from ml_validator.errors import ModelError
+from ml_validator.features import NSL_KDD_SCHEMA
+from ml_validator.forest import LEAF
+from ml_validator.manifest import load_manifest
+from ml_validator.nsl_kdd import read_attack_types, read_records, to_row
+from ml_validator.synthetic import NORMAL_PROFILES, generate
+from ml_validator.verdicts import TREE_VOTES
+from node import verdict_worker
+from node.config import NodeConfig, load_config, render_config
+from node.errors import ConfigError, KeyFileError
+from node.home import load_genesis
+from node.keys import ScryptCost, copy_key, create_key, load_key
+from tests.builders import Chain
+from tests.fuzz.chain_targets import genesis_documents
+from tests.fuzz.mutate import Form
+from tests.fuzz.target import Check, Target, pure
+from tests.simulation.random_source import SeededRandom
+from tests.unit.ml_validator.helpers import make_forest
+
+SHARED_MEMORY: Final = Path("/dev/shm")
+"""Where files cost nothing, if it is there."""
+_HEAD: Final = verdict_worker.LENGTH_SIZE
+PASSPHRASE: Final = "correct horse"
+
+
+def targets() -> Iterator[Target]:
+    """Yield all of them."""
+    yield _file("config.toml", "bytes", _configs, load_config, ConfigError)
+    yield _file("genesis.json", "json", genesis_documents, load_genesis, ConfigError)
+    yield _file(
+        "key file", "json", _key_files, lambda path: load_key(path, PASSPHRASE), KeyFileError
+    )
+    yield _file("flow file", "json", _flows, parse_flow_file, CliError, ModelError)
+    yield _file("flow row", "bytes", _rows, parse_flow_file, CliError, ModelError)
+    yield _file("data set", "bytes", _rows, lambda path: list(read_records(path)), ModelError)
+    yield _file(
+        "attack types", "bytes", lambda: [b"neptune,dos\nnormal,normal\r\n"], read_attack_types,
+        ModelError,
+    )  # fmt: skip
+    yield _file(NETWORK_FILE, "json", _networks, lambda path: load_network(path.parent), CliError)
+    yield pure("readings", "bytes", lambda: [b"temperature=21.5C", b"x=-1e3"], _check_reading)
+    yield pure("proof document", "json", _proofs, _check_proof)
+    yield pure("model", "bytes", _models, _check_model)
+    yield pure("question to the judge", "msgpack", _questions, _check_question)
+    yield pure("answer of the judge", "msgpack", _answers, _check_answer)
+    yield pure("manifest", "json", _manifests, _check_manifest)
+
+
+def _file(
+    name: str,
+    form: Form,
+    seeds: Callable[[], Sequence[bytes]],
+    read: Callable[[Path], Any],
+    *refusals: type[SecureNetError],
+) -> Target:
+    """Return the target of a file: it is read, or refused with one of `refusals`."""
+
+    @contextmanager
+    def opened() -> Iterator[Check]:
+        base = SHARED_MEMORY if SHARED_MEMORY.is_dir() else None
+        with tempfile.TemporaryDirectory(dir=base) as directory:
+            path = Path(directory) / name
+            path.touch(mode=0o600)
+
+            def check(data: bytes) -> bool:
+                path.write_bytes(data)
+                try:
+                    read(path)
+                except refusals as error:
+                    if "\n" in str(error):
+                        raise AssertionError("a refusal is one line") from error
+                    return False
+                return True
+
+            yield check
+
+    return Target(name=name, form=form, seeds=seeds, opened=opened, life=100_000)
+
+
+def _configs() -> list[bytes]:
+    peers = [{"node_key": "d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a"}]
+    full = NodeConfig.model_validate(
+        {"role": "observer", "p2p": {"peers": peers}, "log": {"file": "x.log"}}
+    )
+    return [render_config(config).encode() for config in (NodeConfig(), full)]
+
+
+def _key_files() -> list[bytes]:
+    with tempfile.TemporaryDirectory() as directory:
+        plain, sealed = Path(directory) / "plain", Path(directory) / "sealed"
+        random = SeededRandom(1)
+        create_key(plain, "p256", random)
+        copy_key(plain, sealed, random, new_passphrase=PASSPHRASE, cost=ScryptCost(n=2, r=1, p=1))
+        return [plain.read_bytes(), sealed.read_bytes()]
+
+
+def _records() -> list[Any]:
+    return [record for profile in NORMAL_PROFILES[:2] for record in generate(profile, 2, seed=0)]
+
+
+_FLOW: Final = _records()[0].flow
+
+
+def _flows() -> list[bytes]:
+    return [json.dumps(FLOW.render(record.flow)).encode() for record in _records()]
+
+
+def _rows() -> list[bytes]:
+    return ["".join(to_row(record) + "\n" for record in _records()).encode()]
+
+
+def _networks() -> list[bytes]:
+    node = {"name": "node0", "role": "miner", "p2p_port": 26756, "rpc_port": 26757}
+    return [json.dumps({"format": 1, "nodes": [node]}).encode()]
+
+
+def _check_reading(data: bytes) -> bool:
+    try:
+        reading = parse_readings([data.decode("utf-8", "surrogateescape")])
+    except CliError:
+        return False
+    READING.encode(reading)
+    return True
+
+
+def _proofs() -> list[bytes]:
+    chain = Chain()
+    miners = chain.miners
+    execution = chain.commit(chain.registration("device")[1])
+    header = chain.tip.header
+    leaves = receipt_leaves(execution.receipts, execution.block_receipt)
+    document = {
+        "header": render_header(header),
+        "certificate": CERTIFICATE.render(chain.certificate(header, miners)),
+        "miners": MINERS.render(miners.members),
+        "index": 0,
+        "leaf_count": 1,
+        "transaction_path": [],
+        "receipt_leaf_count": len(leaves),
+        "receipt_path": [digest.hex() for digest in inclusion_proof(leaves, 0)],
+    }
+    return [json.dumps(document).encode()]
+
+
+def _check_proof(data: bytes) -> bool:
+    """What a node answers to ``light verify`` ends in a proof or in one of the errors it names."""
+    try:
+        document = _object("http://node", data, "no JSON")
+        light._decided(document)
+        light._inclusion(document, "leaf_count", "transaction_path")
+        light._inclusion(document, "receipt_leaf_count", "receipt_path")
+    except (Unreachable, DecodeError, UntrustedHeader, KeyError):
+        return False
+    return True
+
+
+def _questions() -> list[bytes]:
+    flows = [record.flow for record in _records()]
+    (model,) = _detectors()
+    return [verdict_worker.encode_request(model, part)[_HEAD:] for part in (flows, flows[:1], [])]
+
+
+def _check_question(data: bytes) -> bool:
+    """A miner's process that judges answers everything, and one score for each flow."""
+    answer = verdict_worker.judge(_detectors(), data)[_HEAD:]
+    try:
+        scores = verdict_worker.decode_answer(answer)
+    except ModelError:
+        return False
+    assert len(scores) == len(verdict_worker.decode_request(data)[1]), "a flow without a score"
+    return True
+
+
+@cache
+def _detectors() -> dict[Digest, Detector]:
+    artifact = load_artifact(_models()[0])
+    return {artifact.digest: Detector(artifact)}
+
+
+def _answers() -> list[bytes]:
+    encoded = [verdict_worker.encode_answer([0, 5, 1_000_000]), verdict_worker.encode_failure("x")]
+    return [answer[_HEAD:] for answer in encoded]
+
+
+def _check_answer(data: bytes) -> bool:
+    try:
+        scores = verdict_worker.decode_answer(data)
+    except (DecodeError, ModelError):
+        return False
+    assert verdict_worker.encode_answer(scores)[_HEAD:] == data, "it is encoded differently"
+    return True
+
+
+def _models() -> list[bytes]:
+    column_count = NSL_KDD_SCHEMA.column_count
+    trees = [[(0, 5), (LEAF, TREE_VOTES), (LEAF, 0)], [(LEAF, 100)]]
+    forest = make_forest(*trees, column_count=column_count)
+    return [Artifact(forest=forest, schema=NSL_KDD_SCHEMA, threshold_ppm=30_000).data]
+
+
+def _check_model(data: bytes) -> bool:
+    try:
+        artifact = load_artifact(data)
+    except ModelError:
+        return False
+    assert artifact.data == data, "it is encoded differently"
+    (score_ppm,) = Detector(artifact).judge([_FLOW])
+    assert 0 <= score_ppm <= 1_000_000, "no score"
+    return True
+
+
+def _manifests() -> list[bytes]:
+    return [(files("ml_validator") / "models" / f"{BUNDLED_NAME}.json").read_bytes()]
+
+
+def _check_manifest(data: bytes) -> bool:
+    try:
+        manifest = load_manifest(data)
+    except ModelError:
+        return False
+    assert load_manifest(manifest.to_json().encode()) == manifest, "it is written differently"
+    return True

@@ -1,0 +1,178 @@
+"""Answering peers that are behind, or join."""
+
+import asyncio
+from contextlib import asynccontextmanager
+
+import pytest
+
+from chain.blocks import encode_block
+from chain.certificate import CERTIFICATE
+from chain.types import Height
+from node.announcer import Announcer
+from node.answers import Answers
+from node.metrics import Metrics
+from node.protocol import BLOCKS, STATUS, Blocks, GetBlocks, SyncBlock
+from node.storage import schema
+from node.storage.snapshots import SnapshotStore
+from tests.unit.node.fakes import Wire, address, simulated
+from tests.unit.node.storage.stored_chain import Inline, StoredChain, Worn
+
+A, B = address(1), address(2)
+
+
+async def heartbeats(count, kv=None):
+    stored = StoredChain(kv)
+    for _ in range(count):
+        await stored.commit(time_ms=stored.chain.tip.header.time_ms + 60_000)
+    return stored
+
+
+@asynccontextmanager
+async def running(answers):
+    async with asyncio.TaskGroup() as group:
+        task = group.create_task(answers.run())
+        yield
+        task.cancel()
+
+
+@simulated
+async def test_peers_are_told_how_far_the_node_is_and_what_it_has():
+    stored = await heartbeats(3)
+    wire = Wire(A, B)
+    announcer = Announcer(chain=stored.store, transport=wire, snapshots=lambda: (1, 2, 3, 4, 5))
+    announcer.tell(A)
+    announcer.tell_all()
+
+    told = wire.take(STATUS)
+    assert [(peer, body.height, body.first) for peer, body in told] == [
+        (A, 3, 0),
+        (A, 3, 0),
+        (B, 3, 0),
+    ]
+    assert told[0][1].snapshots == (2, 3, 4, 5)
+
+
+def answering(stored, *peers, executor=None, metrics=None):
+    wire = Wire(*peers)
+    answers = Answers(
+        chain=stored.store,
+        snapshots=SnapshotStore(stored.kv, keep=2),
+        transport=wire,
+        executor=executor or Inline(),
+        metrics=metrics or Metrics(),
+    )
+    return answers, wire
+
+
+@simulated
+@pytest.mark.parametrize(
+    ("first", "count", "heights"),
+    [
+        (1, 3, [1, 2, 3]),
+        (4, 64, [4, 5, 6]),
+        (6, 1, [6]),
+        (7, 5, []),
+        (2**48, 64, []),
+        (0, 3, [1, 2]),
+    ],
+)
+async def test_blocks_are_answered_as_far_as_they_are_here(first, count, heights):
+    stored = await heartbeats(6)
+    answers, wire = answering(stored, A)
+    async with running(answers):
+        answers.ask(A, GetBlocks(height=Height(first), count=count))
+        await asyncio.sleep(0.01)
+
+    expected = tuple(
+        SyncBlock(
+            block=encode_block(stored.chain.blocks[height - 1]),
+            certificate=CERTIFICATE.encode(stored.certificates[height - 1]),
+        )
+        for height in heights
+    )
+    assert wire.take(BLOCKS) == [(A, Blocks(height=Height(first), blocks=expected))]
+
+
+@simulated
+async def test_an_answer_ends_where_it_has_become_large(monkeypatch):
+    stored = await heartbeats(6)
+    size = len(encode_block(stored.chain.blocks[0]))
+    monkeypatch.setattr("node.answers.SYNC_SIZE_MAX", 2 * size)
+    answers, wire = answering(stored, A)
+    async with running(answers):
+        answers.ask(A, GetBlocks(height=Height(1), count=64))
+        await asyncio.sleep(0.01)
+
+    [(_, answer)] = wire.take(BLOCKS)
+    assert len(answer.blocks) == 2
+
+
+@simulated
+async def test_a_damaged_block_is_answered_as_if_it_were_not_held_and_is_counted():
+    worn = Worn()
+    stored = await heartbeats(6, worn)
+    worn.bad = {schema.BODY + schema.height_bytes(4)}
+    metrics = Metrics()
+    answers, wire = answering(stored, A, B, metrics=metrics)
+    async with running(answers):
+        answers.ask(A, GetBlocks(height=Height(3), count=3))
+        answers.ask(B, GetBlocks(height=Height(4), count=3))
+        await asyncio.sleep(0.01)
+        answers.ask(A, GetBlocks(height=Height(5), count=3))
+        await asyncio.sleep(0.01)
+
+    sent = wire.take(BLOCKS)
+    assert [(peer, answer.height, len(answer.blocks)) for peer, answer in sent] == [
+        (A, 3, 1),
+        (B, 4, 0),
+        (A, 5, 2),
+    ]
+    assert b"securenet_storage_damaged_total 2.0" in metrics.render()
+
+
+class Slow:
+    """An executor that takes a tenth of a second for everything, and counts."""
+
+    def __init__(self):
+        self.calls = 0
+
+    async def run(self, function, *args):
+        self.calls += 1
+        await asyncio.sleep(0.1)
+        return function(*args)
+
+
+@simulated
+async def test_a_peer_has_one_question_open_and_a_flood_of_them_holds_up_nobody():
+    stored = await heartbeats(3)
+    slow = Slow()
+    answers, wire = answering(stored, A, B, executor=slow)
+    loop = asyncio.get_running_loop()
+    asked_s, answered = 0.0, list[float]()
+    async with running(answers):
+        for turn in range(1_000):
+            answers.ask(A, GetBlocks(height=Height(1), count=64))
+            if turn == 500:
+                answers.ask(B, GetBlocks(height=Height(2), count=1))
+                asked_s = loop.time()
+            await asyncio.sleep(0.001)
+            answered += [loop.time() for to, _, _ in wire.sent if to == B]
+        await asyncio.sleep(1)
+
+    assert slow.calls <= 13
+    assert answered[0] - asked_s < 0.35
+
+
+@simulated
+async def test_a_hint_does_not_take_the_place_of_a_question():
+    stored = await heartbeats(3)
+    answers, wire = answering(stored, A)
+    async with running(answers):
+        answers.ask(A, GetBlocks(height=Height(1), count=64))
+        answers.send_block(A, Height(2))
+        await asyncio.sleep(0.01)
+        answers.send_block(A, Height(2))
+        await asyncio.sleep(0.01)
+
+    sent = [body for _, body in wire.take(BLOCKS)]
+    assert [(answer.height, len(answer.blocks)) for answer in sent] == [(1, 3), (2, 1)]
