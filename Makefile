@@ -31,10 +31,11 @@ TESTNET ?= build/testnet
 # test: pytest's processes, and whatever else pytest should be told
 WORKERS ?= auto
 # kill, e2e: how often a node is killed and under how many transactions a second, and how long a chain
-# a node that starts from nothing fetches
+# a node that starts from nothing fetches; and how many transactions one joins by snapshot
 KILLS ?= 50
 RATE ?= 500
 BLOCKS ?= 5000
+TRANSACTIONS ?= 15000
 # test, bench, planted-bugs, e2e, kill, crashpoints: further arguments
 ARGS ?=
 
@@ -118,7 +119,7 @@ planted-bugs: $(VENV)/.installed-dev
 	@"$(VENV)/bin/python" -m tests.simulation.planted $(ARGS)
 
 e2e: $(VENV)/.installed-dev
-	@CONTAINERS=1 KILLS=$(KILLS) RATE=$(RATE) BLOCKS=$(BLOCKS) \
+	@CONTAINERS=1 KILLS=$(KILLS) RATE=$(RATE) BLOCKS=$(BLOCKS) TRANSACTIONS=$(TRANSACTIONS) \
 		"$(VENV)/bin/python" -m pytest --quiet tests/e2e $(ARGS)
 
 .PHONY: kill
