@@ -20,6 +20,8 @@ FIRST ?= 1
 # twins: how many scenarios, of how many rounds each
 SCENARIOS ?= 2000
 ROUNDS ?= 6
+# model: full or quick
+SIZE ?= full
 # testnet: where its four nodes live
 TESTNET ?= build/testnet
 # test: pytest's processes, and whatever else pytest should be told
@@ -36,7 +38,7 @@ ARGS ?=
 export DATA
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format testnet bench simulate twins e2e kill crashpoints lock clean
+.PHONY: help demo test check format testnet bench simulate twins model e2e kill crashpoints lock clean
 
 help:
 	@echo 'make demo [DATA=PATH]            four miners, fifty devices, a summary; ends by itself'
@@ -47,6 +49,7 @@ help:
 	@echo 'make bench [ARGS=...]            transactions per second and latency of four nodes'
 	@echo 'make simulate SEEDS=n FIRST=s    whole nodes in n simulated worlds'
 	@echo 'make twins SCENARIOS=n ROUNDS=r   two copies of a miner with one key, on networks that are cut'
+	@echo 'make model [SIZE=quick]          the core of agreement in every order of events (spin, gcc)'
 	@echo 'make e2e [BLOCKS=n]              networks of processes and of containers: stopped, killed, cut off'
 	@echo 'make kill KILLS=n RATE=r         n kills while r transactions a second come in'
 	@echo 'make crashpoints                 a node killed at every call that makes something durable (strace)'
@@ -81,6 +84,9 @@ simulate: $(VENV)/.installed-dev
 
 twins: $(VENV)/.installed-dev
 	@"$(VENV)/bin/python" -m tests.twins --scenarios $(SCENARIOS) --rounds $(ROUNDS) $(ARGS)
+
+model: $(VENV)/.installed-dev
+	@"$(VENV)/bin/python" -m tests.model $(SIZE)
 
 e2e: $(VENV)/.installed-dev
 	@CONTAINERS=1 KILLS=$(KILLS) RATE=$(RATE) BLOCKS=$(BLOCKS) \
