@@ -19,7 +19,8 @@ from node.rpc import render
 from node.rpc.limits import FEED_EVENTS_MAX, FEED_LISTS_MAX
 from node.rpc.paging import INDEX_MAX
 from node.rpc.reader import BlockReader, Cache
-from node.storage.chain_store import PAGE_MAX, ChainStore
+from node.storage.chain_reader import PAGE_MAX
+from node.storage.chain_store import ChainStore
 
 TYPES: Final = ("block", "transaction", "verdict", "event")
 """The types of events, in the order in which those of one position come."""

@@ -35,8 +35,9 @@ from node.past import DECIDED, PastBlock, decode_decided, pack_decided, unpack_d
 from node.ports import KeyValueStore, WriteBatch
 from node.storage import schema
 from node.storage.adoption import CURSOR, LOWEST_KEY, SEGMENTS, TARGET_KEY
-from node.storage.chain_store import StateSource, block_entries
+from node.storage.chain_store import block_entries
 from node.storage.kv import prefix_end, write_in_steps
+from node.storage.state_source import StateSource
 
 _DONE: Final = b""
 _SHIFT: Final = 8 * DIGEST_SIZE - (SEGMENTS.bit_length() - 1)

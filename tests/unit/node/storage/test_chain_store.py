@@ -20,10 +20,11 @@ from chain.state import parameters_of
 from chain.transactions import sign_transaction
 from node.errors import ConfigError, CorruptStore, DamagedEntry, DiskFull, StorageClosed
 from node.ports import WriteBatch
-from node.storage import chain_store, schema
-from node.storage.chain_store import PAGE_MAX, StateSource
+from node.storage import chain_reader, schema
+from node.storage.chain_reader import PAGE_MAX
 from node.storage.kv import MemoryStore
 from node.storage.leveldb import LevelDbStore
+from node.storage.state_source import StateSource
 from node.storage.verify import verify_store
 from tests.builders import flow, make_genesis, make_model, with_parameters
 from tests.simulation.disk import SimulatedDisk, SimulatedExecutor
@@ -408,7 +409,7 @@ def pages(limit, read, *arguments):
 
 
 async def test_a_page_has_a_bound_whatever_is_asked_for(monkeypatch):
-    monkeypatch.setattr(chain_store, "PAGE_MAX", 2)
+    monkeypatch.setattr(chain_reader, "PAGE_MAX", 2)
     stored = StoredChain()
     await stored.fill(3)
 
