@@ -42,8 +42,10 @@ OPEN_MAX: Final = 256
 RETRY_S: Final = 0.25
 RETRY_S_MAX: Final = 4.0
 
-_LOSSES: Final = (OSError, EOFError, FrameError, DecodeError, UnknownKey, NotSigned)
-"""What ends a connection; a time-out is an `OSError`."""
+_LOSSES: Final = (
+    OSError, EOFError, UnicodeError, FrameError, DecodeError, UnknownKey, NotSigned
+)  # fmt: skip
+"""What ends a connection; a time-out is an `OSError`, a host that is no name a `UnicodeError`."""
 
 SignerEvent = SignerSeen | MessageSigned | SigningRefused
 

@@ -20,6 +20,7 @@ from node.signer.wire import TO_SIGNER, Message, Refusal, SetFloor, SignTransact
 
 CONNECTIONS_MAX: Final = 32
 """Connections at once, those without a handshake included; further ones are closed on arrival."""
+ACCEPT_PAUSE_S: Final = 0.1
 
 log = structlog.get_logger(__name__)
 
@@ -77,7 +78,13 @@ class SignerServer:
         with self._socket:
             async with asyncio.TaskGroup() as group:
                 while True:
-                    accepted, _ = await loop.sock_accept(self._socket)
+                    try:
+                        accepted, _ = await loop.sock_accept(self._socket)
+                    except OSError as error:
+                        # A caller that is gone already, or no descriptor left for now.
+                        log.warning("a connection could not be taken", reason=str(error))
+                        await asyncio.sleep(ACCEPT_PAUSE_S)
+                        continue
                     if self._connections >= CONNECTIONS_MAX:
                         accepted.close()
                         continue

@@ -5,6 +5,7 @@ import contextlib
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,7 +20,7 @@ from consensus.key_memory import encode_key_record
 from consensus.messages import Prepare
 from consensus.output import SignMessage
 from node.clock import SystemClock
-from node.errors import NotSigned
+from node.errors import NotSigned, StorageFailed
 from node.executor_pool import ThreadPool
 from node.metrics import Metrics
 from node.p2p.framing import HEADER
@@ -53,8 +54,8 @@ def question(digest: Digest = BLOCK, genesis: Digest = GENESIS) -> SignMessage:
 
 
 @asynccontextmanager
-async def signer() -> AsyncIterator[SignerServer]:
-    journal: Any = Journal()
+async def signer(journal: Any = None) -> AsyncIterator[SignerServer]:
+    journal = Journal() if journal is None else journal
     journal.append([encode_key_record(Floor(height=Height(0)))])
     with ThreadPool(1) as executor:
         server = SignerServer(
@@ -226,6 +227,58 @@ async def test_bytes_without_tls_are_no_connection():
             assert await told.events.get() == SignerSeen(keys=(KEY.public,))
 
 
+async def test_a_signer_that_does_not_answer_is_left_and_so_is_one_that_lets_questions_pile_up(
+    monkeypatch,
+):
+    async with lying(None) as port:
+        told = Told(port)
+        async with told.running():
+            assert await told.events.get() == SignerSeen(keys=(KEY.public,))
+            monkeypatch.setattr("node.signer.link.ANSWER_TIMEOUT_NS", 1_000_000)
+            told.link.ask(question())
+            assert await told.events.get() == SignerSeen(keys=())
+            monkeypatch.setattr("node.signer.link.ANSWER_TIMEOUT_NS", 60 * 10**9)
+
+            assert await told.events.get() == SignerSeen(keys=(KEY.public,))
+            monkeypatch.setattr("node.signer.link.OPEN_MAX", 2)
+            for _ in range(3):
+                told.link.ask(question())
+            assert await told.events.get() == SignerSeen(keys=())
+
+
+async def test_beyond_the_bound_connections_are_closed_and_the_node_comes_in_after_them(
+    monkeypatch,
+):
+    monkeypatch.setattr("node.signer.server.CONNECTIONS_MAX", 2)
+    async with signer() as server:
+        idle = [await asyncio.open_connection(HOST, server.port) for _ in range(2)]
+        reader, writer = await asyncio.open_connection(HOST, server.port)
+        await rest(reader)
+        writer.close()
+        told = Told(server.port)
+        async with told.running():
+            for _, waiting in idle:
+                waiting.close()
+            assert await told.events.get() == SignerSeen(keys=(KEY.public,))
+
+
+async def test_a_signer_whose_disk_fails_ends():
+    class Failing(Journal):
+        def append(self, records: Any) -> None:
+            if self.kept:
+                raise StorageFailed(Path("signer.log"), "the disk refuses")
+            super().append(records)
+
+    with pytest.RaisesGroup(StorageFailed, flatten_subgroups=True):
+        async with signer(Failing()) as server:
+            told = Told(server.port)
+            async with told.running():
+                await told.events.get()
+                told.link.ask(question())
+                await told.events.get()
+                await asyncio.sleep(PATIENCE_S)
+
+
 @pytest.mark.parametrize("kind", ["wrong signature", "unasked", "hello again"])
 async def test_a_signer_that_lies_is_left(kind):
     """Whoever has its channel key may answer anything; the node believes no wrong signature."""
@@ -235,23 +288,31 @@ async def test_a_signer_that_lies_is_left(kind):
         "hello again": HELLO,
     }[kind]
 
+    async with lying(lie) as port:
+        told = Told(port)
+        async with told.running():
+            assert await told.events.get() == SignerSeen(keys=(KEY.public,))
+            told.link.ask(question())
+            assert await told.events.get() == SignerSeen(keys=())
+
+
+@asynccontextmanager
+async def lying(lie: Any) -> AsyncIterator[int]:
+    """Listen with the signer's key, and answer any question with `lie`, or not at all."""
+
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(OSError, asyncio.IncompleteReadError):
             writer.write(encode_frame(HELLO))
             await reader.readexactly(HEADER.size)
-            writer.write(encode_frame(lie))
+            if lie is not None:
+                writer.write(encode_frame(lie))
             await rest(reader)
         writer.close()
 
     own = contexts(SIGNER)
     own.trust([public(NODE)])
-    server = await asyncio.start_server(serve, HOST, 0, ssl=own.listening)
-    async with server:
-        told = Told(server.sockets[0].getsockname()[1])
-        async with told.running():
-            assert await told.events.get() == SignerSeen(keys=(KEY.public,))
-            told.link.ask(question())
-            assert await told.events.get() == SignerSeen(keys=())
+    async with await asyncio.start_server(serve, HOST, 0, ssl=own.listening) as server:
+        yield server.sockets[0].getsockname()[1]
 
 
 @asynccontextmanager

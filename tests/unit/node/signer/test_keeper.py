@@ -116,6 +116,23 @@ def test_nothing_is_signed_that_is_not_on_the_disk_first():
             broken.answer(vote(prepare()))
 
 
+def test_a_kill_right_after_the_write_leaves_a_signature_that_can_only_be_that_one():
+    class Killed(Disk):
+        def append(self, records: Any) -> None:
+            super().append(records)
+            if len(self.kept) > 1:
+                raise OSError("killed")
+
+    disk = Killed()
+    with pytest.raises(OSError, match="killed"):
+        keeper(disk).answer(vote(prepare()))
+
+    again = keeper(disk)
+
+    assert reason(again.answer(vote(prepare(Digest(b"x" * 32))))) == CONFLICT
+    assert isinstance(again.answer(vote(prepare())), Answer)
+
+
 @pytest.mark.parametrize(
     ("question", "word"),
     [
