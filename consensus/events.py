@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from chain.blocks import Header
 from chain.miners import MinerSet
-from chain.types import Address, Digest, Height, Round, TimestampMs
+from chain.types import Address, Digest, Height, PublicKey, Round, TimestampMs
 from consensus.messages import Message, Proposal
 from consensus.timers import Timing
 
@@ -145,6 +145,36 @@ class MemoryShown:
     height: Height
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SignerSeen:
+    """The process that has the miner's key was reached, or lost.
+
+    Parameters
+    ----------
+    keys : tuple of PublicKey
+        Those that it has; none: it cannot be reached, and answers nothing that is open.
+    remembers : bool
+        Whether it knows what it signed before.
+    """
+
+    keys: tuple[PublicKey, ...]
+    remembers: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MessageSigned:
+    """The answer to `SignMessage`: the message with its signature, which was verified."""
+
+    message: Message
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SigningRefused:
+    """The answer to `SignMessage` where it would contradict what was signed before."""
+
+    message: Message
+
+
 Event = (
     StartHeight
     | Received
@@ -156,4 +186,7 @@ Event = (
     | PeerConnected
     | HeightSeen
     | MemoryShown
+    | SignerSeen
+    | MessageSigned
+    | SigningRefused
 )

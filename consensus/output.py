@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from chain.blocks import Header
 from chain.certificate import CommitCertificate
-from chain.types import Address, Digest, Height, Round
+from chain.types import Address, Digest, Height, PublicKey, Round
 from consensus.durable import WalRecord
 from consensus.errors import InvalidMessage
 from consensus.evidence import Evidence
@@ -131,8 +131,41 @@ class TellShown:
     height: Height
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SignMessage:
+    """Have another process sign a message; answer `MessageSigned` or `SigningRefused`.
+
+    Comes only to a miner whose key is not here. Requests are handed over in their order. Where the
+    process cannot be reached, `SignerSeen` without keys is the answer to all that are open.
+
+    Parameters
+    ----------
+    statement : bytes
+        What is to be signed, under `chain.certificate.VOTE_TAG`.
+    """
+
+    key: PublicKey
+    message: Message
+    statement: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TellFloor:
+    """Tell the process that has the key from which height on it may sign, if it does not know."""
+
+    height: Height
+
+
 Request = (
-    BuildBlock | CheckProposal | FetchBlock | GossipPending | AnswerOldHeight | CatchUp | TellShown
+    BuildBlock
+    | CheckProposal
+    | FetchBlock
+    | GossipPending
+    | AnswerOldHeight
+    | CatchUp
+    | TellShown
+    | SignMessage
+    | TellFloor
 )
 
 

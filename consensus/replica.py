@@ -29,9 +29,12 @@ from consensus.events import (
     HeightConfig,
     HeightSeen,
     MemoryShown,
+    MessageSigned,
     PeerConnected,
     ProposalChecked,
     Received,
+    SignerSeen,
+    SigningRefused,
     StartHeight,
     Tick,
     WorkPending,
@@ -76,8 +79,8 @@ class Replica:
 
     Parameters
     ----------
-    signer : SigningKey
-        The key of `miner_id`.
+    signer : SigningKey or None
+        The key of `miner_id`. None: another process has it, `consensus.output.SignMessage`.
     miner_id : Address
         An id outside the miner set makes an observer, which follows and never signs.
     durable : DurableState
@@ -89,7 +92,7 @@ class Replica:
     def __init__(
         self,
         *,
-        signer: SigningKey,
+        signer: SigningKey | None,
         miner_id: Address,
         durable: DurableState,
         next_signer: SigningKey | None = None,
@@ -176,6 +179,12 @@ class Replica:
                 self._on_height_seen(event.miner, event.height, state)
             case MemoryShown():
                 self._on_memory_shown(event.miner, event.height, state)
+            case SignerSeen():
+                self._on_signer_seen(event, state)
+            case MessageSigned():
+                self._on_message_signed(event.message, state)
+            case SigningRefused():
+                self._signer.drop(event.message)
             case StartHeight():
                 raise AssertionError("StartHeight is handled before")
             case _:
@@ -478,6 +487,20 @@ class Replica:
             self._reports[miner] = max(height, self._reports.get(miner, height))
             self._remember_memory(state)
 
+    def _on_signer_seen(self, event: SignerSeen, state: HeightState) -> None:
+        """Go on signing where this miner stands, or, where nobody remembers, as rule 6 says."""
+        self._signer.meet(event.keys)
+        if not event.remembers and self._me in state.config.miners:
+            self._signer.write(LostMemory(height=state.config.height), self._draft)
+            self._remember_memory(state)
+        if state.round > 0 and not state.committed:
+            # It may have entered the round without saying so.
+            self._report(state)
+
+    def _on_message_signed(self, message: Message, state: HeightState) -> None:
+        if self._signer.take(message, self._draft) and state.log.wants(message):
+            state.log.put(Entry(message, _NO_TIME))
+
     # --- rules ------------------------------------------------------------------------------------
 
     def _advance(self, state: HeightState) -> bool:
@@ -537,6 +560,10 @@ class Replica:
     def _leave_for(self, round: Round, cause: str, state: HeightState) -> None:
         """Enter a higher round, and say so with what this miner is prepared for."""
         self._enter(round, cause, state)
+        self._report(state)
+
+    def _report(self, state: HeightState) -> None:
+        """Say, where that may still be signed, that this miner is in the round."""
         if not self._may_sign(Phase.ROUND_CHANGE, state):
             return
         prepared = state.prepared
@@ -544,7 +571,7 @@ class Replica:
             RoundChange(
                 sender=self._me,
                 height=state.config.height,
-                round=round,
+                round=state.round,
                 prepared_round=None if prepared is None else prepared.round,
                 prepared_digest=None if prepared is None else prepared.digest,
                 certificate=prepared,
@@ -666,7 +693,8 @@ class Replica:
 
     def _sign(self, message: M, state: HeightState) -> None:
         signed = self._signer.sign(message, state.config, self._draft)
-        state.log.put(Entry(signed, _NO_TIME))
+        if signed is not None:
+            state.log.put(Entry(signed, _NO_TIME))
 
     def _is_signed(self, message: Message, state: HeightState) -> bool:
         member = state.config.miners.get(message.sender)
@@ -759,6 +787,7 @@ class Replica:
         if known is not None:
             height = Height(max(known, durable.lost_height) + SILENT_HEIGHTS)
             self._signer.write(Floor(height=height), self._draft)
+            self._signer.owes(height, self._draft)
 
     def _trust_memory(self, state: HeightState) -> None:
         """Take the log for the latest once a quorum has shown what it holds of this miner."""

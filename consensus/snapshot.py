@@ -65,7 +65,8 @@ class Snapshot:
         have reached this round).
     signing : str
         ``yes``, or why this miner signs nothing: ``observer``, ``lost-memory``, ``awaiting-peers``,
-        ``floor``, ``key-replaced`` (the set has a key of this miner that the node does not have).
+        ``floor``, ``key-replaced`` (the set has a key of this miner that the node, or its signer,
+        does not have), ``signer-unreachable``.
     """
 
     me: Address

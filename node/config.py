@@ -8,10 +8,11 @@ from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from chain.crypto import check_public_key
+from chain.crypto import address_of, check_public_key
 from chain.errors import InvalidKey
+from chain.genesis import Genesis
 from chain.transactions import TRANSACTION_SIZE_MAX
-from chain.types import HEIGHT_MAX, Digest
+from chain.types import HEIGHT_MAX, Address, Digest, PublicKey
 from node.errors import ConfigError
 from node.executor_pool import THREADS_DEFAULT, THREADS_MAX
 from node.mempool import MEMPOOL_SIZE_BYTES_MAX, MEMPOOL_TRANSACTIONS_MAX, MempoolLimits
@@ -31,6 +32,7 @@ PEERS_MAX: Final = 256
 CONFIG_SIZE_MAX: Final = 1024 * 1024
 
 Port = Annotated[int, Field(ge=0, le=65_535)]
+_ADDRESS: Final = r"^([A-Za-z0-9.-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\]):[0-9]{1,5}$"
 NodeKey = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 
 
@@ -100,9 +102,36 @@ class SignerConfig(_Section):
     ----------
     guard : Path, optional
         A file, outside of what is backed up, in which the place of the last signature is noted.
+    remote : str, optional
+        ``host:port`` of the signer that has the miner's key; then the node has none.
+    remote_key : str, optional
+        The signer's public key, in hex.
     """
 
     guard: Annotated[Path | None, Field(strict=False)] = None
+    remote: Annotated[str | None, Field(pattern=_ADDRESS)] = None
+    remote_key: NodeKey | None = None
+
+    @property
+    def address(self) -> tuple[str, int] | None:
+        """Host and port of the signer, if there is one."""
+        if self.remote is None:
+            return None
+        host, _, port = self.remote.rpartition(":")
+        return host.strip("[]"), int(port)
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if (self.remote is None) != (self.remote_key is None):
+            raise ValueError("remote and remote_key belong together")
+        if self.remote_key is not None:
+            try:
+                check_public_key(bytes.fromhex(self.remote_key))
+            except InvalidKey as error:
+                raise ValueError(f"remote_key is {error}") from error
+        if self.address is not None and not 1 <= self.address[1] <= 65_535:
+            raise ValueError("the port of remote is none")
+        return self
 
 
 Blocks = Annotated[int, Field(ge=1, le=HEIGHT_MAX)]
@@ -253,6 +282,13 @@ class NodeConfig(_Section):
             raise ValueError(f"p2p and rpc cannot both listen on port {self.rpc.port}")
         return self
 
+    def miner_of(self, node_key: PublicKey, genesis: Genesis) -> Address | None:
+        """Return which miner the node is, as far as can be told without the miner's key."""
+        if self.miner_id is not None:
+            return Address(bytes.fromhex(self.miner_id))
+        founder = next((miner for miner in genesis.miners if miner.node_key == node_key), None)
+        return None if founder is None else address_of(founder.key)
+
 
 def load_config(path: Path) -> NodeConfig:
     """Read a configuration; what it leaves out has its default.
@@ -291,7 +327,7 @@ def parse_config(document: Mapping[str, Any]) -> NodeConfig:
     try:
         return NodeConfig.model_validate(document)
     except ValidationError as error:
-        where, reason = _first_of(error)
+        where, reason = first_fault(error)
         raise ConfigError(where, reason) from error
 
 
@@ -339,6 +375,8 @@ def _lines(config: NodeConfig) -> Iterator[str]:
     yield ""
     yield "[signer]"
     yield from _setting("guard", config.signer.guard, "a file on another disk, never backed up")
+    yield from _setting("remote", config.signer.remote, "host:port of the signer with the key")
+    yield from _setting("remote_key", config.signer.remote_key, "its public key")
     yield ""
     yield "[pruning]  # what is kept of old blocks, at least; without a number everything"
     for name, value in config.pruning:
@@ -385,7 +423,7 @@ def _resolved(config: NodeConfig, directory: Path) -> NodeConfig:
     )
 
 
-def _first_of(error: ValidationError) -> tuple[str, str]:
+def first_fault(error: ValidationError) -> tuple[str, str]:
     """Return the first fault's place and reason, in one line."""
     faults = error.errors(include_url=False)
     first = faults[0]

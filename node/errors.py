@@ -8,6 +8,7 @@
     ├── KeyFileError           a key file that cannot be made or used; ``path`` says which
     │   ├── WrongPassphrase    the passphrase is missing, or is not the one it was closed with
     │   └── WrongKey           a whole key, but not one with which this node can take part
+    ├── NotSigned              a remote signer refuses, or cannot be reached
     ├── MempoolFull            no room for a transaction; ``retry_after_ms`` says when to try again
     ├── Pruned                 a part of the chain that is not kept; ``first`` is where it begins
     ├── BadArchive             a file of blocks that is damaged, or proves nothing
@@ -77,6 +78,10 @@ class WrongPassphrase(KeyFileError):
 
 class WrongKey(KeyFileError):
     """The file is whole, but its key is not the one that this chain knows the node by."""
+
+
+class NotSigned(NodeError):
+    """The process that has the miner's key did not sign; it may do so later."""
 
 
 class MempoolFull(NodeError):

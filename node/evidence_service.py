@@ -18,7 +18,7 @@ from chain.records import MINER_TABLE
 from chain.state import parameters_of
 from chain.types import Address
 from consensus.evidence import Evidence
-from node.errors import MempoolFull
+from node.errors import MempoolFull, NotSigned
 from node.own_transactions import OwnTransactions
 from node.ports import Clock
 from node.storage.chain_store import ChainStore
@@ -111,7 +111,7 @@ def _may_pass(error: Exception) -> bool:
     """Tell whether the refusal is of the moment."""
     if isinstance(error, Rejection):
         return error.code == "limit_reached"
-    return isinstance(error, MempoolFull)
+    return isinstance(error, MempoolFull | NotSigned)
 
 
 def _text_of(error: Exception | None) -> str | None:

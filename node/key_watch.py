@@ -19,9 +19,11 @@ class KeyWatch:
     Parameters
     ----------
     keys : sequence of PublicKey
-        Those that the node has: the present one first, then the one that is to replace it.
+        Those that the node has: the present one first, then the one that is to replace it. None
+        where a process of its own has them: it says itself which it lacks.
     miner : Address, optional
-        Whose they are, if the operator says so: a node that begins anew cannot know yet.
+        Whose they are, if the operator says so: a node that begins anew cannot know yet. Needed
+        where the node has none.
 
     Attributes
     ----------
@@ -32,11 +34,14 @@ class KeyWatch:
     def __init__(self, state: State, keys: Sequence[PublicKey], miner: Address | None) -> None:
         self._state = state
         self._keys = tuple(keys)
+        assert keys or miner, "a node knows its miner by its key, or by its id"
         self.miner = miner or miner_of_key(state, keys[0]) or address_of(keys[0])
-        self._seen = keys[0]
+        self._seen = keys[0] if keys else None
 
     def look(self) -> None:
         """Look at the registry after a change of the miners."""
+        if not self._keys:
+            return
         record = self._state.get(MINER_TABLE, self.miner)
         if record is None or record.status == "removed" or record.key == self._seen:
             return

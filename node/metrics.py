@@ -102,6 +102,11 @@ class Metrics:
             "Transactions that were not admitted",
             self.registry,
         )
+        self._signing_refused = _Reasons(
+            "securenet_signer_refused",
+            "Messages and transactions that the remote signer did not sign",
+            self.registry,
+        )
         self._verdicts = Counter(
             "securenet_verdicts",
             "Flows this node judged, by its judgement",
@@ -194,6 +199,10 @@ class Metrics:
     def admission_rejected(self, reason: str) -> None:
         """Count a transaction that was not admitted, by the code of its rejection."""
         self._rejected.count(reason)
+
+    def signing_refused(self, reason: str) -> None:
+        """Count what the remote signer did not sign."""
+        self._signing_refused.count(reason)
 
     def peer_refused(self, reason: str) -> None:
         """Count a message of a peer that was not accepted."""

@@ -8,10 +8,17 @@ from chain.errors import Rejection, SecureNetError
 from chain.kinds.base import Kind
 from chain.records import MINER_TABLE
 from chain.state import State
-from chain.transactions import TRANSACTION_VERSION, Payload, sign_transaction
-from chain.types import NONCE_SIZE, Address, Digest, TimestampMs
+from chain.transactions import (
+    TRANSACTION_VERSION,
+    Payload,
+    Transaction,
+    attach_signature,
+    sign_transaction,
+)
+from chain.types import NONCE_SIZE, Address, Digest, PublicKey, TimestampMs
+from node.errors import NotSigned
 from node.intake import Intake
-from node.ports import Clock, Random
+from node.ports import Clock, Random, RemoteSigner
 
 
 class OwnTransactions:
@@ -21,6 +28,8 @@ class OwnTransactions:
     ----------
     keys : sequence of SigningKey
         The keys of `miner`; that on record signs.
+    signer : RemoteSigner, optional
+        The process that has them instead.
     """
 
     def __init__(
@@ -33,6 +42,7 @@ class OwnTransactions:
         miner: Address,
         clock: Clock,
         random: Random,
+        signer: RemoteSigner | None = None,
     ) -> None:
         self._genesis_hash = genesis_hash
         self._state = state
@@ -41,12 +51,12 @@ class OwnTransactions:
         self._miner = miner
         self._clock = clock
         self._random = random
+        self._signer = signer
 
     async def send(self, kind: Kind, body: Any) -> SecureNetError | None:
         """Sign a transaction and hand it in; return why it is refused, or None: it is pooled."""
         record = self._state.get(MINER_TABLE, self._miner)
-        key = None if record is None else self._keys.get(record.key)
-        if key is None:
+        if record is None or (self._signer is None and record.key not in self._keys):
             return Rejection("not_permitted", "this node does not have the miner's key")
         payload = Payload(
             version=TRANSACTION_VERSION,
@@ -57,6 +67,14 @@ class OwnTransactions:
             nonce=self._random.bytes(NONCE_SIZE),
             body=kind.body.encode(body),
         )
-        transaction = sign_transaction(payload, key)
+        try:
+            transaction = await self._sign(payload, record.key)
+        except NotSigned as error:
+            return error
         (result,) = await self._intake.submit([transaction.wire])
         return result.error
+
+    async def _sign(self, payload: Payload, key: PublicKey) -> Transaction:
+        if self._signer is None:
+            return sign_transaction(payload, self._keys[key])
+        return attach_signature(payload, await self._signer.sign(key, payload))

@@ -11,7 +11,10 @@ from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
 from chain.payloads import Flow
-from chain.types import Address, Digest
+from chain.transactions import Payload
+from chain.types import Address, Digest, PublicKey, Signature
+from consensus.events import MessageSigned, SignerSeen, SigningRefused
+from consensus.output import SignMessage, TellFloor
 
 Result = TypeVar("Result")
 
@@ -186,6 +189,33 @@ class Executor(Protocol):
 
     async def run(self, function: Callable[..., Result], *args: object) -> Result:
         """Return ``function(*args)``, or raise what it raised."""
+        ...
+
+
+class RemoteSigner(Protocol):
+    """The way to the process that has the miner's key."""
+
+    def ask(self, request: SignMessage | TellFloor) -> None:
+        """Hand on what consensus wants signed, in its order; does not wait.
+
+        The answers come by the `tell` of `run`. Dropped where the process cannot be reached.
+        """
+        ...
+
+    async def sign(self, key: PublicKey, payload: Payload) -> Signature:
+        """Return the signature of a transaction's payload.
+
+        Raises
+        ------
+        node.errors.NotSigned
+            It is refused, or the process cannot be reached.
+        """
+        ...
+
+    async def run(
+        self, tell: Callable[[SignerSeen | MessageSigned | SigningRefused], None]
+    ) -> None:
+        """Keep in touch until cancelled, and tell consensus what comes of it."""
         ...
 
 

@@ -33,6 +33,7 @@ from node.keys import PrivateKey, load_key, load_private_key
 from node.members import Members
 from node.metrics import Metrics
 from node.p2p.peers import PeerDirectory, PeerEntry
+from node.p2p.tls import ChannelContexts
 from node.p2p.transport import TlsTransport
 from node.ports import Log, Random
 from node.protocol import KINDS
@@ -40,6 +41,7 @@ from node.random_source import SystemRandom
 from node.rpc.limits import RpcLimits
 from node.rpc.server import RpcServer
 from node.service import Node, Ports
+from node.signer.link import SignerLink
 from node.signer_guard import GuardedLog
 from node.storage.leveldb import LevelDbStore
 from node.storage.lock import HomeLock
@@ -51,6 +53,9 @@ LAG_PERIOD_S: Final = 0.5
 GC_THRESHOLDS: Final = (1_000_000, 50, 1_000)
 """A node makes few cycles and holds many values for a second or two: looking for cycles after so
 many more have come than gone, and not more often, saves it a tenth of its work under load."""
+
+_Keys = tuple[SigningKey | None, SigningKey | None]
+"""The miner's key and the one to come; none where another process has them."""
 
 log = structlog.get_logger(__name__)
 
@@ -71,25 +76,30 @@ async def run_node(path: Path, *, passphrase: str | None = None) -> None:
     home = Home(path)
     config = home.load_config()
     genesis = home.load_genesis()
-    key = load_key(home.miner_key, passphrase)
     node_key = load_private_key(home.node_key, passphrase)
-    next_key = load_key(home.next_miner_key, passphrase) if home.next_miner_key.exists() else None
-    if not home.chain.exists() and config.miner_id is None:
-        # Later the registry decides; but a refusal now must not leave a database of this genesis.
-        founder = next((miner for miner in genesis.miners if miner.key == key.public), None)
-        _check_keys(home, config, founder, node_key.key.public)
+    if config.signer.remote is not None:
+        keys: _Keys = (None, None)
+        config = _with_remote(home, config, genesis, node_key.key.public)
+    else:
+        key = load_key(home.miner_key, passphrase)
+        next_file = home.next_miner_key
+        keys = (key, load_key(next_file, passphrase) if next_file.exists() else None)
+        if not home.chain.exists() and config.miner_id is None:
+            # Later the registry decides; but a refusal now must not leave a database of this chain.
+            founder = next((miner for miner in genesis.miners if miner.key == key.public), None)
+            _check_keys(home, config, founder, node_key.key.public)
     with first_error(), HomeLock(path):
         goes_on = True
         while goes_on:
             with contextlib.ExitStack() as stack:
-                goes_on = await _run(home, config, genesis, (key, next_key), node_key, stack)
+                goes_on = await _run(home, config, genesis, keys, node_key, stack)
 
 
 async def _run(
     home: Home,
     config: NodeConfig,
     genesis: Genesis,
-    keys: tuple[SigningKey, SigningKey | None],
+    keys: _Keys,
     node_key: PrivateKey,
     stack: contextlib.ExitStack,
 ) -> bool:
@@ -111,6 +121,18 @@ async def _run(
     )
     judges = config.detectors and config.role != "observer"
     verdicts = WorkerVerdictSource() if judges else None
+    link = None
+    if config.signer.address is not None and config.signer.remote_key is not None:
+        link = SignerLink(
+            host=config.signer.address[0],
+            port=config.signer.address[1],
+            key=PublicKey(bytes.fromhex(config.signer.remote_key)),
+            contexts=ChannelContexts(node_key.seed, random),
+            genesis_hash=genesis.hash,
+            clock=clock,
+            metrics=metrics,
+        )
+        metrics.watch("signer_reached", "1 while the remote signer is", link.is_reached)
     node = Node(
         genesis=genesis,
         key=keys[0],
@@ -125,6 +147,7 @@ async def _run(
             wal=wal,
             transport=transport,
             verdicts=verdicts,
+            signer=link,
         ),
         metrics=metrics,
         mempool=config.mempool.limits(),
@@ -167,6 +190,23 @@ async def _run(
     finally:
         if verdicts is not None:
             await verdicts.close()
+
+
+def _with_remote(
+    home: Home, config: NodeConfig, genesis: Genesis, node_key: PublicKey
+) -> NodeConfig:
+    """Return the configuration of a node whose miner's key is elsewhere, with the miner's id."""
+    for file in (home.miner_key, home.next_miner_key):
+        if file.exists():
+            raise ConfigError(
+                str(file), "a remote signer has the miner's key; move this copy away from the node"
+            )
+    if config.role == "observer":
+        raise ConfigError("signer.remote", "an observer signs nothing, but a signer is given")
+    miner = config.miner_of(node_key, genesis)
+    if miner is None:
+        raise ConfigError("miner_id", "is needed with signer.remote: genesis.json does not tell it")
+    return config.model_copy(update={"miner_id": miner.hex()})
 
 
 def _open_log(home: Home, config: NodeConfig, random: Random) -> Log:

@@ -49,6 +49,8 @@ from consensus.output import (
     Output,
     Request,
     Send,
+    SignMessage,
+    TellFloor,
     TellShown,
 )
 from consensus.replica import Replica
@@ -69,7 +71,7 @@ from node.intake import Intake
 from node.members import Members
 from node.mempool import Mempool
 from node.metrics import Metrics
-from node.ports import Clock, Executor, Log, Transport
+from node.ports import Clock, Executor, Log, RemoteSigner, Transport
 from node.progress import Progress
 from node.protocol import (
     CONSENSUS,
@@ -122,6 +124,8 @@ class ReplicaDriver:
         ``on_committed(block, execution)``, told of every block once it is durable.
     on_evidence : callable
         ``on_evidence(evidence)``, told of every proof against a miner; it does not wait.
+    signer : RemoteSigner, optional
+        The process that has the miner's key, where the replica has none.
 
     Notes
     -----
@@ -148,6 +152,7 @@ class ReplicaDriver:
         metrics: Metrics,
         on_committed: Callable[[Block, Execution], None],
         on_evidence: Callable[[Evidence], None],
+        signer: RemoteSigner | None = None,
     ) -> None:
         self._replica = replica
         self._chain = chain
@@ -165,6 +170,7 @@ class ReplicaDriver:
         self._metrics = metrics
         self._on_committed = on_committed
         self._on_evidence = on_evidence
+        self._signer = signer
         self._inbox: Inbox[Event | Committed | _Fetched] = Inbox()
         self.sync = BlockSync(
             chain=chain,
@@ -305,6 +311,8 @@ class ReplicaDriver:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._heartbeat())
             await self._start_height(group)
+            if self._signer is not None:
+                group.create_task(self._signer.run(self._inbox.put))
             while True:
                 item = await self._next()
                 match item:
@@ -421,6 +429,9 @@ class ReplicaDriver:
             case CatchUp():
                 for node in self._members.nodes_of([request.miner]):
                     self.sync.catch_up_with(node, Height(request.height - 1))
+            case SignMessage() | TellFloor():
+                assert self._signer is not None, "a miner asks for signatures only without a key"
+                self._signer.ask(request)
             case _:
                 assert_never(request)
 

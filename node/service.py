@@ -46,6 +46,7 @@ from node.ports import (
     KeyValueStore,
     Log,
     Random,
+    RemoteSigner,
     Transport,
     VerdictSource,
 )
@@ -93,6 +94,8 @@ class Ports:
     ----------
     verdicts : VerdictSource or None
         None: this miner does not judge.
+    signer : RemoteSigner, optional
+        The process that has the miner's key, where the node has none.
     """
 
     clock: Clock
@@ -102,6 +105,7 @@ class Ports:
     wal: Log
     transport: Transport
     verdicts: VerdictSource | None
+    signer: RemoteSigner | None = None
 
 
 class Node:
@@ -109,12 +113,13 @@ class Node:
 
     Parameters
     ----------
-    key : SigningKey
-        The miner's key; an observer's stands in no set of miners.
+    key : SigningKey or None
+        The miner's key; an observer's stands in no set of miners. None: ``ports.signer`` has it.
     next_key : SigningKey, optional
         The key that is to take its place once the miners have voted so.
     miner : Address, optional
-        Whose keys these are; by default the miner that has, or had, `key` on the chain.
+        Whose keys these are; by default the miner that has, or had, `key` on the chain. Needed
+        without a `key`.
     node_id : Address
         Id of the node's own key, by which its peers know it.
     path : Path
@@ -135,7 +140,7 @@ class Node:
         self,
         *,
         genesis: Genesis,
-        key: SigningKey,
+        key: SigningKey | None,
         node_id: Address,
         ports: Ports,
         metrics: Metrics,
@@ -153,6 +158,7 @@ class Node:
         self._node_id = node_id
         self._metrics = metrics
         self._on_membership = on_membership
+        assert (key is None) == (ports.signer is not None), "a miner's key is in one place"
         self._chain = ChainStore(ports.store, genesis, ports.executor, path=path)
         keys = [known for known in (key, next_key) if known is not None]
         self._keys = KeyWatch(self._chain.state, [known.public for known in keys], miner)
@@ -229,6 +235,7 @@ class Node:
             miner=self._miner,
             clock=ports.clock,
             random=ports.random,
+            signer=ports.signer,
         )
         self._evidence = EvidenceService(
             chain=self._chain, own=own, miner=self._miner, clock=ports.clock
@@ -256,6 +263,7 @@ class Node:
             metrics=metrics,
             on_committed=self._on_committed,
             on_evidence=self._evidence.report,
+            signer=ports.signer,
         )
         self._verdicts: VerdictService | None = None
         if ports.verdicts is not None:

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from chain.types import HEIGHT_MAX
+from chain.types import HEIGHT_MAX, Address
 from cli.arguments import expand_home, parse_digest
 from cli.client import ask
 from cli.errors import AlreadyThere, BadInput
@@ -236,17 +236,26 @@ def _inspect(path: Path) -> dict[str, Any]:
     home = NodeHome(path)
     _require_home(path)
     config, genesis = home.load_config(), home.load_genesis()
-    miner, node = read_key_info(home.miner_key), read_key_info(home.node_key)
-    miner_id = address_of(miner.public)
+    node = read_key_info(home.node_key)
+    is_encrypted = node.is_encrypted
+    if config.signer.remote is None:
+        miner = read_key_info(home.miner_key)
+        miner_id: Address | None = address_of(miner.public)
+        is_encrypted = miner.is_encrypted
+        is_founder = any(first.key == miner.public for first in genesis.miners)
+    else:
+        miner_id = config.miner_of(node.public, genesis)
+        is_founder = any(address_of(first.key) == miner_id for first in genesis.miners)
     return {
         "home": str(path),
         "role": config.role,
         "chain_id": genesis.chain_id,
         "genesis_hash": genesis.hash.hex(),
-        "miner_id": miner_id.hex(),
-        "first_miner": any(first.key == miner.public for first in genesis.miners),
+        "miner_id": None if miner_id is None else miner_id.hex(),
+        "first_miner": is_founder,
         "node_id": address_of(node.public).hex(),
-        "keys_encrypted": miner.is_encrypted,
+        "keys_encrypted": is_encrypted,
+        "remote_signer": config.signer.remote,
         "p2p": f"{config.p2p.host}:{config.p2p.port}",
         "rpc": f"{config.rpc.host}:{config.rpc.port}",
         **_inspect_chain(path),

@@ -2,13 +2,27 @@
 
 from typing import Final
 
-from tests.fuzz import chain_targets, consensus_targets, file_targets, node_targets, rpc_target
+from tests.fuzz import (
+    chain_targets,
+    consensus_targets,
+    file_targets,
+    node_targets,
+    rpc_target,
+    signer_targets,
+)
 from tests.fuzz.campaign import Outcome, fuzz
 from tests.fuzz.target import Target
 
 TARGETS: Final[dict[str, Target]] = {
     target.name: target
-    for module in (chain_targets, consensus_targets, node_targets, rpc_target, file_targets)
+    for module in (
+        chain_targets,
+        consensus_targets,
+        node_targets,
+        signer_targets,
+        rpc_target,
+        file_targets,
+    )
     for target in module.targets()
 }
 

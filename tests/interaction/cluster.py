@@ -23,13 +23,17 @@ from consensus.events import (
     HeightConfig,
     HeightSeen,
     MemoryShown,
+    MessageSigned,
     PeerConnected,
     ProposalChecked,
     Received,
+    SignerSeen,
+    SigningRefused,
     StartHeight,
     Tick,
     WorkPending,
 )
+from consensus.key_memory import encode_key_record
 from consensus.messages import (
     Commit,
     Justification,
@@ -45,9 +49,13 @@ from consensus.output import (
     CheckProposal,
     FetchBlock,
     GossipPending,
+    SignMessage,
+    TellFloor,
 )
 from consensus.replica import Replica
 from consensus.timers import NS_PER_MS, Timing
+from node.signer.keeper import KeyKeeper
+from node.signer.wire import Answer, SetFloor, SignVote
 
 GENESIS = tagged_hash(b"test/genesis")
 EMPTY = tagged_hash(b"test/empty")
@@ -164,7 +172,7 @@ class Node:
         self.life += 1
         self.deadline = None
         durable = recover(decode_record(data) for data in self.disk.log)
-        self.replica = Replica(signer=self.key, miner_id=self.id, durable=durable)
+        self.replica = self.make_replica(durable)
         self.start_height()
         # No miner here ever starts from an older copy of its log.
         for miner in self.cluster.miners:
@@ -173,6 +181,9 @@ class Node:
         for other in self.cluster.nodes:
             if other is not self and other.alive and self.cluster.linked(self.index, other.index):
                 self.cluster.connect(self, other)
+
+    def make_replica(self, durable):
+        return Replica(signer=self.key, miner_id=self.id, durable=durable)
 
     def crash(self):
         self.alive = False
@@ -507,10 +518,97 @@ class Liar(Node):
             self.later(rng.uniform(1, 100), self.say, vote, self.others())
 
 
+class Journal:
+    """A log that keeps everything."""
+
+    def __init__(self):
+        self.kept = []
+
+    def records(self):
+        return list(self.kept)
+
+    def append(self, records):
+        self.kept += records
+
+    def rewrite(self, records):
+        self.kept = list(records)
+
+    def close(self):
+        pass
+
+
+class RemoteNode(Node):
+    """A miner whose key is in another process, which is slow, gets lost, and starts again."""
+
+    def __init__(self, cluster, index, disk):
+        super().__init__(cluster, index, disk)
+        self.journal = Journal()
+        self.journal.append([encode_key_record(Floor(height=Height(0)))])
+        self.keeper: Any = None
+        self.session = 0
+        self.free_at = 0
+
+    def make_replica(self, durable):
+        return Replica(signer=None, miner_id=self.id, durable=durable)
+
+    def start(self):
+        self.keeper = None
+        super().start()
+        self.session += 1
+        self.later(self.cluster.rng.uniform(1, 100), self.reach, self.session)
+
+    def wipe(self):
+        """Lose the log here, or that of the signer, or both."""
+        if self.cluster.rng.random() < 0.7:
+            self.journal.kept = []
+        if self.journal.kept or self.cluster.rng.random() < 0.5:
+            super().wipe()
+
+    def reach(self, session):
+        """Meet the signer's process, a new one that has read its journal."""
+        if session == self.session:
+            self.keeper = KeyKeeper(genesis_hash=GENESIS, keys=[self.key], journal=self.journal)
+            hello = self.keeper.hello()
+            self.feed(SignerSeen(keys=hello.keys, remembers=hello.remembers))
+
+    def lose(self, for_ms):
+        """Lose the signer for a while; what is under way gets lost with it."""
+        self.session += 1
+        self.keeper = None
+        self.feed(SignerSeen(keys=()))
+        self.later(for_ms, self.reach, self.session)
+
+    def on_request(self, request):
+        if not isinstance(request, SignMessage | TellFloor):
+            super().on_request(request)
+            return
+        rng = self.cluster.rng
+        self.free_at = max(self.free_at, self.cluster.now) + int(rng.uniform(0, 30) * NS_PER_MS)
+        delay_ms = (self.free_at - self.cluster.now) / NS_PER_MS
+        self.later(delay_ms, self.ask, request, self.session)
+
+    def ask(self, request, session):
+        if session != self.session or self.keeper is None:
+            return
+        if isinstance(request, TellFloor):
+            self.keeper.answer(SetFloor(height=request.height))
+            return
+        answer = self.keeper.answer(
+            SignVote(number=1, key=request.key, statement=request.statement)
+        )
+        if self.cluster.rng.random() < self.cluster.signer_loss:
+            self.lose(self.cluster.rng.uniform(1, 2_000))
+        elif isinstance(answer, Answer):
+            signed = replace(request.message, signature=answer.signature)
+            self.feed(MessageSigned(message=signed))
+        else:
+            self.feed(SigningRefused(message=request.message))
+
+
 class Cluster:
     """Miners, the links between them, and simulated time."""
 
-    def __init__(self, n=4, seed=0, liars=None, timing=TIMING, started=True):
+    def __init__(self, n=4, seed=0, liars=None, timing=TIMING, started=True, remote=()):
         self.rng = random.Random(seed)
         self.timing = timing
         self.keys = miner_keys(n)
@@ -521,6 +619,7 @@ class Cluster:
         self.sequence = 0
         self.busy = True
         self.drop = 0.0
+        self.signer_loss = 0.0
         self.duplicate = 0.0
         self.delay_ms = (1, 10)
         self.check_ms_max = 30
@@ -536,7 +635,8 @@ class Cluster:
         for index in range(n):
             disk = Disk(log=[encode_record(Floor(height=Height(0)))])
             habits = (liars or {}).get(index)
-            node = Node(self, index, disk) if habits is None else Liar(self, index, disk, habits)
+            make = RemoteNode if index in remote else Node
+            node = make(self, index, disk) if habits is None else Liar(self, index, disk, habits)
             self.nodes.append(node)
         if started:
             for node in self.nodes:

@@ -70,8 +70,10 @@ class Stuck(AssertionError):
     """A healed cluster that does not go on."""
 
 
-def run_world(seed):
+def run_world(seed, *, remote=False):
     """Live through one world; raise where a law is broken, else return what happened in it.
+
+    With `remote`, every honest miner has its key in another process.
 
     First chaos, in which only agreement is asked for; then all links heal and every miner is up,
     and the cluster has to commit more blocks within bounded time and rounds.
@@ -86,12 +88,13 @@ def run_world(seed):
             wiped = index
         elif rng.random() < 0.8:
             liars[index] = frozenset(rng.sample(Liar.HABITS, rng.randrange(1, 4)))
-    cluster = Cluster(n=n, seed=seed, liars=liars, started=False)
+    cluster = Cluster(n=n, seed=seed, liars=liars, started=False, remote=range(n) if remote else ())
     for node in cluster.nodes:
         node.skew_ms = rng.randrange(-200, 200)
         cluster.at(cluster.now + rng.randrange(500) * NS_PER_MS, node.start)
     cluster.drop = rng.choice((0, 0.02, 0.1, 0.3))
     cluster.duplicate = rng.choice((0, 0.1))
+    cluster.signer_loss = 0.03
     cluster.delay_ms = rng.choice(((1, 5), (1, 50), (1, 400), (1, 1_500)))
     cluster.check_ms_max = rng.choice((5, 100, 900))
     cluster.execute_ms = rng.choice((1, 100, 500))
@@ -121,7 +124,7 @@ def run_world(seed):
             cluster.at(cluster.now + rng.randrange(1, 500) * NS_PER_MS, node.start)
     cluster.heal()
     cluster.filter = None
-    cluster.drop = cluster.duplicate = 0
+    cluster.drop = cluster.duplicate = cluster.signer_loss = 0
     cluster.delay_ms = (1, 10)
     cluster.check_ms_max = 50
     for node in cluster.nodes:

@@ -21,9 +21,10 @@ FOUND_BY = {
 
 
 @pytest.mark.attack("A6", "A7", "B1", "B5")
+@pytest.mark.parametrize("remote", [False, True], ids=["own key", "remote signer"])
 @pytest.mark.parametrize("seed", SEEDS)
-def test_miners_agree_in_every_world_and_go_on_once_it_heals(seed):
-    result = run_world(seed)
+def test_miners_agree_in_every_world_and_go_on_once_it_heals(seed, remote):
+    result = run_world(seed, remote=remote)
     assert result["accused"] <= result["liar_ids"], "an honest miner was framed"
 
 

@@ -92,7 +92,7 @@ class Node:
         self.id = world.ids[member]
         self.chain: list[Any] = []
         self.replica: Any = Replica(
-            signer=world.keys[member],
+            signer=None if world.is_remote else world.keys[member],
             miner_id=self.id,
             durable=durable.recover([durable.Floor(height=0)]),  # type: ignore[arg-type]  # plain
         )
@@ -123,6 +123,9 @@ class World:
         It becomes the list E of `chain.eligibility.proposer_of`, which may name a member often:
         so the order of proposers is free, though the rule that reads it is the real one.
     """
+
+    is_remote = False
+    """Whether each member has its key in another process, which both of its copies ask."""
 
     def __init__(self, keys: Any, twins: int, proposers: Any) -> None:
         self.keys = keys

@@ -41,7 +41,7 @@ def test_the_commands_of_the_interface_are_there():
         query device|query verdicts|query models|query events|consensus why|db verify|
         db stats|db compact|db prune|db export|
         db import|node rollback|bench|demo|
-        light verify
+        light verify|signer init|signer run|signer floor
     """
     assert {" ".join(name.split()) for name in promised.split("|")} <= set(NAMES)
 

@@ -36,7 +36,13 @@ class Bench:
     """A replica at height 1, where miner ``(1 + round) % n`` proposes."""
 
     def __init__(
-        self, n=4, me=0, records=FRESH_LOG, durable: DurableState | None = None, heard=True
+        self,
+        n=4,
+        me=0,
+        records=FRESH_LOG,
+        durable: DurableState | None = None,
+        heard=True,
+        remote=False,
     ):
         self.keys = miner_keys(n)
         self.miners = miner_set(self.keys)
@@ -47,7 +53,7 @@ class Bench:
         self.records = list(records)
         self.outputs: list[Output] = []
         self.replica: Any = Replica(
-            signer=self.keys[me],
+            signer=None if remote else self.keys[me],
             miner_id=self.ids[me],
             durable=recover(records) if durable is None else durable,
         )

@@ -181,3 +181,26 @@ def test_what_is_no_text_or_no_configuration_is_refused(path, content):
 
     with pytest.raises(ConfigError, match=r"config\.toml: "):
         load_config(path)
+
+
+def test_a_remote_signer_has_an_address_and_a_key(path):
+    signer = load(path, f'[signer]\nremote = "10.0.0.7:4000"\nremote_key = "{KEY}"').signer
+    assert signer.address == ("10.0.0.7", 4000)
+    signer = load(path, f'[signer]\nremote = "[::1]:4000"\nremote_key = "{KEY}"').signer
+    assert signer.address == ("::1", 4000)
+    assert load(path, "").signer.address is None
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ('remote = "a:1"', "belong together"),
+        (f'remote_key = "{KEY}"', "belong together"),
+        (f'remote = "a"\nremote_key = "{KEY}"', "remote"),
+        (f'remote = "a:0"\nremote_key = "{KEY}"', "port"),
+        (f'remote = "a:70000"\nremote_key = "{KEY}"', "port"),
+        (f'remote = "a:1"\nremote_key = "{"0" * 64}"', "remote_key is"),
+    ],
+)
+def test_half_a_remote_signer_is_refused(path, text, words):
+    assert words in refusal(path, f"[signer]\n{text}")

@@ -12,13 +12,13 @@ from chain.crypto import address_of
 from chain.errors import Rejection
 from chain.kinds import KINDS
 from chain.records import MINER_TABLE
-from chain.transactions import Transaction, decode_transaction
+from chain.transactions import PAYLOAD, SIGNATURE_TAG, Transaction, decode_transaction
 from chain.types import Digest, Height, Round
 from consensus.evidence import Evidence, conflict
 from consensus.messages import Prepare, is_signed_by
 from consensus.verifier import Verifier
 from node.api import Submission
-from node.errors import MempoolFull
+from node.errors import MempoolFull, NotSigned
 from node.evidence_service import MARGIN_MS, RESCAN_S, EvidenceService
 from node.own_transactions import OwnTransactions
 from node.protocol import TRANSACTIONS
@@ -39,7 +39,7 @@ def id_of(number):
 class Reporter:
     """An evidence service over a chain, and an intake that answers what the test wants."""
 
-    def __init__(self, stored: StoredChain | None = None) -> None:
+    def __init__(self, stored: StoredChain | None = None, signer: Any = None) -> None:
         self.stored = StoredChain() if stored is None else stored
         self.chain = self.stored.chain
         self.sent: list[Transaction] = []
@@ -51,10 +51,11 @@ class Reporter:
             genesis_hash=self.chain.genesis.hash,
             state=self.chain.state,
             intake=intake,
-            keys=[key_of(f"miner {REPORTER}")],
+            keys=[key_of(f"miner {REPORTER}")] if signer is None else [],
             miner=id_of(REPORTER),
             clock=clock,
             random=SeededRandom(1),
+            signer=signer,
         )
         self.service = EvidenceService(
             chain=self.stored.store, own=own, miner=id_of(REPORTER), clock=clock
@@ -226,3 +227,33 @@ async def test_a_node_that_hears_two_votes_of_one_miner_sends_evidence_to_the_ot
     body = KIND.decode(sent[0])
     assert (body.miner, body.first, body.second) == (id_of(ACCUSED), found.first, found.second)
     assert "securenet_consensus_evidence_total 1.0" in lone.metrics.render().decode()
+
+
+class FakeSigner:
+    """A signer that can be lost."""
+
+    def __init__(self) -> None:
+        self.is_lost = True
+
+    async def sign(self, key: Any, payload: Any) -> Any:
+        if self.is_lost:
+            raise NotSigned("lost")
+        assert key == key_of(f"miner {REPORTER}").public
+        return key_of(f"miner {REPORTER}").sign(SIGNATURE_TAG, PAYLOAD.encode(payload))
+
+
+@simulated
+async def test_evidence_is_kept_while_the_signer_is_lost_and_reported_once_it_is_back():
+    signer = FakeSigner()
+    reporter = Reporter(signer=signer)
+    async with reporter.running():
+        reporter.service.report(reporter.evidence())
+        await settle()
+        assert not reporter.sent
+        assert reporter.stored.store.open_evidence()
+
+        signer.is_lost = False
+        await asyncio.sleep(reporter.again_s + RESCAN_S)
+
+        assert reporter.sent
+        assert reporter.sent[0].is_signed_by(key_of(f"miner {REPORTER}").public)
