@@ -128,6 +128,39 @@ def verdicts(limit: Limit = 100, rpc: Rpc = DEFAULT_RPC, as_json: AsJson = False
 
 
 @app.command()
+def measures(
+    appealed: Annotated[
+        bool, typer.Option("--appealed", help="Only those whose appeal waits for an answer.")
+    ] = False,
+    limit: Limit = 100,
+    rpc: Rpc = DEFAULT_RPC,
+    as_json: AsJson = False,
+) -> None:
+    """List the last measure against each device that was limited, quarantined or revoked.
+
+    Example: securenet query measures --appealed
+    """
+    query = {"appealed": "true"} if appealed else {}
+    items = ask(rpc, lambda client: client.pages("/v1/measures", limit=limit, **query))
+    if as_json:
+        show_json(items)
+        return
+    rows = [
+        [
+            m["device"],
+            m["action"],
+            f"{m['anomalous']} of {m['window']}",
+            m["until_ms"] or None,
+            None if m["appeal"] is None else m["appeal"]["text"],
+            m["answer"],
+        ]
+        for m in items
+    ]
+    columns = ["device", "action", "anomalous", "until (ms)", "appeal", "answer"]
+    show_table(columns, rows, empty="no measures")
+
+
+@app.command()
 def models(limit: Limit = 100, rpc: Rpc = DEFAULT_RPC, as_json: AsJson = False) -> None:
     """List the registered models and say which judges.
 

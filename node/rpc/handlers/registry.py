@@ -8,11 +8,13 @@ from chain.blocks import render_header
 from chain.records import (
     DEVICE_TABLE,
     EVIDENCE_TABLE,
+    MEASURE_TABLE,
     MINER_TABLE,
     ORGANISATION_TABLE,
     POLICY_TABLE,
     PROPOSAL_TABLE,
     DeviceRecord,
+    MeasureRecord,
     ProposalRecord,
     Table,
 )
@@ -24,6 +26,7 @@ from node.rpc.context import Rpc
 from node.rpc.errors import NotFound
 from node.rpc.paging import (
     DevicePageQuery,
+    MeasurePageQuery,
     PageQuery,
     ProposalPageQuery,
     Query,
@@ -119,6 +122,18 @@ async def miners(rpc: Rpc, request: web.Request, query: PageQuery) -> Any:
         lambda after: state.scan(MINER_TABLE, after=after),
         query,
         lambda id, record: render.miner(state, id, record, present),
+    )
+
+
+async def measures(rpc: Rpc, request: web.Request, query: MeasurePageQuery) -> Any:
+    """Answer a page of measures, each the last against its device."""
+    state = rpc.node.chain.state
+
+    def keep(record: MeasureRecord) -> bool:
+        return query.appealed is None or record.is_appealed == query.appealed
+
+    return page_of_table(
+        lambda after: state.scan(MEASURE_TABLE, after=after), query, render.measure, keep
     )
 
 

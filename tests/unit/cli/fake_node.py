@@ -179,7 +179,8 @@ class FakeNode:
                 web.get("/v1/devices/{id}/transactions", self._sent),
                 web.get("/v1/organisations", partial(self._page, table=ORGANISATION_TABLE)),
                 web.get(
-                    "/v1/miners", partial(self._page, table=MINER_TABLE, index=0, evidence=None)
+                    "/v1/miners",
+                    partial(self._page, table=MINER_TABLE, index=0, evidence=None, detector=None),
                 ),
                 web.get("/v1/models", partial(self._page, table=MODEL_TABLE, active=True)),
                 web.get("/v1/proposals", self._proposals),

@@ -152,7 +152,7 @@ async def test_each_block_with_flows_gets_one_verdict_bound_to_model_and_height(
     for transaction, count in zip(detector.given, (1, 3), strict=True):
         body = KINDS["verdict"].decode(transaction)
         assert body.model == MODEL
-        assert unpack_scores(body.scores) == [THRESHOLD_PPM] * count
+        assert unpack_scores(body.opinions) == [THRESHOLD_PPM] * count
         assert transaction.is_signed_by(KEY.public)
     assert detector.counted('verdicts_total{label="anomalous"}') == 4
 

@@ -21,7 +21,7 @@ from chain.kinds.device_registry import DeviceRegister, device_id
 from chain.kinds.evidence import Equivocation
 from chain.kinds.models import ModelRegister
 from chain.kinds.organisations import organisation_id
-from chain.kinds.verdict import Verdict, pack_scores
+from chain.kinds.verdict import Verdict, opinion_of, pack_opinions
 from chain.limits import parse_limits
 from chain.parameters import Parameters
 from chain.payloads import Flow, Measurement, Reading
@@ -243,7 +243,12 @@ class ChainNode:
         return self.sign("device.data", body, DEVICES[index], self.device(index), **other)
 
     def verdict(self, height: int, scores: Sequence[int], miner: int = 0) -> Transaction:
-        body = Verdict(height=Height(height), model=MODEL, scores=pack_scores(scores))
+        body = Verdict(
+            height=Height(height),
+            model=MODEL,
+            judged=self.chain.tip.recent.judged(height) or Digest(bytes(32)),
+            opinions=pack_opinions([opinion_of(score, 500_000) for score in scores]),
+        )
         signer = MINERS[miner]
         return self.sign("verdict", body, signer, address_of(signer.public))
 
