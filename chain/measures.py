@@ -75,7 +75,7 @@ def tally_flows(
     outcomes : sequence of bool
         Which of the flows are anomalous, in block order.
     accusations : mapping of Address to int
-        How many of them each miner called anomalous.
+        How many of those that are anomalous each miner called so.
 
     Returns
     -------

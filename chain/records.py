@@ -288,7 +288,7 @@ class PolicyRecord:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Accuser:
-    """A miner, and how many flows of a device it called anomalous."""
+    """A miner, and how many flows of a device that are anomalous it called so."""
 
     miner: Address
     flows: int
@@ -306,8 +306,7 @@ class TallyRecord:
         The last `RING_BITS` flows judged while it was active as a big-endian integer; the lowest
         bit is the latest, 1 is anomalous. Cleared when it crosses the line.
     accusers : tuple of Accuser
-        Who called how many of its flows anomalous since the ring was cleared, agreed with or not;
-        members only.
+        Who called how many of its anomalous flows so since the ring was cleared; members only.
     """
 
     judged: int
@@ -387,7 +386,7 @@ class DetectorRecord:
     overruled, missed : int
         Flows it called anomalous and the decision did not, and the other way round.
     released : int
-        Flows it called anomalous of devices that a registrar has released.
+        Flows called anomalous by it and by the decision, of devices that were released since.
     """
 
     verdicts: int = 0

@@ -218,7 +218,11 @@ def _decide(
         taken, is_flagged = tally_flows(
             device,
             [bool(outcome[index]) for index in indices],
-            {miner: sum([flags[index] for index in indices]) for miner, flags in said.items()},
+            {
+                # Where it stood alone the decision has overruled it already.
+                miner: sum([flags[index] & outcome[index] for index in indices])
+                for miner, flags in said.items()
+            },
             judged,
             block,
         )

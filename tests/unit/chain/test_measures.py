@@ -293,14 +293,15 @@ def test_a_late_verdict_is_counted_as_late_and_compared(chain, device):
 
 
 @pytest.mark.attack("F7")
-def test_a_release_is_counted_against_those_who_accused_the_device(chain, device):
+def test_a_release_is_counted_against_those_who_accused_the_device_and_no_flow_twice(chain, device):
     set_policy(chain, anomalous_min=2, window=4)
-    judge(chain, device, {0: [BAD, BAD], 1: [BAD, BAD], 2: [GOOD, BAD]})
+    judge(chain, device, {0: [BAD, BAD, BAD], 1: [GOOD, BAD, BAD], 2: [GOOD, GOOD, BAD]})
     assert chain.device(device).status == "quarantined"
 
     chain.commit(release(chain, device))
 
     assert [detector(chain, number).released for number in range(4)] == [2, 2, 1, 0]
+    assert [detector(chain, number).overruled for number in range(4)] == [1, 0, 0, 0]
     assert chain.rejection(release(chain, device)).code == "invalid_state"
 
 

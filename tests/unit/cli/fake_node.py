@@ -8,6 +8,7 @@ import asyncio
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -48,18 +49,20 @@ from chain.miners import MINERS
 from chain.parameters import PARAMETERS, Parameters
 from chain.records import (
     DEVICE_TABLE,
+    MEASURE_TABLE,
     MINER_TABLE,
     MODEL_TABLE,
     ORGANISATION_TABLE,
     POLICY_TABLE,
     PROPOSAL_TABLE,
+    MeasureRecord,
     PolicyRecord,
     Table,
 )
 from chain.state import MemorySource, State, miner_sets_of, parameters_of
 from chain.transactions import PAYLOAD, Transaction, decode_transaction
 from chain.transition import BlockExecution, Execution, Tip, advance
-from chain.types import Round, TimestampMs
+from chain.types import Address, Digest, Height, Round, TimestampMs
 from node.clock import SystemClock
 
 MINER = signing_key("ed25519", b"m" * 32)
@@ -119,6 +122,34 @@ class Chain:
         self.block_receipts.append(execution.block_receipt)
         for index, transaction in enumerate(transactions):
             self.places[transaction.id.hex()] = (height, index)
+
+    def quarantine(self, device: str) -> None:
+        """Put a device under quarantine for an hour, as verdicts would."""
+        id = Address(bytes.fromhex(device))
+        record = self.tip.state.get(DEVICE_TABLE, id)
+        assert record is not None, "the device is registered"
+        until_ms = SystemClock().wall_ms() + 3_600_000
+        measure = MeasureRecord(
+            action="quarantine",
+            height=Height(self.tip.header.height),
+            until_ms=until_ms,
+            judged_height=Height(1),
+            model=Digest(bytes(32)),
+            judged=Digest(bytes(32)),
+            anomalous=30,
+            window=100,
+            accusers=(),
+            appeal=None,
+            answer="none",
+            answered_height=None,
+        )
+        stopped = replace(record, status="quarantined", quarantined_until_ms=until_ms)
+        delta = {
+            DEVICE_TABLE.key(id): DEVICE_TABLE.encode(stopped),
+            MEASURE_TABLE.key(id): MEASURE_TABLE.encode(measure),
+        }
+        self._source.apply(delta)
+        self.tip.state.advance(delta, self.tip.state.tree.updated(delta))
 
     def certificate(self, height: int) -> VoteCertificate | None:
         header = self.blocks[height].header
@@ -187,6 +218,7 @@ class FakeNode:
                 web.get("/v1/policies/{id}", self._policy),
                 web.get("/v1/verdicts", self._empty),
                 web.get("/v1/evidence", self._empty),
+                web.get("/v1/measures", self._measures),
                 web.get("/v1/events", self._events),
                 web.get("/health/ready", self._ready),
             ]
@@ -401,6 +433,14 @@ class FakeNode:
             kind = KINDS[record.kind]
             body = kind.body.render(kind.decode_bytes(record.body))
             items.append({"id": key.hex(), **PROPOSAL_TABLE.record.render(record), "body": body})
+        return web.json_response({"items": items, "cursor": None})
+
+    async def _measures(self, request: web.Request) -> web.Response:
+        items = [
+            {"device": key.hex(), **MEASURE_TABLE.record.render(record)}
+            for key, record in self.chain.tip.state.scan(MEASURE_TABLE)
+            if record.is_appealed or "appealed" not in request.query
+        ]
         return web.json_response({"items": items, "cursor": None})
 
     async def _policy(self, request: web.Request) -> web.Response:

@@ -140,3 +140,53 @@ def test_acting_for_an_organisation_with_a_strange_key_is_refused(securenet, nod
 
     assert ended.code == ExitCode.REFUSED
     assert "bad_signature" in ended.err
+
+
+@pytest.fixture
+def stopped(node):
+    """Return the id of a quarantined device."""
+    id = node.register(SENSOR)
+    node.chain.quarantine(id)
+    return id
+
+
+def appeal(securenet, key, *more):
+    return securenet("device", "appeal", "--key", key, "--text", "a firmware update", *more)
+
+
+@pytest.mark.parametrize("by_id", [False, True])
+def test_a_quarantined_device_appeals_and_is_released(
+    securenet, node, registrar, sensor, stopped, by_id
+):
+    named = ("--device", stopped) if by_id else ()
+
+    assert appeal(securenet, sensor, *named).code == ExitCode.OK
+
+    (listed,) = securenet("query", "measures", "--appealed", "--json").document
+    assert (listed["device"], listed["appeal"]["text"]) == (stopped, "a firmware update")
+    shown = securenet("query", "measures").out
+    assert "30 of 100" in shown
+    assert "a firmware update" in shown
+    assert securenet("device", "release", stopped, "--key", registrar).code == ExitCode.OK
+    assert securenet("query", "measures", "--appealed").out == "no measures\n"
+    assert securenet("device", "list", "--status", "active", "--json").document != []
+
+
+def test_an_appeal_is_refused_and_not_made_again(securenet, node, registrar, sensor, stopped):
+    appeal(securenet, sensor)
+
+    assert securenet("device", "refuse", stopped, "--key", registrar).code == ExitCode.OK
+
+    (measure,) = securenet("query", "measures", "--json").document
+    assert measure["answer"] == "refused"
+    again = appeal(securenet, sensor)
+    assert again.code == ExitCode.REFUSED
+    assert "already_appealed" in again.err
+
+
+def test_a_text_that_no_node_would_take_is_not_sent(securenet, node, sensor, stopped):
+    ended = securenet("device", "appeal", "--key", sensor, "--text", "two\nlines")
+
+    assert ended.code == ExitCode.USAGE
+    assert len(ended.err.splitlines()) <= 2
+    assert "POST /v1/transactions" not in node.requests

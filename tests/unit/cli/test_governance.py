@@ -214,6 +214,16 @@ def test_a_policy_is_set_and_shown(securenet, node, registrar):
     assert (policy["action"], policy["anomalous_min"], policy["window"]) == ("observe", 5, 20)
 
 
+def test_a_policy_that_limits_names_limits(securenet, node, registrar):
+    limit = ("policy", "set", "--key", registrar, "--action", "limit", "--limits")
+
+    assert securenet(*limit, "").code == ExitCode.USAGE
+    assert "POST /v1/transactions" not in node.requests
+    assert securenet(*limit, "2:60,9:600").code == ExitCode.OK
+    policy = securenet("policy", "show", "--json").document
+    assert (policy["action"], policy["limits"]) == ("limit", "2:60,9:600")
+
+
 def test_a_policy_that_can_never_hold_is_not_sent(securenet, node, registrar):
     ended = securenet(
         *("policy", "set", "--key", registrar, "--anomalous-min", "30", "--window", "20")

@@ -310,6 +310,35 @@ async def test_a_demoted_miner_judges_nothing_until_it_is_restored():
 
 
 @simulated
+async def test_a_verdict_that_is_refused_as_too_late_is_counted_as_late():
+    detector = Detector()
+    detector.refusal = Rejection("too_late", "the block has left the window")
+    device = await detector.device()
+    async with detector.running():
+        await detector.commit(detector.chain.by_device(device, flow()))
+        await asyncio.sleep(1)
+
+    assert len(detector.given) == 1
+    assert detector.counted("verdicts_late_total") == 1
+
+
+@simulated
+async def test_a_verdict_behind_the_decision_is_counted_and_sent_all_the_same():
+    detector = Detector()
+    device = await detector.device()
+    async with detector.running():
+        await detector.commit(detector.chain.by_device(device, flow()))
+        height = detector.chain.tip.header.height
+        verdicts = [detector.chain.verdict(voter, height, [0]) for voter in (1, 2, 3)]
+        await detector.commit(*verdicts)
+        await asyncio.sleep(1)
+
+    assert len(detector.given) == 1
+    assert detector.counted("verdicts_after_decision_total") == 1
+    assert detector.counted("verdicts_late_total") == 0
+
+
+@simulated
 async def test_a_block_that_has_left_the_window_meanwhile_is_late_and_not_judged_again(monkeypatch):
     monkeypatch.setattr(verdict_service, "VERDICT_WINDOW", 3)
     detector = Detector()
