@@ -58,7 +58,11 @@ def policy_of(organisation: Address, view: View) -> PolicyRecord:
 
 def anomalous_in_window(tally: TallyRecord, policy: PolicyRecord) -> int:
     """Return how many of the last judged flows that the policy looks back on are anomalous."""
-    return (int.from_bytes(tally.ring, "big") & (1 << policy.window) - 1).bit_count()
+    return _in_window(int.from_bytes(tally.ring, "big"), policy)
+
+
+def _in_window(ring: int, policy: PolicyRecord) -> int:
+    return (ring & (1 << policy.window) - 1).bit_count()
 
 
 def tally_flows(
@@ -90,38 +94,45 @@ def tally_flows(
     tally = block.state.get(TALLY_TABLE, device_id) or TallyRecord(
         judged=0, anomalous=0, ring=_CLEARED
     )
-    tally = replace(
-        tally,
-        judged=tally.judged + len(outcomes),
-        anomalous=tally.anomalous + sum(outcomes),
-    )
     event: Event | None = None
     is_flagged = False
+    accusers = tally.accusers
     if device.is_active(block.time_ms):
-        tally = replace(tally, accusers=_added(tally.accusers, accusations, block))
+        accusers = _added(accusers, accusations, block)
+    ring = int.from_bytes(tally.ring, "big")
     for anomalous in outcomes:
         if not device.is_active(block.time_ms):
             # It has been stopped for flows like these already. Kept in the ring, they would stop
             # it once more with the first flow that it sends afterwards, however normal.
             break
-        ring = (int.from_bytes(tally.ring, "big") << 1 | anomalous) & _RING_MASK
-        tally = replace(tally, ring=ring.to_bytes(RING_BITS // 8, "big"))
-        if anomalous_in_window(tally, policy) < policy.anomalous_min:
+        ring = (ring << 1 | anomalous) & _RING_MASK
+        found = _in_window(ring, policy)
+        if found < policy.anomalous_min:
             continue
         if policy.action == "observe":
             is_flagged = True
         else:
-            device, taken = _take(device_id, device, tally, policy, judged, block)
+            device, taken = _take(device_id, device, found, accusers, policy, judged, block)
             event = taken or event
-        tally = replace(tally, ring=_CLEARED, accusers=())
-    block.state.put(TALLY_TABLE, tally, device_id)
+        ring, accusers = 0, ()
+    block.state.put(
+        TALLY_TABLE,
+        TallyRecord(
+            judged=tally.judged + len(outcomes),
+            anomalous=tally.anomalous + sum(outcomes),
+            ring=ring.to_bytes(RING_BITS // 8, "big"),
+            accusers=accusers,
+        ),
+        device_id,
+    )
     return event, is_flagged
 
 
 def _take(
     device_id: Address,
     device: DeviceRecord,
-    tally: TallyRecord,
+    anomalous: int,
+    accusers: tuple[Accuser, ...],
     policy: PolicyRecord,
     judged: Judged,
     block: BlockContext,
@@ -145,8 +156,8 @@ def _take(
         # The same measure goes on: no second appeal, and no event in every block.
         standing = block.state.get(MEASURE_TABLE, device_id)
         assert standing is not None, "a measure has limited it"
-        accusers = _added(standing.accusers, {a.miner: a.flows for a in tally.accusers}, block)
-        longer = replace(standing, until_ms=until_ms, accusers=accusers)
+        added = _added(standing.accusers, {a.miner: a.flows for a in accusers}, block)
+        longer = replace(standing, until_ms=until_ms, accusers=added)
         block.state.put(MEASURE_TABLE, longer, device_id)
         return device, None
     measure = MeasureRecord(
@@ -156,9 +167,9 @@ def _take(
         judged_height=judged.height,
         model=judged.model,
         judged=judged.flows,
-        anomalous=anomalous_in_window(tally, policy),
+        anomalous=anomalous,
         window=policy.window,
-        accusers=tally.accusers,
+        accusers=accusers,
         appeal=None,
         answer="none",
         answered_height=None,
