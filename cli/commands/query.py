@@ -105,6 +105,45 @@ def device(
 
 
 @app.command()
+def behaviour(
+    id: Annotated[str, typer.Argument(metavar="ID", help="Id of the device.")],
+    rpc: Rpc = DEFAULT_RPC,
+    as_json: AsJson = False,
+) -> None:
+    """Show how a device behaves, against its own past and its organisation's other devices.
+
+    It is what this node has seen in the last blocks; no verdict rests on it.
+
+    Example: securenet query behaviour 41b0…
+    """
+    address = parse_address(id, "device id").hex()
+    document = ask(rpc, lambda client: client.get(f"/v1/devices/{address}/behaviour"))
+    if as_json:
+        show_json(document)
+        return
+    show_fields(
+        {
+            "score": f"{document['score_ppm'] // 10_000} of 100",
+            "reason": document["reason"] or "nothing unusual",
+            "blocks": f"{document['from_height']} to {document['height']}",
+        }
+    )
+    rows = [
+        [
+            q["name"],
+            q["latest_mean"],
+            f"{q['mean']} ± {q['deviation']}",
+            f"{q['group_mean']} ± {q['group_deviation']}",
+            "drifts" if q["is_drifting"] else "",
+            q["reason"],
+        ]
+        for q in document["quantities"]
+    ]
+    columns = ["quantity", "latest", "normal", "group", "drift", "reason"]
+    show_table(columns, rows, empty="it has sent nothing in these blocks")
+
+
+@app.command()
 def verdicts(limit: Limit = 100, rpc: Rpc = DEFAULT_RPC, as_json: AsJson = False) -> None:
     """List what the miners' detectors said of the flows of each block, oldest first.
 

@@ -1,7 +1,8 @@
 """Records of the chain as the documents of docs/spec/rpc.md; the forms come from their schemas."""
 
 from collections.abc import Iterable, Mapping
-from typing import Any, Final
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any, Final
 
 from chain.admission import limits_of
 from chain.blocks import BLOCK_RECEIPT, BlockReceipt, Event, Header, Receipt, render_header
@@ -42,6 +43,10 @@ from node.api import NodeApi
 from node.diagnosis import Diagnosis
 from node.storage.chain_store import ChainStore
 from node.storage.schema import KEPT_APART
+
+if TYPE_CHECKING:
+    # It brings numpy, and commands that never ask for it load this module too.
+    from node.behaviour_service import Watched
 
 NS_PER_MS: Final = 1_000_000
 
@@ -96,6 +101,16 @@ def _tally(record: TallyRecord, policy: PolicyRecord) -> dict[str, Any]:
 def measure(id: bytes, record: MeasureRecord) -> dict[str, Any]:
     """Render the last measure against a device."""
     return {"device": id.hex(), **MEASURE_TABLE.record.render(record)}
+
+
+def behaviour(id: bytes, watched: "Watched") -> dict[str, Any]:
+    """Render how a device behaves."""
+    return {
+        "id": id.hex(),
+        "from_height": watched.from_height,
+        "height": watched.height,
+        **asdict(watched.behaviour),
+    }
 
 
 def budget(tip: Tip, id: Address, record: DeviceRecord, *, time_ms: int) -> dict[str, Any]:

@@ -195,6 +195,14 @@ ROUTES: Final = (
         codes=("not_found",),
     ),
     Route(
+        path="/v1/devices/{id}/behaviour",
+        handler=registry.device_behaviour,
+        summary="How a device behaves, against its own past and its organisation's devices",
+        tag="registry",
+        answers={200: _ref("Behaviour")},
+        codes=("not_found",),
+    ),
+    Route(
         path="/v1/devices/{id}/proof",
         handler=registry.device_proof,
         summary="What proves a device's record, or that there is none",

@@ -83,6 +83,15 @@ async def device_budget(rpc: Rpc, request: web.Request, query: Query) -> Any:
     return render.budget(rpc.node.chain.tip, id, record, time_ms=rpc.next_block_time_ms())
 
 
+async def device_behaviour(rpc: Rpc, request: web.Request, query: Query) -> Any:
+    """Answer how a device behaves, against its own past and its organisation's devices."""
+    id, record = _device(rpc, request)
+    watched = await rpc.node.behaviour(id, record.organisation)
+    if watched is None:
+        raise NotFound("this node does not watch how devices behave")
+    return render.behaviour(id, watched)
+
+
 async def device_proof(rpc: Rpc, request: web.Request, query: Query) -> Any:
     """Answer what proves a device's record, or that there is none."""
     return _proof(rpc, request, DEVICE_TABLE, "device")

@@ -33,6 +33,7 @@ from consensus.height import RoundEntry
 from consensus.snapshot import MemberView, Snapshot
 from consensus.timers import Timing
 from node.api import NodeStatus, Submission, TransactionStatus
+from node.behaviour_service import Watched
 from node.diagnosis import Diagnosis
 from node.metrics import Metrics
 from node.rpc import RpcConfig, RpcLimits, RpcServer
@@ -105,6 +106,7 @@ class ChainNode:
         )
         self.chain: Any = ChainStore(MemoryStore(), self.genesis, Inline(), path=Path("memory"))
         self.metrics = Metrics()
+        self.watched: Watched | None = None
         self.now_ms = START_MS + 10_000
         self.pool: dict[Digest, Transaction] = {}
         self.fates: dict[Digest, TransactionStatus] = {}
@@ -178,6 +180,9 @@ class ChainNode:
     async def submit(self, transactions: Sequence[bytes]) -> Sequence[Submission]:
         self.submitted += len(transactions)
         return [self._admit(wire) for wire in transactions]
+
+    async def behaviour(self, device: Address, group: Address) -> Watched | None:
+        return self.watched
 
     def transaction(self, id: Digest) -> TransactionStatus:
         place = self.chain.locate(id)

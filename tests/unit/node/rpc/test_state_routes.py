@@ -16,6 +16,8 @@ from chain.miners import MINERS as MINER_LIST
 from chain.miners import MinerSet
 from chain.records import PolicyRecord
 from chain.state_tree import STATE_PROOF
+from ml_validator.behaviour import WINDOW, Watch
+from node.behaviour_service import Watched
 from tests.unit.node.rpc.chain_node import (
     DEVICES,
     FLOW,
@@ -278,6 +280,29 @@ async def test_a_limited_device_has_the_limits_of_the_policy_in_its_budget(clien
 
     assert (device["active"], device["limited"]) == (True, True)
     assert [(w["capacity"], w["seconds"]) for w in budget["windows"]][-1] == (6, 60)
+
+
+async def test_a_devices_behaviour_is_shown_with_its_reason(client, node):
+    path = f"/v1/devices/{node.device(0).hex()}/behaviour"
+    assert (await client.get(path)).status == 404
+    watch = Watch()
+    for value in (100, 100, 4_000):
+        rows = [{"src_bytes": value}] * WINDOW
+        watch.take(node.device(0), ORGANISATION, time_ms=0, sent=WINDOW, values=rows)
+    found = watch.report(node.device(0), ORGANISATION)
+    node.watched = Watched(from_height=1, height=9, behaviour=found)
+
+    shown = await get(client, path)
+
+    assert (shown["from_height"], shown["height"]) == (1, 9)
+    assert shown["reason"] == "src_bytes 40 × this device's normal"
+    [quantity] = shown["quantities"]
+    assert (quantity["mean"], quantity["latest_mean"]) == (100, 4_000)
+    assert (await client.get(f"/v1/devices/{STRANGER}/behaviour")).status == 404
+
+    nothing = watch.report(node.device(1), ORGANISATION)
+    node.watched = Watched(from_height=1, height=9, behaviour=nothing)
+    assert (await get(client, path))["quantities"] == []
 
 
 async def test_a_miner_shows_how_its_detector_does(client, node):
