@@ -23,6 +23,7 @@ from chain.kinds.device_registry import (
 from chain.types import Address, PublicKey
 from cli.arguments import parse_address, parse_public_key, parse_rate_limits
 from cli.client import Client, Document, ask
+from cli.device_view import show_device
 from cli.errors import BadInput
 from cli.key_files import open_key
 from cli.options import (
@@ -150,7 +151,7 @@ def show(id: DeviceId, rpc: Rpc = DEFAULT_RPC, as_json: AsJson = False) -> None:
     if as_json:
         show_json(device)
     else:
-        show_fields(device)
+        show_device(device)
 
 
 @app.command()

@@ -9,6 +9,7 @@ import typer
 
 from cli.arguments import parse_address
 from cli.client import Document, ask, connect
+from cli.device_view import show_device
 from cli.errors import BadInput
 from cli.options import DEFAULT_RPC, AsJson, Limit, Rpc
 from cli.render import show_fields, show_json, show_json_line, show_line, show_table
@@ -94,7 +95,7 @@ def device(
     if as_json:
         show_json(document)
         return
-    show_fields(document["device"])
+    show_device(document["device"])
     windows = [
         [w["subject"], w["capacity"], w["seconds"], w["remaining"]]
         for w in document["budget"]["windows"]
@@ -132,8 +133,8 @@ def behaviour(
         [
             q["name"],
             q["latest_mean"],
-            f"{q['mean']} ± {q['deviation']}",
-            f"{q['group_mean']} ± {q['group_deviation']}",
+            f"{q['mean']} ± {q['deviation']}" if q["count"] else None,
+            f"{q['group_mean']} ± {q['group_deviation']}" if q["group_count"] else None,
             "drifts" if q["is_drifting"] else "",
             q["reason"],
         ]

@@ -205,7 +205,7 @@ class FakeNode:
                 web.get("/v1/params", self._params),
                 web.get("/v1/consensus", self._consensus),
                 web.get("/v1/devices", partial(self._page, table=DEVICE_TABLE)),
-                web.get("/v1/devices/{id}", partial(self._record, table=DEVICE_TABLE)),
+                web.get("/v1/devices/{id}", self._device),
                 web.get("/v1/devices/{id}/budget", self._budget),
                 web.get("/v1/devices/{id}/transactions", self._sent),
                 web.get("/v1/organisations", partial(self._page, table=ORGANISATION_TABLE)),
@@ -407,12 +407,22 @@ class FakeNode:
         cursor = str(start + 1) if start + 1 < len(items) else None
         return web.json_response({"items": items[start : start + 1], "cursor": cursor})
 
-    async def _record(self, request: web.Request, table: Table[Any]) -> web.Response:
+    async def _device(self, request: web.Request) -> web.Response:
         id = request.match_info["id"]
-        record = self.chain.tip.state.get(table, bytes.fromhex(id))
+        state = self.chain.tip.state
+        record = state.get(DEVICE_TABLE, bytes.fromhex(id))
         if record is None:
             raise LookupError(f"there is no {id}")
-        return web.json_response({"id": id, "active": True, **table.record.render(record)})
+        measure = state.get(MEASURE_TABLE, bytes.fromhex(id))
+        return web.json_response(
+            {
+                "id": id,
+                "active": True,
+                **DEVICE_TABLE.record.render(record),
+                "tally": None,
+                "measure": None if measure is None else MEASURE_TABLE.record.render(measure),
+            }
+        )
 
     async def _budget(self, request: web.Request) -> web.Response:
         return web.json_response({"id": request.match_info["id"], "windows": []})

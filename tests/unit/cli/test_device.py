@@ -3,6 +3,7 @@
 import pytest
 
 from chain.crypto import signing_key
+from cli.device_view import show_device
 from cli.exit_codes import ExitCode
 from tests.unit.cli.conftest import key_file
 
@@ -179,6 +180,9 @@ def test_an_appeal_is_refused_and_not_made_again(securenet, node, registrar, sen
 
     (measure,) = securenet("query", "measures", "--json").document
     assert measure["answer"] == "refused"
+    shown = securenet("device", "show", stopped).out
+    assert "quarantine at height 1: 30 of 100 flows anomalous" in shown
+    assert f"a firmware update: refused at height {measure['answered_height']}" in shown
     again = appeal(securenet, sensor)
     assert again.code == ExitCode.REFUSED
     assert "already_appealed" in again.err
@@ -190,3 +194,11 @@ def test_a_text_that_no_node_would_take_is_not_sent(securenet, node, sensor, sto
     assert ended.code == ExitCode.USAGE
     assert len(ended.err.splitlines()) <= 2
     assert "POST /v1/transactions" not in node.requests
+
+
+def test_a_tally_is_shown_as_its_distance_from_the_line(capsys):
+    tally = {"judged": 50, "anomalous": 9, "in_window": 4, "window": 20, "anomalous_min": 6}
+
+    show_device({"id": "ab", "tally": tally, "measure": None})
+
+    assert "9 of 50 flows anomalous; 4 of the last 20, 6 cross the line" in capsys.readouterr().out
