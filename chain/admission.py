@@ -26,6 +26,7 @@ from chain.kinds import KINDS
 from chain.kinds.base import Admitted, BlockContext, Kind, Signer, Standing
 from chain.kinds.device_data import is_judged
 from chain.limits import RateLimits
+from chain.measures import policy_of
 from chain.parameters import FUTURE_DRIFT_MS
 from chain.records import DEVICE_TABLE, MINER_TABLE, ORGANISATION_TABLE, DeviceRecord
 from chain.state import View
@@ -77,7 +78,7 @@ def append(transaction: Transaction, admitted: Admitted, block: BlockContext) ->
     if admitted.kind.metered:
         payload = admitted.kind.decode(transaction).payload
         if is_judged(payload, block.state, block.height):
-            block.recent.add_flow(transaction.payload.sender)
+            block.recent.add_flow(transaction.payload.sender, transaction.digest)
 
 
 def kind_of(transaction: Transaction, block: BlockContext) -> Kind:
@@ -102,8 +103,9 @@ def standing_of(transaction: Transaction, kind: Kind, block: BlockContext) -> St
     if standing is None:
         verify_miner(block.proposer, block)
         device = registered_device(transaction, block)
-        limits = tuple(metered_subjects(sender, device, block.state))
-        admitted = Admitted(kind=kind, subjects=tuple([subject for subject, _ in limits]))
+        limits = tuple(limits_of(sender, device, block.state, time_ms=block.time_ms))
+        subjects = tuple([subject for subject, _ in metered_subjects(sender, device, block.state)])
+        admitted = Admitted(kind=kind, subjects=subjects)
         standing = Standing(key=device.key, limits=limits, admitted=admitted)
         block.standings[kind.name, sender] = standing
     return standing
@@ -224,3 +226,12 @@ def metered_subjects(
         gateway = view.get(DEVICE_TABLE, device.gateway)
         if gateway is not None:
             yield device.gateway, gateway.limits
+
+
+def limits_of(
+    device_id: Address, device: DeviceRecord, view: View, *, time_ms: int
+) -> Iterator[tuple[Address, RateLimits]]:
+    """Yield all limits that hold for what a device sends at block time `time_ms`."""
+    yield from metered_subjects(device_id, device, view)
+    if device.is_limited(time_ms):
+        yield device_id, policy_of(device.organisation, view).limits

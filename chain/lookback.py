@@ -7,15 +7,17 @@ and a joining node verifies it by fetching their bodies. docs/spec/state.md, sec
 
 from bisect import bisect_left, bisect_right
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from chain.blocks import Header
+from chain.crypto import tagged_hash
 from chain.limits import RATE_SECONDS_MAX, RateWindow
 from chain.parameters import FUTURE_DRIFT_MS, LIFETIME_MS_MAX, VERDICT_WINDOW, Parameters
 from chain.types import Address, Digest
 
+_JUDGED_TAG: Final = b"securenet/judged-flows/v1"
 LOOKBACK_MS_MAX: Final = max(LIFETIME_MS_MAX + FUTURE_DRIFT_MS, RATE_SECONDS_MAX * 1000)
 """How far the look-back may ever reach from the time of a block, whatever is voted for."""
 
@@ -32,6 +34,8 @@ class BlockSummary:
         Metered transactions by device, organisation and gateway.
     flows : tuple of Address
         The device of each flow that detectors judge, in block order.
+    judged : Digest or None
+        Digest of these flows with all that stands around them; None where there is none.
     """
 
     height: int
@@ -39,6 +43,7 @@ class BlockSummary:
     ids: tuple[Digest, ...]
     sent: Mapping[Address, int]
     flows: tuple[Address, ...]
+    judged: Digest | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,7 +121,7 @@ class Lookback:
         self._ids: set[Digest] = set()
         self._id_blocks: deque[tuple[int, tuple[Digest, ...]]] = deque()
         self._sent: dict[Address, _Sent] = {}
-        self._flows: dict[int, tuple[Address, ...]] = {}
+        self._flows: dict[int, tuple[tuple[Address, ...], Digest]] = {}
 
     def append(self, block: BlockSummary, parameters: Parameters) -> None:
         """Take in the next committed block and forget what no rule can ask for any more."""
@@ -137,8 +142,8 @@ class Lookback:
             if self._sent[subject].times[-1] > horizon:
                 break
             del self._sent[subject]
-        if block.flows:
-            self._flows[block.height] = block.flows
+        if block.judged is not None:
+            self._flows[block.height] = block.flows, block.judged
         while self._flows:
             height = next(iter(self._flows))
             if height >= block.height - VERDICT_WINDOW:
@@ -175,7 +180,13 @@ class Lookback:
 
     def flows(self, height: int) -> tuple[Address, ...]:
         """Return the devices of the judged flows of a recent block."""
-        return self._flows.get(height, ())
+        found = self._flows.get(height)
+        return () if found is None else found[0]
+
+    def judged(self, height: int) -> Digest | None:
+        """Return the digest of the judged flows of a recent block, or None: it has none."""
+        found = self._flows.get(height)
+        return None if found is None else found[1]
 
 
 class OpenBlock:
@@ -187,7 +198,7 @@ class OpenBlock:
         Where charges are counted; by default nothing is charged yet.
     """
 
-    __slots__ = ("_flows", "_ids", "_past", "_sent", "_time_ms")
+    __slots__ = ("_digests", "_flows", "_ids", "_past", "_sent", "_time_ms")
 
     def __init__(
         self, past: Lookback, *, time_ms: int, sent: dict[Address, int] | None = None
@@ -197,6 +208,7 @@ class OpenBlock:
         self._ids: dict[Digest, None] = {}
         self._sent = {} if sent is None else sent
         self._flows: list[Address] = []
+        self._digests: list[Digest] = []
 
     def has_id(self, id: Digest) -> bool:
         """Tell whether the id occurs in the look-back or earlier in this block."""
@@ -222,6 +234,10 @@ class OpenBlock:
         """Return the devices of the judged flows of a recent block."""
         return self._past.flows(height)
 
+    def judged(self, height: int) -> Digest | None:
+        """Return the digest of the judged flows of a recent block, or None: it has none."""
+        return self._past.judged(height)
+
     def append(self, id: Digest) -> None:
         """Take in a transaction."""
         self._ids[id] = None
@@ -230,9 +246,10 @@ class OpenBlock:
         """Count one metered transaction against `subject`."""
         self._sent[subject] = self._sent.get(subject, 0) + 1
 
-    def add_flow(self, device: Address) -> None:
-        """Take in a flow that detectors will judge."""
+    def add_flow(self, device: Address, digest: Digest) -> None:
+        """Take in a flow that detectors will judge, with the full digest of its transaction."""
         self._flows.append(device)
+        self._digests.append(digest)
 
     def summary(self, height: int) -> BlockSummary:
         """Return what this block adds to the look-back."""
@@ -242,4 +259,10 @@ class OpenBlock:
             ids=tuple(self._ids),
             sent=self._sent,
             flows=tuple(self._flows),
+            judged=judged_digest(self._digests),
         )
+
+
+def judged_digest(digests: Sequence[Digest]) -> Digest | None:
+    """Return the digest that verdicts on these transactions name; None if there is none."""
+    return tagged_hash(_JUDGED_TAG, *digests) if digests else None

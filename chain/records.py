@@ -10,7 +10,7 @@ from typing import Any, Final, Generic, TypeVar
 
 from chain.certificate import STATEMENT_TYPES
 from chain.crypto import ED25519_KEY_SIZE, P256_KEY_SIZE
-from chain.limits import Limits, RateLimits
+from chain.limits import Limits, RateLimits, RateWindow
 from chain.miners import MINERS, MINERS_MAX, Miner
 from chain.parameters import PARAMETERS
 from chain.payloads import NAME, NAME_SIZE_MAX
@@ -34,6 +34,9 @@ ROLES_MAX: Final = 4
 ROLES: Final = ("sensor", "gateway", "participant")
 RING_BITS: Final = 256
 """Upper bound of m, the judged flows that a quarantine policy looks back on."""
+ACTIONS: Final = ("observe", "limit", "quarantine", "revoke")
+"""What a policy can do with a device that crosses its line; all but the first are measures."""
+APPEAL_TEXT_SIZE_MAX: Final = 256
 MODEL_HISTORY_MAX: Final = 16
 OPEN_PROPOSALS_MAX: Final = 128
 """Shared evenly by the miners, of whom there are at most `MINERS_MAX`."""
@@ -232,6 +235,8 @@ class DeviceRecord:
         The device through which it sends; the gateway's limits hold for all behind it together.
     status : {"active", "suspended", "quarantined", "revoked"}
         As it was last set; a quarantine ends by itself at `quarantined_until_ms`.
+    limited_until_ms : int
+        Before this block time the limits of its organisation's policy hold for it as well.
     """
 
     organisation: Address
@@ -242,6 +247,7 @@ class DeviceRecord:
     limits: RateLimits
     status: str
     quarantined_until_ms: int
+    limited_until_ms: int
     registered_height: Height
     key_height: Height
 
@@ -251,25 +257,41 @@ class DeviceRecord:
             self.status == "quarantined" and time_ms >= self.quarantined_until_ms
         )
 
+    def is_limited(self, time_ms: int) -> bool:
+        """Tell whether the limits of the policy hold for it at block time `time_ms`."""
+        return time_ms < self.limited_until_ms
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PolicyRecord:
-    """When an organisation's devices are quarantined.
+    """What happens to an organisation's devices whose flows are anomalous too often.
 
     Parameters
     ----------
-    action : {"observe", "quarantine"}
-        Whether crossing the line is only recorded.
+    action : {"observe", "limit", "quarantine", "revoke"}
+        What follows when a device crosses the line. `observe` only says so; `limit` lets it go on
+        under `limits`; `revoke` is for good.
     anomalous_min, window : int
         k and m: k anomalous among the last m judged flows cross the line.
     duration_ms : int
-        How long a quarantine lasts unless it is released.
+        How long a limit or a quarantine lasts unless it is released.
+    limits : RateLimits
+        Hold for a limited device besides its own.
     """
 
     action: str = "quarantine"
     anomalous_min: int = 30
     window: int = 100
     duration_ms: int = 3_600_000
+    limits: RateLimits = (RateWindow(capacity=6, seconds=60),)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Accuser:
+    """A miner, and how many flows of a device that are anomalous it called so."""
+
+    miner: Address
+    flows: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -282,12 +304,98 @@ class TallyRecord:
         Flows judged so far, and those of them found anomalous.
     ring : bytes
         The last `RING_BITS` flows judged while it was active as a big-endian integer; the lowest
-        bit is the latest, 1 is anomalous. Cleared when a quarantine begins.
+        bit is the latest, 1 is anomalous. Cleared when it crosses the line.
+    accusers : tuple of Accuser
+        Who called how many of its anomalous flows so since the ring was cleared; members only.
     """
 
     judged: int
     anomalous: int
     ring: bytes
+    accusers: tuple[Accuser, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Appeal:
+    """What a device says against a measure.
+
+    Parameters
+    ----------
+    transaction : Digest
+        Id of its `device.appeal`.
+    """
+
+    transaction: Digest
+    height: Height
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MeasureRecord:
+    """The last measure that verdicts brought upon a device, and what came of it.
+
+    Parameters
+    ----------
+    action : {"limit", "quarantine", "revoke"}
+        What was done.
+    height, until_ms : int
+        The block in which it was done, and the block time at which it ends by itself; 0 is never.
+    judged_height, model, judged : Height, Digest, Digest
+        The judgement that led to it: of which block, by which model, and the digest of what was
+        judged.
+    anomalous, window : int
+        So many of so many flows were anomalous.
+    accusers : tuple of Accuser
+        Of the tally at that moment.
+    appeal : Appeal or None
+        There is at most one against a measure, whatever the answer.
+    answer : {"none", "refused", "released"}
+        The registrar's last word.
+    answered_height : Height or None
+    """
+
+    action: str
+    height: Height
+    until_ms: int
+    judged_height: Height
+    model: Digest
+    judged: Digest
+    anomalous: int
+    window: int
+    accusers: tuple[Accuser, ...]
+    appeal: Appeal | None
+    answer: str
+    answered_height: Height | None
+
+    @property
+    def is_appealed(self) -> bool:
+        """Whether an appeal waits for its answer."""
+        return self.appeal is not None and self.answer == "none"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DetectorRecord:
+    """How a miner's detector has done so far; every count is of flows but for the first two.
+
+    Parameters
+    ----------
+    verdicts, late : int
+        Verdicts on the chain, and those of them that came when their block was decided already.
+    judged, anomalous : int
+        Flows judged, and those of them called anomalous.
+    overruled, missed : int
+        Flows it called anomalous and the decision did not, and the other way round.
+    released : int
+        Flows called anomalous by it and by the decision, of devices that were released since.
+    """
+
+    verdicts: int = 0
+    late: int = 0
+    judged: int = 0
+    anomalous: int = 0
+    overruled: int = 0
+    missed: int = 0
+    released: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -308,11 +416,13 @@ class JudgementRecord:
         Those that have judged it.
     votes : tuple of VerdictVote
         Their verdicts, until a quorum of them decides the block's flows.
+    outcome : bytes or None
+        What was decided, a bit for each flow as in a vote; None until then.
     """
 
     miners: tuple[Address, ...]
     votes: tuple[VerdictVote, ...]
-    decided: bool
+    outcome: bytes | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -478,30 +588,77 @@ DEVICE_TABLE: Final = Table(
         limits=Limits(),
         status=Word("active", "suspended", "quarantined", "revoked"),
         quarantined_until_ms=_TIME,
+        limited_until_ms=_TIME,
         registered_height=_HEIGHT,
         key_height=_HEIGHT,
     ),
 )
+APPEAL_TEXT: Final = Text(
+    APPEAL_TEXT_SIZE_MAX,
+    minimum=1,
+    pattern=re.compile(r"[^\x00-\x1f\x7f-\x9f\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff]+"),
+)
+"""One line for people: nothing in it that turns a terminal or the direction of writing."""
+_ACCUSERS: Final = ListOf(Record(Accuser, miner=_ADDRESS, flows=Integer(1)), MINERS_MAX)
+_FLAGS: Final = Blob(1, 2048)
 POLICY: Final = Record(
     PolicyRecord,
-    action=Word("observe", "quarantine"),
+    action=Word(*ACTIONS),
     anomalous_min=Integer(1, RING_BITS),
     window=Integer(1, RING_BITS),
     duration_ms=Integer(1_000, 365 * 24 * 3_600_000),
+    limits=Limits(),
 )
 POLICY_TABLE: Final = Table(b"policy/", POLICY)
 PARAMETERS_TABLE: Final = Table(b"parameters", PARAMETERS)
 TALLY_TABLE: Final = Table(
     b"tally/",
-    Record(TallyRecord, judged=Integer(), anomalous=Integer(), ring=Blob(RING_BITS // 8)),
+    Record(
+        TallyRecord,
+        judged=Integer(),
+        anomalous=Integer(),
+        ring=Blob(RING_BITS // 8),
+        accusers=_ACCUSERS,
+    ),
+)
+MEASURE_TABLE: Final = Table(
+    b"measure/",
+    Record(
+        MeasureRecord,
+        action=Word(*ACTIONS[1:]),
+        height=_HEIGHT,
+        until_ms=_TIME,
+        judged_height=_HEIGHT,
+        model=_DIGEST,
+        judged=_DIGEST,
+        anomalous=Integer(1, RING_BITS),
+        window=Integer(1, RING_BITS),
+        accusers=_ACCUSERS,
+        appeal=Optional(Record(Appeal, transaction=_DIGEST, height=_HEIGHT, text=APPEAL_TEXT)),
+        answer=Word("none", "refused", "released"),
+        answered_height=Optional(_HEIGHT),
+    ),
+)
+DETECTOR_TABLE: Final = Table(
+    b"detector/",
+    Record(
+        DetectorRecord,
+        verdicts=Integer(),
+        late=Integer(),
+        judged=Integer(),
+        anomalous=Integer(),
+        overruled=Integer(),
+        missed=Integer(),
+        released=Integer(),
+    ),
 )
 JUDGEMENT_TABLE: Final = Table(
     b"judgement/",
     Record(
         JudgementRecord,
         miners=ListOf(_ADDRESS, MINERS_MAX),
-        votes=ListOf(Record(VerdictVote, miner=_ADDRESS, anomalous=Blob(1, 2048)), MINERS_MAX),
-        decided=Boolean(),
+        votes=ListOf(Record(VerdictVote, miner=_ADDRESS, anomalous=_FLAGS), MINERS_MAX),
+        outcome=Optional(_FLAGS),
     ),
 )
 MODEL_TABLE: Final = Table(
@@ -560,6 +717,8 @@ TABLES: Final[tuple[Table[Any], ...]] = (
     POLICY_TABLE,
     PARAMETERS_TABLE,
     TALLY_TABLE,
+    MEASURE_TABLE,
+    DETECTOR_TABLE,
     JUDGEMENT_TABLE,
     MODEL_TABLE,
     ACTIVE_MODELS,

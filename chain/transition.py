@@ -26,7 +26,7 @@ from chain.governance import settle_proposals
 from chain.kinds import KINDS
 from chain.kinds.base import Admitted, BlockContext, Lane, Signer, Standing
 from chain.kinds.device_data import is_judged
-from chain.lookback import BlockSummary, Lookback, OpenBlock
+from chain.lookback import BlockSummary, Lookback, OpenBlock, judged_digest
 from chain.miners import MinerSet
 from chain.parameters import ANCHOR_INTERVAL, ANCHOR_WINDOW, VERDICT_WINDOW
 from chain.records import (
@@ -381,6 +381,7 @@ def summarise(block: Block, state: State) -> BlockSummary:
     """
     sent: dict[Address, int] = {}
     flows: list[Address] = []
+    digests: list[Digest] = []
     for transaction in block.transactions:
         kind = KINDS[transaction.payload.kind]
         sender = transaction.payload.sender
@@ -395,12 +396,14 @@ def summarise(block: Block, state: State) -> BlockSummary:
             sent[subject] = sent.get(subject, 0) + 1
         if is_judged(kind.decode(transaction).payload, state, block.header.height):
             flows.append(sender)
+            digests.append(transaction.digest)
     return BlockSummary(
         height=block.header.height,
         time_ms=block.header.time_ms,
         ids=tuple([transaction.id for transaction in block.transactions]),
         sent=sent,
         flows=tuple(flows),
+        judged=judged_digest(digests),
     )
 
 

@@ -172,6 +172,7 @@ class Missed(CliError):
 
 _ADVICE = {
     "acceptance_expired": "ask for another: securenet miner accept, or miner replace-keys",
+    "already_appealed": "the registrar answers: see securenet device show",
     "already_convicted": "nothing is left to do: see securenet query evidence",
     "already_exists": "see what is there: securenet device list, miner list, query models",
     "already_voted": "one miner has one vote; see securenet miner list",

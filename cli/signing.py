@@ -11,6 +11,7 @@ from chain.kinds.device_registry import device_id
 from chain.kinds.organisations import organisation_id
 from chain.transactions import TRANSACTION_VERSION, Payload, Transaction, sign_transaction
 from chain.types import NONCE_SIZE, Address, Digest, PublicKey, TimestampMs
+from cli.arguments import parse_address
 from cli.client import Client, Document
 from cli.errors import BadInput, Refused
 from node.clock import SystemClock
@@ -96,15 +97,21 @@ def device_sender(genesis: Genesis, key: SigningKey, *, organisation: str) -> Se
 
 
 async def find_device_sender(
-    client: Client, genesis: Genesis, key: SigningKey, organisation: str | None
+    client: Client, key: SigningKey, organisation: str | None, device: str | None
 ) -> Sender:
-    """Return the device whose first key this is, looking at the organisations of genesis.
+    """Return the device called `device`, or whose first key this is.
+
+    For the latter the organisations of genesis are looked at, unless one is named.
 
     Raises
     ------
     BadInput
         There is none; a device that has another key by now has to be named.
     """
+    genesis = await client.genesis()
+    if device is not None:
+        address = parse_address(device, "device id")
+        return Sender(genesis_hash=genesis.hash, address=address, key=key)
     names: Sequence[str] = (
         [o.name for o in genesis.organisations] if organisation is None else [organisation]
     )

@@ -5,7 +5,7 @@ The RPC depends on this page alone, and `node.service.Node` implements it.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from chain.blocks import Receipt
 from chain.errors import SecureNetError
@@ -16,6 +16,10 @@ from consensus.snapshot import Snapshot
 from node.diagnosis import Diagnosis
 from node.metrics import Metrics
 from node.storage.chain_store import ChainStore
+
+if TYPE_CHECKING:
+    # It brings numpy, and commands that never ask for it load this module too.
+    from node.behaviour_service import Watched
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,6 +127,10 @@ class NodeApi(Protocol):
 
     async def submit(self, transactions: Sequence[bytes]) -> Sequence[Submission]:
         """Admit transactions given in their canonical bytes; one result each, in order."""
+        ...
+
+    async def behaviour(self, device: Address, group: Address) -> "Watched | None":
+        """Return how a device of a group behaves; None where the node does not watch."""
         ...
 
     def transaction(self, id: Digest) -> TransactionStatus:

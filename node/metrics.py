@@ -119,6 +119,10 @@ class Metrics:
         self._verdicts_late = self._counter(
             "verdicts_late", "Verdicts that were ready after their window had closed"
         )
+        self._verdicts_after_decision = self._counter(
+            "verdicts_after_decision",
+            "Verdicts that were ready when others had decided the block already",
+        )
         self._lag = self._gauge(
             "eventloop_lag_seconds", "Largest delay of the event loop among the last looks at it"
         )
@@ -224,6 +228,10 @@ class Metrics:
     def verdict_late(self) -> None:
         """Count a verdict that nobody takes any more."""
         self._verdicts_late.inc()
+
+    def verdict_after_decision(self) -> None:
+        """Count a verdict that was ready when its block was decided; it is sent all the same."""
+        self._verdicts_after_decision.inc()
 
     def eventloop_lag(self, seconds: float) -> None:
         """Note how late the event loop was."""

@@ -222,12 +222,14 @@ class RemoteSigner(Protocol):
 class VerdictSource(Protocol):
     """Judges flows; the model runs beside the event loop, never in it."""
 
-    async def judge(self, model: Digest, flows: Sequence[Flow]) -> Sequence[int]:
-        """Return one score in parts per million for each flow.
+    async def judge(self, model: Digest, flows: Sequence[Flow]) -> Sequence[int | None]:
+        """Return one score in parts per million for each flow, None where it is unreadable.
+
+        An honest device sends no flow that has the model's schema and that the model cannot read.
 
         Raises
         ------
         ml_validator.errors.ModelError
-            The model is not available here, or it cannot read these flows.
+            The model is not available here.
         """
         ...

@@ -154,6 +154,7 @@ async def _run(
         snapshots=config.snapshots.settings(),
         sync=config.sync.settings(),
         pruning=config.pruning.policy(),
+        watches_behaviour=True,
         path=home.path,
         on_membership=lambda: transport.update_directory(_directory(node.members, config)),
     )

@@ -28,6 +28,7 @@ from node import protocol
 from node.announcer import Announcer
 from node.answers import Answers
 from node.api import NodeStatus, Submission, TransactionStatus
+from node.behaviour_service import BehaviourService, Watched
 from node.block_maker import BlockMaker
 from node.bodies import BodyExchange
 from node.diagnosis import Diagnosis
@@ -134,6 +135,8 @@ class Node:
         How the node catches up.
     pruning : PruningPolicy, optional
         What is kept of old blocks; everything by default.
+    watches_behaviour : bool
+        Whether it watches how devices behave, for those who ask.
     """
 
     def __init__(
@@ -152,6 +155,7 @@ class Node:
         pruning: PruningPolicy | None = None,
         next_key: SigningKey | None = None,
         miner: Address | None = None,
+        watches_behaviour: bool = False,
     ) -> None:
         self._ports = ports
         self._genesis = genesis
@@ -282,6 +286,11 @@ class Node:
             policy=pruning or PruningPolicy(),
             metrics=metrics,
         )
+        self._behaviour: BehaviourService | None = None
+        if watches_behaviour:
+            self._behaviour = BehaviourService(
+                chain=self._chain, executor=ports.executor, metrics=metrics
+            )
         self._next_block = asyncio.Event()
 
     # node.api.NodeApi
@@ -343,6 +352,7 @@ class Node:
             "records": tip.state.cached_count,
             "unadmitted": self._intake.waiting_count,
             "verified": self._verifier.remembered_count,
+            "watched": 0 if self._behaviour is None else self._behaviour.device_count,
         }
 
     def diagnosis(self) -> Diagnosis | None:
@@ -364,6 +374,12 @@ class Node:
     async def submit(self, transactions: Sequence[bytes]) -> Sequence[Submission]:
         """Admit transactions given in their canonical bytes; one result each, in order."""
         return await self._intake.submit(transactions)
+
+    async def behaviour(self, device: Address, group: Address) -> Watched | None:
+        """Return how a device of a group behaves; None where the node does not watch."""
+        if self._behaviour is None:
+            return None
+        return await self._behaviour.report(device, group)
 
     def transaction(self, id: Digest) -> TransactionStatus:
         """Return where a transaction is in its life; may be called from any thread."""
@@ -500,6 +516,8 @@ class Node:
                 group.create_task(self._pruner.run())
                 if self._verdicts is not None:
                     group.create_task(self._verdicts.run())
+                if self._behaviour is not None:
+                    group.create_task(self._behaviour.run())
                 await self._state_sync.run()
                 raise _Restart
         except* _Restart:
@@ -521,6 +539,8 @@ class Node:
         self._snapshots.on_committed()
         if self._verdicts is not None and self.members.is_member:
             self._verdicts.on_committed()
+        if self._behaviour is not None:
+            self._behaviour.on_committed()
         waiting, self._next_block = self._next_block, asyncio.Event()
         waiting.set()
 

@@ -10,8 +10,9 @@ from typing import Final
 import structlog
 
 from chain.eligibility import is_active
+from chain.errors import Rejection
 from chain.kinds import KINDS
-from chain.kinds.verdict import Verdict, pack_scores
+from chain.kinds.verdict import Verdict, opinion_of, pack_opinions
 from chain.parameters import VERDICT_WINDOW
 from chain.payloads import Flow
 from chain.records import JUDGEMENT_TABLE, MODEL_TABLE, height_key
@@ -107,6 +108,10 @@ class VerdictService:
         judgement = self._chain.state.get(JUDGEMENT_TABLE, height_key(height))
         return judgement is not None and self._miner in judgement.miners
 
+    def _is_decided(self, height: int) -> bool:
+        judgement = self._chain.state.get(JUDGEMENT_TABLE, height_key(height))
+        return judgement is not None and judgement.outcome is not None
+
     async def _judge(self, height: int) -> None:
         self._done[height] = self._clock.monotonic_ns()
         model = active_model_at(self._chain.state, height)
@@ -126,15 +131,23 @@ class VerdictService:
             log.warning("block not judged", height=height, reason=str(error))
             self._metrics.verdict_failed()
             return
-        if self._chain.height + 1 - height > VERDICT_WINDOW:
+        judged = self._chain.tip.recent.judged(height)
+        if judged is None or self._chain.height + 1 - height > VERDICT_WINDOW:
             self._metrics.verdict_late()
             return
+        if self._is_decided(height):
+            self._metrics.verdict_after_decision()
+        opinions = [opinion_of(score, record.threshold_ppm) for score in scores]
         self._metrics.verdicts_given(
-            anomalous=sum(score >= record.threshold_ppm for score in scores), flows=len(scores)
+            anomalous=sum([opinion.reason > 0 for opinion in opinions]), flows=len(opinions)
         )
-        body = Verdict(height=Height(height), model=model, scores=pack_scores(scores))
+        body = Verdict(
+            height=Height(height), model=model, judged=judged, opinions=pack_opinions(opinions)
+        )
         refusal = await self._own.send(_KIND, body)
-        if refusal is not None:
+        if isinstance(refusal, Rejection) and refusal.code == "too_late":
+            self._metrics.verdict_late()
+        elif refusal is not None:
             log.warning("verdict refused", height=height, reason=str(refusal))
 
 

@@ -32,21 +32,21 @@ class WorkerVerdictSource:
         self._process: asyncio.subprocess.Process | None = None
         self._turn = asyncio.Lock()
 
-    async def judge(self, model: Digest, flows: Sequence[Flow]) -> Sequence[int]:
-        """Return one score in parts per million for each flow.
+    async def judge(self, model: Digest, flows: Sequence[Flow]) -> Sequence[int | None]:
+        """Return one score in parts per million for each flow, None where it is unreadable.
 
         Raises
         ------
         ModelError
             The worker does not have the model, or did not answer.
         """
-        scores: list[int] = []
+        scores: list[int | None] = []
         async with self._turn:
             for start in range(0, len(flows), FLOWS_PER_REQUEST):
                 scores += await self._judge(model, flows[start : start + FLOWS_PER_REQUEST])
         return scores
 
-    async def _judge(self, model: Digest, flows: Sequence[Flow]) -> list[int]:
+    async def _judge(self, model: Digest, flows: Sequence[Flow]) -> list[int | None]:
         try:
             async with asyncio.timeout(JUDGE_TIMEOUT_S):
                 answer = await self._ask(encode_request(model, flows))

@@ -1,8 +1,7 @@
 """The process that judges flows, beside the miner's: ``python -m node.verdict_worker``.
 
 Reads requests from standard input and writes answers to standard output, each a length of four
-bytes and a canonical array. It ends when its input does. A flow that the model cannot read gets
-the highest score: an honest device does not send it.
+bytes and a canonical array. It ends when its input does.
 """
 
 import os
@@ -14,7 +13,6 @@ from typing import BinaryIO, Final
 from chain import codec
 from chain.blocks import BLOCK_SIZE_MAX, BLOCK_TRANSACTIONS_MAX
 from chain.errors import DecodeError
-from chain.kinds.verdict import SCORE_MAX, SCORE_SIZE, pack_scores, unpack_scores
 from chain.payloads import FLOW, Flow
 from chain.schema import ListOf
 from chain.types import Digest
@@ -23,6 +21,9 @@ from ml_validator.detector import Detector
 from ml_validator.errors import ModelError
 
 LENGTH_SIZE: Final = 4
+SCORE_SIZE: Final = 3
+UNREADABLE: Final = b"\xff\xff\xff"
+"""Stands where the model cannot read a flow; no score is that high."""
 NICENESS: Final = 5
 """Votes and requests go before verdicts where there are few cores."""
 
@@ -44,9 +45,10 @@ def decode_request(data: bytes) -> tuple[Digest, tuple[Flow, ...]]:
     return Digest(items[0]), _FLOWS.read(items[1], "flows")
 
 
-def encode_answer(scores: Sequence[int]) -> bytes:
-    """Return the bytes of an answer, its length included."""
-    return _framed(codec.encode(("scores", pack_scores(scores))))
+def encode_answer(scores: Sequence[int | None]) -> bytes:
+    """Return the bytes of an answer, its length included; None is unreadable."""
+    packed = [UNREADABLE if s is None else s.to_bytes(SCORE_SIZE, "big") for s in scores]
+    return _framed(codec.encode(("scores", b"".join(packed))))
 
 
 def encode_failure(reason: str) -> bytes:
@@ -54,8 +56,8 @@ def encode_failure(reason: str) -> bytes:
     return _framed(codec.encode(("failure", reason[:200].encode())))
 
 
-def decode_answer(data: bytes) -> list[int]:
-    """Return the scores of an answer.
+def decode_answer(data: bytes) -> list[int | None]:
+    """Return the scores of an answer, None where the model cannot read a flow.
 
     Raises
     ------
@@ -64,10 +66,10 @@ def decode_answer(data: bytes) -> list[int]:
     DecodeError
         This is no answer.
     """
-    items = codec.decode(data, what="answer", size_max=BLOCK_SIZE_MAX)
-    match items:
+    match codec.decode(data, what="answer", size_max=BLOCK_SIZE_MAX):
         case ["scores", bytes(scores)] if len(scores) % SCORE_SIZE == 0:
-            return unpack_scores(scores)
+            items = [scores[i : i + SCORE_SIZE] for i in range(0, len(scores), SCORE_SIZE)]
+            return [None if s == UNREADABLE else int.from_bytes(s, "big") for s in items]
         case ["failure", bytes(reason)]:
             raise ModelError(reason.decode(errors="replace"))
     raise DecodeError("answer", "neither scores nor a failure")
@@ -98,10 +100,10 @@ def serve(source: BinaryIO, sink: BinaryIO) -> None:
         sink.flush()
 
 
-def _scores(detector: Detector, flows: Sequence[Flow]) -> list[int]:
+def _scores(detector: Detector, flows: Sequence[Flow]) -> list[int | None]:
     readable = [flow for flow in flows if detector.can_read(flow)]
     judged = iter(detector.judge(readable))
-    return [next(judged) if detector.can_read(flow) else SCORE_MAX for flow in flows]
+    return [next(judged) if detector.can_read(flow) else None for flow in flows]
 
 
 def _framed(data: bytes) -> bytes:

@@ -23,6 +23,7 @@ SECTIONS: Final = {
     "C": "Time",
     "D": "Exhaustion of resources",
     "E": "Membership, keys and privileges",
+    "F": "Learning",
 }
 HEAD: Final = """# Known attacks
 

@@ -24,11 +24,13 @@ from chain.certificate import CERTIFICATE, VOTE_TAG, VoteType, vote_bytes
 from chain.crypto import address_of, domain
 from chain.genesis import genesis_header, render_genesis
 from chain.kinds import KINDS
+from chain.kinds.appeal import DeviceAppeal
 from chain.kinds.device_registry import (
     ROTATION_TAG,
     DeviceRegister,
     DeviceRelease,
     DeviceUpdate,
+    RefuseAppeal,
     Resume,
     Revoke,
     RotateKey,
@@ -53,7 +55,7 @@ from chain.kinds.models import ModelActivate
 from chain.kinds.organisations import OrganisationChange, organisation_id
 from chain.kinds.parameter_change import ParameterChange
 from chain.kinds.policy import PolicySet
-from chain.kinds.verdict import Verdict, pack_scores
+from chain.kinds.verdict import Verdict, opinion_of, pack_opinions
 from chain.kinds.vote import MinerVote
 from chain.limits import parse_limits
 from chain.merkle import inclusion_proof, merkle_root
@@ -96,6 +98,7 @@ TAGS = (
     "securenet/miner-key-replacement/v1",
     "securenet/registrar-rate/v1",
     "securenet/evidence/v1",
+    "securenet/judged-flows/v1",
     "securenet/state-key/v1",
     "securenet/state-value/v1",
     "securenet/state-leaf/v1",
@@ -392,19 +395,32 @@ def examples(chain: Chain) -> Iterable[tuple[str, Transaction, bytes]]:
         Revoke(),
         SetLimits(limits=()),
         SetRoles(roles=("participant",)),
+        RefuseAppeal(),
     ):
         update = DeviceUpdate(device=sensor.id, change=change)
         name = f"an update: {type(change).__name__}"
         yield name, chain.by_registrar("device.update", update), registrar
     release = DeviceRelease(device=sensor.id)
     yield "a release", chain.by_registrar("device.release", release), registrar
+    appeal = DeviceAppeal(text="a firmware update")
+    yield (
+        "an appeal",
+        chain.transaction("device.appeal", appeal, sensor.key, sensor.id),
+        sensor.key.public,
+    )
     policy = PolicySet(policy=PolicyRecord())
     yield "a policy", chain.by_registrar("policy.set", policy), registrar
     model = make_model("boosted", model=digest_of("another model"))
     yield "a model", chain.by_registrar("model.register", model), registrar
     for name, kind, body in _governance(chain):
         yield name, chain.by_miner(0, kind, body), miner
-    verdict = Verdict(height=Height(1), model=MODEL, scores=pack_scores([0, 1, 500_000, 10**6]))
+    opinions = [opinion_of(score, 500_000) for score in (0, 499_999, 500_000, None)]
+    verdict = Verdict(
+        height=Height(1),
+        model=MODEL,
+        judged=digest_of("what was judged"),
+        opinions=pack_opinions(opinions),
+    )
     yield "a verdict", chain.by_miner(0, "verdict", verdict), miner
     crime = chain.equivocation(1, type="commit", round=2)
     yield "evidence", chain.by_miner(0, "evidence", crime), miner
@@ -520,6 +536,7 @@ def _story(chain: Chain) -> Iterable[Sequence[Transaction]]:
     crime = chain.equivocation(3, type="round-change", round=1, says=((None, None), (0, MODEL)))
     evidence = chain.by_miner(2, "evidence", crime)
     yield evidence, chain.by_miner(1, "miner.propose", chain.addition()), verdicts[2]
+    yield (chain.transaction("device.appeal", DeviceAppeal(text="why?"), sensor.key, sensor.id),)
     # By the time of this heartbeat the proposal has expired.
     yield ()
 

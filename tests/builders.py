@@ -38,7 +38,7 @@ from chain.kinds.miners import (
 )
 from chain.kinds.models import ModelRegister
 from chain.kinds.organisations import organisation_id
-from chain.kinds.verdict import Verdict, pack_scores
+from chain.kinds.verdict import Verdict, opinion_of, pack_opinions
 from chain.kinds.vote import MinerVote
 from chain.limits import parse_limits
 from chain.lookback import Lookback
@@ -383,7 +383,12 @@ class Chain:
         """Return a miner's verdict on the flows of a block."""
         active = active_model_at(self.state, height) if model is None else model
         assert active is not None, "a model judges that height"
-        body = Verdict(height=Height(height), model=active, scores=pack_scores(scores))
+        body = Verdict(
+            height=Height(height),
+            model=active,
+            judged=self.tip.recent.judged(height) or digest_of("nothing"),
+            opinions=opinions_of(scores),
+        )
         return self.by_miner(number, "verdict", body)
 
     def registration(
@@ -535,6 +540,11 @@ class Chain:
     def certificate(self, header: Header, miners: MinerSet, **fields: Any) -> VoteCertificate:
         """Return a certificate of a block by the chain's miners."""
         return make_certificate(header, miners, self.keys, **fields)
+
+
+def opinions_of(scores: Sequence[int]) -> bytes:
+    """Return what a detector with `THRESHOLD_PPM` says with these scores."""
+    return pack_opinions([opinion_of(score, THRESHOLD_PPM) for score in scores])
 
 
 def with_parameters(**values: Any) -> Parameters:

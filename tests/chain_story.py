@@ -8,8 +8,10 @@ from typing import Any
 
 from chain.crypto import address_of
 from chain.errors import Rejection
+from chain.kinds.appeal import DeviceAppeal
 from chain.kinds.device_registry import (
     DeviceRelease,
+    RefuseAppeal,
     Resume,
     Revoke,
     RotateKey,
@@ -80,6 +82,12 @@ class Story:
         ]
         if self.random.random() < 0.5:
             drawn += self._verdicts()
+        # Few devices are ever stopped; most of those complain.
+        drawn += [
+            self._appeal(device)
+            for device, _ in self.devices
+            if self._is_stopped(device) and self.random.random() < 0.7
+        ]
         return sorted(drawn, key=lane_of)
 
     def split(self, drawn: list[Transaction]) -> tuple[list[Transaction], list[Transaction]]:
@@ -165,8 +173,8 @@ class Story:
             return None
         device, owner = chosen
         if self.random.random() < 0.3:
-            quarantined = [pair for pair in self.devices if self._is_quarantined(pair[0])]
-            device, owner = self.random.choice(quarantined or [chosen])
+            stopped = [pair for pair in self.devices if self._is_stopped(pair[0])]
+            device, owner = self.random.choice(stopped or [chosen])
             return self.chain.by_registrar(
                 "device.release", DeviceRelease(device=device.id), organisation=owner
             )
@@ -178,6 +186,8 @@ class Story:
                 Resume(),
                 Resume(),
                 Revoke(),
+                RefuseAppeal(),
+                RefuseAppeal(),
                 SetLimits(limits=parse_limits("2:5")),
                 SetRoles(roles=("gateway",)),
                 RotateKey(new_key=new_key.public, proof=proof),
@@ -187,9 +197,15 @@ class Story:
             owner = self.random.choice(ORGANISATIONS)
         return self.chain.update(device, change, organisation=owner)
 
-    def _is_quarantined(self, device: Device) -> bool:
+    def _appeal(self, device: Device) -> Transaction:
+        appeal = DeviceAppeal(text=self.random.choice(["why?", "not me"]))
+        return self.chain.transaction("device.appeal", appeal, device.key, device.id)
+
+    def _is_stopped(self, device: Device) -> bool:
         record = self.chain.state.get(DEVICE_TABLE, device.id)
-        return record is not None and record.status == "quarantined"
+        return record is not None and (
+            record.status == "quarantined" or record.is_limited(self.chain.next_time_ms)
+        )
 
     def _members(self) -> list[int]:
         return [number for number in range(7) if _id_of(number) in self.chain.miners]
@@ -257,9 +273,13 @@ class Story:
         if not judged:
             return []
         height = self.random.choice(judged)
-        scores = [self.random.choice([0, SCORE_MAX]) for _ in self.chain.tip.recent.flows(height)]
+        scores = [
+            self.random.choice([0, SCORE_MAX, SCORE_MAX])
+            for _ in self.chain.tip.recent.flows(height)
+        ]
         members = self._members()
-        voters = self.random.sample(members, self.random.randrange(1, len(members) + 1))
+        count = self.random.choice([self.random.randrange(1, len(members) + 1), len(members)])
+        voters = self.random.sample(members, count)
         return [self.chain.verdict(voter, height, scores) for voter in voters]
 
     def _policy(self) -> Transaction:
@@ -271,7 +291,9 @@ class Story:
 
     def _policy_of(self, organisation: str) -> Transaction:
         policy = PolicyRecord(
-            action=self.random.choice(["observe", "quarantine", "quarantine"]),
+            action=self.random.choice(
+                ["observe", "limit", "limit", "quarantine", "quarantine", "quarantine", "revoke"]
+            ),
             anomalous_min=self.random.randrange(1, 3),
             window=self.random.randrange(1, 6),
             duration_ms=self.random.choice([1_000, 100_000]),

@@ -3,6 +3,7 @@
 from typing import Final
 
 from chain.kinds import (
+    appeal,
     device_data,
     device_registry,
     evidence,
@@ -27,6 +28,7 @@ KINDS: Final[dict[str, Kind]] = {
         device_registry.REGISTER,
         device_registry.UPDATE,
         device_registry.RELEASE,
+        appeal.KIND,
         policy.KIND,
         models.REGISTER,
         verdict.KIND,

@@ -10,14 +10,13 @@ from chain.errors import Rejection
 from chain.key_registry import require_free, require_usable
 from chain.kinds.base import BlockContext, Kind, Lane, Signer, require
 from chain.limits import Limits, RateLimits
+from chain.measures import refuse_appeal, release
 from chain.payloads import NAME, NAME_SIZE_MAX
 from chain.records import (
     ANY_KEY,
     DEVICE_TABLE,
     ORGANISATION_TABLE,
-    RING_BITS,
     ROLE_LIST,
-    TALLY_TABLE,
     DeviceRecord,
 )
 from chain.schema import Blob, Optional, Record, Tagged, Text
@@ -87,7 +86,12 @@ class SetRoles:
     roles: tuple[str, ...]
 
 
-Change = RotateKey | Suspend | Resume | Revoke | SetLimits | SetRoles
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RefuseAppeal:
+    """Refuses the device's appeal; the measure stays."""
+
+
+Change = RotateKey | Suspend | Resume | Revoke | SetLimits | SetRoles | RefuseAppeal
 
 CHANGE: Final = Tagged(
     {
@@ -97,6 +101,7 @@ CHANGE: Final = Tagged(
         "revoke": Record(Revoke),
         "limits": Record(SetLimits, limits=Limits()),
         "roles": Record(SetRoles, roles=ROLE_LIST),
+        "refuse": Record(RefuseAppeal),
     }
 )
 
@@ -111,7 +116,7 @@ class DeviceUpdate:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeviceRelease:
-    """Ends a quarantine before its time."""
+    """Takes back what verdicts brought upon a device, as if they had been false alarms."""
 
     device: Address
 
@@ -156,6 +161,7 @@ def _register(
         limits=limits,
         status="active",
         quarantined_until_ms=0,
+        limited_until_ms=0,
         registered_height=block.height,
         key_height=block.height,
     )
@@ -194,12 +200,15 @@ def _changed(
             require(
                 device.status != "suspended", "invalid_state", "the device is suspended already"
             )
-            return replace(device, status="suspended", quarantined_until_ms=0)
+            return replace(device, status="suspended", quarantined_until_ms=0, limited_until_ms=0)
         case Resume():
             require(device.status == "suspended", "invalid_state", "the device is not suspended")
             return replace(device, status="active")
         case Revoke():
-            return replace(device, status="revoked", quarantined_until_ms=0)
+            return replace(device, status="revoked", quarantined_until_ms=0, limited_until_ms=0)
+        case RefuseAppeal():
+            refuse_appeal(id, block)
+            return device
         case SetLimits():
             return replace(device, limits=change.limits)
         case SetRoles():
@@ -211,12 +220,15 @@ def _release(
     body: DeviceRelease, transaction: Transaction, block: BlockContext
 ) -> tuple[Event, ...]:
     device = _own_device(body.device, transaction, block)
-    require(device.status == "quarantined", "invalid_state", "the device is not quarantined")
-    released = replace(device, status="active", quarantined_until_ms=0)
+    require(
+        device.status == "quarantined"
+        or (device.status == "active" and device.limited_until_ms > 0),
+        "invalid_state",
+        "the device is neither quarantined nor limited",
+    )
+    released = replace(device, status="active", quarantined_until_ms=0, limited_until_ms=0)
     block.state.put(DEVICE_TABLE, released, body.device)
-    tally = block.state.get(TALLY_TABLE, body.device)
-    if tally is not None:
-        block.state.put(TALLY_TABLE, replace(tally, ring=bytes(RING_BITS // 8)), body.device)
+    release(body.device, block)
     return (Event(name="device_released", values=(body.device.hex(),)),)
 
 

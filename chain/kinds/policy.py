@@ -1,4 +1,4 @@
-"""`policy.set`: when an organisation's devices are quarantined."""
+"""`policy.set`: what happens to an organisation's devices whose flows are anomalous too often."""
 
 from dataclasses import dataclass
 from typing import Final
@@ -23,6 +23,11 @@ def _apply(body: PolicySet, transaction: Transaction, block: BlockContext) -> tu
         policy.anomalous_min <= policy.window,
         "malformed",
         f"anomalous_min {policy.anomalous_min} is above window {policy.window}",
+    )
+    require(
+        policy.action != "limit" or bool(policy.limits),
+        "malformed",
+        "a policy that limits devices names the limits",
     )
     organisation = transaction.payload.sender
     block.state.put(POLICY_TABLE, policy, organisation)

@@ -6,23 +6,20 @@ transition. docs/spec/state.md, section "Verdicts and quarantine", is normative.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from enum import IntEnum
 from typing import Final
 
 from chain.blocks import BLOCK_TRANSACTIONS_MAX, Event
+from chain.detectors import count_outcome, count_verdict
 from chain.errors import Rejection
 from chain.governance import counted
 from chain.kinds.base import BlockContext, Kind, Lane, Signer, require
+from chain.measures import Judged, tally_flows
 from chain.parameters import VERDICT_WINDOW
 from chain.records import (
-    DEVICE_TABLE,
     JUDGEMENT_TABLE,
     MODEL_TABLE,
-    POLICY_TABLE,
-    RING_BITS,
-    TALLY_TABLE,
     JudgementRecord,
-    PolicyRecord,
-    TallyRecord,
     VerdictVote,
     height_key,
 )
@@ -31,17 +28,43 @@ from chain.state import active_model_at
 from chain.transactions import Transaction
 from chain.types import DIGEST_SIZE, HEIGHT_MAX, Address, Digest, Height
 
-SCORE_SIZE: Final = 3
+OPINION_SIZE: Final = 3
 SCORE_MAX: Final = 1_000_000
+REASON_BITS: Final = 4
 FLAGGED_EVENTS_MAX: Final = 64
 """Devices that one verdict names as flagged; the event `block_judged` counts all of them. An
 observed device can be flagged in every block, so this is what bounds receipts."""
-_RING_MASK: Final = (1 << RING_BITS) - 1
+_REASON_MASK: Final = (1 << REASON_BITS) - 1
+
+
+class Reason(IntEnum):
+    """Why a flow is called anomalous; the label that goes with a score."""
+
+    NORMAL = 0
+    """It is not: the score is below the model's threshold."""
+    MODEL = 1
+    """The model's score reaches the threshold."""
+    UNREADABLE = 2
+    """It has the model's schema and values that an honest device does not send."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Opinion:
+    """What a detector says of one flow.
+
+    Parameters
+    ----------
+    score_ppm : int
+        In parts per million; higher is more suspicious.
+    """
+
+    score_ppm: int
+    reason: Reason
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """The scores of the judged flows of one block.
+    """The opinions on the judged flows of one block.
 
     Parameters
     ----------
@@ -49,25 +72,51 @@ class Verdict:
         The block judged.
     model : Digest
         The model that was active at that height.
-    scores : bytes
-        A score in parts per million for each flow in block order, 3 bytes each, big-endian.
+    judged : Digest
+        What was judged; `chain.lookback.judged_digest` of the transactions with these flows.
+    opinions : bytes
+        For each flow in block order 3 bytes, big-endian: the score in the upper 20 bits, the reason
+        in the lower 4.
     """
 
     height: Height
     model: Digest
-    scores: bytes
+    judged: Digest
+    opinions: bytes
 
 
-def pack_scores(scores: Sequence[int]) -> bytes:
-    """Return the bytes of scores in parts per million."""
-    return b"".join([score.to_bytes(SCORE_SIZE, "big") for score in scores])
+def opinion_of(score_ppm: int | None, threshold_ppm: int) -> Opinion:
+    """Return what follows from a score under a model's threshold; None is unreadable."""
+    score = SCORE_MAX if score_ppm is None else score_ppm
+    if score < threshold_ppm:
+        return Opinion(score_ppm=score, reason=Reason.NORMAL)
+    return Opinion(score_ppm=score, reason=Reason.UNREADABLE if score_ppm is None else Reason.MODEL)
+
+
+def pack_opinions(opinions: Sequence[Opinion]) -> bytes:
+    """Return the bytes of opinions."""
+    return b"".join(
+        [
+            (opinion.score_ppm << REASON_BITS | opinion.reason).to_bytes(OPINION_SIZE, "big")
+            for opinion in opinions
+        ]
+    )
 
 
 def unpack_scores(data: bytes) -> list[int]:
-    """Return the scores of `pack_scores`."""
+    """Return the scores of `pack_opinions`, in parts per million."""
+    return [value >> REASON_BITS for value in _values(data)]
+
+
+def unpack_reasons(data: bytes) -> list[int]:
+    """Return the reasons of `pack_opinions`, known or not."""
+    return [value & _REASON_MASK for value in _values(data)]
+
+
+def _values(data: bytes) -> list[int]:
     return [
-        int.from_bytes(data[start : start + SCORE_SIZE], "big")
-        for start in range(0, len(data), SCORE_SIZE)
+        int.from_bytes(data[start : start + OPINION_SIZE], "big")
+        for start in range(0, len(data), OPINION_SIZE)
     ]
 
 
@@ -82,7 +131,7 @@ def _apply(body: Verdict, transaction: Transaction, block: BlockContext) -> tupl
     )
     key = height_key(body.height)
     judgement = block.state.get(JUDGEMENT_TABLE, key) or JudgementRecord(
-        miners=(), votes=(), decided=False
+        miners=(), votes=(), outcome=None
     )
     require(miner not in judgement.miners, "duplicate_verdict", "the miner has judged this block")
     flows = block.recent.flows(body.height)
@@ -90,124 +139,106 @@ def _apply(body: Verdict, transaction: Transaction, block: BlockContext) -> tupl
     model = active_model_at(block.state, body.height)
     require(body.model == model, "wrong_model", "another model was active at that height")
     require(
-        len(body.scores) == SCORE_SIZE * len(flows),
-        "malformed",
-        f"{len(body.scores)} bytes of scores for {len(flows)} flows of {SCORE_SIZE} bytes",
+        body.judged == block.recent.judged(body.height),
+        "wrong_input",
+        f"block {body.height} holds other flows than those judged",
     )
-    scores = unpack_scores(body.scores)
-    require(max(scores) <= SCORE_MAX, "malformed", f"a score is above {SCORE_MAX}")
+    flags = _flags(body, len(flows), block)
+    is_late = judgement.outcome is not None
+    count_verdict(miner, flags, is_late=is_late, state=block.state)
     # Members only, so that the lists stay bounded however often the set changes.
     judges = tuple(judge for judge in judgement.miners if judge in block.miners)
     judgement = replace(judgement, miners=(*judges, miner))
     events: tuple[Event, ...] = ()
-    if not judgement.decided:
-        flags = _pack_flags(scores, _threshold(body.model, block))
+    if judgement.outcome is not None:
+        count_outcome(miner, flags, _unpack_flags(judgement.outcome, len(flows)), block.state)
+    else:
         before = tuple(vote for vote in judgement.votes if vote.miner in block.miners)
-        votes = (*before, VerdictVote(miner=miner, anomalous=flags))
+        votes = (*before, VerdictVote(miner=miner, anomalous=_pack_flags(flags)))
         judgement = replace(judgement, votes=votes)
         if counted(tuple(vote.miner for vote in votes), block.miners, block.state) >= (
             block.miners.quorum
         ):
-            events = _decide(body.height, votes, flows, block)
-            judgement = replace(judgement, votes=(), decided=True)
+            outcome, events = _decide(body, votes, flows, block)
+            judgement = replace(judgement, votes=(), outcome=_pack_flags(outcome))
     block.state.put(JUDGEMENT_TABLE, judgement, key)
     return events
 
 
-def _threshold(model: Digest, block: BlockContext) -> int:
-    record = block.state.get(MODEL_TABLE, model)
+def _flags(body: Verdict, count: int, block: BlockContext) -> list[int]:
+    """Check opinions against the number of flows, and return which say anomalous."""
+    require(
+        len(body.opinions) == OPINION_SIZE * count,
+        "malformed",
+        f"{len(body.opinions)} bytes of opinions for {count} flows of {OPINION_SIZE} bytes",
+    )
+    scores, reasons = unpack_scores(body.opinions), unpack_reasons(body.opinions)
+    require(max(scores) <= SCORE_MAX, "malformed", f"a score is above {SCORE_MAX}")
+    require(max(reasons) <= max(Reason), "malformed", "a reason is unknown")
+    record = block.state.get(MODEL_TABLE, body.model)
     if record is None:
         raise Rejection("wrong_model", "the model is not registered")
-    return record.threshold_ppm
+    flags = [int(score >= record.threshold_ppm) for score in scores]
+    require(
+        flags == [int(reason > 0) for reason in reasons],
+        "malformed",
+        "a reason stands exactly where the score reaches the model's threshold",
+    )
+    return flags
 
 
 def _decide(
-    height: Height,
+    body: Verdict,
     votes: Sequence[VerdictVote],
     flows: Sequence[Address],
     block: BlockContext,
-) -> tuple[Event, ...]:
+) -> tuple[list[int], tuple[Event, ...]]:
     """Settle which flows of a block are anomalous, and what follows for their devices.
 
     A flow is anomalous when a weak quorum of miners says so: at least one of them is honest, so
     that one liar frames nobody; and among a quorum of verdicts the honest ones alone make a weak
     quorum, so that one liar shields nobody.
     """
-    valid = [vote for vote in votes if counted((vote.miner,), block.miners, block.state)]
-    columns = zip(*(_unpack_flags(vote.anomalous, len(flows)) for vote in valid), strict=True)
+    said = {
+        vote.miner: _unpack_flags(vote.anomalous, len(flows))
+        for vote in votes
+        if counted((vote.miner,), block.miners, block.state)
+    }
     needed = block.miners.weak_quorum
-    by_device: dict[Address, list[bool]] = {}
-    anomalous_count = 0
-    for device, says in zip(flows, columns, strict=True):
-        anomalous = sum(says) >= needed
-        anomalous_count += anomalous
-        by_device.setdefault(device, []).append(anomalous)
+    outcome = [int(sum(column) >= needed) for column in zip(*said.values(), strict=True)]
+    for miner, flags in said.items():
+        count_outcome(miner, flags, outcome, block.state)
+    places: dict[Address, list[int]] = {}
+    for index, device in enumerate(flows):
+        places.setdefault(device, []).append(index)
+    judged = Judged(height=body.height, model=body.model, flows=body.judged)
     events: list[Event] = []
     flagged_count = 0
-    for device, outcomes in by_device.items():
-        quarantined_until, is_flagged = _tally(device, outcomes, block)
-        if quarantined_until is not None:
-            values = (device.hex(), str(quarantined_until))
-            events.append(Event(name="device_quarantined", values=values))
+    for device, indices in places.items():
+        taken, is_flagged = tally_flows(
+            device,
+            [bool(outcome[index]) for index in indices],
+            {
+                # Where it stood alone the decision has overruled it already.
+                miner: sum([flags[index] & outcome[index] for index in indices])
+                for miner, flags in said.items()
+            },
+            judged,
+            block,
+        )
+        if taken is not None:
+            events.append(taken)
         if is_flagged:
             flagged_count += 1
             if flagged_count <= FLAGGED_EVENTS_MAX:
                 events.append(Event(name="device_flagged", values=(device.hex(),)))
-    counts = (height, len(flows), anomalous_count, flagged_count)
-    judged = Event(name="block_judged", values=tuple([str(count) for count in counts]))
-    return (judged, *events)
+    counts = (body.height, len(flows), sum(outcome), flagged_count)
+    block_judged = Event(name="block_judged", values=tuple([str(count) for count in counts]))
+    return outcome, (block_judged, *events)
 
 
-def _tally(
-    device_id: Address, outcomes: Sequence[bool], block: BlockContext
-) -> tuple[int | None, bool]:
-    """Write down what was found of a device's flows.
-
-    Returns
-    -------
-    quarantined_until_ms : int or None
-        Set if that quarantines the device.
-    is_flagged : bool
-        Whether it would have, if the policy did not only observe.
-    """
-    device = block.state.get(DEVICE_TABLE, device_id)
-    assert device is not None, "flows come from registered devices, and none is ever forgotten"
-    policy = block.state.get(POLICY_TABLE, device.organisation) or PolicyRecord()
-    tally = block.state.get(TALLY_TABLE, device_id) or TallyRecord(
-        judged=0, anomalous=0, ring=bytes(RING_BITS // 8)
-    )
-    ring = int.from_bytes(tally.ring, "big")
-    window = (1 << policy.window) - 1
-    quarantined_until: int | None = None
-    is_flagged = False
-    for anomalous in outcomes:
-        if not device.is_active(block.time_ms):
-            # It has been stopped for flows like these already. Kept in the ring, they would stop
-            # it once more with the first flow that it sends afterwards, however normal.
-            break
-        ring = (ring << 1 | anomalous) & _RING_MASK
-        if (ring & window).bit_count() >= policy.anomalous_min:
-            ring = 0
-            if policy.action == "observe":
-                is_flagged = True
-                continue
-            quarantined_until = block.time_ms + policy.duration_ms
-            device = replace(device, status="quarantined", quarantined_until_ms=quarantined_until)
-            block.state.put(DEVICE_TABLE, device, device_id)
-    block.state.put(
-        TALLY_TABLE,
-        TallyRecord(
-            judged=tally.judged + len(outcomes),
-            anomalous=tally.anomalous + sum(outcomes),
-            ring=ring.to_bytes(RING_BITS // 8, "big"),
-        ),
-        device_id,
-    )
-    return quarantined_until, is_flagged
-
-
-def _pack_flags(scores: Sequence[int], threshold: int) -> bytes:
-    bits = "".join(["1" if score >= threshold else "0" for score in scores])
+def _pack_flags(flags: Sequence[int]) -> bytes:
+    bits = "".join([str(flag) for flag in flags])
     return int(bits, 2).to_bytes((len(bits) + 7) // 8, "big")
 
 
@@ -223,7 +254,8 @@ KIND: Final = Kind(
         Verdict,
         height=Integer(1, HEIGHT_MAX),
         model=Blob(DIGEST_SIZE),
-        scores=Blob(SCORE_SIZE, SCORE_SIZE * BLOCK_TRANSACTIONS_MAX),
+        judged=Blob(DIGEST_SIZE),
+        opinions=Blob(OPINION_SIZE, OPINION_SIZE * BLOCK_TRANSACTIONS_MAX),
     ),
     body_size_max=32 * 1024,
     apply=_apply,

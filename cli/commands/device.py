@@ -5,10 +5,12 @@ from typing import Annotated, Any
 
 import typer
 
+from chain.kinds.appeal import DeviceAppeal
 from chain.kinds.device_registry import (
     DeviceRegister,
     DeviceRelease,
     DeviceUpdate,
+    RefuseAppeal,
     Resume,
     Revoke,
     RotateKey,
@@ -21,6 +23,7 @@ from chain.kinds.device_registry import (
 from chain.types import Address, PublicKey
 from cli.arguments import parse_address, parse_public_key, parse_rate_limits
 from cli.client import Client, Document, ask
+from cli.device_view import show_device
 from cli.errors import BadInput
 from cli.key_files import open_key
 from cli.options import (
@@ -35,11 +38,12 @@ from cli.options import (
 )
 from cli.render import show_fields, show_json, show_table
 from cli.sending import send, show_outcome
-from cli.signing import registrar_sender, submit
+from cli.signing import find_device_sender, registrar_sender, submit
 
 app = typer.Typer(help="Register devices and change them.", no_args_is_help=True)
 
 DeviceId = Annotated[str, typer.Argument(metavar="ID", help="Id of the device.")]
+DeviceKey = Annotated[Path, typer.Option("--key", metavar="FILE", help="Key file of the device.")]
 Role = Annotated[
     list[str] | None,
     typer.Option("--role", metavar="ROLE", help="sensor, gateway or participant; repeat."),
@@ -147,7 +151,7 @@ def show(id: DeviceId, rpc: Rpc = DEFAULT_RPC, as_json: AsJson = False) -> None:
     if as_json:
         show_json(device)
     else:
-        show_fields(device)
+        show_device(device)
 
 
 @app.command()
@@ -288,12 +292,59 @@ def release(
     rpc: Rpc = DEFAULT_RPC,
     as_json: AsJson = False,
 ) -> None:
-    """End a quarantine before its time.
+    """Take back a limit or a quarantine, which counts as a false alarm of those who caused it.
 
     Example: securenet device release 41b0… --key registrar.json
     """
     body = DeviceRelease(device=parse_address(id, "device id"))
     _send("device.release", body, key, passphrase_file, organisation, rpc, wait, as_json)
+
+
+@app.command()
+def appeal(
+    key: DeviceKey,
+    text: Annotated[str, typer.Option("--text", metavar="TEXT", help="Why, for the registrar.")],
+    device: Annotated[
+        str | None,
+        typer.Option("--device", metavar="ID", help="The device, where its key was rotated."),
+    ] = None,
+    organisation: Organisation = None,
+    passphrase_file: PassphraseFile = None,
+    wait: Wait = True,
+    rpc: Rpc = DEFAULT_RPC,
+    as_json: AsJson = False,
+) -> None:
+    """Ask the registrar, in the device's name, to take back its limit or quarantine.
+
+    There is one appeal against each; the answer is `device release` or `device refuse`.
+
+    Example: securenet device appeal --key sensor.json --text 'a firmware update on Monday'
+    """
+    signing = open_key(key, passphrase_file)
+    body = DeviceAppeal(text=text)
+
+    async def question(client: Client) -> Document:
+        sender = await find_device_sender(client, signing, organisation, device)
+        return await submit(client, sender.sign("device.appeal", body), wait=wait)
+
+    show_outcome(ask(rpc, question), as_json=as_json)
+
+
+@app.command()
+def refuse(
+    id: DeviceId,
+    key: RegistrarKey,
+    organisation: Organisation = None,
+    passphrase_file: PassphraseFile = None,
+    wait: Wait = True,
+    rpc: Rpc = DEFAULT_RPC,
+    as_json: AsJson = False,
+) -> None:
+    """Refuse the appeal of a device; its limit or quarantine stays.
+
+    Example: securenet device refuse 41b0… --key registrar.json
+    """
+    _update(id, RefuseAppeal(), key, passphrase_file, organisation, rpc, wait, as_json)
 
 
 def _update(

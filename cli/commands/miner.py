@@ -52,10 +52,19 @@ def list_miners(limit: Limit = 100, rpc: Rpc = DEFAULT_RPC, as_json: AsJson = Fa
         show_json(miners)
         return
     rows = [
-        [m["index"], m["id"], m["name"], m["status"], f"{m['host']}:{m['port']}", _reason_of(m)]
+        [
+            m["index"],
+            m["id"],
+            m["name"],
+            m["status"],
+            f"{m['host']}:{m['port']}",
+            _false_alarms_of(m),
+            _reason_of(m),
+        ]
         for m in miners
     ]
-    show_table(["index", "id", "name", "status", "address", "why"], rows, empty="no miners")
+    columns = ["index", "id", "name", "status", "address", "false alarms", "why"]
+    show_table(columns, rows, empty="no miners")
 
 
 @app.command()
@@ -248,6 +257,13 @@ def vote(
     body = MinerVote(proposal=parse_digest(proposal, "proposal id"), approve=approve)
     signing = open_key(key, passphrase_file)
     send_as_miner(rpc, signing, "miner.vote", body, wait=wait, as_json=as_json)
+
+
+def _false_alarms_of(miner: Document) -> str:
+    detector = miner["detector"]
+    if detector is None:
+        return ""
+    return f"{detector['overruled'] + detector['released']} of {detector['judged']} flows"
 
 
 def _reason_of(miner: Document) -> str:

@@ -1,4 +1,4 @@
-"""``securenet policy``: when an organisation's devices are quarantined."""
+"""``securenet policy``: what happens to devices whose flows are anomalous too often."""
 
 from enum import StrEnum
 from typing import Annotated
@@ -7,7 +7,9 @@ import typer
 
 from chain.kinds.organisations import organisation_id
 from chain.kinds.policy import PolicySet
+from chain.limits import render_limits
 from chain.records import RING_BITS, PolicyRecord
+from cli.arguments import parse_rate_limits
 from cli.client import Client, Document, ask
 from cli.errors import BadInput
 from cli.key_files import open_key
@@ -24,14 +26,18 @@ from cli.render import show_fields, show_json
 from cli.sending import send
 from cli.signing import registrar_sender
 
-app = typer.Typer(help="An organisation's quarantine policy.", no_args_is_help=True)
+app = typer.Typer(
+    help="What happens to devices whose flows are anomalous too often.", no_args_is_help=True
+)
 
 
 class Action(StrEnum):
     """What follows when a device crosses the line."""
 
     OBSERVE = "observe"
+    LIMIT = "limit"
     QUARANTINE = "quarantine"
+    REVOKE = "revoke"
 
 
 @app.command()
@@ -63,7 +69,11 @@ def show(
 def set_policy(
     key: RegistrarKey,
     action: Annotated[
-        Action, typer.Option("--action", help="Quarantine, or only record it.")
+        Action,
+        typer.Option(
+            "--action",
+            help="Only record it, limit the device, quarantine it, or revoke it for good.",
+        ),
     ] = Action.QUARANTINE,
     anomalous_min: Annotated[
         int, typer.Option("--anomalous-min", min=1, max=RING_BITS, help="So many anomalous …")
@@ -72,8 +82,12 @@ def set_policy(
         int, typer.Option("--window", min=1, max=RING_BITS, help="… of so many judged flows.")
     ] = PolicyRecord().window,
     duration_ms: Annotated[
-        int, typer.Option("--duration-ms", min=1_000, help="How long a quarantine lasts.")
+        int, typer.Option("--duration-ms", min=1_000, help="How long a limit or quarantine lasts.")
     ] = PolicyRecord().duration_ms,
+    limits: Annotated[
+        str,
+        typer.Option("--limits", metavar="LIMITS", help="What limited devices may send, as 6:60."),
+    ] = render_limits(PolicyRecord().limits),
     organisation: Organisation = None,
     passphrase_file: PassphraseFile = None,
     wait: Wait = True,
@@ -90,8 +104,14 @@ def set_policy(
             "give an --anomalous-min of at most --window",
         )
     policy = PolicyRecord(
-        action=action.value, anomalous_min=anomalous_min, window=window, duration_ms=duration_ms
+        action=action.value,
+        anomalous_min=anomalous_min,
+        window=window,
+        duration_ms=duration_ms,
+        limits=parse_rate_limits(limits),
     )
+    if action is Action.LIMIT and not policy.limits:
+        raise BadInput("a policy that limits devices names the limits", "give --limits, as 6:60")
     signing = open_key(key, passphrase_file)
     send(
         rpc,

@@ -9,6 +9,7 @@ import typer
 
 from cli.arguments import parse_address
 from cli.client import Document, ask, connect
+from cli.device_view import show_device
 from cli.errors import BadInput
 from cli.options import DEFAULT_RPC, AsJson, Limit, Rpc
 from cli.render import show_fields, show_json, show_json_line, show_line, show_table
@@ -94,7 +95,7 @@ def device(
     if as_json:
         show_json(document)
         return
-    show_fields(document["device"])
+    show_device(document["device"])
     windows = [
         [w["subject"], w["capacity"], w["seconds"], w["remaining"]]
         for w in document["budget"]["windows"]
@@ -102,6 +103,45 @@ def device(
     show_table(["limit of", "capacity", "seconds", "left"], windows, empty="no rate limits")
     rows = [[t["height"], t["index"], t["id"]] for t in document["transactions"]]
     show_table(["height", "index", "transaction"], rows, empty="no transactions")
+
+
+@app.command()
+def behaviour(
+    id: Annotated[str, typer.Argument(metavar="ID", help="Id of the device.")],
+    rpc: Rpc = DEFAULT_RPC,
+    as_json: AsJson = False,
+) -> None:
+    """Show how a device behaves, against its own past and its organisation's other devices.
+
+    It is what this node has seen in the last blocks; no verdict rests on it.
+
+    Example: securenet query behaviour 41b0…
+    """
+    address = parse_address(id, "device id").hex()
+    document = ask(rpc, lambda client: client.get(f"/v1/devices/{address}/behaviour"))
+    if as_json:
+        show_json(document)
+        return
+    show_fields(
+        {
+            "score": f"{document['score_ppm'] // 10_000} of 100",
+            "reason": document["reason"] or "nothing unusual",
+            "blocks": f"{document['from_height']} to {document['height']}",
+        }
+    )
+    rows = [
+        [
+            q["name"],
+            q["latest_mean"],
+            f"{q['mean']} ± {q['deviation']}" if q["count"] else None,
+            f"{q['group_mean']} ± {q['group_deviation']}" if q["group_count"] else None,
+            "drifts" if q["is_drifting"] else "",
+            q["reason"],
+        ]
+        for q in document["quantities"]
+    ]
+    columns = ["quantity", "latest", "normal", "group", "drift", "reason"]
+    show_table(columns, rows, empty="it has sent nothing in these blocks")
 
 
 @app.command()
@@ -125,6 +165,39 @@ def verdicts(limit: Limit = 100, rpc: Rpc = DEFAULT_RPC, as_json: AsJson = False
         for v in items
     ]
     show_table(["block", "miner", "flows", "anomalous", "at height"], rows, empty="no verdicts")
+
+
+@app.command()
+def measures(
+    appealed: Annotated[
+        bool, typer.Option("--appealed", help="Only those whose appeal waits for an answer.")
+    ] = False,
+    limit: Limit = 100,
+    rpc: Rpc = DEFAULT_RPC,
+    as_json: AsJson = False,
+) -> None:
+    """List the last measure against each device that was limited, quarantined or revoked.
+
+    Example: securenet query measures --appealed
+    """
+    query = {"appealed": "true"} if appealed else {}
+    items = ask(rpc, lambda client: client.pages("/v1/measures", limit=limit, **query))
+    if as_json:
+        show_json(items)
+        return
+    rows = [
+        [
+            m["device"],
+            m["action"],
+            f"{m['anomalous']} of {m['window']}",
+            m["until_ms"] or None,
+            None if m["appeal"] is None else m["appeal"]["text"],
+            m["answer"],
+        ]
+        for m in items
+    ]
+    columns = ["device", "action", "anomalous", "until (ms)", "appeal", "answer"]
+    show_table(columns, rows, empty="no measures")
 
 
 @app.command()

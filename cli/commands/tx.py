@@ -9,7 +9,7 @@ from chain.errors import DecodeError
 from chain.kinds import KINDS
 from chain.kinds.device_data import DeviceData
 from chain.transactions import PAYLOAD, decode_transaction
-from cli.arguments import parse_address, parse_digest, read_bytes
+from cli.arguments import parse_digest, read_bytes
 from cli.client import Client, Document, ask
 from cli.errors import BadInput, NotFound
 from cli.key_files import open_key
@@ -17,7 +17,7 @@ from cli.options import DEFAULT_RPC, AsJson, Organisation, PassphraseFile, Rpc, 
 from cli.readings import parse_flow_file, parse_readings
 from cli.render import show_fields, show_json
 from cli.sending import show_outcome
-from cli.signing import Sender, find_device_sender, submit
+from cli.signing import find_device_sender, submit
 
 app = typer.Typer(help="Send device data; look at transactions.", no_args_is_help=True)
 
@@ -55,14 +55,9 @@ def submit_data(
         raise BadInput("there is nothing, or too much, to send", "give either --reading or --flow")
     payload = parse_readings(reading) if reading else parse_flow_file(flow or Path())
     signing = open_key(key, passphrase_file)
-    address = None if device is None else parse_address(device, "device id")
 
     async def question(client: Client) -> Document:
-        genesis = await client.genesis()
-        if address is None:
-            sender = await find_device_sender(client, genesis, signing, organisation)
-        else:
-            sender = Sender(genesis_hash=genesis.hash, address=address, key=signing)
+        sender = await find_device_sender(client, signing, organisation, device)
         transaction = sender.sign("device.data", DeviceData(payload=payload))
         return await submit(client, transaction, wait=wait)
 

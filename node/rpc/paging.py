@@ -51,6 +51,12 @@ class DevicePageQuery(PageQuery):
     status: Literal["active", "suspended", "quarantined", "revoked"] | None = None
 
 
+class MeasurePageQuery(PageQuery):
+    """The query of ``/v1/measures``; `appealed` asks for those whose appeal waits for an answer."""
+
+    appealed: bool | None = None
+
+
 class ProposalPageQuery(PageQuery):
     """The query of ``/v1/proposals``."""
 

@@ -1,18 +1,22 @@
 """Records of the chain as the documents of docs/spec/rpc.md; the forms come from their schemas."""
 
 from collections.abc import Iterable, Mapping
-from typing import Any, Final
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any, Final
 
-from chain.admission import metered_subjects
+from chain.admission import limits_of
 from chain.blocks import BLOCK_RECEIPT, BlockReceipt, Event, Header, Receipt, render_header
 from chain.certificate import CERTIFICATE, CommitCertificate
 from chain.kinds import KINDS
 from chain.kinds.verdict import KIND as VERDICT
-from chain.kinds.verdict import Verdict, unpack_scores
+from chain.kinds.verdict import Reason, Verdict, unpack_reasons, unpack_scores
+from chain.measures import anomalous_in_window, policy_of
 from chain.miners import MINERS, MinerSet
 from chain.records import (
+    DETECTOR_TABLE,
     DEVICE_TABLE,
     EVIDENCE_TABLE,
+    MEASURE_TABLE,
     MINER_TABLE,
     MODEL_TABLE,
     ORGANISATION_TABLE,
@@ -21,11 +25,13 @@ from chain.records import (
     TALLY_TABLE,
     DeviceRecord,
     EvidenceRecord,
+    MeasureRecord,
     MinerRecord,
     ModelRecord,
     OrganisationRecord,
     PolicyRecord,
     ProposalRecord,
+    TallyRecord,
 )
 from chain.state import State, passed_over_of
 from chain.transactions import BODY_SIZE_MAX, Transaction
@@ -37,6 +43,10 @@ from node.api import NodeApi
 from node.diagnosis import Diagnosis
 from node.storage.chain_store import ChainStore
 from node.storage.schema import KEPT_APART
+
+if TYPE_CHECKING:
+    # It brings numpy, and commands that never ask for it load this module too.
+    from node.behaviour_service import Watched
 
 NS_PER_MS: Final = 1_000_000
 
@@ -67,18 +77,46 @@ def deciding_miners(chain: ChainStore, header: Header) -> list[Any] | None:
 def device(state: State, id: bytes, record: DeviceRecord, *, time_ms: int) -> dict[str, Any]:
     """Render a device as of `time_ms`."""
     tally = state.get(TALLY_TABLE, id)
+    taken = state.get(MEASURE_TABLE, id)
     return {
         "id": id.hex(),
         "active": record.is_active(time_ms),
         **DEVICE_TABLE.record.render(record),
-        "tally": None if tally is None else TALLY_TABLE.record.render(tally),
+        "limited": record.is_active(time_ms) and record.is_limited(time_ms),
+        "tally": None if tally is None else _tally(tally, policy_of(record.organisation, state)),
+        "measure": None if taken is None else MEASURE_TABLE.record.render(taken),
+    }
+
+
+def _tally(record: TallyRecord, policy: PolicyRecord) -> dict[str, Any]:
+    """Render a tally, and how far it is from the line of a policy."""
+    return {
+        **TALLY_TABLE.record.render(record),
+        "in_window": anomalous_in_window(record, policy),
+        "window": policy.window,
+        "anomalous_min": policy.anomalous_min,
+    }
+
+
+def measure(id: bytes, record: MeasureRecord) -> dict[str, Any]:
+    """Render the last measure against a device."""
+    return {"device": id.hex(), **MEASURE_TABLE.record.render(record)}
+
+
+def behaviour(id: bytes, watched: "Watched") -> dict[str, Any]:
+    """Render how a device behaves."""
+    return {
+        "id": id.hex(),
+        "from_height": watched.from_height,
+        "height": watched.height,
+        **asdict(watched.behaviour),
     }
 
 
 def budget(tip: Tip, id: Address, record: DeviceRecord, *, time_ms: int) -> dict[str, Any]:
     """Render what a device may still send at `time_ms`."""
     windows: list[dict[str, Any]] = []
-    for subject, limits in metered_subjects(id, record, tip.state):
+    for subject, limits in limits_of(id, record, tip.state, time_ms=time_ms):
         name = {id: "device", record.organisation: "organisation"}.get(subject, "gateway")
         for window in limits:
             used = tip.recent.sent_since(subject, time_ms - window.seconds * 1000)
@@ -117,16 +155,18 @@ def policy(id: bytes, record: PolicyRecord | None) -> dict[str, Any]:
 
 
 def miner(state: State, id: bytes, record: MinerRecord, miners: MinerSet) -> dict[str, Any]:
-    """Render a miner with its place in the set of the next height, and what it did if it lied."""
+    """Render a miner with its place in the set of the next height, its detector and its crime."""
     entries = passed_over_of(state).entries
     until = [entry.until_height for entry in entries if entry.miner == id]
     convicted = state.get(EVIDENCE_TABLE, id)
+    detector = state.get(DETECTOR_TABLE, id)
     return {
         "id": id.hex(),
         **MINER_TABLE.record.render(record),
         "index": miners.index_of(Address(id)),
         "passed_over_until": until[0] if until else None,
         "evidence": None if convicted is None else EVIDENCE_TABLE.record.render(convicted),
+        "detector": None if detector is None else DETECTOR_TABLE.record.render(detector),
     }
 
 
@@ -184,7 +224,9 @@ def verdict(
         "judged_height": body.height,
         "model": body.model.hex(),
         "threshold_ppm": known.get(body.model),
-        "scores_ppm": unpack_scores(body.scores),
+        "judged": body.judged.hex(),
+        "scores_ppm": unpack_scores(body.opinions),
+        "reasons": [Reason(code).name.lower() for code in unpack_reasons(body.opinions)],
     }
 
 

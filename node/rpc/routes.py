@@ -11,6 +11,7 @@ from node.rpc.handlers import blocks, learning, operations, registry, transactio
 from node.rpc.paging import (
     BlockPageQuery,
     DevicePageQuery,
+    MeasurePageQuery,
     PageQuery,
     ProposalPageQuery,
     Query,
@@ -194,6 +195,14 @@ ROUTES: Final = (
         codes=("not_found",),
     ),
     Route(
+        path="/v1/devices/{id}/behaviour",
+        handler=registry.device_behaviour,
+        summary="How a device behaves, against its own past and its organisation's devices",
+        tag="registry",
+        answers={200: _ref("Behaviour")},
+        codes=("not_found",),
+    ),
+    Route(
         path="/v1/devices/{id}/proof",
         handler=registry.device_proof,
         summary="What proves a device's record, or that there is none",
@@ -219,7 +228,7 @@ ROUTES: Final = (
     Route(
         path="/v1/policies/{id}",
         handler=registry.policy,
-        summary="When an organisation's devices are quarantined",
+        summary="What happens to an organisation's devices whose flows are anomalous too often",
         tag="registry",
         answers={200: _ref("Policy")},
         codes=("not_found",),
@@ -247,6 +256,14 @@ ROUTES: Final = (
         tag="governance",
         answers={200: _ref("Proposal")},
         codes=("not_found",),
+    ),
+    Route(
+        path="/v1/measures",
+        handler=registry.measures,
+        summary="The last measure against each device that verdicts have brought one upon",
+        tag="registry",
+        query=MeasurePageQuery,
+        answers={200: _page("Measure")},
     ),
     Route(
         path="/v1/evidence",

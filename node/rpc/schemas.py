@@ -11,11 +11,14 @@ from chain.blocks import BLOCK_RECEIPT, HEADER, RECEIPT
 from chain.certificate import CERTIFICATE
 from chain.genesis import GENESIS
 from chain.kinds import KINDS
+from chain.kinds.verdict import Reason
 from chain.miners import MINERS
 from chain.parameters import PARAMETERS
 from chain.records import (
+    DETECTOR_TABLE,
     DEVICE_TABLE,
     EVIDENCE_TABLE,
+    MEASURE_TABLE,
     MINER_TABLE,
     MODEL_TABLE,
     ORGANISATION_TABLE,
@@ -249,10 +252,19 @@ SCHEMAS: Final[Mapping[str, Schema]] = {
     ),
     "DeviceRecord": DEVICE_TABLE.record.describe(),
     "Device": _joined(
-        record(id=ID, active=BOOLEAN),
+        record(id=ID, active=BOOLEAN, limited=BOOLEAN),
         DEVICE_TABLE.record.describe(),
-        record(tally=nullable(TALLY_TABLE.record.describe())),
+        record(
+            tally=nullable(
+                _joined(
+                    TALLY_TABLE.record.describe(),
+                    record(in_window=COUNT, window=COUNT, anomalous_min=COUNT),
+                )
+            ),
+            measure=nullable(MEASURE_TABLE.record.describe()),
+        ),
     ),
+    "Measure": _joined(record(device=ID), MEASURE_TABLE.record.describe()),
     "SentTransaction": record(id=ID, height=COUNT, index=COUNT),
     "Budget": record(
         id=ID,
@@ -270,6 +282,29 @@ SCHEMAS: Final[Mapping[str, Schema]] = {
         ),
         remaining=nullable(COUNT),
     ),
+    "Behaviour": record(
+        id=ID,
+        from_height=COUNT,
+        height=COUNT,
+        score_ppm=COUNT,
+        reason=nullable(TEXT),
+        quantities=array(
+            record(
+                name=TEXT,
+                count=COUNT,
+                mean=COUNT,
+                deviation=COUNT,
+                latest_mean=nullable(COUNT),
+                group_count=COUNT,
+                group_mean=COUNT,
+                group_deviation=COUNT,
+                score_ppm=COUNT,
+                group_score_ppm=COUNT,
+                is_drifting=BOOLEAN,
+                reason=nullable(TEXT),
+            )
+        ),
+    ),
     "DeviceProof": _state_proof(device=nullable(ref("DeviceRecord"))),
     "Organisation": _joined(record(id=ID), ORGANISATION_TABLE.record.describe()),
     "Policy": _joined(record(organisation=ID, is_default=BOOLEAN), POLICY.describe()),
@@ -280,6 +315,7 @@ SCHEMAS: Final[Mapping[str, Schema]] = {
             index=nullable(COUNT),
             passed_over_until=nullable(COUNT),
             evidence=nullable(ref("EvidenceRecord")),
+            detector=nullable(DETECTOR_TABLE.record.describe()),
         ),
     ),
     "EvidenceRecord": EVIDENCE_TABLE.record.describe(),
@@ -301,7 +337,9 @@ SCHEMAS: Final[Mapping[str, Schema]] = {
         judged_height=COUNT,
         model=ID,
         threshold_ppm=nullable(COUNT),
+        judged=ID,
         scores_ppm=array(COUNT),
+        reasons=array({"enum": [reason.name.lower() for reason in Reason]}),
     ),
     "Nothing": {"type": "object"},
     "Subscription": {

@@ -142,6 +142,7 @@ class _Summary:
     subjects: bytes
     counts: tuple[int, ...]
     flows: bytes
+    judged: Digest | None
 
 
 _SUMMARY: Final = Record(
@@ -151,6 +152,7 @@ _SUMMARY: Final = Record(
     subjects=Blob(0, DIGEST_SIZE * _SUBJECTS_MAX),
     counts=ListOf(Integer(1, BLOCK_TRANSACTIONS_MAX), _SUBJECTS_MAX),
     flows=Blob(0, DIGEST_SIZE * BLOCK_TRANSACTIONS_MAX),
+    judged=Optional(Blob(DIGEST_SIZE)),
 )
 
 
@@ -336,6 +338,7 @@ def encode_summary(summary: BlockSummary) -> bytes:
             subjects=b"".join([subject for subject, _ in sent]),
             counts=tuple([count for _, count in sent]),
             flows=b"".join(summary.flows),
+            judged=summary.judged,
         )
     )
 
@@ -354,12 +357,15 @@ def decode_summary(data: bytes, height: int, *, ids_after_ms: int) -> BlockSumma
         raise DecodeError("summary.counts", f"{len(read.counts)} of {len(subjects)} subjects")
     if list(subjects) != sorted(set(subjects)):
         raise DecodeError("summary.subjects", "not distinct and in ascending order")
+    if bool(read.flows) != (read.judged is not None):
+        raise DecodeError("summary.judged", "a digest without flows, or flows without one")
     return BlockSummary(
         height=height,
         time_ms=read.time_ms,
         ids=_split(read.ids) if read.time_ms > ids_after_ms else (),
         sent=dict(zip(subjects, read.counts, strict=True)),
         flows=_split(read.flows),
+        judged=read.judged,
     )
 
 

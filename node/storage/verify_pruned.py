@@ -212,7 +212,7 @@ class CheckPruned(Entries):
         expected = summarise(block, state)
         if height <= self._tip - VERDICT_WINDOW:
             # Which model judged them need not be known any more.
-            expected = replace(expected, flows=found.flows)
+            expected = replace(expected, flows=found.flows, judged=found.judged)
         if found != expected:
             yield Finding(where=where, what="not what the block gives")
 

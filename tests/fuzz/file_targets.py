@@ -204,7 +204,10 @@ def _detectors() -> dict[Digest, Detector]:
 
 
 def _answers() -> list[bytes]:
-    encoded = [verdict_worker.encode_answer([0, 5, 1_000_000]), verdict_worker.encode_failure("x")]
+    encoded = [
+        verdict_worker.encode_answer([0, None, 1_000_000]),
+        verdict_worker.encode_failure("x"),
+    ]
     return [answer[_HEAD:] for answer in encoded]
 
 

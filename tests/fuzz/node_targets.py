@@ -13,7 +13,7 @@ from chain import codec
 from chain.blocks import BlockReceipt, Event, Receipt, encode_block
 from chain.certificate import CERTIFICATE
 from chain.errors import DecodeError
-from chain.lookback import BlockSummary
+from chain.lookback import BlockSummary, judged_digest
 from chain.transactions import decode_transaction
 from consensus.codec import encode_message
 from node import protocol
@@ -189,7 +189,14 @@ def _summaries() -> list[bytes]:
         ids = tuple(digest_of(f"id {number}") for number in range(count))
         sent: Any = dict.fromkeys(sorted(digest_of(f"s {number}") for number in range(count)), 3)
         flows: Any = ids[:2]
-        summary = BlockSummary(height=7, time_ms=TIME_MS, ids=ids, sent=sent, flows=flows)
+        summary = BlockSummary(
+            height=7,
+            time_ms=TIME_MS,
+            ids=ids,
+            sent=sent,
+            flows=flows,
+            judged=judged_digest(ids),
+        )
         found.append(schema.encode_summary(summary))
     return found
 

@@ -1,13 +1,24 @@
 """Verdicts: f liars among n miners neither frame a device nor shield one."""
 
+from dataclasses import replace
+
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from chain.crypto import address_of
 from chain.kinds.policy import PolicySet
 from chain.kinds.verdict import SCORE_MAX
-from chain.records import JUDGEMENT_TABLE, TALLY_TABLE, PolicyRecord, TallyRecord, height_key
+from chain.records import (
+    DETECTOR_TABLE,
+    JUDGEMENT_TABLE,
+    TALLY_TABLE,
+    PolicyRecord,
+    TallyRecord,
+    height_key,
+)
 from chain.transactions import Transaction
-from tests.builders import Chain, flow, make_genesis, make_model
+from tests.builders import Chain, flow, key_of, make_genesis, make_model
 
 
 def unverified(transaction: Transaction, key: bytes) -> bool:
@@ -20,6 +31,7 @@ def judged_chain(n):
     return chain, device
 
 
+@pytest.mark.attack("F7")
 @settings(max_examples=80)
 @given(st.data())
 def test_f_liars_neither_frame_nor_shield(data):
@@ -47,12 +59,16 @@ def test_f_liars_neither_frame_nor_shield(data):
         return
     assert tally is not None
     ring = int("".join(str(int(truth)) for truth in truths), 2)
-    assert tally == TallyRecord(
-        judged=len(truths), anomalous=sum(truths), ring=ring.to_bytes(32, "big")
-    )
+    expected = TallyRecord(judged=len(truths), anomalous=sum(truths), ring=ring.to_bytes(32, "big"))
+    assert replace(tally, accusers=()) == expected
     record = chain.state.get(JUDGEMENT_TABLE, height_key(height))
     assert record is not None
-    assert record.decided
+    assert record.outcome is not None
+    for voter in set(voters) - liars:
+        detector = chain.state.get(DETECTOR_TABLE, address_of(key_of(f"miner {voter}").public))
+        assert detector is not None
+        assert (detector.overruled, detector.missed) == (0, 0), "the honest are never overruled"
+        assert (detector.judged, detector.anomalous) == (len(truths), sum(truths))
 
 
 @settings(max_examples=40)

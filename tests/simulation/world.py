@@ -32,7 +32,7 @@ from node.errors import StorageError
 from node.members import Members
 from node.metrics import Metrics
 from node.p2p import PeerDirectory, PeerEntry
-from node.ports import Log, WriteBatch
+from node.ports import Log, VerdictSource, WriteBatch
 from node.protocol import CONSENSUS, KINDS, STATUS, Status, decode_body
 from node.service import Node, Ports
 from node.signer_guard import GuardedLog
@@ -140,7 +140,7 @@ class Identity:
 class Judge:
     """A :class:`node.ports.VerdictSource`: the first number of a flow is its score."""
 
-    async def judge(self, model: Digest, flows: Sequence[Flow]) -> Sequence[int]:
+    async def judge(self, model: Digest, flows: Sequence[Flow]) -> Sequence[int | None]:
         assert model == MODEL, "the world has one model"
         await asyncio.sleep(JUDGING_S)
         return [min(flow.integers[0], 1_000_000) for flow in flows]
@@ -159,6 +159,8 @@ class Host:
         How often the node has started again by itself.
     guard : SimulatedDisk
         Where the guard of the log is, if it has one.
+    judge : VerdictSource or None
+        Its detector; put another one in before a start.
     address : str
         Where it is reached; change it while the machine is down.
     """
@@ -174,7 +176,7 @@ class Host:
         # What it had signed last when its disk was lost; empty while it never was.
         self._signed_before_wipe: tuple[Position | None, ...] = ()
         self._world = world
-        self._detects = detects
+        self.judge: VerdictSource | None = Judge() if detects else None
         self._lives = 0
         self._task: asyncio.Task[None] | None = None
         self._transport: WatchedTransport | None = None
@@ -314,7 +316,7 @@ class Host:
                 store=WatchedStore(self.disk.open_store(), self.name, world),
                 wal=WatchedLog(wal, self.name, world),
                 transport=transport,
-                verdicts=Judge() if self._detects else None,
+                verdicts=self.judge,
             ),
             metrics=Metrics(),
             snapshots=world.settings.snapshots,

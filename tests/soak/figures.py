@@ -25,6 +25,7 @@ LIMITS: Final[Mapping[str, int]] = {
     "pooled": 50_000,
     "unadmitted": 4 * 50_000,
     "verified": 65_536,
+    "watched": 100_000,
 }
 """Bounds of what `securenet_held` names, where they do not depend on the load."""
 

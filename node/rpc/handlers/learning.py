@@ -8,7 +8,7 @@ from typing import Any
 from aiohttp import web
 
 from chain.kinds.verdict import KIND as VERDICT
-from chain.kinds.verdict import SCORE_SIZE
+from chain.kinds.verdict import OPINION_SIZE
 from chain.records import ACTIVE_MODELS, MODEL_TABLE
 from chain.state import active_model_at
 from chain.transactions import Transaction, decode_transaction
@@ -71,7 +71,7 @@ def _load(
             if remains is not None and (wire := remains.wires[index]) is not None:
                 transaction = decode_transaction(wire)
                 loaded.append(((height, index), transaction))
-                scores += len(VERDICT.decode(transaction).scores) // SCORE_SIZE
+                scores += len(VERDICT.decode(transaction).opinions) // OPINION_SIZE
     return loaded, seen
 
 

@@ -8,11 +8,13 @@ from chain.blocks import render_header
 from chain.records import (
     DEVICE_TABLE,
     EVIDENCE_TABLE,
+    MEASURE_TABLE,
     MINER_TABLE,
     ORGANISATION_TABLE,
     POLICY_TABLE,
     PROPOSAL_TABLE,
     DeviceRecord,
+    MeasureRecord,
     ProposalRecord,
     Table,
 )
@@ -24,6 +26,7 @@ from node.rpc.context import Rpc
 from node.rpc.errors import NotFound
 from node.rpc.paging import (
     DevicePageQuery,
+    MeasurePageQuery,
     PageQuery,
     ProposalPageQuery,
     Query,
@@ -80,6 +83,15 @@ async def device_budget(rpc: Rpc, request: web.Request, query: Query) -> Any:
     return render.budget(rpc.node.chain.tip, id, record, time_ms=rpc.next_block_time_ms())
 
 
+async def device_behaviour(rpc: Rpc, request: web.Request, query: Query) -> Any:
+    """Answer how a device behaves, against its own past and its organisation's devices."""
+    id, record = _device(rpc, request)
+    watched = await rpc.node.behaviour(id, record.organisation)
+    if watched is None:
+        raise NotFound("this node does not watch how devices behave")
+    return render.behaviour(id, watched)
+
+
 async def device_proof(rpc: Rpc, request: web.Request, query: Query) -> Any:
     """Answer what proves a device's record, or that there is none."""
     return _proof(rpc, request, DEVICE_TABLE, "device")
@@ -119,6 +131,18 @@ async def miners(rpc: Rpc, request: web.Request, query: PageQuery) -> Any:
         lambda after: state.scan(MINER_TABLE, after=after),
         query,
         lambda id, record: render.miner(state, id, record, present),
+    )
+
+
+async def measures(rpc: Rpc, request: web.Request, query: MeasurePageQuery) -> Any:
+    """Answer a page of measures, each the last against its device."""
+    state = rpc.node.chain.state
+
+    def keep(record: MeasureRecord) -> bool:
+        return query.appealed is None or record.is_appealed == query.appealed
+
+    return page_of_table(
+        lambda after: state.scan(MEASURE_TABLE, after=after), query, render.measure, keep
     )
 
 

@@ -3,7 +3,7 @@
 import pytest
 
 from chain.limits import RATE_SECONDS_MAX, RateWindow
-from chain.lookback import BlockSummary, Lookback, OpenBlock
+from chain.lookback import BlockSummary, Lookback, OpenBlock, judged_digest
 from chain.parameters import FUTURE_DRIFT_MS, VERDICT_WINDOW, Parameters
 from chain.types import Address, Digest
 from tests.builders import digest_of, with_parameters
@@ -18,6 +18,7 @@ def block(height, time_ms, *, ids=(), sent=None, flows=()):
         ids=tuple(Digest(digest_of(id)) for id in ids),
         sent=sent or {},
         flows=flows,
+        judged=Digest(digest_of(str(height))) if flows else None,
     )
 
 
@@ -131,7 +132,7 @@ def test_an_open_block_adds_to_the_past_without_changing_it():
     now = OpenBlock(past, time_ms=2_000)
     now.append(Digest(digest_of("y")))
     now.charge(A)
-    now.add_flow(A)
+    now.add_flow(A, Digest(digest_of("z")))
 
     assert now.has_id(Digest(digest_of("x")))
     assert now.has_id(Digest(digest_of("y")))
@@ -140,3 +141,4 @@ def test_an_open_block_adds_to_the_past_without_changing_it():
     assert past.sent_since(A, 0) == 1
     summary = now.summary(2)
     assert (summary.height, summary.time_ms, summary.flows) == (2, 2_000, (A,))
+    assert summary.judged == judged_digest([Digest(digest_of("z"))])

@@ -287,6 +287,7 @@ def test_rate_cases_are_decided_as_written():
                     ids=(),
                     sent={subject: block["count"]},
                     flows=(),
+                    judged=None,
                 ),
                 Parameters(),
             )

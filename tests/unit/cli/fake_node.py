@@ -8,6 +8,7 @@ import asyncio
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -48,18 +49,20 @@ from chain.miners import MINERS
 from chain.parameters import PARAMETERS, Parameters
 from chain.records import (
     DEVICE_TABLE,
+    MEASURE_TABLE,
     MINER_TABLE,
     MODEL_TABLE,
     ORGANISATION_TABLE,
     POLICY_TABLE,
     PROPOSAL_TABLE,
+    MeasureRecord,
     PolicyRecord,
     Table,
 )
 from chain.state import MemorySource, State, miner_sets_of, parameters_of
 from chain.transactions import PAYLOAD, Transaction, decode_transaction
 from chain.transition import BlockExecution, Execution, Tip, advance
-from chain.types import Round, TimestampMs
+from chain.types import Address, Digest, Height, Round, TimestampMs
 from node.clock import SystemClock
 
 MINER = signing_key("ed25519", b"m" * 32)
@@ -120,6 +123,34 @@ class Chain:
         for index, transaction in enumerate(transactions):
             self.places[transaction.id.hex()] = (height, index)
 
+    def quarantine(self, device: str) -> None:
+        """Put a device under quarantine for an hour, as verdicts would."""
+        id = Address(bytes.fromhex(device))
+        record = self.tip.state.get(DEVICE_TABLE, id)
+        assert record is not None, "the device is registered"
+        until_ms = SystemClock().wall_ms() + 3_600_000
+        measure = MeasureRecord(
+            action="quarantine",
+            height=Height(self.tip.header.height),
+            until_ms=until_ms,
+            judged_height=Height(1),
+            model=Digest(bytes(32)),
+            judged=Digest(bytes(32)),
+            anomalous=30,
+            window=100,
+            accusers=(),
+            appeal=None,
+            answer="none",
+            answered_height=None,
+        )
+        stopped = replace(record, status="quarantined", quarantined_until_ms=until_ms)
+        delta = {
+            DEVICE_TABLE.key(id): DEVICE_TABLE.encode(stopped),
+            MEASURE_TABLE.key(id): MEASURE_TABLE.encode(measure),
+        }
+        self._source.apply(delta)
+        self.tip.state.advance(delta, self.tip.state.tree.updated(delta))
+
     def certificate(self, height: int) -> VoteCertificate | None:
         header = self.blocks[height].header
         if height == 0:
@@ -174,18 +205,20 @@ class FakeNode:
                 web.get("/v1/params", self._params),
                 web.get("/v1/consensus", self._consensus),
                 web.get("/v1/devices", partial(self._page, table=DEVICE_TABLE)),
-                web.get("/v1/devices/{id}", partial(self._record, table=DEVICE_TABLE)),
+                web.get("/v1/devices/{id}", self._device),
                 web.get("/v1/devices/{id}/budget", self._budget),
                 web.get("/v1/devices/{id}/transactions", self._sent),
                 web.get("/v1/organisations", partial(self._page, table=ORGANISATION_TABLE)),
                 web.get(
-                    "/v1/miners", partial(self._page, table=MINER_TABLE, index=0, evidence=None)
+                    "/v1/miners",
+                    partial(self._page, table=MINER_TABLE, index=0, evidence=None, detector=None),
                 ),
                 web.get("/v1/models", partial(self._page, table=MODEL_TABLE, active=True)),
                 web.get("/v1/proposals", self._proposals),
                 web.get("/v1/policies/{id}", self._policy),
                 web.get("/v1/verdicts", self._empty),
                 web.get("/v1/evidence", self._empty),
+                web.get("/v1/measures", self._measures),
                 web.get("/v1/events", self._events),
                 web.get("/health/ready", self._ready),
             ]
@@ -374,12 +407,22 @@ class FakeNode:
         cursor = str(start + 1) if start + 1 < len(items) else None
         return web.json_response({"items": items[start : start + 1], "cursor": cursor})
 
-    async def _record(self, request: web.Request, table: Table[Any]) -> web.Response:
+    async def _device(self, request: web.Request) -> web.Response:
         id = request.match_info["id"]
-        record = self.chain.tip.state.get(table, bytes.fromhex(id))
+        state = self.chain.tip.state
+        record = state.get(DEVICE_TABLE, bytes.fromhex(id))
         if record is None:
             raise LookupError(f"there is no {id}")
-        return web.json_response({"id": id, "active": True, **table.record.render(record)})
+        measure = state.get(MEASURE_TABLE, bytes.fromhex(id))
+        return web.json_response(
+            {
+                "id": id,
+                "active": True,
+                **DEVICE_TABLE.record.render(record),
+                "tally": None,
+                "measure": None if measure is None else MEASURE_TABLE.record.render(measure),
+            }
+        )
 
     async def _budget(self, request: web.Request) -> web.Response:
         return web.json_response({"id": request.match_info["id"], "windows": []})
@@ -400,6 +443,14 @@ class FakeNode:
             kind = KINDS[record.kind]
             body = kind.body.render(kind.decode_bytes(record.body))
             items.append({"id": key.hex(), **PROPOSAL_TABLE.record.render(record), "body": body})
+        return web.json_response({"items": items, "cursor": None})
+
+    async def _measures(self, request: web.Request) -> web.Response:
+        items = [
+            {"device": key.hex(), **MEASURE_TABLE.record.render(record)}
+            for key, record in self.chain.tip.state.scan(MEASURE_TABLE)
+            if record.is_appealed or "appealed" not in request.query
+        ]
         return web.json_response({"items": items, "cursor": None})
 
     async def _policy(self, request: web.Request) -> web.Response:

@@ -3,6 +3,7 @@
 import pytest
 
 from chain.crypto import signing_key
+from cli.device_view import show_device
 from cli.exit_codes import ExitCode
 from tests.unit.cli.conftest import key_file
 
@@ -140,3 +141,64 @@ def test_acting_for_an_organisation_with_a_strange_key_is_refused(securenet, nod
 
     assert ended.code == ExitCode.REFUSED
     assert "bad_signature" in ended.err
+
+
+@pytest.fixture
+def stopped(node):
+    """Return the id of a quarantined device."""
+    id = node.register(SENSOR)
+    node.chain.quarantine(id)
+    return id
+
+
+def appeal(securenet, key, *more):
+    return securenet("device", "appeal", "--key", key, "--text", "a firmware update", *more)
+
+
+@pytest.mark.parametrize("by_id", [False, True])
+def test_a_quarantined_device_appeals_and_is_released(
+    securenet, node, registrar, sensor, stopped, by_id
+):
+    named = ("--device", stopped) if by_id else ()
+
+    assert appeal(securenet, sensor, *named).code == ExitCode.OK
+
+    (listed,) = securenet("query", "measures", "--appealed", "--json").document
+    assert (listed["device"], listed["appeal"]["text"]) == (stopped, "a firmware update")
+    shown = securenet("query", "measures").out
+    assert "30 of 100" in shown
+    assert "a firmware update" in shown
+    assert securenet("device", "release", stopped, "--key", registrar).code == ExitCode.OK
+    assert securenet("query", "measures", "--appealed").out == "no measures\n"
+    assert securenet("device", "list", "--status", "active", "--json").document != []
+
+
+def test_an_appeal_is_refused_and_not_made_again(securenet, node, registrar, sensor, stopped):
+    appeal(securenet, sensor)
+
+    assert securenet("device", "refuse", stopped, "--key", registrar).code == ExitCode.OK
+
+    (measure,) = securenet("query", "measures", "--json").document
+    assert measure["answer"] == "refused"
+    shown = securenet("device", "show", stopped).out
+    assert "quarantine at height 1: 30 of 100 flows anomalous" in shown
+    assert f"a firmware update: refused at height {measure['answered_height']}" in shown
+    again = appeal(securenet, sensor)
+    assert again.code == ExitCode.REFUSED
+    assert "already_appealed" in again.err
+
+
+def test_a_text_that_no_node_would_take_is_not_sent(securenet, node, sensor, stopped):
+    ended = securenet("device", "appeal", "--key", sensor, "--text", "two\nlines")
+
+    assert ended.code == ExitCode.USAGE
+    assert len(ended.err.splitlines()) <= 2
+    assert "POST /v1/transactions" not in node.requests
+
+
+def test_a_tally_is_shown_as_its_distance_from_the_line(capsys):
+    tally = {"judged": 50, "anomalous": 9, "in_window": 4, "window": 20, "anomalous_min": 6}
+
+    show_device({"id": "ab", "tally": tally, "measure": None})
+
+    assert "9 of 50 flows anomalous; 4 of the last 20, 6 cross the line" in capsys.readouterr().out

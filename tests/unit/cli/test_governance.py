@@ -39,14 +39,19 @@ EVIDENCE = {
     ("status", "why"),
     [("demoted", "signed two pre-prepares at height 7 round 2"), ("active", "")],
 )
-def test_the_list_says_why_a_miner_is_demoted(securenet, node, status, why):
+def test_the_list_says_why_a_miner_is_demoted_and_how_its_detector_does(
+    securenet, node, status, why
+):
     miner = {"index": 0, "id": "aa" * 32, "name": "m0", "host": "10.0.0.1", "port": 26756}
-    page = {"items": [{**miner, "status": status, "evidence": EVIDENCE}], "cursor": None}
+    detector = {"overruled": 3, "released": 4, "judged": 90}
+    item = {**miner, "status": status, "evidence": EVIDENCE, "detector": detector}
+    page = {"items": [item], "cursor": None}
     node.overrides["/v1/miners"] = [web.json_response(page)]
 
     row = securenet("miner", "list").out.rstrip().splitlines()[-1]
 
-    assert row.partition("10.0.0.1:26756")[2].strip() == why
+    alarms, _, reason = row.partition("10.0.0.1:26756")[2].strip().partition(" flows")
+    assert (alarms, reason.strip()) == ("7 of 90", why)
 
 
 def test_evidence_is_listed_with_the_transaction_that_proves_it(securenet, node):
@@ -207,6 +212,16 @@ def test_a_policy_is_set_and_shown(securenet, node, registrar):
     assert ended.code == ExitCode.OK, ended.err
     policy = securenet("policy", "show", "--organisation", "acme", "--json").document
     assert (policy["action"], policy["anomalous_min"], policy["window"]) == ("observe", 5, 20)
+
+
+def test_a_policy_that_limits_names_limits(securenet, node, registrar):
+    limit = ("policy", "set", "--key", registrar, "--action", "limit", "--limits")
+
+    assert securenet(*limit, "").code == ExitCode.USAGE
+    assert "POST /v1/transactions" not in node.requests
+    assert securenet(*limit, "2:60,9:600").code == ExitCode.OK
+    policy = securenet("policy", "show", "--json").document
+    assert (policy["action"], policy["limits"]) == ("limit", "2:60,9:600")
 
 
 def test_a_policy_that_can_never_hold_is_not_sent(securenet, node, registrar):

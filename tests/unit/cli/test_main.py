@@ -36,10 +36,11 @@ def test_the_commands_of_the_interface_are_there():
         init|version|completion|keys new|keys show|keys encrypt|testnet init|testnet up|
         testnet status|testnet logs|testnet down|testnet load|node run|node status|node inspect|
         device register|device list|device show|device rotate|device suspend|device resume|
-        device revoke|device release|tx submit|tx show|tx decode|miner list|miner propose|
+        device revoke|device release|device appeal|device refuse|query measures|
+        tx submit|tx show|tx decode|miner list|miner propose|
         miner vote|param show|param propose|policy show|policy set|query status|query block|
-        query device|query verdicts|query models|query events|consensus why|db verify|
-        db stats|db compact|db prune|db export|
+        query device|query behaviour|query verdicts|query models|query events|consensus why|
+        db verify|db stats|db compact|db prune|db export|
         db import|node rollback|bench|demo|
         light verify|signer init|signer run|signer floor
     """

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from aiohttp import web
 
 from chain.blocks import BlockReceipt, Event
 from chain.crypto import signing_key
@@ -133,3 +134,35 @@ def test_a_node_that_is_not_there_has_its_exit_code(securenet):
 
 def test_an_address_that_is_none_is_a_usage_error(securenet):
     assert securenet("query", "status", "--rpc", "nonsense").code == ExitCode.USAGE
+
+
+def test_behaviour_is_shown_with_its_reason(securenet, node):
+    id = "ab" * 32
+    quantity = {
+        "name": "src_bytes",
+        "count": 90,
+        "mean": 100,
+        "deviation": 14,
+        "latest_mean": 4_000,
+        "group_count": 900,
+        "group_mean": 120,
+        "group_deviation": 30,
+        "score_ppm": 990_000,
+        "group_score_ppm": 980_000,
+        "is_drifting": True,
+        "reason": "src_bytes 40 × normal",
+    }
+    head = {"id": id, "from_height": 1, "height": 9, "score_ppm": 990_000}
+    document = {**head, "reason": "src_bytes 40 × normal", "quantities": [quantity]}
+    quiet = {**head, "reason": None, "quantities": []}
+    path = f"/v1/devices/{id}/behaviour"
+    node.overrides[path] = [web.json_response(d) for d in (document, document, quiet)]
+
+    out = securenet("query", "behaviour", id).out
+
+    assert "99 of 100" in out
+    assert {"100 ± 14", "120 ± 30", "drifts", "src_bytes 40 × normal"} <= {
+        cell.strip() for line in out.splitlines() for cell in line.split("  ")
+    }
+    assert securenet("query", "behaviour", id, "--json").document == document
+    assert "nothing unusual" in securenet("query", "behaviour", id).out

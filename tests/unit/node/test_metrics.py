@@ -35,6 +35,7 @@ def test_the_names_that_dashboards_rely_on_are_there():
         'securenet_verdicts_total{label="anomalous"}',
         'securenet_verdicts_total{label="normal"}',
         "securenet_verdicts_late_total",
+        "securenet_verdicts_after_decision_total",
         "securenet_eventloop_lag_seconds",
         "securenet_storage_write_seconds_count",
         "securenet_process_resident_memory_bytes",

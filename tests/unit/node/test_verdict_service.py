@@ -152,7 +152,7 @@ async def test_each_block_with_flows_gets_one_verdict_bound_to_model_and_height(
     for transaction, count in zip(detector.given, (1, 3), strict=True):
         body = KINDS["verdict"].decode(transaction)
         assert body.model == MODEL
-        assert unpack_scores(body.scores) == [THRESHOLD_PPM] * count
+        assert unpack_scores(body.opinions) == [THRESHOLD_PPM] * count
         assert transaction.is_signed_by(KEY.public)
     assert detector.counted('verdicts_total{label="anomalous"}') == 4
 
@@ -307,6 +307,35 @@ async def test_a_demoted_miner_judges_nothing_until_it_is_restored():
         await asyncio.sleep(1)
 
     assert len(detector.given) == 1
+
+
+@simulated
+async def test_a_verdict_that_is_refused_as_too_late_is_counted_as_late():
+    detector = Detector()
+    detector.refusal = Rejection("too_late", "the block has left the window")
+    device = await detector.device()
+    async with detector.running():
+        await detector.commit(detector.chain.by_device(device, flow()))
+        await asyncio.sleep(1)
+
+    assert len(detector.given) == 1
+    assert detector.counted("verdicts_late_total") == 1
+
+
+@simulated
+async def test_a_verdict_behind_the_decision_is_counted_and_sent_all_the_same():
+    detector = Detector()
+    device = await detector.device()
+    async with detector.running():
+        await detector.commit(detector.chain.by_device(device, flow()))
+        height = detector.chain.tip.header.height
+        verdicts = [detector.chain.verdict(voter, height, [0]) for voter in (1, 2, 3)]
+        await detector.commit(*verdicts)
+        await asyncio.sleep(1)
+
+    assert len(detector.given) == 1
+    assert detector.counted("verdicts_after_decision_total") == 1
+    assert detector.counted("verdicts_late_total") == 0
 
 
 @simulated

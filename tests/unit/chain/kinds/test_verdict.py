@@ -1,5 +1,7 @@
 """verdict: scores are data; quorums of them quarantine devices."""
 
+from dataclasses import replace
+
 import pytest
 
 from chain.crypto import address_of
@@ -9,14 +11,19 @@ from chain.kinds.policy import PolicySet
 from chain.kinds.verdict import (
     FLAGGED_EVENTS_MAX,
     SCORE_MAX,
+    Opinion,
+    Reason,
     Verdict,
-    pack_scores,
+    opinion_of,
+    pack_opinions,
+    unpack_reasons,
     unpack_scores,
 )
 from chain.parameters import VERDICT_WINDOW
 from chain.records import (
     JUDGEMENT_TABLE,
     TALLY_TABLE,
+    Accuser,
     PolicyRecord,
     TallyRecord,
     height_key,
@@ -31,6 +38,7 @@ from tests.builders import (
     key_of,
     make_genesis,
     make_model,
+    opinions_of,
     reading,
 )
 
@@ -65,6 +73,17 @@ def judge(chain, device, outcomes):
     return [(event.name, event.values) for event in execution.receipts[-1].events]
 
 
+def verdict_of(chain, height, opinions):
+    """Return the body of a verdict on a block."""
+    judged = chain.tip.recent.judged(height) or digest_of("nothing")
+    return Verdict(height=Height(height), model=MODEL, judged=judged, opinions=opinions)
+
+
+def raw(pairs):
+    """Return the bytes of scores and reasons, whatever they are."""
+    return b"".join([(score << 4 | reason).to_bytes(3, "big") for score, reason in pairs])
+
+
 def status(chain, device):
     return chain.device(device).status
 
@@ -82,11 +101,28 @@ def judgement(chain, height):
 # --- what is taken --------------------------------------------------------------------------------
 
 
-def test_scores_are_three_bytes_each():
+def test_score_and_reason_are_three_bytes_for_each_flow():
     scores = [0, 1, 255, 65_536, SCORE_MAX]
 
-    assert len(pack_scores(scores)) == 15
-    assert unpack_scores(pack_scores(scores)) == scores
+    packed = pack_opinions([opinion_of(score, 255) for score in scores])
+
+    assert len(packed) == 15
+    assert unpack_scores(packed) == scores
+    assert unpack_reasons(packed) == [0, 0, 1, 1, 1]
+
+
+@pytest.mark.parametrize(
+    ("score", "threshold", "opinion"),
+    [
+        (4, 5, Opinion(score_ppm=4, reason=Reason.NORMAL)),
+        (5, 5, Opinion(score_ppm=5, reason=Reason.MODEL)),
+        (None, 5, Opinion(score_ppm=SCORE_MAX, reason=Reason.UNREADABLE)),
+        # A model with such a threshold calls nothing anomalous.
+        (None, SCORE_MAX + 1, Opinion(score_ppm=SCORE_MAX, reason=Reason.NORMAL)),
+    ],
+)
+def test_the_reason_follows_from_score_and_threshold(score, threshold, opinion):
+    assert opinion_of(score, threshold) == opinion
 
 
 def test_a_verdict_judges_a_committed_block(chain, device):
@@ -98,7 +134,7 @@ def test_a_verdict_judges_a_committed_block(chain, device):
 
 
 def test_flows_of_the_same_block_are_not_judged_yet(chain, device):
-    body = Verdict(height=chain.tip.next_height, model=MODEL, scores=pack_scores([BAD]))
+    body = verdict_of(chain, chain.tip.next_height, opinions_of([BAD]))
 
     assert chain.rejection(chain.by_miner(0, "verdict", body)).code == "too_early"
 
@@ -134,20 +170,34 @@ def test_a_block_without_flows_is_not_judged(chain, device):
 
 @pytest.mark.attack("D4")
 @pytest.mark.parametrize(
-    ("scores", "code"),
+    "opinions",
     [
-        (pack_scores([BAD]), "malformed"),
-        (pack_scores([BAD] * 3), "malformed"),
-        (pack_scores([BAD] * 2) + b"\x00", "malformed"),
-        (pack_scores([BAD, SCORE_MAX + 1]), "malformed"),
-        (b"", "malformed"),
+        opinions_of([BAD]),
+        opinions_of([BAD] * 3),
+        opinions_of([BAD] * 2) + b"\x00",
+        opinions_of([BAD, SCORE_MAX + 1]),
+        b"",
+        # A reason that is unknown, one without the score, a score without one.
+        raw([(BAD, 1), (BAD, 3)]),
+        raw([(GOOD, 1), (BAD, 1)]),
+        raw([(GOOD, 0), (BAD, 0)]),
     ],
 )
-def test_scores_of_another_shape_are_refused(chain, device, scores, code):
-    height = send(chain, device, 2)
-    body = Verdict(height=Height(height), model=MODEL, scores=scores)
+def test_opinions_of_another_shape_are_refused(chain, device, opinions):
+    body = verdict_of(chain, send(chain, device, 2), opinions)
 
-    assert chain.rejection(chain.by_miner(0, "verdict", body)).code == code
+    assert chain.rejection(chain.by_miner(0, "verdict", body)).code == "malformed"
+
+
+@pytest.mark.attack("F7")
+def test_a_verdict_names_what_it_has_judged(chain, device):
+    height, other = send(chain, device), send(chain, device)
+    told = replace(
+        verdict_of(chain, height, opinions_of([BAD])), judged=chain.tip.recent.judged(other)
+    )
+
+    assert chain.rejection(chain.by_miner(0, "verdict", told)).code == "wrong_input"
+    chain.commit(chain.by_miner(0, "verdict", verdict_of(chain, height, told.opinions)))
 
 
 def test_a_verdict_is_bound_to_the_model_of_that_height(chain, device):
@@ -168,7 +218,7 @@ def test_a_miner_judges_a_block_once(chain, device):
 
 def test_strangers_and_demoted_miners_judge_nothing(chain, device):
     height = send(chain, device)
-    body = Verdict(height=Height(height), model=MODEL, scores=pack_scores([BAD]))
+    body = verdict_of(chain, height, opinions_of([BAD]))
     by_device = chain.transaction("verdict", body, device.key, device.id)
     chain.demote(address_of(key_of("miner 3").public))
 
@@ -186,7 +236,14 @@ def test_a_quorum_of_verdicts_decides_a_block(chain, device):
 
     execution = chain.commit(chain.verdict(2, height, [GOOD, GOOD]))
 
-    assert tally(chain, device) == TallyRecord(judged=2, anomalous=1, ring=bytes(31) + b"\x02")
+    accused = {0: 1, 1: 1}
+    ids = {address_of(key_of(f"miner {number}").public): n for number, n in accused.items()}
+    assert tally(chain, device) == TallyRecord(
+        judged=2,
+        anomalous=1,
+        ring=bytes(31) + b"\x02",
+        accusers=tuple(Accuser(miner=id, flows=ids[id]) for id in sorted(ids)),
+    )
     event = execution.receipts[0].events[0]
     assert (event.name, event.values) == ("block_judged", (str(height), "2", "1", "0"))
 
@@ -215,11 +272,11 @@ def test_a_verdict_of_a_miner_demoted_meanwhile_does_not_count(chain, device):
     chain.commit(chain.verdict(0, height, [BAD]), chain.verdict(1, height, [BAD]))
     chain.demote(address_of(key_of("miner 0").public))
     chain.commit(chain.verdict(2, height, [GOOD]))
-    assert not judgement(chain, height).decided
+    assert judgement(chain, height).outcome is None
 
     chain.commit(chain.verdict(3, height, [GOOD]))
 
-    assert judgement(chain, height).decided
+    assert judgement(chain, height).outcome is not None
     assert tally(chain, device).anomalous == 0
 
 

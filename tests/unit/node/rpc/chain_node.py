@@ -21,7 +21,7 @@ from chain.kinds.device_registry import DeviceRegister, device_id
 from chain.kinds.evidence import Equivocation
 from chain.kinds.models import ModelRegister
 from chain.kinds.organisations import organisation_id
-from chain.kinds.verdict import Verdict, pack_scores
+from chain.kinds.verdict import Verdict, opinion_of, pack_opinions
 from chain.limits import parse_limits
 from chain.parameters import Parameters
 from chain.payloads import Flow, Measurement, Reading
@@ -33,6 +33,7 @@ from consensus.height import RoundEntry
 from consensus.snapshot import MemberView, Snapshot
 from consensus.timers import Timing
 from node.api import NodeStatus, Submission, TransactionStatus
+from node.behaviour_service import Watched
 from node.diagnosis import Diagnosis
 from node.metrics import Metrics
 from node.rpc import RpcConfig, RpcLimits, RpcServer
@@ -105,6 +106,7 @@ class ChainNode:
         )
         self.chain: Any = ChainStore(MemoryStore(), self.genesis, Inline(), path=Path("memory"))
         self.metrics = Metrics()
+        self.watched: Watched | None = None
         self.now_ms = START_MS + 10_000
         self.pool: dict[Digest, Transaction] = {}
         self.fates: dict[Digest, TransactionStatus] = {}
@@ -179,6 +181,9 @@ class ChainNode:
         self.submitted += len(transactions)
         return [self._admit(wire) for wire in transactions]
 
+    async def behaviour(self, device: Address, group: Address) -> Watched | None:
+        return self.watched
+
     def transaction(self, id: Digest) -> TransactionStatus:
         place = self.chain.locate(id)
         if place is not None:
@@ -243,7 +248,12 @@ class ChainNode:
         return self.sign("device.data", body, DEVICES[index], self.device(index), **other)
 
     def verdict(self, height: int, scores: Sequence[int], miner: int = 0) -> Transaction:
-        body = Verdict(height=Height(height), model=MODEL, scores=pack_scores(scores))
+        body = Verdict(
+            height=Height(height),
+            model=MODEL,
+            judged=self.chain.tip.recent.judged(height) or Digest(bytes(32)),
+            opinions=pack_opinions([opinion_of(score, 500_000) for score in scores]),
+        )
         signer = MINERS[miner]
         return self.sign("verdict", body, signer, address_of(signer.public))
 

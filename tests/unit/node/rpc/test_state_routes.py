@@ -7,6 +7,7 @@ import pytest
 from chain.blocks import HEADER
 from chain.certificate import CERTIFICATE
 from chain.crypto import address_of
+from chain.kinds.appeal import DeviceAppeal
 from chain.kinds.device_registry import DeviceUpdate, Suspend
 from chain.kinds.parameter_change import ParameterChange
 from chain.kinds.policy import PolicySet
@@ -15,7 +16,10 @@ from chain.miners import MINERS as MINER_LIST
 from chain.miners import MinerSet
 from chain.records import PolicyRecord
 from chain.state_tree import STATE_PROOF
+from ml_validator.behaviour import WINDOW, Watch
+from node.behaviour_service import Watched
 from tests.unit.node.rpc.chain_node import (
+    DEVICES,
     FLOW,
     MINERS,
     MODEL,
@@ -221,7 +225,97 @@ async def test_verdicts_are_shown_with_their_scores(client, node):
     assert (first["height"], first["index"], first["judged_height"]) == (3, 0, 2)
     assert (first["model"], first["threshold_ppm"]) == (MODEL.hex(), 500_000)
     assert first["miner"] == address_of(MINERS[0].public).hex()
+    assert first["reasons"] == ["normal", "model"]
+    assert first["judged"] == node.chain.tip.recent.judged(2).hex()
     assert count == 3
+
+
+async def quarantine(node):
+    """Let a quorum find the first device's flow anomalous, under a policy of one flow."""
+    body = PolicySet(policy=PolicyRecord(anomalous_min=1, window=10))
+    await node.mine(node.sign("policy.set", body, REGISTRAR, ORGANISATION), node.report(0, FLOW))
+    height = node.chain.height
+    await node.mine(*[node.verdict(height, (900_000,), miner=number) for number in range(3)])
+
+
+async def test_a_device_shows_its_tally_and_the_measure_against_it(client, node):
+    path = f"/v1/devices/{node.device(0).hex()}"
+    before = await get(client, path)
+
+    await quarantine(node)
+
+    after = await get(client, path)
+    assert (before["tally"], before["measure"], before["limited"]) == (None, None, False)
+    assert (after["active"], after["status"]) == (False, "quarantined")
+    tally, measure = after["tally"], after["measure"]
+    assert (tally["in_window"], tally["window"], tally["anomalous_min"]) == (0, 10, 1)
+    assert (measure["action"], measure["until_ms"]) == ("quarantine", after["quarantined_until_ms"])
+    assert len(measure["accusers"]) == 3
+
+
+async def test_measures_are_listed_and_filtered_by_their_appeals(client, node):
+    assert await get(client, "/v1/measures") == {"items": [], "cursor": None}
+    await quarantine(node)
+    [measure] = (await get(client, "/v1/measures"))["items"]
+    assert measure["device"] == node.device(0).hex()
+    assert (await get(client, "/v1/measures?appealed=true"))["items"] == []
+
+    body = DeviceAppeal(text="why?")
+    await node.mine(node.sign("device.appeal", body, DEVICES[0], node.device(0)))
+
+    [appealed] = (await get(client, "/v1/measures?appealed=true"))["items"]
+    assert appealed["appeal"]["text"] == "why?"
+    assert (await get(client, "/v1/measures?appealed=false"))["items"] == []
+    assert (await client.get("/v1/measures?appealed=perhaps")).status == 400
+
+
+async def test_a_limited_device_has_the_limits_of_the_policy_in_its_budget(client, node):
+    body = PolicySet(policy=PolicyRecord(action="limit", anomalous_min=1, window=1))
+    await node.mine(node.sign("policy.set", body, REGISTRAR, ORGANISATION), node.report(0, FLOW))
+    height = node.chain.height
+    await node.mine(*[node.verdict(height, (900_000,), miner=number) for number in range(3)])
+
+    device = await get(client, f"/v1/devices/{node.device(0).hex()}")
+    budget = await get(client, f"/v1/devices/{node.device(0).hex()}/budget")
+
+    assert (device["active"], device["limited"]) == (True, True)
+    assert [(w["capacity"], w["seconds"]) for w in budget["windows"]][-1] == (6, 60)
+
+
+async def test_a_devices_behaviour_is_shown_with_its_reason(client, node):
+    path = f"/v1/devices/{node.device(0).hex()}/behaviour"
+    assert (await client.get(path)).status == 404
+    watch = Watch()
+    for value in (100, 100, 4_000):
+        rows = [{"src_bytes": value}] * WINDOW
+        watch.take(node.device(0), ORGANISATION, time_ms=0, sent=WINDOW, values=rows)
+    found = watch.report(node.device(0), ORGANISATION)
+    node.watched = Watched(from_height=1, height=9, behaviour=found)
+
+    shown = await get(client, path)
+
+    assert (shown["from_height"], shown["height"]) == (1, 9)
+    assert shown["reason"] == "src_bytes 40 × this device's normal"
+    [quantity] = shown["quantities"]
+    assert (quantity["mean"], quantity["latest_mean"]) == (100, 4_000)
+    assert (await client.get(f"/v1/devices/{STRANGER}/behaviour")).status == 404
+
+    nothing = watch.report(node.device(1), ORGANISATION)
+    node.watched = Watched(from_height=1, height=9, behaviour=nothing)
+    assert (await get(client, path))["quantities"] == []
+
+
+async def test_a_miner_shows_how_its_detector_does(client, node):
+    await node.mine(node.report(0, FLOW))
+    said = [(900_000,), (1,), (1,)]
+    await node.mine(*[node.verdict(2, scores, miner=i) for i, scores in enumerate(said)])
+
+    miners = (await get(client, "/v1/miners"))["items"]
+
+    found = {miner["id"]: miner["detector"] for miner in miners}
+    alone = found[address_of(MINERS[0].public).hex()]
+    assert (alone["judged"], alone["anomalous"], alone["overruled"]) == (1, 1, 1)
+    assert found[address_of(MINERS[3].public).hex()] is None
 
 
 async def test_rounds_are_an_empty_page(client):

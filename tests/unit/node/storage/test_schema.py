@@ -127,11 +127,18 @@ def make_summary(**changes):
         ids=(digest_of("a"), digest_of("b")),
         sent={subject: 3, other: 1},
         flows=(subject, subject),
+        judged=digest_of("flows"),
     )
     return replace(summary, **changes)
 
 
-@pytest.mark.parametrize("changes", [{}, {"ids": (), "sent": {}, "flows": ()}])
+@pytest.mark.parametrize("changes", [{"flows": ()}, {"judged": None}])
+def test_a_summary_has_the_digest_of_its_flows_if_it_has_any(changes):
+    with pytest.raises(DecodeError):
+        schema.decode_summary(schema.encode_summary(make_summary(**changes)), 7, ids_after_ms=0)
+
+
+@pytest.mark.parametrize("changes", [{}, {"ids": (), "sent": {}, "flows": (), "judged": None}])
 def test_a_summary_is_read_as_it_was_written(changes):
     summary = make_summary(**changes)
 

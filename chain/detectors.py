@@ -1,0 +1,53 @@
+"""How the miners' detectors do: counted on the chain, so that nobody can tell it otherwise.
+
+Integers only. A false alarm is a flow that a miner called anomalous and the decision of a quorum
+did not (`overruled`), or one of a device that its registrar has released (`released`).
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from chain.records import DETECTOR_TABLE, DetectorRecord
+from chain.state import Overlay
+from chain.types import Address
+
+
+def count_verdict(miner: Address, flags: Sequence[int], *, is_late: bool, state: Overlay) -> None:
+    """Count a verdict: a flag for each flow, 1 is anomalous."""
+    known = _record(miner, state)
+    state.put(
+        DETECTOR_TABLE,
+        replace(
+            known,
+            verdicts=known.verdicts + 1,
+            late=known.late + is_late,
+            judged=known.judged + len(flags),
+            anomalous=known.anomalous + sum(flags),
+        ),
+        miner,
+    )
+
+
+def count_outcome(
+    miner: Address, flags: Sequence[int], outcome: Sequence[int], state: Overlay
+) -> None:
+    """Compare what a miner said of the flows of a block with what was decided."""
+    overruled = sum([said and not found for said, found in zip(flags, outcome, strict=True)])
+    missed = sum([found and not said for said, found in zip(flags, outcome, strict=True)])
+    if overruled or missed:
+        known = _record(miner, state)
+        state.put(
+            DETECTOR_TABLE,
+            replace(known, overruled=known.overruled + overruled, missed=known.missed + missed),
+            miner,
+        )
+
+
+def count_released(miner: Address, flows: int, state: Overlay) -> None:
+    """Count flows that a registrar's release has overruled."""
+    known = _record(miner, state)
+    state.put(DETECTOR_TABLE, replace(known, released=known.released + flows), miner)
+
+
+def _record(miner: Address, state: Overlay) -> DetectorRecord:
+    return state.get(DETECTOR_TABLE, miner) or DetectorRecord()
