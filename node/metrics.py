@@ -114,6 +114,9 @@ class Metrics:
         self._verdicts_late = self._counter(
             "verdicts_late", "Verdicts that were ready after their window had closed"
         )
+        self._verdicts_abstained = self._counter(
+            "verdicts_abstained", "Blocks whose flows were not judged for want of the model"
+        )
         self._lag = self._gauge(
             "eventloop_lag_seconds", "Largest delay of the event loop among the last looks at it"
         )
@@ -215,6 +218,10 @@ class Metrics:
     def verdict_late(self) -> None:
         """Count a verdict that nobody takes any more."""
         self._verdicts_late.inc()
+
+    def verdict_abstained(self) -> None:
+        """Count a block whose model is not here."""
+        self._verdicts_abstained.inc()
 
     def eventloop_lag(self, seconds: float) -> None:
         """Note how late the event loop was."""

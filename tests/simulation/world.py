@@ -313,6 +313,7 @@ class Host:
                 executor=executor,
                 store=WatchedStore(self.disk.open_store(), self.name, world),
                 wal=WatchedLog(wal, self.name, world),
+                files=self.disk.files,
                 transport=transport,
                 verdicts=Judge() if self._detects else None,
             ),

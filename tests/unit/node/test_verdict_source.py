@@ -22,6 +22,10 @@ FLOWS = [flow(number) for number in range(3)]
 SCORES = DETECTORS[ARTIFACT.digest].judge(FLOWS)
 
 
+async def nothing(model: Digest) -> bytes | None:
+    return None
+
+
 def pid_of(source: WorkerVerdictSource) -> int:
     assert source._process is not None
     return source._process.pid
@@ -32,7 +36,7 @@ def is_started(source: WorkerVerdictSource) -> bool:
 
 
 async def test_a_worker_judges_survives_an_interrupt_and_is_replaced_when_it_is_killed():
-    source = WorkerVerdictSource()
+    source = WorkerVerdictSource(nothing)
     try:
         assert source._process is None, "it is started when it is needed"
         assert await source.judge(ARTIFACT.digest, FLOWS) == SCORES
@@ -60,7 +64,7 @@ async def test_a_worker_is_the_package_s_and_is_not_told_the_passphrase(tmp_path
     (tmp_path / "node.py").write_text("raise SystemExit('not the package')")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv(PASSPHRASE_VARIABLE, "correct horse")
-    source = WorkerVerdictSource()
+    source = WorkerVerdictSource(nothing)
     try:
         assert await source.judge(ARTIFACT.digest, FLOWS) == SCORES
         environment = Path(f"/proc/{pid_of(source)}/environ").read_bytes()
@@ -71,7 +75,7 @@ async def test_a_worker_is_the_package_s_and_is_not_told_the_passphrase(tmp_path
 
 
 async def test_questions_at_once_and_large_ones_are_answered_each_with_its_own():
-    source = WorkerVerdictSource()
+    source = WorkerVerdictSource(nothing)
     largest = flow(integers=FLOW_INTEGERS_MAX, categories=FLOW_CATEGORIES_MAX)
     try:
         answers = await asyncio.gather(
@@ -113,7 +117,7 @@ async def gone(pid: int) -> bool:
 async def test_a_worker_that_does_not_answer_is_ended(stub, monkeypatch):
     stub("time.sleep(60)")
     monkeypatch.setattr(verdict_source, "JUDGE_TIMEOUT_S", 0.3)
-    source = WorkerVerdictSource()
+    source = WorkerVerdictSource(nothing)
     pids = []
     ask = source._ask
 
@@ -142,7 +146,7 @@ async def test_a_worker_that_does_not_answer_is_ended(stub, monkeypatch):
 )
 async def test_a_worker_that_answers_with_nonsense_is_a_failure_like_any_other(stub, text):
     stub(text)
-    source = WorkerVerdictSource()
+    source = WorkerVerdictSource(nothing)
 
     with pytest.raises(ModelError):
         await source.judge(ARTIFACT.digest, FLOWS)
@@ -152,7 +156,7 @@ async def test_a_worker_that_answers_with_nonsense_is_a_failure_like_any_other(s
 
 async def test_a_question_given_up_ends_the_worker_for_its_answer_would_be_taken_for_the_next(stub):
     stub("time.sleep(60)")
-    source = WorkerVerdictSource()
+    source = WorkerVerdictSource(nothing)
     async with asyncio.TaskGroup() as group:
         task = group.create_task(source.judge(ARTIFACT.digest, FLOWS))
         while not is_started(source):

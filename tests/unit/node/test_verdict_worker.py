@@ -15,17 +15,18 @@ from ml_validator.errors import ModelError
 from ml_validator.features import NSL_KDD_SCHEMA
 from node.verdict_worker import (
     LENGTH_SIZE,
+    Worker,
     decode_answer,
     decode_request,
     encode_answer,
     encode_failure,
     encode_request,
-    judge,
     serve,
 )
 
 ARTIFACT, _ = bundled_model()
 DETECTORS = {ARTIFACT.digest: Detector(ARTIFACT)}
+WORKER = Worker(*DETECTORS.values())
 UNKNOWN = Digest(bytes(32))
 
 
@@ -74,7 +75,7 @@ def test_what_is_no_answer_is_refused(data):
 def test_flows_are_judged_as_the_detector_judges_them():
     flows = [flow(), flow(1_000), flow(0, "private")]
 
-    answer = judge(DETECTORS, body(encode_request(ARTIFACT.digest, flows)))
+    answer = WORKER.answer(body(encode_request(ARTIFACT.digest, flows)))
 
     assert decode_answer(body(answer)) == DETECTORS[ARTIFACT.digest].judge(flows)
 
@@ -82,7 +83,7 @@ def test_flows_are_judged_as_the_detector_judges_them():
 def test_a_flow_that_the_model_cannot_read_gets_the_highest_score_and_spoils_no_other():
     flows = [flow(), flow(integers=3), flow(9)]
 
-    scores = decode_answer(body(judge(DETECTORS, body(encode_request(ARTIFACT.digest, flows)))))
+    scores = decode_answer(body(WORKER.answer(body(encode_request(ARTIFACT.digest, flows)))))
 
     good = DETECTORS[ARTIFACT.digest].judge([flows[0], flows[2]])
     assert scores == [good[0], SCORE_MAX, good[1]]
@@ -101,7 +102,7 @@ def test_a_flow_that_the_model_cannot_read_gets_the_highest_score_and_spoils_no_
 )
 def test_what_cannot_be_judged_is_answered_with_a_failure(data):
     with pytest.raises(ModelError):
-        decode_answer(body(judge(DETECTORS, data)))
+        decode_answer(body(WORKER.answer(data)))
 
 
 @pytest.mark.parametrize("cut", [0, 1, 3, 5])

@@ -1,0 +1,192 @@
+"""The models that the chain names, brought to where they judge.
+
+Which models there are, the state says: those that judge or are to judge are fetched and loaded by
+the detector ahead of their height; all others are fetched too, so that no model has one holder
+only. What does not arrive is asked for again; meanwhile the miner abstains.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from typing import Final
+
+import structlog
+
+from chain.kinds import KINDS
+from chain.kinds.models import ModelActivate
+from chain.records import ACTIVE_MODELS, MODEL_TABLE, OPEN_PROPOSALS, PROPOSAL_TABLE
+from chain.state import State, View
+from chain.types import Digest
+from ml_validator.errors import MissingModel, ModelError
+from node.blobs.fetcher import BlobFetcher
+from node.blobs.store import BlobStore
+from node.errors import StorageError
+from node.ports import Executor, VerdictSource
+from node.storage.chain_store import ChainStore
+
+MANIFEST_SIZE_MAX: Final = 64 * 1024
+"""Larger manifests no tool reads, and nobody keeps for them."""
+RETRY_S: Final = 5.0
+"""How often a model that judges is asked for again."""
+RETRY_S_MAX: Final = 640.0
+"""How often the rest is, after pauses that double: what nobody has brought may never come."""
+SWEEP_S: Final = 600.0
+"""How often blobs are looked through that the chain does not name."""
+FETCHED_SIZE_MAX: Final = 4 * 1024 * 1024
+"""Larger artefacts are no models (`ml_validator.artifact`), and are not fetched."""
+
+log = structlog.get_logger(__name__)
+
+
+class ModelService:
+    """Keeps the models of the chain at hand.
+
+    Parameters
+    ----------
+    source : VerdictSource or None
+        None: this node does not judge, and fetches nothing.
+    on_ready : callable
+        Told a model that can judge from now on.
+    """
+
+    def __init__(
+        self,
+        *,
+        chain: ChainStore,
+        blobs: BlobStore,
+        fetcher: BlobFetcher,
+        executor: Executor,
+        source: VerdictSource | None,
+        on_ready: Callable[[Digest], None],
+    ) -> None:
+        self._chain = chain
+        self._blobs = blobs
+        self._fetcher = fetcher
+        self._executor = executor
+        self._source = source
+        self._on_ready = on_ready
+        self._ready: set[Digest] = set()
+        self._told: set[Digest] = set()
+        self._changed = asyncio.Event()
+        self._changed.set()
+        self._blobs.named = named_blobs(chain.state)
+
+    def on_models_changed(self) -> None:
+        """Look again: a block has registered, proposed or activated a model."""
+        self._blobs.named = named_blobs(self._chain.state)
+        self._changed.set()
+
+    async def run(self) -> None:
+        """Fetch and load until cancelled, and sweep what nobody names."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._sweep())
+            if self._source is not None:
+                group.create_task(self._follow(self._source))
+
+    async def _follow(self, source: VerdictSource) -> None:
+        pause_s = RETRY_S
+        while True:
+            if self._changed.is_set():
+                pause_s = RETRY_S
+            self._changed.clear()
+            can_judge = await self._bring_models(source)
+            is_complete = await self._keep_others()
+            if can_judge and is_complete:
+                await self._changed.wait()
+                continue
+            with suppress(TimeoutError):
+                async with asyncio.timeout(pause_s):
+                    await self._changed.wait()
+            pause_s = min(2 * pause_s, RETRY_S_MAX) if can_judge else RETRY_S
+
+    async def _bring_models(self, source: VerdictSource) -> bool:
+        """Bring the models that judge, or may soon; return whether none is missing any more."""
+        wanted = judging_models(self._chain.state)
+        self._ready &= set(wanted)
+        missing = [model for model in wanted if model not in self._ready]
+        return all([await self._bring(model, source) for model in missing])
+
+    async def _keep_others(self) -> bool:
+        """Fetch whatever else organisations have published; return whether all of it is here."""
+        state = self._chain.state
+        wanted: dict[Digest, int] = {}
+        for key, record in state.scan(MODEL_TABLE):
+            # Nobody has uploaded what genesis names: it came with the package.
+            if record.organisation is not None and record.size_bytes <= FETCHED_SIZE_MAX:
+                wanted[Digest(key)] = record.size_bytes
+                wanted.setdefault(record.manifest, MANIFEST_SIZE_MAX)
+        fetched = [
+            await self._fetcher.fetch(digest, size_max=size) for digest, size in wanted.items()
+        ]
+        return all(fetched)
+
+    async def _bring(self, model: Digest, source: VerdictSource) -> bool:
+        """Make sure that a model can judge; return whether it can, or never will."""
+        try:
+            await source.judge(model, ())
+        except MissingModel:
+            size = named_blobs(self._chain.state).get(model, 0)
+            if not await self._fetcher.fetch(model, size_max=min(size, FETCHED_SIZE_MAX)):
+                self._tell(model, "nobody has sent it yet")
+                return False
+            try:
+                await source.judge(model, ())
+            except ModelError as error:
+                self._tell(model, str(error))
+                return False
+        except ModelError as error:
+            self._tell(model, str(error))
+            return False
+        self._ready.add(model)
+        self._told.discard(model)
+        log.info("model ready", model=model.hex())
+        self._on_ready(model)
+        return True
+
+    def _tell(self, model: Digest, reason: str) -> None:
+        """Tell the operator once that this miner cannot judge by a model."""
+        if model not in self._told:
+            self._told = (self._told & set(judging_models(self._chain.state))) | {model}
+            log.warning(
+                "a model that judges, or may, is not here; this miner abstains under it",
+                model=model.hex(),
+                reason=reason,
+            )
+
+    async def _sweep(self) -> None:
+        while True:
+            try:
+                removed = await self._executor.run(self._blobs.sweep)
+            except StorageError as error:
+                log.warning("blobs could not be swept", reason=str(error))
+            else:
+                if removed:
+                    log.info("blobs removed that nobody names", count=removed)
+            await asyncio.sleep(SWEEP_S)
+
+
+def named_blobs(state: State) -> dict[Digest, int]:
+    """Return the blobs that a state names, with the size that each may have at most."""
+    named: dict[Digest, int] = {}
+    for key, record in state.scan(MODEL_TABLE):
+        named[Digest(key)] = record.size_bytes
+        named.setdefault(record.manifest, MANIFEST_SIZE_MAX)
+    return named
+
+
+def judging_models(view: View) -> tuple[Digest, ...]:
+    """Return the models that judge, are to judge, or are proposed to; the latest first."""
+    history = view.get(ACTIVE_MODELS)
+    activations = () if history is None else history.activations
+    found = [entry.model for entry in reversed(activations)]
+    return tuple(dict.fromkeys([*found, *_proposed(view)]))
+
+
+def _proposed(view: View) -> Iterator[Digest]:
+    open_now = view.get(OPEN_PROPOSALS)
+    for id in () if open_now is None else open_now.ids:
+        proposal = view.get(PROPOSAL_TABLE, id)
+        assert proposal is not None, "an open proposal is there"
+        body = KINDS[proposal.kind].decode_bytes(proposal.body)
+        if isinstance(body, ModelActivate):
+            yield body.model
