@@ -29,7 +29,7 @@ from node.errors import ArchiveGap, BadArchive, FileTaken, Pruned
 
 COMMANDS: Final = (
     "init", "version", "completion", "keys", "testnet", "node", "device", "tx", "query", "miner",
-    "param", "policy", "organisation", "model", "consensus", "light", "db", "bench", "demo",
+    "param", "policy", "organisation", "model", "blob", "consensus", "light", "db", "bench", "demo",
 )  # fmt: skip
 
 MARKUP: Final = None

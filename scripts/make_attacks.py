@@ -23,6 +23,7 @@ SECTIONS: Final = {
     "C": "Time",
     "D": "Exhaustion of resources",
     "E": "Membership, keys and privileges",
+    "F": "Models and learning",
 }
 HEAD: Final = """# Known attacks
 

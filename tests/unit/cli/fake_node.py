@@ -14,6 +14,7 @@ from typing import Any
 from aiohttp import WSMsgType, web
 
 from chain import codec
+from chain.blobs import chunk_count
 from chain.blocks import (
     BLOCK_RECEIPT,
     RECEIPT,
@@ -145,6 +146,7 @@ class FakeNode:
         self.url = ""
         self.overrides: dict[str, list[web.Response]] = {}
         self.requests: list[str] = []
+        self.blobs: dict[str, bytes] = {}
         self.ready = True
 
     def register(self, key: SigningKey, name: str = "sensor-1", **fields: Any) -> str:
@@ -182,6 +184,8 @@ class FakeNode:
                     "/v1/miners", partial(self._page, table=MINER_TABLE, index=0, evidence=None)
                 ),
                 web.get("/v1/models", partial(self._page, table=MODEL_TABLE, active=True)),
+                web.get("/v1/blobs/{id}", self._blob),
+                web.put("/v1/blobs/{id}", self._put_blob),
                 web.get("/v1/proposals", self._proposals),
                 web.get("/v1/policies/{id}", self._policy),
                 web.get("/v1/verdicts", self._empty),
@@ -225,6 +229,14 @@ class FakeNode:
                 "version": "0",
             }
         )
+
+    async def _blob(self, request: web.Request) -> web.Response:
+        return web.Response(body=self.blobs[request.match_info["id"]])
+
+    async def _put_blob(self, request: web.Request) -> web.Response:
+        id, data = request.match_info["id"], await request.read()
+        self.blobs[id] = data
+        return web.json_response({"id": id, "size": len(data), "chunks": chunk_count(len(data))})
 
     async def _genesis(self, request: web.Request) -> web.Response:
         return web.json_response(render_genesis(self.chain.genesis))

@@ -2,20 +2,27 @@
 
 import asyncio
 import os
+import pickle
 import shlex
 import signal
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from chain.blobs import blob_digest
 from chain.kinds.verdict import SCORE_MAX
 from chain.payloads import FLOW_CATEGORIES_MAX, FLOW_INTEGERS_MAX
 from chain.types import Digest
-from ml_validator.errors import ModelError
+from ml_validator.artifact import Artifact
+from ml_validator.detector import Detector
+from ml_validator.errors import MissingModel, ModelError
+from ml_validator.forest import LEAF
 from node import verdict_source
 from node.keys import PASSPHRASE_VARIABLE
 from node.verdict_source import WorkerVerdictSource
+from tests.unit.ml_validator.helpers import make_forest
 from tests.unit.node.test_verdict_worker import ARTIFACT, DETECTORS, flow
 
 FLOWS = [flow(number) for number in range(3)]
@@ -58,6 +65,67 @@ async def test_a_worker_judges_survives_an_interrupt_and_is_replaced_when_it_is_
         await source.close()
     assert source._process is None
     await source.close()
+
+
+def other_model() -> Artifact:
+    """Return a model that is not the package's."""
+    forest = make_forest(
+        [(0, 10), (LEAF, 100), (LEAF, 9_000)], column_count=ARTIFACT.schema.column_count
+    )
+    return Artifact(forest=forest, schema=ARTIFACT.schema, threshold_ppm=500_000)
+
+
+async def test_a_model_that_is_at_hand_is_loaded_and_loaded_again_in_a_new_worker():
+    other = other_model()
+    found: list[Digest] = []
+
+    async def find(model: Digest) -> bytes | None:
+        found.append(model)
+        return other.data if model == other.digest else None
+
+    source = WorkerVerdictSource(find)
+    try:
+        assert await source.judge(other.digest, ()) == [], "it is only loaded"
+        assert await source.judge(other.digest, FLOWS) == Detector(other).judge(FLOWS)
+        assert await source.judge(ARTIFACT.digest, FLOWS) == SCORES
+        assert found == [other.digest]
+        with pytest.raises(MissingModel):
+            await source.judge(Digest(bytes(32)), FLOWS)
+
+        os.kill(pid_of(source), signal.SIGKILL)
+        with pytest.raises(ModelError):
+            await source.judge(other.digest, FLOWS)
+        assert await source.judge(other.digest, FLOWS) == Detector(other).judge(FLOWS)
+    finally:
+        await source.close()
+    assert found.count(other.digest) == 2
+
+
+@pytest.mark.attack("F8")
+@pytest.mark.parametrize("form", ["pickle", "truncated", "appended"])
+async def test_a_model_that_is_none_is_refused_and_nothing_in_it_runs(tmp_path, form):
+    class Planted:
+        def __reduce__(self) -> Any:
+            return (os.mkdir, (str(tmp_path / "ran"),))
+
+    content = {
+        "pickle": pickle.dumps(Planted()),
+        "truncated": ARTIFACT.data[:-1],
+        "appended": ARTIFACT.data + pickle.dumps(Planted()),
+    }[form]
+    digest = blob_digest(content)
+
+    async def find(model: Digest) -> bytes | None:
+        return content
+
+    source = WorkerVerdictSource(find)
+    try:
+        with pytest.raises(ModelError, match="model artefact"):
+            await source.judge(digest, FLOWS)
+        assert await source.judge(ARTIFACT.digest, FLOWS) == SCORES, "the worker goes on"
+    finally:
+        await source.close()
+    assert not (tmp_path / "ran").exists()
 
 
 async def test_a_worker_is_the_package_s_and_is_not_told_the_passphrase(tmp_path, monkeypatch):
