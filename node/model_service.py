@@ -12,10 +12,11 @@ from typing import Final
 
 import structlog
 
+from chain.blocks import Block
 from chain.kinds import KINDS
-from chain.kinds.models import ModelActivate
+from chain.kinds.models import ACTIVATE, REGISTER, ModelActivate
 from chain.records import ACTIVE_MODELS, MODEL_TABLE, OPEN_PROPOSALS, PROPOSAL_TABLE
-from chain.state import State, View
+from chain.state import View
 from chain.types import Digest
 from ml_validator.errors import MissingModel, ModelError
 from node.blobs.fetcher import BlobFetcher
@@ -34,6 +35,9 @@ SWEEP_S: Final = 600.0
 """How often blobs are looked through that the chain does not name."""
 FETCHED_SIZE_MAX: Final = 4 * 1024 * 1024
 """Larger artefacts are no models (`ml_validator.artifact`), and are not fetched."""
+
+_KINDS: Final = frozenset({REGISTER.name, ACTIVATE.name, "miner.vote"})
+"""The kinds of transaction by which other models may judge, or be named."""
 
 log = structlog.get_logger(__name__)
 
@@ -69,11 +73,27 @@ class ModelService:
         self._told: set[Digest] = set()
         self._changed = asyncio.Event()
         self._changed.set()
-        self._blobs.named = named_blobs(chain.state)
+        # What organisations have brought; genesis names what came with the package.
+        self._published: dict[Digest, int] = {}
+        named: dict[Digest, int] = {}
+        for key, record in chain.state.scan(MODEL_TABLE):
+            _name(named, Digest(key), record.size_bytes, record.manifest)
+            if record.organisation is not None:
+                _name(self._published, Digest(key), record.size_bytes, record.manifest)
+        self._blobs.named = named
 
-    def on_models_changed(self) -> None:
-        """Look again: a block has registered, proposed or activated a model."""
-        self._blobs.named = named_blobs(self._chain.state)
+    def on_committed(self, block: Block) -> None:
+        """Look again if a block has registered, proposed or activated a model."""
+        kinds = {transaction.payload.kind for transaction in block.transactions}
+        if not kinds & _KINDS:
+            return
+        named = dict(self._blobs.named)
+        for transaction in block.transactions:
+            if transaction.payload.kind == REGISTER.name:
+                body = REGISTER.decode(transaction)
+                _name(self._published, body.model, body.size_bytes, body.manifest)
+                _name(named, body.model, body.size_bytes, body.manifest)
+        self._blobs.named = named
         self._changed.set()
 
     async def run(self) -> None:
@@ -107,16 +127,11 @@ class ModelService:
         return all([await self._bring(model, source) for model in missing])
 
     async def _keep_others(self) -> bool:
-        """Fetch whatever else organisations have published; return whether all of it is here."""
-        state = self._chain.state
-        wanted: dict[Digest, int] = {}
-        for key, record in state.scan(MODEL_TABLE):
-            # Nobody has uploaded what genesis names: it came with the package.
-            if record.organisation is not None and record.size_bytes <= FETCHED_SIZE_MAX:
-                wanted[Digest(key)] = record.size_bytes
-                wanted.setdefault(record.manifest, MANIFEST_SIZE_MAX)
+        """Fetch whatever else is published; return whether all of it is here."""
         fetched = [
-            await self._fetcher.fetch(digest, size_max=size) for digest, size in wanted.items()
+            await self._fetcher.fetch(digest, size_max=size)
+            for digest, size in tuple(self._published.items())
+            if size <= FETCHED_SIZE_MAX
         ]
         return all(fetched)
 
@@ -125,7 +140,7 @@ class ModelService:
         try:
             await source.judge(model, ())
         except MissingModel:
-            size = named_blobs(self._chain.state).get(model, 0)
+            size = self._blobs.named.get(model, 0)
             if not await self._fetcher.fetch(model, size_max=min(size, FETCHED_SIZE_MAX)):
                 self._tell(model, "nobody has sent it yet")
                 return False
@@ -165,21 +180,18 @@ class ModelService:
             await asyncio.sleep(SWEEP_S)
 
 
-def named_blobs(state: State) -> dict[Digest, int]:
-    """Return the blobs that a state names, with the size that each may have at most."""
-    named: dict[Digest, int] = {}
-    for key, record in state.scan(MODEL_TABLE):
-        named[Digest(key)] = record.size_bytes
-        named.setdefault(record.manifest, MANIFEST_SIZE_MAX)
-    return named
-
-
 def judging_models(view: View) -> tuple[Digest, ...]:
     """Return the models that judge, are to judge, or are proposed to; the latest first."""
     history = view.get(ACTIVE_MODELS)
     activations = () if history is None else history.activations
     found = [entry.model for entry in reversed(activations)]
     return tuple(dict.fromkeys([*found, *_proposed(view)]))
+
+
+def _name(named: dict[Digest, int], model: Digest, size: int, manifest: Digest) -> None:
+    """Add what a registration names, with the size that each may have at most."""
+    named[model] = size
+    named.setdefault(manifest, MANIFEST_SIZE_MAX)
 
 
 def _proposed(view: View) -> Iterator[Digest]:

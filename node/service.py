@@ -86,8 +86,6 @@ from node.verification import Verifier
 MALFORMED_POINTS: Final = 50
 WAIT_STEP_S: Final = 0.5
 """How often a request that waits for a transaction looks for a rejection, which makes no block."""
-MODEL_KINDS: Final = frozenset({"model.register", "model.activate", "miner.vote"})
-"""The kinds of transaction by which other models may judge, or be named."""
 VERSION: Final = version("securenet")
 
 log = structlog.get_logger(__name__)
@@ -548,8 +546,7 @@ class Node:
         self._announcer.tell_all()
         self._state_sync.on_progress()
         self._snapshots.on_committed()
-        if any(tx.payload.kind in MODEL_KINDS for tx in block.transactions):
-            self._models.on_models_changed()
+        self._models.on_committed(block)
         if self._verdicts is not None and self.members.is_member:
             self._verdicts.on_committed()
         waiting, self._next_block = self._next_block, asyncio.Event()

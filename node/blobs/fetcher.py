@@ -19,9 +19,11 @@ from node.metrics import Metrics
 from node.ports import Executor, Transport
 from node.protocol import ChunkAnswer, GetChunk
 from node.questions import Questions
+from node.tasks import first_error
 
 LIE_POINTS: Final = 100
 """No honest node sends a chunk that does not prove itself: whoever does is banned at once."""
+IDLE_S: Final = 0.05
 
 log = structlog.get_logger(__name__)
 
@@ -64,7 +66,7 @@ class BlobFetcher:
             draft = await self._executor.run(self._store.begin_part, first.size, digest)
             await self._executor.run(draft.write, first.index, first.data)
             await self._fetch_rest(digest, draft, peers)
-            if draft.missing:
+            if not draft.is_complete:
                 return False
             await self._executor.run(self._store.finish, draft, digest)
         except (BlobRefused, InvalidProof, StorageError) as error:
@@ -85,19 +87,24 @@ class BlobFetcher:
 
     async def _fetch_rest(self, digest: Digest, draft: Draft, peers: deque[Address]) -> None:
         wanted = deque(draft.missing)
-        async with asyncio.TaskGroup() as group:
-            for peer in peers:
-                group.create_task(self._fetch_from(peer, digest, draft, wanted))
+        with first_error():
+            async with asyncio.TaskGroup() as group:
+                for peer in peers:
+                    group.create_task(self._fetch_from(peer, digest, draft, wanted))
 
     async def _fetch_from(
         self, peer: Address, digest: Digest, draft: Draft, wanted: deque[int]
     ) -> None:
-        """Ask one peer for chunks until none is wanted, or it does not help."""
-        while wanted:
+        """Ask one peer for chunks until all are here, or it does not help."""
+        while not draft.is_complete:
+            if not wanted:
+                # Others fetch all that is missing, but may fail.
+                await asyncio.sleep(IDLE_S)
+                continue
             index = wanted.popleft()
             chunk = await self._ask(peer, digest, index)
             if chunk is None:
-                # The others fetch it; where none is left, it is missing.
+                # The others fetch it, if any is left.
                 wanted.append(index)
                 return
             await self._executor.run(draft.write, index, chunk.data)

@@ -59,6 +59,8 @@ class BlobLimits:
         Of all, drafts included; those that the chain does not name may have half of it.
     source_size_max : int
         Of those that the chain does not name, from one address.
+    count_max : int
+        Blobs that the chain does not name, however small.
     keep_ms : int
         How long one is kept that the chain does not name.
     """
@@ -66,6 +68,7 @@ class BlobLimits:
     blob_size_max: int = 1024 * 1024 * 1024
     store_size_max: int = 8 * 1024 * 1024 * 1024
     source_size_max: int = 2 * 1024 * 1024 * 1024
+    count_max: int = 10_000
     keep_ms: int = 7 * 24 * 3_600_000
 
 
@@ -93,8 +96,14 @@ class Draft:
     def __init__(self, files: Files, name: str, entry: Entry) -> None:
         self.name = name
         self.entry = entry
-        self.hashes = [_NO_HASH] * chunk_count(entry.size)
+        self.hashes: list[bytes] = [_NO_HASH] * chunk_count(entry.size)
         self._files = files
+        self._left = len(self.hashes)
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether all chunks are here."""
+        return not self._left
 
     @property
     def missing(self) -> list[int]:
@@ -112,7 +121,7 @@ class Draft:
                 self.name, index * CHUNK_SIZE, chunk_size(self.entry.size, index)
             )
             if known != _NO_HASH and leaf_hash(data) == known:
-                self.hashes[index] = known
+                self._note(index, known)
 
     def write(self, index: int, data: bytes) -> None:
         """Take in chunk `index`."""
@@ -120,6 +129,10 @@ class Draft:
         known = leaf_hash(data)
         self._files.write(self.name, index * CHUNK_SIZE, data)
         self._files.write(self.name, self.entry.size + index * DIGEST_SIZE, known)
+        self._note(index, known)
+
+    def _note(self, index: int, known: bytes) -> None:
+        self._left -= self.hashes[index] == _NO_HASH
         self.hashes[index] = known
 
 
@@ -294,6 +307,8 @@ class BlobStore:
             # What the chain names finds room whatever else clients bring.
             used, bound = sum(other.file_size for other in others), bound // 2
             own = sum(other.file_size for other in others if other.source == entry.source)
+            if len(others) >= limits.count_max:
+                raise BlobRefused("blobs_full", f"{len(others)} blobs that nobody names are here")
             if own + entry.file_size > limits.source_size_max:
                 raise BlobRefused("blobs_full", "the sender's share of the blob store is used up")
         if used + entry.file_size > bound:

@@ -2,6 +2,7 @@
 
 import asyncio
 from dataclasses import replace
+from random import Random
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from chain.types import Address
 from node.blobs.fetcher import LIE_POINTS, BlobFetcher
 from node.metrics import Metrics
 from node.protocol import CHUNK, GET_CHUNK, ChunkAnswer, decode_body, encode_body
+from tests.simulation.disk import SimulatedDisk
 from tests.unit.node.blobs.stored import blob, blob_store, put
 from tests.unit.node.fakes import Wire, address, simulated
 from tests.unit.node.storage.stored_chain import Inline
@@ -115,6 +117,40 @@ async def test_who_does_not_hold_it_or_is_silent_is_passed_over_without_blame():
     assert await peers.fetch()
 
     assert peers.blames == []
+
+
+@simulated
+async def test_what_a_peer_begins_and_does_not_send_the_others_send_in_the_same_attempt():
+    def until_one(question: Any, chunk: BlobChunk | None) -> ChunkAnswer | None:
+        return honest(question, chunk) if question.index < 1 else None
+
+    peers = Peers(b=until_one, c=until_one)
+
+    assert await peers.fetch()
+
+    assert peers.store.read_whole(DIGEST, size_max=len(DATA)) == DATA
+    assert {peer for peer, index in peers.asked if index} == {A, B, C}
+
+
+@simulated
+async def test_a_disk_that_fills_up_meanwhile_ends_the_attempt_and_nothing_else():
+    peers = Peers()
+
+    def filling(question: Any, chunk: BlobChunk | None) -> ChunkAnswer | None:
+        disk.full = question.index >= 2
+        return honest(question, chunk)
+
+    disk = SimulatedDisk(Random(1))
+    peers.store = blob_store(disk.files)
+    peers.fetcher = peers.new_fetcher()
+    peers.behaviours = dict.fromkeys((A, B, C), filling)
+
+    assert not await peers.fetch()
+
+    disk.full = False
+    peers.behaviours = dict.fromkeys((A, B, C), honest)
+    assert await peers.fetch()
+    assert peers.store.read_whole(DIGEST, size_max=len(DATA)) == DATA
 
 
 @simulated

@@ -148,6 +148,17 @@ def test_bounds_of_one_of_a_sender_and_of_all():
     assert store.held[0] == 3
 
 
+def test_small_blobs_are_counted_too():
+    store = blob_store(limits=BlobLimits(count_max=3))
+    for seed in range(3):
+        put(store, blob(10, seed=seed))
+
+    with pytest.raises(BlobRefused, match="3 blobs"):
+        put(store, blob(10, seed=3))
+    store.named = {blob_digest(blob(10, seed=3)): 10}
+    put(store, blob(10, seed=3))
+
+
 def test_drafts_take_room_until_they_are_given_up():
     limits = BlobLimits(store_size_max=4_000, source_size_max=1_500)
     store = blob_store(limits=limits)
