@@ -26,15 +26,18 @@ SCENARIOS ?= 2000
 ROUNDS ?= 6
 # soak: for how long
 MINUTES ?= 60
+# model: full or quick
+SIZE ?= full
 # testnet: where its four nodes live
 TESTNET ?= build/testnet
 # test: pytest's processes, and whatever else pytest should be told
 WORKERS ?= auto
 # kill, e2e: how often a node is killed and under how many transactions a second, and how long a chain
-# a node that starts from nothing fetches
+# a node that starts from nothing fetches; and how many transactions one joins by snapshot
 KILLS ?= 50
 RATE ?= 500
 BLOCKS ?= 5000
+TRANSACTIONS ?= 15000
 # test, bench, planted-bugs, e2e, kill, crashpoints: further arguments
 ARGS ?=
 
@@ -44,6 +47,7 @@ export DATA TARGET
 .DEFAULT_GOAL := help
 .PHONY: help demo test check format testnet bench simulate fuzz soak e2e kill crashpoints lock clean
 .PHONY: help demo test check format testnet bench simulate planted-bugs e2e kill crashpoints lock clean
+.PHONY: help demo test check format testnet bench simulate twins model e2e kill crashpoints lock clean
 
 .PHONY: help
 help:
@@ -59,6 +63,8 @@ help:
 	@echo 'make twins SCENARIOS=n ROUNDS=r  two copies of a miner with one key, on networks that are cut'
 	@echo 'make soak MINUTES=n              four nodes at full load for n minutes: what grows?'
 	@echo 'make planted-bugs [ARGS=...]     bugs put in on purpose, each found by the simulator'
+	@echo 'make twins SCENARIOS=n ROUNDS=r   two copies of a miner with one key, on networks that are cut'
+	@echo 'make model [SIZE=quick]          the core of agreement in every order of events (spin, gcc)'
 	@echo 'make e2e [BLOCKS=n]              networks of processes and of containers: stopped, killed, cut off'
 	@echo 'make kill KILLS=n RATE=r         n kills while r transactions a second come in'
 	@echo 'make crashpoints                 a node killed at every call that makes something durable (strace)'
@@ -116,9 +122,11 @@ soak: $(VENV)/.installed-dev
 	@"$(VENV)/bin/python" -m tests.soak --minutes $(MINUTES)
 planted-bugs: $(VENV)/.installed-dev
 	@"$(VENV)/bin/python" -m tests.simulation.planted $(ARGS)
+model: $(VENV)/.installed-dev
+	@"$(VENV)/bin/python" -m tests.model $(SIZE)
 
 e2e: $(VENV)/.installed-dev
-	@CONTAINERS=1 KILLS=$(KILLS) RATE=$(RATE) BLOCKS=$(BLOCKS) \
+	@CONTAINERS=1 KILLS=$(KILLS) RATE=$(RATE) BLOCKS=$(BLOCKS) TRANSACTIONS=$(TRANSACTIONS) \
 		"$(VENV)/bin/python" -m pytest --quiet tests/e2e $(ARGS)
 
 .PHONY: kill

@@ -300,7 +300,8 @@ def load_config(path: Path) -> NodeConfig:
         document = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(str(path), f"cannot be read ({error.strerror})") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
+        # No TOML, no UTF-8, or a number of more digits than Python reads.
         raise ConfigError(str(path), f"is no TOML: {error}") from error
     try:
         return _resolved(parse_config(document), path.parent)

@@ -158,6 +158,11 @@ async def _run(
     metrics.watch_process()
     metrics.watch("process_tasks", "Tasks that run", lambda: len(asyncio.all_tasks(loop)))
     metrics.watch("process_threads", "Threads of Python", threading.active_count)
+    metrics.watch(
+        "snapshot_height",
+        "Height of the latest snapshot of the state that is here for peers",
+        lambda: node.snapshot_height,
+    )
     metrics.watch_held(node.held)
     metrics.follow(
         height=lambda: node.chain.height,

@@ -196,7 +196,7 @@ class Node:
             snapshots=snapshot_store,
             executor=ports.executor,
             interval_blocks=snapshots.interval_blocks,
-            is_behind=lambda: self._driver.sync.is_behind,
+            highest_seen=lambda: self._progress.highest_seen,
             on_made=lambda: self._announcer.tell_all(),
         )
         self._announcer = Announcer(
@@ -344,6 +344,11 @@ class Node:
             has_heard=self._progress.is_settled,
             version=VERSION,
         )
+
+    @property
+    def snapshot_height(self) -> int:
+        """The height of the latest snapshot that this node has for its peers; 0 for none."""
+        return max(self._snapshots.heights, default=0)
 
     def consensus(self) -> Snapshot | None:
         """Return what consensus waits for; None before the first height has begun."""

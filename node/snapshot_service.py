@@ -44,8 +44,9 @@ class SnapshotService:
 
     Parameters
     ----------
-    is_behind : callable
-        Tells whether the node is catching up: snapshots of then would be dropped at once.
+    highest_seen : callable
+        Returns how far the others are: of a node that has more than an interval to catch up with,
+        snapshots would be dropped at once.
     on_made : callable
         Told of each new snapshot.
 
@@ -62,14 +63,14 @@ class SnapshotService:
         snapshots: SnapshotStore,
         executor: Executor,
         interval_blocks: int,
-        is_behind: Callable[[], bool],
+        highest_seen: Callable[[], int],
         on_made: Callable[[], None],
     ) -> None:
         self._chain = chain
         self._snapshots = snapshots
         self._executor = executor
         self._interval = interval_blocks
-        self._is_behind = is_behind
+        self._highest_seen = highest_seen
         self._on_made = on_made
         self.heights = snapshots.heights()
         # One that is due; a later one is passed over until it has been made.
@@ -80,7 +81,7 @@ class SnapshotService:
         """Hold the state still if a snapshot of it is due; called before the next block."""
         if not self._interval or self._chain.height % self._interval or self._due is not None:
             return
-        if not self._is_behind():
+        if self._highest_seen() < self._chain.height + self._interval:
             self._due = self._chain.view()
             self._is_due.set()
 

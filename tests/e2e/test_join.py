@@ -11,6 +11,8 @@ import time
 from contextlib import AsyncExitStack
 from dataclasses import replace
 
+import pytest
+
 from chain.crypto import address_of
 from chain.genesis import render_genesis
 from chain.types import TimestampMs
@@ -22,9 +24,9 @@ from tests.e2e.network import LiveNetwork, free_ports, patience
 
 TRANSACTIONS = int(os.environ.get("TRANSACTIONS", "15000"))
 PER_BLOCK = int(os.environ.get("PER_BLOCK", "50" if TRANSACTIONS < 100_000 else "500"))
-FIGURE_S = 30.0
 
 
+@pytest.mark.timeout(3_600)
 async def test_a_new_node_joins_a_long_chain_by_snapshot(tmp_path):
     with free_ports(5) as base_port:
         layout = create_network(tmp_path / "network", miners=4, observers=1, base_port=base_port)

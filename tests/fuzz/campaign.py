@@ -22,7 +22,7 @@ CPU_S_MAX: Final = 10.0
 """No input takes more time of a processor; most take some millionths of it."""
 INPUT_S_MAX: Final = 600.0
 """None waits longer than this, on however busy a machine."""
-MEMORY_MAX: Final = 16 * 1024 * 1024
+MEMORY_MAX: Final = 24 * 1024 * 1024
 MEMORY_FACTOR: Final = 100
 """An input may cost this many times its size, on top of `MEMORY_MAX`."""
 MEMORY_EVERY: Final = 256

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
 from typing import Any, Final
@@ -28,8 +29,10 @@ from chain.merkle import inclusion_proof, merkle_root, verify_inclusion
 from chain.miners import MinerSet, decode_miners, encode_miners
 from chain.records import TABLES, Table
 from chain.schema import Record
-from chain.state_tree import STATE_PROOF, StateTree
+from chain.state_range import STATE_PIECE, cut_state, decode_piece, prove_range
+from chain.state_tree import STATE_PROOF, StateTree, path_of
 from chain.transactions import decode_transaction
+from chain.types import Digest
 from tests.builders import Chain, make_genesis, make_miner_set, make_model
 from tests.fuzz.target import Target, codec_target, drawn_seeds, pure, record_target
 
@@ -70,6 +73,7 @@ def targets() -> Iterator[Target]:
         decode_miners,
         encode_miners,
     )
+    yield pure("state piece", "msgpack", _pieces, _check_piece)
     for kind in KINDS.values():
         yield _body(kind)
     for table in TABLES:
@@ -291,4 +295,40 @@ def _check_state_proof(data: bytes) -> bool:
     except (DecodeError, InvalidProof):
         return False
     assert items[1] == _ENTRIES.get(items[0]), "it proves what is not there"
+    return True
+
+
+def _state() -> tuple[StateTree, dict[bytes, bytes]]:
+    entries = {b"device/%d" % number: bytes(number % 7 + 1) for number in range(60)}
+    return StateTree().updated(entries), entries
+
+
+def _pieces() -> list[bytes]:
+    tree, entries = _state()
+    (whole,) = cut_state(tree, entries.items())
+    half = [entry for entry in whole.entries if path_of(entry.key) <= _HALF]
+    first = replace(
+        whole,
+        last=_HALF,
+        entries=tuple(half),
+        steps=prove_range(tree, whole.first, _HALF),
+    )
+    return [STATE_PIECE.encode(piece) for piece in (whole, first)]
+
+
+_HALF: Final = Digest(b"\x80" + bytes(31))
+
+
+def _check_piece(data: bytes) -> bool:
+    """Take nothing but what is in the state, and all of it."""
+    tree, entries = _state()
+    try:
+        piece = decode_piece(data)
+        piece.verify(tree.root)
+    except (DecodeError, InvalidProof):
+        return False
+    inside = {
+        key: value for key, value in entries.items() if piece.first <= path_of(key) <= piece.last
+    }
+    assert {entry.key: entry.value for entry in piece.entries} == inside, "not the range"
     return True

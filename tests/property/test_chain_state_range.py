@@ -108,6 +108,7 @@ def changes(piece, data):
     return replace(piece, entries=tuple(entries))
 
 
+@pytest.mark.attack("D9")
 @settings(max_examples=400)
 @given(maps, paths, paths, st.data())
 def test_no_changed_piece_verifies(entries, one, other, data):

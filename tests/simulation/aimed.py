@@ -227,8 +227,8 @@ async def rotation(world: World) -> None:
 
 async def griefing(world: World) -> None:
     """Send a node forgeries in the name of a device, and then what the device has to say."""
-    client = Client(world, world.random("aim/grief"), devices=8)
-    victim, stranger = client.devices[6:]
+    client = Client(world, world.random("aim/grief"), devices=10)
+    victim, stranger = client.devices[8:]
     limits = parse_limits(FEW)
     registration = client.register(victim, limits=limits)
     name = sorted(world.hosts)[0]

@@ -115,6 +115,15 @@ async def _crash_at_start(world: World, host: Host, fault: Fault) -> None:
     host.disk.lose_power_at = None
 
 
+async def _kill_at_start(world: World, host: Host, fault: Fault) -> None:
+    """End the process, and once more in one of the first syncs after it was started again."""
+    await world.kill(host.name)
+    host.disk.kill_at = host.disk.syncs + fault.amount
+    _bring_back(world, host)
+    await asyncio.sleep(fault.lasts_s)
+    host.disk.kill_at = None
+
+
 async def _crash_all(world: World, host: Host, fault: Fault) -> None:
     """Cut the power of every machine; they come back one after the other."""
     hosts = list(world.hosts.values())
@@ -269,6 +278,7 @@ OF_MACHINES: Final[
     "crash-in-sync": (_crash_in_sync, lambda random, _: random.randint(1, SYNCS_AHEAD_MAX)),
     "kill-in-sync": (_kill_in_sync, lambda random, _: random.randint(1, SYNCS_AHEAD_MAX)),
     "crash-at-start": (_crash_at_start, lambda random, _: random.randint(1, SYNCS_OF_START_MAX)),
+    "kill-at-start": (_kill_at_start, lambda random, _: random.randint(1, SYNCS_OF_START_MAX)),
     "crash-all": (_crash_all, None),
     "wipe": (_wipe, None),
     "full-disk": (_fill_disk, None),

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.simulation import seeds
+from tests.simulation.__main__ import _run
 from tests.simulation.faults import OF_LINKS, OF_MACHINES
 from tests.simulation.seeds import Cut, Failed, draw_events, draw_plan, run_seed
 from tests.simulation.shrink import minimise, shrink
@@ -156,6 +157,17 @@ def test_a_failing_seed_says_what_happened(monkeypatch):
     assert "seed 2: Violation" in str(failure.value)
     assert failure.value.events
     assert any("violation" in line for line in failure.value.lines)
+
+
+def test_a_failing_seed_of_many_says_how_to_play_it_and_where_to_keep_it(monkeypatch):
+    monkeypatch.setattr(seeds, "LIVENESS_S", -1.0)
+
+    told = _run(2, 0.0)
+
+    assert isinstance(told, str)
+    assert told.startswith("FAILED seed 2: Violation: ")
+    assert "replay: python -m tests.simulation --seeds 1 --first 2 --trace build/" in told
+    assert "regressions.toml:\n    [[seed]]\n    seed = 2\n" in told
 
 
 def test_a_failing_world_is_cut_down_to_what_matters(monkeypatch):

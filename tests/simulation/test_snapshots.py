@@ -11,6 +11,7 @@ import pytest
 from chain.parameters import Parameters
 from chain.state_range import STATE_PIECE, decode_piece
 from chain.types import Digest, Height
+from consensus.durable import Floor, encode_record
 from node.protocol import (
     GET_DECIDED,
     GET_PAST,
@@ -91,6 +92,8 @@ def test_a_new_observer_joins_by_snapshot_and_follows(seed):
     assert world.blames == []
 
 
+@pytest.mark.attack("A14")
+@pytest.mark.attack("B8")
 @pytest.mark.parametrize("seed", range(3))
 def test_a_wiped_miner_joins_by_snapshot_and_votes_again(seed):
     async def scene(world):
@@ -145,6 +148,7 @@ async def rejoin(world, name):
     await world.reach(world.ledger.height + 5, within_s=60)
 
 
+@pytest.mark.attack("A14")
 def test_where_nobody_keeps_the_first_blocks_new_and_old_nodes_join_by_snapshot():
     auto = SyncSettings(mode="auto", beyond_blocks=10_000)
 
@@ -165,6 +169,33 @@ def test_where_nobody_keeps_the_first_blocks_new_and_old_nodes_join_by_snapshot(
             await rejoin(world, "m0")
 
     play(scene, observers=2)
+
+
+@pytest.mark.attack("A14")
+def test_a_wiped_quorum_comes_back_from_one_survivor_by_a_signer_floor():
+    async def scene(world):
+        async with under_load(world, *MINERS) as load:
+            pass
+        await load.commit_at_each(within_s=30)
+        # Quiet, so that nobody has signed anything above the last block.
+        await world.until(
+            lambda: len(set(world.heights().values())) == 1, within_s=30, what="the same height"
+        )
+        height = world.ledger.height
+        for name in MINERS:
+            await world.kill(name)
+        assert world.ledger.height == height
+        for name in MINERS[:3]:
+            host = world.hosts[name]
+            host.wipe()
+            log = host.disk.open_log()
+            log.append([encode_record(Floor(height=Height(height + 1)))])
+            log.close()
+        world.start(*MINERS)
+        await world.reach(height + 5, *MINERS, within_s=60)
+        await load.commit_at_each(within_s=30)
+
+    play(scene, observers=0)
 
 
 def test_a_node_that_is_told_to_takes_blocks_and_nothing_else():
@@ -305,6 +336,8 @@ LIES = {
 }
 
 
+@pytest.mark.attack("D9")
+@pytest.mark.attack("D8")
 @pytest.mark.parametrize("name", LIES)
 def test_whoever_lies_about_a_snapshot_is_blamed_and_holds_nobody_up(name, monkeypatch):
     kind, lie = LIES[name]

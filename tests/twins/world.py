@@ -13,12 +13,14 @@ from typing import Any
 from chain.certificate import VoteType
 from chain.crypto import address_of
 from chain.errors import InvalidCertificate
+from chain.types import Height
 from consensus import durable, verifier
 from consensus.errors import InvalidMessage, SafetyViolation
 from consensus.events import (
     BlockBuilt,
     BlockFetched,
     HeightConfig,
+    MemoryShown,
     PeerConnected,
     ProposalChecked,
     Received,
@@ -145,6 +147,10 @@ class World:
         self.everyone = ((1 << len(self.nodes)) - 1,) * len(self.nodes)
         for node in self.nodes:
             self.step(node, StartHeight(config=self.config(self.genesis)))
+            # No copy ever starts from an older copy of its log.
+            for miner in self.ids:
+                if miner != node.id:
+                    self.step(node, MemoryShown(miner=miner, height=Height(1)))
 
     @property
     def honest(self) -> list[Node]:

@@ -60,6 +60,7 @@ def test_a_snapshot_of_a_block_that_is_not_trusted_is_refused(securenet, empty, 
     assert content(empty.path) == before
 
 
+@pytest.mark.attack("D9")
 def test_no_damaged_file_is_restored(securenet, home, empty, file):
     data, before = file.read_bytes(), content(empty.path)
     _, block_hash = tip_of(securenet, home)

@@ -328,6 +328,7 @@ async def serve(node, source, *, within_s, mute=(), delay_s=0.01, forge=()):
     return asked
 
 
+@pytest.mark.attack("A15")
 @simulated
 async def test_ranges_are_fetched_from_several_peers_at_once_and_committed_in_order():
     source = Source(await heartbeats(200))
@@ -342,6 +343,7 @@ async def test_ranges_are_fetched_from_several_peers_at_once_and_committed_in_or
     assert node.wire.blames == []
 
 
+@pytest.mark.attack("D8")
 @simulated
 async def test_a_peer_that_claims_and_never_answers_costs_a_second_and_no_more():
     source = Source(await heartbeats(200))
@@ -375,6 +377,7 @@ async def test_whoever_was_late_is_asked_again_only_where_nobody_else_is_left():
     assert node.chain.height == 32
 
 
+@pytest.mark.attack("D8")
 @simulated
 async def test_a_liar_is_banned_and_its_ranges_are_asked_of_others_at_once():
     source = Source(await heartbeats(200))
@@ -420,6 +423,7 @@ async def test_what_waits_to_be_committed_is_bounded():
         assert node.asked() == []
 
 
+@pytest.mark.attack("D8")
 @simulated
 async def test_a_peer_that_says_less_than_before_is_believed():
     node = Follower(A, B, height=5)

@@ -147,6 +147,7 @@ def test_names_of_files_are_taken_from_the_directory_of_the_configuration(path):
         (f"[[p2p.peers]]\nnode_key = '{KEY}'\n" * 2, "p2p: one node_key is given twice"),
         ("[p2p]\nport = 7\n[rpc]\nport = 7", "p2p and rpc cannot both listen on port 7"),
         ("role = ", "is no TOML: "),
+        ("threads = " + "9" * 5_000, "is no TOML: "),
         ("role = 'miner'\nrole = 'miner'", "is no TOML: "),
     ],
 )

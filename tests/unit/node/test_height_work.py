@@ -136,7 +136,7 @@ async def test_a_check_answers_what_was_found():
         await settle()
         bench.checking[1][1].set_exception(InvalidBlock("it is bad"))
 
-    assert bench.answers == [checked(ONE), checked(TWO, "it is bad")]
+    assert bench.answers == [checked(ONE), checked(TWO, "invalid_block: it is bad")]
 
 
 @simulated

@@ -95,3 +95,12 @@ async def test_answers_are_not_cached_and_not_sniffed(client):
         assert answer.headers["Cache-Control"] == "no-store"
         assert answer.headers["X-Content-Type-Options"] == "nosniff"
         assert answer.headers["Server"] == "SecureNet"
+
+
+async def test_a_node_that_has_not_heard_how_far_its_peers_are_is_not_ready(client, node):
+    node.has_heard = False
+
+    answer = await client.get("/health/ready")
+
+    assert answer.status == 503
+    assert (await answer.json())["code"] == "not_ready"

@@ -130,6 +130,7 @@ async def test_a_kill_at_any_write_leaves_a_chain_that_is_joined_at_the_end():
     assert 10 < writes < 999
 
 
+@pytest.mark.attack("D9")
 async def test_what_does_not_prove_itself_is_not_taken():
     stored, other = await source(), StoredChain()
     await other.fill(3)
