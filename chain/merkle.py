@@ -18,9 +18,19 @@ PROOF_LENGTH_MAX: Final = 20
 
 def merkle_root(leaves: Sequence[bytes]) -> Digest:
     """Return MTH(leaves): the root over the leaf data in order; SHA-256 of nothing for none."""
-    if not leaves:
+    return root_of_hashes([leaf_hash(leaf) for leaf in leaves])
+
+
+def leaf_hash(leaf: bytes) -> Digest:
+    """Return the hash that stands for a leaf, for trees whose leaves do not fit into memory."""
+    return Digest(sha256(b"\x00" + leaf).digest())
+
+
+def root_of_hashes(hashes: Sequence[bytes]) -> Digest:
+    """Return the root over leaves of which only the hashes are given."""
+    if not hashes:
         return Digest(sha256(b"").digest())
-    level = [sha256(b"\x00" + leaf).digest() for leaf in leaves]
+    level = list(hashes)
     while len(level) > 1:
         level = _next_level(level)
     return Digest(level[0])
@@ -34,9 +44,14 @@ def inclusion_proof(leaves: Sequence[bytes], index: int) -> tuple[Digest, ...]:
     InvalidProof
         There is no leaf `index`.
     """
-    if not 0 <= index < len(leaves):
-        raise InvalidProof(f"no leaf {index} among {len(leaves)}")
-    level = [sha256(b"\x00" + leaf).digest() for leaf in leaves]
+    return path_of_hashes([leaf_hash(leaf) for leaf in leaves], index)
+
+
+def path_of_hashes(hashes: Sequence[bytes], index: int) -> tuple[Digest, ...]:
+    """Return the same path from the hashes of the leaves; raises as `inclusion_proof`."""
+    if not 0 <= index < len(hashes):
+        raise InvalidProof(f"no leaf {index} among {len(hashes)}")
+    level = list(hashes)
     path: list[Digest] = []
     while len(level) > 1:
         sibling = index ^ 1
@@ -73,7 +88,7 @@ def verify_inclusion(
     if any(len(sibling) != DIGEST_SIZE for sibling in path):
         raise InvalidProof(f"a hash has not {DIGEST_SIZE} bytes")
     node, last = index, leaf_count - 1
-    digest = sha256(b"\x00" + leaf).digest()
+    digest: bytes = leaf_hash(leaf)
     for sibling in path:
         if last == 0:
             raise InvalidProof("the path is too long for the tree")

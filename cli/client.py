@@ -11,12 +11,14 @@ import os
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final, TypeVar
 from urllib.parse import urlsplit
 
 import aiohttp
 
 from chain import codec
+from chain.blobs import CHUNK_SIZE
 from chain.genesis import Genesis, parse_genesis
 from cli.errors import BadInput, Refused, TimedOut, Unreachable
 from node.clock import SystemClock
@@ -36,6 +38,9 @@ PAGE_MAX: Final = 1_000
 BATCH_MAX: Final = 1_000
 """Transactions that a node takes in one batch."""
 MSGPACK: Final = "application/msgpack"
+OCTETS: Final = "application/octet-stream"
+BLOB_TIMEOUT: Final = aiohttp.ClientTimeout(sock_connect=CONNECT_TIMEOUT_S, sock_read=60.0)
+"""Large blobs take long; what is bounded is a pause in them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -222,8 +227,28 @@ class Client:
         """Send canonical msgpack and return the JSON of the answer."""
         return await self._request("POST", path, query, body)
 
+    async def put_blob(self, id: str, body: bytes | Path) -> Document:
+        """Hand in a blob, given as its bytes or as the file in which they are."""
+        return await self._request("PUT", f"/v1/blobs/{id}", {}, body)
+
+    async def blob(self, id: str) -> AsyncGenerator[bytes, None]:
+        """Yield the bytes of a blob piece by piece; who uses them checks their digest."""
+        url = f"{self.url}/v1/blobs/{id}"
+        try:
+            async with self._session.get(url, timeout=BLOB_TIMEOUT) as response:
+                if response.status >= 400:
+                    text = await response.content.read(ANSWER_SIZE_MAX)
+                    said = f"HTTP {response.status} without JSON; is it a node?"
+                    raise _refused(response.status, _object(self.url, text, said), None)
+                async for part in response.content.iter_chunked(CHUNK_SIZE):
+                    yield part
+        except TimeoutError as error:
+            raise Unreachable(self.url, "no answer in time") from error
+        except (aiohttp.ClientError, OSError) as error:
+            raise Unreachable(self.url, _reason(error)) from error
+
     async def _request(
-        self, method: str, path: str, query: dict[str, str], body: bytes | None
+        self, method: str, path: str, query: dict[str, str], body: bytes | Path | None
     ) -> Document:
         for attempt in range(1, self._attempts + 1):
             try:
@@ -236,14 +261,17 @@ class Client:
         raise AssertionError("the last attempt returns or raises")
 
     async def _request_once(
-        self, method: str, path: str, query: dict[str, str], body: bytes | None
+        self, method: str, path: str, query: dict[str, str], body: bytes | Path | None
     ) -> Document:
         headers = {"Accept": "application/json"}
         if body is not None:
-            headers["Content-Type"] = MSGPACK
+            headers["Content-Type"] = OCTETS if method == "PUT" else MSGPACK
+        # The session closes the file.
+        data = body.open("rb") if isinstance(body, Path) else body
+        timeout = BLOB_TIMEOUT if method == "PUT" else self._session.timeout
         try:
             async with self._session.request(
-                method, self.url + path, params=query, data=body, headers=headers
+                method, self.url + path, params=query, data=data, headers=headers, timeout=timeout
             ) as response:
                 text = await response.content.read(ANSWER_SIZE_MAX)
                 while not response.content.at_eof():

@@ -171,6 +171,8 @@ class Missed(CliError):
 
 
 _ADVICE = {
+    "blobs_full": "wait until blobs have gone that nobody names, or hand it in at another node",
+    "upload_forbidden": "run the command on the node's machine, or register the digest first",
     "acceptance_expired": "ask for another: securenet miner accept, or miner replace-keys",
     "already_appealed": "the registrar answers: see securenet device show",
     "already_convicted": "nothing is left to do: see securenet query evidence",

@@ -14,14 +14,13 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from chain.crypto import tagged_hash
+from chain.blobs import blob_digest
 from chain.types import DIGEST_SIZE, Digest
 from ml_validator.errors import MalformedArtifact, UnknownSchema
 from ml_validator.features import SCHEMAS, FeatureSchema
 from ml_validator.forest import NODES_MAX, TREES_MAX, Forest
 from ml_validator.verdicts import SCORE_PPM_MAX
 
-MODEL_TAG: Final = b"securenet/model/v1"
 ARTIFACT_SIZE_MAX: Final = 4 * 1024 * 1024
 """Larger files are refused unread. `NODES_MAX` nodes and `TREES_MAX` trees fit."""
 
@@ -65,8 +64,8 @@ class Artifact:
 
 
 def model_digest(data: bytes) -> Digest:
-    """Return the digest of an artefact's bytes."""
-    return tagged_hash(MODEL_TAG, data)
+    """Return the digest of an artefact's bytes: that of the blob by which it is fetched."""
+    return blob_digest(data)
 
 
 def load_artifact(data: bytes) -> Artifact:

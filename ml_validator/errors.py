@@ -6,6 +6,7 @@
     └── ModelError
         ├── UnknownSchema        features whose meaning this build does not know
         ├── InvalidFlow          a flow that does not fit its schema
+        ├── MissingModel         a model that is not here, though the chain names it
         ├── MalformedArtifact    bytes that are no model
         ├── MalformedManifest    a manifest that is none, or of another model
         ├── InvalidDataset       a data set with a row that cannot be read
@@ -57,6 +58,20 @@ class InvalidFlow(ModelError):
         self.index = index
         self.column = column
         self.reason = reason
+
+
+class MissingModel(ModelError):
+    """A model that is not here.
+
+    Parameters
+    ----------
+    model : Digest
+        Its digest.
+    """
+
+    def __init__(self, model: Digest) -> None:
+        super().__init__(f"model {model.hex()} is not here")
+        self.model = model
 
 
 class MalformedArtifact(ModelError):

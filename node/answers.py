@@ -10,21 +10,27 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Final, TypeVar
 
+import structlog
+
 from chain.types import Address, Height
+from node.blobs.store import BlobStore
 from node.damage import report_damage
-from node.errors import DamagedEntry, Pruned
+from node.errors import DamagedEntry, Pruned, StorageError
 from node.metrics import Metrics
 from node.past import RECEIPTS_SIZE_MAX, PastBlock, pack_decided
 from node.ports import Executor, Transport
 from node.protocol import (
     BLOCKS,
+    CHUNK,
     DECIDED,
     PAST,
     PIECE,
     SYNC_SIZE_MAX,
     Blocks,
+    ChunkAnswer,
     DecidedAnswer,
     GetBlocks,
+    GetChunk,
     GetDecided,
     GetPast,
     GetPiece,
@@ -40,7 +46,9 @@ _NOTHING: Final = b""
 
 T = TypeVar("T")
 
-Question = GetBlocks | GetDecided | GetPiece | GetPast
+log = structlog.get_logger(__name__)
+
+Question = GetBlocks | GetDecided | GetPiece | GetPast | GetChunk
 
 
 class Answers:
@@ -51,12 +59,14 @@ class Answers:
         *,
         chain: ChainStore,
         snapshots: SnapshotStore,
+        blobs: BlobStore,
         transport: Transport,
         executor: Executor,
         metrics: Metrics,
     ) -> None:
         self._chain = chain
         self._snapshots = snapshots
+        self._blobs = blobs
         self._transport = transport
         self._executor = executor
         self._metrics = metrics
@@ -105,6 +115,19 @@ class Answers:
                 return PIECE, encode_body(PIECE, answer)
             case GetPast():
                 return PAST, encode_body(PAST, self._past(question))
+            case GetChunk():
+                return CHUNK, encode_body(CHUNK, self._chunk(question))
+
+    def _chunk(self, question: GetChunk) -> ChunkAnswer:
+        chunk = None
+        try:
+            chunk = self._blobs.chunk(question.digest, question.index)
+        except DamagedEntry as error:
+            report_damage(error, self._metrics)
+        except StorageError as error:
+            # No promise hangs on a blob: another node holds it too.
+            log.warning("a blob could not be read", reason=str(error))
+        return ChunkAnswer(digest=question.digest, index=question.index, chunk=chunk)
 
     def _blocks(self, question: GetBlocks) -> Blocks:
         found: list[SyncBlock] = []

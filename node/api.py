@@ -13,6 +13,7 @@ from chain.genesis import Genesis
 from chain.transactions import Transaction
 from chain.types import Address, Digest
 from consensus.snapshot import Snapshot
+from node.blobs.store import BlobStore
 from node.diagnosis import Diagnosis
 from node.metrics import Metrics
 from node.storage.chain_store import ChainStore
@@ -98,6 +99,11 @@ class NodeApi(Protocol):
     @property
     def chain(self) -> ChainStore:
         """Committed blocks and state, for reading."""
+        ...
+
+    @property
+    def blobs(self) -> BlobStore:
+        """The blobs that are held here."""
         ...
 
     @property

@@ -13,6 +13,7 @@ from chain.errors import InvalidKey
 from chain.genesis import Genesis
 from chain.transactions import TRANSACTION_SIZE_MAX
 from chain.types import HEIGHT_MAX, Address, Digest, PublicKey
+from node.blobs.store import BlobLimits
 from node.errors import ConfigError
 from node.executor_pool import THREADS_DEFAULT, THREADS_MAX
 from node.mempool import MEMPOOL_SIZE_BYTES_MAX, MEMPOOL_TRANSACTIONS_MAX, MempoolLimits
@@ -176,6 +177,34 @@ class PruningConfig(_Section):
         )
 
 
+class BlobConfig(_Section):
+    """What blobs may take: models, and what else the chain names by digest.
+
+    Parameters
+    ----------
+    blob_size_max_bytes, store_size_max_bytes : int
+        Of one, and of all; those that the chain does not name may have half of the latter.
+    uploader_size_max_bytes : int
+        Of those that the chain does not name, from one address.
+    keep_hours : int
+        How long those are kept.
+    """
+
+    blob_size_max_bytes: Annotated[int, Field(ge=1024, le=2**32)] = BlobLimits().blob_size_max
+    store_size_max_bytes: Annotated[int, Field(ge=1024, le=2**50)] = BlobLimits().store_size_max
+    uploader_size_max_bytes: Annotated[int, Field(ge=1024, le=2**50)] = BlobLimits().source_size_max
+    keep_hours: Annotated[int, Field(ge=1, le=1_000_000)] = BlobLimits().keep_ms // 3_600_000
+
+    def limits(self) -> BlobLimits:
+        """Return what a node takes."""
+        return BlobLimits(
+            blob_size_max=self.blob_size_max_bytes,
+            store_size_max=self.store_size_max_bytes,
+            source_size_max=self.uploader_size_max_bytes,
+            keep_ms=self.keep_hours * 3_600_000,
+        )
+
+
 class LogConfig(_Section):
     """What is told, how and where.
 
@@ -274,6 +303,7 @@ class NodeConfig(_Section):
     sync: SyncConfig = SyncConfig()
     signer: SignerConfig = SignerConfig()
     pruning: PruningConfig = PruningConfig()
+    blobs: BlobConfig = BlobConfig()
     log: LogConfig = LogConfig()
 
     @model_validator(mode="after")
@@ -380,6 +410,10 @@ def _lines(config: NodeConfig) -> Iterator[str]:
     yield ""
     yield "[pruning]  # what is kept of old blocks, at least; without a number everything"
     for name, value in config.pruning:
+        yield from _setting(name, value)
+    yield ""
+    yield "[blobs]  # models, and what else the chain names by digest"
+    for name, value in config.blobs:
         yield from _setting(name, value)
     yield ""
     yield "[log]"

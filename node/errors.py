@@ -10,6 +10,7 @@
     │   └── WrongKey           a whole key, but not one with which this node can take part
     ├── NotSigned              a remote signer refuses, or cannot be reached
     ├── MempoolFull            no room for a transaction; ``retry_after_ms`` says when to try again
+    ├── BlobRefused            a blob that is not taken in; ``code`` says why
     ├── Pruned                 a part of the chain that is not kept; ``first`` is where it begins
     ├── BadArchive             a file of blocks that is damaged, or proves nothing
     │   └── ArchiveGap         a sound one that begins behind the blocks which are here
@@ -26,6 +27,7 @@
 """
 
 from pathlib import Path
+from typing import Literal
 
 from chain.errors import SecureNetError
 
@@ -96,6 +98,22 @@ class MempoolFull(NodeError):
     def __init__(self, *, retry_after_ms: int) -> None:
         super().__init__(f"the mempool is full; send it again in {retry_after_ms} ms")
         self.retry_after_ms = retry_after_ms
+
+
+class BlobRefused(NodeError):
+    """A blob that this node does not take in.
+
+    Parameters
+    ----------
+    code : {"too_large", "blobs_full"}
+        It is larger than blobs may be here, or there is no room that its sender may have.
+    detail : str
+        Which bound.
+    """
+
+    def __init__(self, code: Literal["too_large", "blobs_full"], detail: str) -> None:
+        super().__init__(detail)
+        self.code = code
 
 
 class Pruned(NodeError):

@@ -66,6 +66,11 @@ class Home:
         return self.path / "data" / "chain"
 
     @property
+    def blobs(self) -> Path:
+        """The directory of blobs."""
+        return self.path / "data" / "blobs"
+
+    @property
     def log(self) -> Path:
         """The write-ahead log of consensus."""
         return self.path / "data" / "consensus.log"

@@ -123,6 +123,9 @@ class Metrics:
             "verdicts_after_decision",
             "Verdicts that were ready when others had decided the block already",
         )
+        self._verdicts_abstained = self._counter(
+            "verdicts_abstained", "Blocks whose flows were not judged for want of the model"
+        )
         self._lag = self._gauge(
             "eventloop_lag_seconds", "Largest delay of the event loop among the last looks at it"
         )
@@ -232,6 +235,10 @@ class Metrics:
     def verdict_after_decision(self) -> None:
         """Count a verdict that was ready when its block was decided; it is sent all the same."""
         self._verdicts_after_decision.inc()
+
+    def verdict_abstained(self) -> None:
+        """Count a block whose model is not here."""
+        self._verdicts_abstained.inc()
 
     def eventloop_lag(self, seconds: float) -> None:
         """Note how late the event loop was."""

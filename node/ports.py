@@ -104,6 +104,33 @@ class KeyValueStore(Protocol):
         ...
 
 
+class Files(Protocol):
+    """A flat directory of files, for what is too large for the store.
+
+    All methods may raise `node.errors.StorageError`.
+    """
+
+    def sizes(self) -> dict[str, int]:
+        """Return the size of every file by name."""
+        ...
+
+    def read(self, name: str, offset: int, size: int) -> bytes:
+        """Return up to `size` bytes from `offset` on; none where there is no such file."""
+        ...
+
+    def write(self, name: str, offset: int, data: bytes) -> None:
+        """Write at `offset` of a file, which is made where it is missing; not durable yet."""
+        ...
+
+    def finish(self, name: str, new_name: str) -> None:
+        """Sync a file and give it another name, durably; it takes the place of one of that name."""
+        ...
+
+    def remove(self, name: str) -> None:
+        """Remove a file, if it is there."""
+        ...
+
+
 class Log(Protocol):
     """An append-only file of records: the write-ahead log of consensus.
 
@@ -226,10 +253,13 @@ class VerdictSource(Protocol):
         """Return one score in parts per million for each flow, None where it is unreadable.
 
         An honest device sends no flow that has the model's schema and that the model cannot read.
+        For no flows, it only loads the model.
 
         Raises
         ------
+        ml_validator.errors.MissingModel
+            The model is not here.
         ml_validator.errors.ModelError
-            The model is not available here.
+            It cannot be loaded.
         """
         ...

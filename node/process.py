@@ -11,6 +11,7 @@ import math
 import signal
 import threading
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -20,18 +21,20 @@ from chain.crypto import SigningKey, address_of
 from chain.errors import DecodeError, InvalidKey
 from chain.genesis import Genesis, GenesisMiner
 from chain.records import MINER_TABLE, MinerRecord
-from chain.types import Address, PublicKey
+from chain.types import Address, Digest, PublicKey
 from node.allocator import give_back_memory
+from node.blobs.files import DirectoryFiles
 from node.clock import SystemClock
 from node.config import NodeConfig
 from node.descriptors import connections_within, raise_descriptor_limit
 from node.diagnosis import CODES
-from node.errors import ConfigError, CorruptStore, WrongKey
+from node.errors import ConfigError, CorruptStore, StorageError, WrongKey
 from node.executor_pool import ThreadPool
 from node.home import Home
 from node.keys import PrivateKey, load_key, load_private_key
 from node.members import Members
 from node.metrics import Metrics
+from node.model_service import FETCHED_SIZE_MAX
 from node.p2p.peers import PeerDirectory, PeerEntry
 from node.p2p.tls import ChannelContexts
 from node.p2p.transport import TlsTransport
@@ -120,7 +123,6 @@ async def _run(
         random=random,
     )
     judges = config.detectors and config.role != "observer"
-    verdicts = WorkerVerdictSource() if judges else None
     link = None
     if config.signer.address is not None and config.signer.remote_key is not None:
         link = SignerLink(
@@ -133,6 +135,17 @@ async def _run(
             metrics=metrics,
         )
         metrics.watch("signer_reached", "1 while the remote signer is", link.is_reached)
+
+    async def find_model(digest: Digest) -> bytes | None:
+        try:
+            read = partial(node.blobs.read_whole, digest, size_max=FETCHED_SIZE_MAX)
+            return await executor.run(read)
+        except StorageError as error:
+            # As if it were not here: it is fetched again, or the miner abstains.
+            log.warning("a model could not be read", model=digest.hex(), reason=str(error))
+            return None
+
+    verdicts = WorkerVerdictSource(find_model) if judges else None
     node = Node(
         genesis=genesis,
         key=keys[0],
@@ -145,6 +158,7 @@ async def _run(
             executor=executor,
             store=store,
             wal=wal,
+            files=DirectoryFiles(home.blobs),
             transport=transport,
             verdicts=verdicts,
             signer=link,
@@ -155,6 +169,7 @@ async def _run(
         sync=config.sync.settings(),
         pruning=config.pruning.policy(),
         watches_behaviour=True,
+        blobs=config.blobs.limits(),
         path=home.path,
         on_membership=lambda: transport.update_directory(_directory(node.members, config)),
     )

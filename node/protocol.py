@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from chain import codec
+from chain.blobs import BLOB_SIZE_MAX, CHUNK_SIZE, BlobChunk, chunk_count
 from chain.blocks import BLOCK_SIZE_MAX, BLOCK_TRANSACTIONS_MAX
 from chain.certificate import CERTIFICATE_SIZE_MAX
+from chain.merkle import PROOF_LENGTH_MAX
 from chain.miners import MINERS_SIZE_MAX
 from chain.schema import Blob, Integer, ListOf, Optional, Record
 from chain.state_range import PIECE_SIZE_MAX
@@ -60,6 +62,10 @@ GET_PAST: Final = 24
 """Asks for blocks with their receipts, from a height on downwards."""
 PAST: Final = 25
 """Answers `GET_PAST`."""
+GET_CHUNK: Final = 26
+"""Asks for a chunk of a blob."""
+CHUNK: Final = 27
+"""Answers `GET_CHUNK`."""
 
 BATCH_SIZE_MAX: Final = 1024 * 1024
 """Transactions are sent on in batches of about so many bytes."""
@@ -107,6 +113,8 @@ KINDS: Final[KindTable] = {
         messages_per_second=20,
         burst=40,
     ),
+    GET_CHUNK: KindPolicy(payload_size_max=64, messages_per_second=200, burst=400),
+    CHUNK: KindPolicy(payload_size_max=CHUNK_SIZE + _SLACK, messages_per_second=200, burst=400),
 }
 """What is accepted of one peer. Questions are rare between honest nodes and dear to answer."""
 
@@ -240,6 +248,23 @@ class PastAnswer:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class GetChunk:
+    """A chunk wanted of the blob `digest`."""
+
+    digest: Digest
+    index: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChunkAnswer:
+    """The chunk that was asked for, or None where the sender does not hold the blob."""
+
+    digest: Digest
+    index: int
+    chunk: BlobChunk | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Transactions:
     """Transactions to be pooled."""
 
@@ -277,6 +302,23 @@ PIECE_RECORD: Final = Record(
 )
 GET_PAST_RECORD: Final = Record(GetPast, height=_HEIGHT, count=Integer(1, SYNC_BLOCKS_MAX))
 PAST_RECORD: Final = Record(PastAnswer, height=_HEIGHT, blocks=ListOf(PAST_BLOCK, SYNC_BLOCKS_MAX))
+_CHUNK_INDEX: Final = Integer(0, chunk_count(BLOB_SIZE_MAX) - 1)
+GET_CHUNK_RECORD: Final = Record(GetChunk, digest=_DIGEST, index=_CHUNK_INDEX)
+CHUNK_RECORD: Final = Record(
+    ChunkAnswer,
+    digest=_DIGEST,
+    index=_CHUNK_INDEX,
+    chunk=Optional(
+        Record(
+            BlobChunk,
+            size=Integer(1, BLOB_SIZE_MAX),
+            root=_DIGEST,
+            index=_CHUNK_INDEX,
+            path=ListOf(_DIGEST, PROOF_LENGTH_MAX),
+            data=Blob(1, CHUNK_SIZE),
+        )
+    ),
+)
 TRANSACTIONS_RECORD: Final = Record(
     Transactions, wires=ListOf(_WIRE, BATCH_TRANSACTIONS_MAX, minimum=1)
 )
@@ -298,6 +340,8 @@ RECORDS: Final[dict[int, Record[Any]]] = {
     PIECE: PIECE_RECORD,
     GET_PAST: GET_PAST_RECORD,
     PAST: PAST_RECORD,
+    GET_CHUNK: GET_CHUNK_RECORD,
+    CHUNK: CHUNK_RECORD,
 }
 """The schema of every kind but `CONSENSUS`, which has its own codec."""
 
@@ -318,6 +362,8 @@ Body = (
     | PieceAnswer
     | GetPast
     | PastAnswer
+    | GetChunk
+    | ChunkAnswer
 )
 
 

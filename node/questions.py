@@ -1,15 +1,18 @@
 """Asking a peer one thing and waiting for its answer."""
 
 import asyncio
-from typing import Final
+from typing import Final, assert_never
 
 from chain.types import Address
 from node.ports import Transport
 from node.protocol import (
+    GET_CHUNK,
     GET_DECIDED,
     GET_PAST,
     GET_PIECE,
+    ChunkAnswer,
     DecidedAnswer,
+    GetChunk,
     GetDecided,
     GetPast,
     GetPiece,
@@ -20,18 +23,20 @@ from node.protocol import (
 
 ANSWER_TIMEOUT_S: Final = 5.0
 
-Question = GetDecided | GetPiece | GetPast
-Answer = DecidedAnswer | PieceAnswer | PastAnswer
+Question = GetDecided | GetPiece | GetPast | GetChunk
+Answer = DecidedAnswer | PieceAnswer | PastAnswer | ChunkAnswer
 
 _KINDS: Final[dict[type[Question], int]] = {
     GetDecided: GET_DECIDED,
     GetPiece: GET_PIECE,
     GetPast: GET_PAST,
+    GetChunk: GET_CHUNK,
 }
 _ANSWERS: Final[dict[type[Question], type[Answer]]] = {
     GetDecided: DecidedAnswer,
     GetPiece: PieceAnswer,
     GetPast: PastAnswer,
+    GetChunk: ChunkAnswer,
 }
 
 _Key = tuple[Address, type[Answer]]
@@ -72,10 +77,7 @@ class Questions:
         if entry is None:
             return
         question, waiting = entry
-        is_other = answer.height != question.height
-        if isinstance(answer, PieceAnswer) and isinstance(question, GetPiece):
-            is_other |= answer.path != question.path
-        if not is_other and not waiting.done():
+        if _about(answer) == _about(question) and not waiting.done():
             waiting.set_result(answer)
 
     def on_disconnected(self, peer: Address) -> None:
@@ -85,3 +87,16 @@ class Questions:
                 waiting.set_result(None)
         for key in [key for key in self._turns if key[0] == peer and not self._turns[key].locked()]:
             del self._turns[key]
+
+
+def _about(body: Question | Answer) -> tuple[object, ...]:
+    """Return what a question asks for, and an answer of its kind repeats."""
+    match body:
+        case GetDecided() | DecidedAnswer() | GetPast() | PastAnswer():
+            return (body.height,)
+        case GetPiece() | PieceAnswer():
+            return (body.height, body.path)
+        case GetChunk() | ChunkAnswer():
+            return (body.digest, body.index)
+        case _:
+            assert_never(body)

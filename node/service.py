@@ -29,6 +29,8 @@ from node.announcer import Announcer
 from node.answers import Answers
 from node.api import NodeStatus, Submission, TransactionStatus
 from node.behaviour_service import BehaviourService, Watched
+from node.blobs.fetcher import BlobFetcher
+from node.blobs.store import BlobLimits, BlobStore
 from node.block_maker import BlockMaker
 from node.bodies import BodyExchange
 from node.diagnosis import Diagnosis
@@ -40,10 +42,12 @@ from node.key_watch import KeyWatch
 from node.members import Members
 from node.mempool import Mempool, MempoolLimits
 from node.metrics import Metrics
+from node.model_service import ModelService
 from node.own_transactions import OwnTransactions
 from node.ports import (
     Clock,
     Executor,
+    Files,
     KeyValueStore,
     Log,
     Random,
@@ -55,9 +59,11 @@ from node.progress import Progress
 from node.protocol import (
     Blocks,
     Bodies,
+    ChunkAnswer,
     DecidedAnswer,
     GetBlocks,
     GetBodies,
+    GetChunk,
     GetDecided,
     GetPast,
     GetPiece,
@@ -104,6 +110,7 @@ class Ports:
     executor: Executor
     store: KeyValueStore
     wal: Log
+    files: Files
     transport: Transport
     verdicts: VerdictSource | None
     signer: RemoteSigner | None = None
@@ -137,6 +144,8 @@ class Node:
         What is kept of old blocks; everything by default.
     watches_behaviour : bool
         Whether it watches how devices behave, for those who ask.
+    blobs : BlobLimits, optional
+        Bounds of the blob store.
     """
 
     def __init__(
@@ -153,6 +162,7 @@ class Node:
         snapshots: SnapshotSettings = SnapshotSettings(),  # noqa: B008 (immutable)
         sync: SyncSettings = SyncSettings(),  # noqa: B008 (immutable)
         pruning: PruningPolicy | None = None,
+        blobs: BlobLimits | None = None,
         next_key: SigningKey | None = None,
         miner: Address | None = None,
         watches_behaviour: bool = False,
@@ -176,9 +186,17 @@ class Node:
             is_connected=lambda peer: peer in ports.transport.connected(),
         )
         snapshot_store = SnapshotStore(ports.store, keep=snapshots.keep)
+        self._blobs = BlobStore(ports.files, path=path, clock=ports.clock, limits=blobs)
+        self._fetcher = BlobFetcher(
+            store=self._blobs,
+            transport=ports.transport,
+            executor=ports.executor,
+            metrics=metrics,
+        )
         self._answers = Answers(
             chain=self._chain,
             snapshots=snapshot_store,
+            blobs=self._blobs,
             transport=ports.transport,
             executor=ports.executor,
             metrics=metrics,
@@ -280,6 +298,14 @@ class Node:
                 clock=ports.clock,
                 metrics=metrics,
             )
+        self._models = ModelService(
+            chain=self._chain,
+            blobs=self._blobs,
+            fetcher=self._fetcher,
+            executor=ports.executor,
+            source=ports.verdicts,
+            on_ready=self._on_model_ready,
+        )
         self._pruner = Pruner(
             chain=self._chain,
             executor=ports.executor,
@@ -304,6 +330,11 @@ class Node:
     def chain(self) -> ChainStore:
         """Committed blocks and state, for reading."""
         return self._chain
+
+    @property
+    def blobs(self) -> BlobStore:
+        """The blobs that are held here."""
+        return self._blobs
 
     @property
     def metrics(self) -> Metrics:
@@ -344,6 +375,7 @@ class Node:
         """Return how many entries of what the node holds in memory; each kind has a bound."""
         tip = self._chain.tip
         return {
+            "blobs": self._blobs.held[0],
             "candidates": self._maker.candidate_count,
             "fates": self._mempool.remembered_count,
             "lookback_ids": tip.recent.id_count,
@@ -435,6 +467,7 @@ class Node:
         self._answers.on_disconnected(peer)
         self._driver.sync.on_disconnected(peer)
         self._state_sync.questions.on_disconnected(peer)
+        self._fetcher.questions.on_disconnected(peer)
 
     def on_message(self, peer: Address, kind: int, payload: bytes) -> None:
         """Hand a message to whom it concerns; refuse what is malformed."""
@@ -471,7 +504,7 @@ class Node:
                 self._driver.on_get_proposal(peer, body)
             case Proposal():
                 self._driver.on_proposal(peer, body)
-            case GetBlocks() | GetDecided() | GetPiece() | GetPast():
+            case GetBlocks() | GetDecided() | GetPiece() | GetPast() | GetChunk():
                 self._answers.ask(peer, body)
             case Shown():
                 self._driver.on_shown(peer, body)
@@ -481,6 +514,8 @@ class Node:
                 self._driver.sync.on_blocks(peer, body)
             case DecidedAnswer() | PieceAnswer() | PastAnswer():
                 self._state_sync.questions.on_answer(peer, body)
+            case ChunkAnswer():
+                self._fetcher.questions.on_answer(peer, body)
             case _:
                 assert_never(body)
 
@@ -514,6 +549,7 @@ class Node:
                 group.create_task(self._intake.run())
                 group.create_task(self._evidence.run())
                 group.create_task(self._pruner.run())
+                group.create_task(self._models.run())
                 if self._verdicts is not None:
                     group.create_task(self._verdicts.run())
                 if self._behaviour is not None:
@@ -529,14 +565,19 @@ class Node:
     def _on_work(self) -> None:
         self._driver.on_work()
 
+    def _on_model_ready(self, model: Digest) -> None:
+        if self._verdicts is not None:
+            self._verdicts.on_model_ready(model)
+
     def _on_committed(self, block: Block, execution: Execution) -> None:
-        del block, execution
+        del execution
         if self.members.update(self._chain.state):
             self._keys.look()
             self._on_membership()
         self._announcer.tell_all()
         self._state_sync.on_progress()
         self._snapshots.on_committed()
+        self._models.on_committed(block)
         if self._verdicts is not None and self.members.is_member:
             self._verdicts.on_committed()
         if self._behaviour is not None:

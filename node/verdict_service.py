@@ -18,7 +18,7 @@ from chain.payloads import Flow
 from chain.records import JUDGEMENT_TABLE, MODEL_TABLE, height_key
 from chain.state import active_model_at, miner_sets_of
 from chain.types import Address, Digest, Height
-from ml_validator.errors import ModelError
+from ml_validator.errors import MissingModel, ModelError
 from node.damage import report_damage
 from node.errors import DamagedEntry
 from node.metrics import Metrics
@@ -65,11 +65,20 @@ class VerdictService:
         self._metrics = metrics
         # Heights judged or given up, with the time; at most those of the window are kept.
         self._done: dict[int, int] = {}
+        # Models that are not here; at most those that have judged within the window.
+        self._missing: set[Digest] = set()
         self._changed = asyncio.Event()
         self._changed.set()
 
     def on_committed(self) -> None:
         """Look for work after a block."""
+        self._changed.set()
+
+    def on_model_ready(self, model: Digest) -> None:
+        """Judge again under a model that was not here; blocks within the window are made up for."""
+        if model in self._missing:
+            self._missing.remove(model)
+            self._done.clear()
         self._changed.set()
 
     async def run(self) -> None:
@@ -118,6 +127,9 @@ class VerdictService:
         assert model is not None, "flows are judged where a model is active"
         record = self._chain.state.get(MODEL_TABLE, model)
         assert record is not None, "an active model is registered"
+        if model in self._missing:
+            self._metrics.verdict_abstained()
+            return
         try:
             flows = await self._executor.run(_flows, self._chain, height, record.schema)
             if not flows:
@@ -126,6 +138,11 @@ class VerdictService:
         except DamagedEntry as error:
             report_damage(error, self._metrics)
             self._metrics.verdict_failed()
+            return
+        except MissingModel as error:
+            self._missing.add(model)
+            self._metrics.verdict_abstained()
+            log.warning("no verdict: the model is not here yet", height=height, reason=str(error))
             return
         except ModelError as error:
             log.warning("block not judged", height=height, reason=str(error))

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
 import structlog
@@ -12,9 +12,9 @@ import structlog
 from chain.errors import DecodeError
 from chain.payloads import Flow
 from chain.types import Digest
-from ml_validator.errors import ModelError
+from ml_validator.errors import MissingModel, ModelError
 from node.keys import PASSPHRASE_VARIABLE
-from node.verdict_worker import LENGTH_SIZE, decode_answer, encode_request
+from node.verdict_worker import LENGTH_SIZE, decode_answer, encode_load, encode_request
 
 JUDGE_TIMEOUT_S: Final = 30.0
 """A worker that takes longer is ended; the next request starts another."""
@@ -26,31 +26,61 @@ log = structlog.get_logger(__name__)
 
 
 class WorkerVerdictSource:
-    """Sends flows to a worker process, one block at a time."""
+    """Sends flows to a worker process, one block at a time.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    find : callable
+        Returns the artefact of a model, awaited, or None where it is not here.
+    """
+
+    def __init__(self, find: Callable[[Digest], Awaitable[bytes | None]]) -> None:
+        self._find = find
         self._process: asyncio.subprocess.Process | None = None
         self._turn = asyncio.Lock()
 
     async def judge(self, model: Digest, flows: Sequence[Flow]) -> Sequence[int | None]:
         """Return one score in parts per million for each flow, None where it is unreadable.
 
+        For no flows, it only loads the model.
+
         Raises
         ------
+        MissingModel
+            Neither the worker nor this node has it.
         ModelError
-            The worker does not have the model, or did not answer.
+            It cannot be loaded, or the worker did not answer.
         """
         scores: list[int | None] = []
         async with self._turn:
-            for start in range(0, len(flows), FLOWS_PER_REQUEST):
-                scores += await self._judge(model, flows[start : start + FLOWS_PER_REQUEST])
+            for start in range(0, max(1, len(flows)), FLOWS_PER_REQUEST):
+                part = flows[start : start + FLOWS_PER_REQUEST]
+                scores += await self._judge_or_load(model, part)
         return scores
 
+    async def _judge_or_load(self, model: Digest, flows: Sequence[Flow]) -> list[int | None]:
+        try:
+            return await self._judge(model, flows)
+        except MissingModel:
+            # A worker that was started anew, or has dropped it for others.
+            artifact = await self._find(model)
+            if artifact is None:
+                raise
+            await self._exchange(encode_load(artifact))
+            return await self._judge(model, flows)
+
     async def _judge(self, model: Digest, flows: Sequence[Flow]) -> list[int | None]:
+        scores = await self._exchange(encode_request(model, flows))
+        if len(scores) != len(flows):
+            raise ModelError(f"{len(scores)} scores for {len(flows)} flows")
+        return scores
+
+    async def _exchange(self, request: bytes) -> list[int | None]:
+        """Send a request to the worker and return what it answers; ends one that fails."""
         try:
             async with asyncio.timeout(JUDGE_TIMEOUT_S):
-                answer = await self._ask(encode_request(model, flows))
-            scores = decode_answer(answer)
+                answer = await self._ask(request)
+            return decode_answer(answer)
         except (TimeoutError, OSError, asyncio.IncompleteReadError, DecodeError) as error:
             await self.close()
             reason = str(error) or type(error).__name__
@@ -59,9 +89,6 @@ class WorkerVerdictSource:
             # Its answer would be taken for that of the next question.
             await self.close()
             raise
-        if len(scores) != len(flows):
-            raise ModelError(f"{len(scores)} scores for {len(flows)} flows")
-        return scores
 
     async def close(self) -> None:
         """End the worker."""

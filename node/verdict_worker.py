@@ -2,6 +2,9 @@
 
 Reads requests from standard input and writes answers to standard output, each a length of four
 bytes and a canonical array. It ends when its input does.
+
+It has the model of the package; the artefacts of others are sent to it, and it keeps the latest
+few. `ml_validator.load_artifact` reads them: plain arrays in one form; nothing there names code.
 """
 
 import os
@@ -18,7 +21,7 @@ from chain.schema import ListOf
 from chain.types import Digest
 from ml_validator.bundled import bundled_model
 from ml_validator.detector import Detector
-from ml_validator.errors import ModelError
+from ml_validator.errors import MissingModel, ModelError
 
 LENGTH_SIZE: Final = 4
 SCORE_SIZE: Final = 3
@@ -26,6 +29,10 @@ UNREADABLE: Final = b"\xff\xff\xff"
 """Stands where the model cannot read a flow; no score is that high."""
 NICENESS: Final = 5
 """Votes and requests go before verdicts where there are few cores."""
+
+MODELS_KEPT_MAX: Final = 4
+"""Models beside that of the package; beyond it the one loaded first is dropped, and sent again when
+it is asked for."""
 
 _FLOWS: Final = ListOf(FLOW, BLOCK_TRANSACTIONS_MAX)
 
@@ -35,14 +42,22 @@ def encode_request(model: Digest, flows: Sequence[Flow]) -> bytes:
     return _framed(codec.encode((model, _FLOWS.write(flows))))
 
 
-def decode_request(data: bytes) -> tuple[Digest, tuple[Flow, ...]]:
-    """Read a request; raises `DecodeError`."""
+def encode_load(artifact: bytes) -> bytes:
+    """Return the bytes of a request to load a model, its length included."""
+    return _framed(codec.encode(("load", artifact)))
+
+
+def decode_request(data: bytes) -> bytes | tuple[Digest, tuple[Flow, ...]]:
+    """Read a request: an artefact to load, or a model and flows; raises `DecodeError`."""
     items = codec.decode(
         data, what="request", size_max=BLOCK_SIZE_MAX, items_max=BLOCK_TRANSACTIONS_MAX
     )
-    if len(items) != 2 or type(items[0]) is not bytes:
-        raise DecodeError("request", "not a pair of model and flows")
-    return Digest(items[0]), _FLOWS.read(items[1], "flows")
+    match items:
+        case ["load", bytes(artifact)]:
+            return artifact
+        case [bytes(model), flows]:
+            return Digest(model), _FLOWS.read(flows, "flows")
+    raise DecodeError("request", "neither an artefact nor a pair of model and flows")
 
 
 def encode_answer(scores: Sequence[int | None]) -> bytes:
@@ -56,13 +71,22 @@ def encode_failure(reason: str) -> bytes:
     return _framed(codec.encode(("failure", reason[:200].encode())))
 
 
+def encode_missing(model: Digest) -> bytes:
+    """Return the bytes that say that a model is not loaded, their length included."""
+    return _framed(codec.encode(("missing", model)))
+
+
 def decode_answer(data: bytes) -> list[int | None]:
     """Return the scores of an answer, None where the model cannot read a flow.
 
+    There are none where a model was loaded.
+
     Raises
     ------
+    MissingModel
+        It has to be loaded first.
     ModelError
-        The worker could not judge.
+        The worker could not judge, or load.
     DecodeError
         This is no answer.
     """
@@ -72,31 +96,56 @@ def decode_answer(data: bytes) -> list[int | None]:
             return [None if s == UNREADABLE else int.from_bytes(s, "big") for s in items]
         case ["failure", bytes(reason)]:
             raise ModelError(reason.decode(errors="replace"))
+        case ["missing", bytes(model)]:
+            raise MissingModel(Digest(model))
     raise DecodeError("answer", "neither scores nor a failure")
 
 
-def judge(detectors: dict[Digest, Detector], data: bytes) -> bytes:
-    """Answer one request."""
-    try:
-        model, flows = decode_request(data)
-        detector = detectors.get(model)
-        if detector is None:
-            return encode_failure(f"model {model.hex()} is not here")
-        return encode_answer(_scores(detector, flows))
-    except (DecodeError, ModelError) as error:
-        return encode_failure(str(error))
+class Worker:
+    """Answers requests.
+
+    Parameters
+    ----------
+    kept : sequence of Detector
+        Those that are never dropped.
+    """
+
+    def __init__(self, *kept: Detector) -> None:
+        self._kept = {detector.model: detector for detector in kept}
+        self._loaded: dict[Digest, Detector] = {}
+
+    def answer(self, data: bytes) -> bytes:
+        """Answer one request."""
+        try:
+            request = decode_request(data)
+            if isinstance(request, bytes):
+                self._load(request)
+                return encode_answer([])
+            model, flows = request
+            detector = self._kept.get(model) or self._loaded.get(model)
+            if detector is None:
+                return encode_missing(model)
+            return encode_answer(_scores(detector, flows))
+        except (DecodeError, ModelError) as error:
+            return encode_failure(str(error))
+
+    def _load(self, artifact: bytes) -> None:
+        detector = Detector.from_bytes(artifact)
+        self._loaded[detector.model] = detector
+        while len(self._loaded) > MODELS_KEPT_MAX:
+            del self._loaded[next(iter(self._loaded))]
 
 
 def serve(source: BinaryIO, sink: BinaryIO) -> None:
     """Answer requests until there are no more."""
     artifact, _ = bundled_model()
-    detectors = {artifact.digest: Detector(artifact)}
+    worker = Worker(Detector(artifact))
     while len(length := source.read(LENGTH_SIZE)) == LENGTH_SIZE:
         size = int.from_bytes(length, "big")
         data = source.read(size)
         if len(data) < size:
             return
-        sink.write(judge(detectors, data))
+        sink.write(worker.answer(data))
         sink.flush()
 
 

@@ -23,7 +23,7 @@ SECTIONS: Final = {
     "C": "Time",
     "D": "Exhaustion of resources",
     "E": "Membership, keys and privileges",
-    "F": "Learning",
+    "F": "Models and learning",
 }
 HEAD: Final = """# Known attacks
 

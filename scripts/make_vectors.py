@@ -12,6 +12,7 @@ from typing import Any
 
 from chain import codec
 from chain.admission import registrar_subjects
+from chain.blobs import CHUNK_SIZE, blob_digest, prove_chunk
 from chain.blocks import (
     BLOCK_RECEIPT,
     BLOCK_VERSION,
@@ -58,7 +59,7 @@ from chain.kinds.policy import PolicySet
 from chain.kinds.verdict import Verdict, opinion_of, pack_opinions
 from chain.kinds.vote import MinerVote
 from chain.limits import parse_limits
-from chain.merkle import inclusion_proof, merkle_root
+from chain.merkle import inclusion_proof, leaf_hash, merkle_root
 from chain.payloads import Flow, Measurement, Reading
 from chain.records import TABLES, PolicyRecord
 from chain.state_tree import STATE_PROOF, StateTree
@@ -99,6 +100,7 @@ TAGS = (
     "securenet/registrar-rate/v1",
     "securenet/evidence/v1",
     "securenet/judged-flows/v1",
+    "securenet/blob/v1",
     "securenet/state-key/v1",
     "securenet/state-value/v1",
     "securenet/state-leaf/v1",
@@ -113,6 +115,7 @@ def vectors() -> dict[str, Any]:
         "encoding.json": encoding(),
         "signatures.json": {"keys": key_cases(), "signatures": signature_cases()},
         "merkle.json": merkle(),
+        "blobs.json": blobs(),
         "state_tree.json": state_tree(),
         "digests.json": digests(),
         "transactions.json": transactions(),
@@ -193,6 +196,25 @@ def merkle() -> list[dict[str, Any]]:
                 "leaves": _hex(leaves),
                 "root": merkle_root(leaves).hex(),
                 "paths": [_hex(inclusion_proof(leaves, index)) for index in range(count)],
+            }
+        )
+    return cases
+
+
+def blobs() -> list[dict[str, Any]]:
+    """Return blobs whose byte i is i mod 251, with their digests and the path of the last chunk."""
+    cases = []
+    for size in (1, CHUNK_SIZE - 1, CHUNK_SIZE, CHUNK_SIZE + 1, 3 * CHUNK_SIZE + 5):
+        data = bytes(number % 251 for number in range(size))
+        parts = [data[start : start + CHUNK_SIZE] for start in range(0, size, CHUNK_SIZE)]
+        hashes = [leaf_hash(part) for part in parts]
+        last = prove_chunk(size, hashes, len(parts) - 1, parts[-1])
+        cases.append(
+            {
+                "size": size,
+                "digest": blob_digest(data).hex(),
+                "root": last.root.hex(),
+                "last_chunk": {"index": last.index, "path": _hex(last.path)},
             }
         )
     return cases

@@ -7,8 +7,9 @@ import typer
 
 from chain.kinds.models import ModelActivate, ModelRegister
 from cli.arguments import parse_digest, read_bytes
-from cli.client import ask
+from cli.client import Client, Document, ask
 from cli.commands import model_report
+from cli.errors import Refused
 from cli.key_files import open_key
 from cli.options import (
     DEFAULT_RPC,
@@ -22,8 +23,8 @@ from cli.options import (
     Wait,
 )
 from cli.render import show_json, show_table
-from cli.sending import send, send_as_miner
-from cli.signing import registrar_sender
+from cli.sending import send_as_miner, show_outcome
+from cli.signing import registrar_sender, submit
 
 app = typer.Typer(help="The models that judge flows.", no_args_is_help=True)
 app.add_typer(model_report.app)
@@ -56,7 +57,9 @@ def publish(
     rpc: Rpc = DEFAULT_RPC,
     as_json: AsJson = False,
 ) -> None:
-    """Register the digest, schema and threshold of a model.
+    """Register a model and hand it in, so that every miner can fetch it by its digest.
+
+    What is registered already is only handed in; so it is safe to publish again.
 
     Example: securenet model publish forest.safetensors --manifest forest.json --key registrar.json
     """
@@ -75,14 +78,21 @@ def publish(
         manifest=manifest_digest(described),
     )
     signing = open_key(key, passphrase_file)
-    send(
-        rpc,
-        lambda genesis: registrar_sender(genesis, signing, organisation).sign(
-            "model.register", body
-        ),
-        wait=wait,
-        as_json=as_json,
-    )
+
+    async def question(client: Client) -> Document:
+        sender = registrar_sender(await client.genesis(), signing, organisation)
+        try:
+            outcome = await submit(client, sender.sign("model.register", body), wait=wait)
+        except Refused as refusal:
+            if refusal.code != "already_exists":
+                raise
+            outcome = {"id": model.digest.hex(), "status": "registered before"}
+        # Behind the registration: what the chain names is taken from any machine.
+        await client.put_blob(body.model.hex(), model.data)
+        await client.put_blob(body.manifest.hex(), described.to_json().encode())
+        return outcome
+
+    show_outcome(ask(rpc, question), as_json=as_json)
 
 
 @app.command()
@@ -95,6 +105,8 @@ def activate(
     as_json: AsJson = False,
 ) -> None:
     """Propose that a registered model judges; the miners vote with miner vote.
+
+    An earlier model is taken back to in the same way.
 
     Example: securenet model activate 5c1d… --key miner.json
     """

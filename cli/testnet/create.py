@@ -5,10 +5,10 @@ import shutil
 import socket
 from collections.abc import Sequence
 from contextlib import ExitStack
-from hashlib import sha256
 from pathlib import Path
 from typing import Final
 
+from chain.blobs import blob_digest
 from chain.crypto import SigningKey
 from chain.genesis import Genesis, GenesisMiner, GenesisOrganisation
 from chain.kinds.models import ModelRegister
@@ -92,8 +92,8 @@ def bundled_registration() -> ModelRegister:
 
 
 def manifest_digest(manifest: Manifest) -> Digest:
-    """Return the digest by which a chain names a manifest."""
-    return Digest(sha256(manifest.to_json().encode()).digest())
+    """Return the digest by which a chain names a manifest: that of the blob."""
+    return blob_digest(manifest.to_json().encode())
 
 
 def _plan(miners: int, observers: int, base_port: int, hosts: Sequence[str]) -> tuple[Node, ...]:

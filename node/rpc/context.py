@@ -15,6 +15,7 @@ from node.rpc.limits import RpcLimits
 from node.rpc.metrics import RpcMetrics
 from node.rpc.problems import Problem, problem_of
 from node.rpc.reader import BlockReader
+from node.rpc.uploads import Uploads
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,6 +27,7 @@ class Rpc:
     metrics: RpcMetrics
     reader: BlockReader
     bodies: Bodies
+    uploads: Uploads
     streams: EventStreams
     document: bytes
 
@@ -52,6 +54,7 @@ def make_rpc(node: NodeApi, *, limits: RpcLimits, document: bytes) -> Rpc:
         metrics=metrics,
         reader=reader,
         bodies=Bodies(size_max=limits.bodies_size_max, timeout_ms=limits.body_timeout_ms),
+        uploads=Uploads(limits.uploads_max),
         streams=EventStreams(node, EventFeed(node, reader), limits, metrics),
         document=document,
     )

@@ -6,10 +6,14 @@
     └── RpcError                 a request that is refused; `code` is the stable word
         ├── MalformedRequest     400
         ├── ForbiddenOrigin      403
+        ├── UploadForbidden      403
         ├── NotFound             404
         ├── RequestTimeout       408
+        ├── LengthRequired       411
         ├── TooLarge             413
         ├── UnsupportedMediaType 415
+        ├── RangeNotSatisfiable  416
+        ├── WrongDigest          422
         ├── NotReady             503
         ├── Busy                 503, with ``retry_after_ms``
         ├── CursorAhead          ends an event stream
@@ -37,6 +41,30 @@ class ForbiddenOrigin(RpcError):
     """A web page of another origin asks for the event stream."""
 
     code = "forbidden_origin"
+
+
+class UploadForbidden(RpcError):
+    """A blob that the chain does not name, from another machine."""
+
+    code = "upload_forbidden"
+
+
+class LengthRequired(RpcError):
+    """A blob whose size is not told ahead."""
+
+    code = "length_required"
+
+
+class RangeNotSatisfiable(RpcError):
+    """A range of bytes that the blob does not have."""
+
+    code = "range_not_satisfiable"
+
+
+class WrongDigest(RpcError):
+    """The bytes are not those of the digest."""
+
+    code = "wrong_digest"
 
 
 class NotFound(RpcError):

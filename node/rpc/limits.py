@@ -47,12 +47,14 @@ class RpcLimits:
         Open event streams.
     bodies_size_max : int
         Bytes of all request bodies in memory.
+    uploads_max : int
+        Blobs that come in at a time.
     header_timeout_ms : int
         For a new connection to send the headers of its first request, TLS handshake included.
     idle_timeout_ms : int
         Between requests on one connection.
     body_timeout_ms : int
-        For a body to arrive.
+        For a body to arrive; for one chunk of it where it is a blob.
     write_timeout_ms : int
         For a client that takes nothing of its answer; longer than `slow_consumer_ms`, so that a
         slow subscriber can be told why it is disconnected.
@@ -67,6 +69,7 @@ class RpcLimits:
     connections_max: int = 1_000
     subscribers_max: int = 100
     bodies_size_max: int = 64 * 1024 * 1024
+    uploads_max: int = 8
     header_timeout_ms: int = 10_000
     idle_timeout_ms: int = 75_000
     body_timeout_ms: int = 20_000

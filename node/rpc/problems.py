@@ -8,7 +8,7 @@ from typing import Any, Final
 from aiohttp import web
 
 from chain.errors import DecodeError, Rejection, SecureNetError
-from node.errors import DamagedEntry, MempoolFull, Pruned
+from node.errors import BlobRefused, DamagedEntry, MempoolFull, Pruned
 from node.rpc.errors import Busy, RpcError
 
 CONTENT_TYPE: Final = "application/problem+json"
@@ -20,19 +20,24 @@ REQUESTS: Final[Mapping[str, tuple[int, str]]] = {
     "bad_request": (400, "Bad request"),
     "ahead": (400, "Cursor ahead of the chain"),
     "forbidden_origin": (403, "Forbidden origin"),
+    "upload_forbidden": (403, "Upload forbidden"),
     "not_found": (404, "Not found"),
     "unknown_route": (404, "Unknown route"),
     "method_not_allowed": (405, "Method not allowed"),
     "request_timeout": (408, "Request timeout"),
     "slow_consumer": (408, "Slow consumer"),
     "pruned": (410, "Not kept any more"),
+    "length_required": (411, "Length required"),
     "too_large": (413, "Too large"),
     "unsupported_media_type": (415, "Unsupported media type"),
+    "range_not_satisfiable": (416, "Range not satisfiable"),
+    "wrong_digest": (422, "Wrong digest"),
     "internal": (500, "Internal error"),
     "damaged": (500, "Damaged entry"),
     "mempool_full": (503, "Mempool full"),
     "busy": (503, "Busy"),
     "not_ready": (503, "Not ready"),
+    "blobs_full": (507, "No room for blobs"),
 }
 """Status and title of what is wrong with a request, or with the node, by code."""
 
@@ -132,6 +137,8 @@ def problem_of(error: SecureNetError, *, time_ms: int, id: bytes | None = None) 
                 "finds all damage with securenet db verify",
                 extra=extra,
             )
+        case BlobRefused():
+            return request_problem(error.code, str(error))
         case Busy():
             return request_problem("busy", str(error), retry_after_ms=error.retry_after_ms)
         case RpcError():

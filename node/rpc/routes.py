@@ -7,7 +7,7 @@ from typing import Any, Final
 from node.rpc import schemas
 from node.rpc.bodies import JSON, MSGPACK
 from node.rpc.context import Handler
-from node.rpc.handlers import blocks, learning, operations, registry, transactions
+from node.rpc.handlers import blobs, blocks, learning, operations, registry, transactions
 from node.rpc.paging import (
     BlockPageQuery,
     DevicePageQuery,
@@ -303,6 +303,33 @@ ROUTES: Final = (
         tag="learning",
         query=PageQuery,
         answers={200: _page("Nothing")},
+    ),
+    Route(
+        path="/v1/blobs/{id}",
+        handler=blobs.blob,
+        summary="A blob by digest; a Range asks for a part",
+        tag="blobs",
+        answers={200: schemas.BINARY, 206: schemas.BINARY},
+        codes=("not_found", "range_not_satisfiable"),
+        media=blobs.OCTETS,
+    ),
+    Route(
+        method="PUT",
+        path="/v1/blobs/{id}",
+        handler=blobs.put_blob,
+        summary="Hand in a blob under its digest; one that is held already is no error",
+        tag="blobs",
+        body={blobs.OCTETS: schemas.BINARY},
+        answers={200: _ref("Blob")},
+        codes=(
+            "upload_forbidden",
+            "request_timeout",
+            "length_required",
+            "too_large",
+            "wrong_digest",
+            "busy",
+            "blobs_full",
+        ),
     ),
     Route(
         path="/v1/events",

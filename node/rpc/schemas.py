@@ -42,6 +42,7 @@ BYTES: Final[Schema] = {"type": "string", "pattern": "^([0-9a-f]{2})*$"}
 TEXT: Final[Schema] = {"type": "string"}
 INTEGER: Final[Schema] = {"type": "integer"}
 COUNT: Final[Schema] = {"type": "integer", "minimum": 0}
+BINARY: Final[Schema] = {"type": "string", "format": "binary"}
 BOOLEAN: Final[Schema] = {"type": "boolean"}
 PATH: Final[Schema] = {"type": "array", "items": ID}
 
@@ -131,6 +132,7 @@ SCHEMAS: Final[Mapping[str, Schema]] = {
         mempool_bytes=COUNT,
         version=TEXT,
     ),
+    "Blob": record(id=ID, size=COUNT, chunks=COUNT),
     "Genesis": GENESIS.describe(),
     "Header": _joined(HEADER.describe(), record(hash=ID)),
     "Certificate": CERTIFICATE.describe(),

@@ -22,7 +22,7 @@ from cli.errors import CliError, Unreachable
 from cli.readings import parse_flow_file, parse_readings
 from cli.testnet.network import NETWORK_FILE, load_network
 from ml_validator.artifact import Artifact, load_artifact
-from ml_validator.bundled import BUNDLED_NAME
+from ml_validator.bundled import BUNDLED_NAME, bundled_model
 from ml_validator.detector import Detector
 from ml_validator.errors import ModelError
 from ml_validator.features import NSL_KDD_SCHEMA
@@ -183,17 +183,24 @@ def _check_proof(data: bytes) -> bool:
 def _questions() -> list[bytes]:
     flows = [record.flow for record in _records()]
     (model,) = _detectors()
-    return [verdict_worker.encode_request(model, part)[_HEAD:] for part in (flows, flows[:1], [])]
+    loading = verdict_worker.encode_load(bundled_model()[0].data)[_HEAD:]
+    return [
+        loading,
+        *(verdict_worker.encode_request(model, part)[_HEAD:] for part in (flows, flows[:1], [])),
+    ]
 
 
 def _check_question(data: bytes) -> bool:
     """A miner's process that judges answers everything, and one score for each flow."""
-    answer = verdict_worker.judge(_detectors(), data)[_HEAD:]
+    worker = verdict_worker.Worker(*_detectors().values())
+    answer = worker.answer(data)[_HEAD:]
     try:
         scores = verdict_worker.decode_answer(answer)
     except ModelError:
         return False
-    assert len(scores) == len(verdict_worker.decode_request(data)[1]), "a flow without a score"
+    request = verdict_worker.decode_request(data)
+    flows = () if isinstance(request, bytes) else request[1]
+    assert len(scores) == len(flows), "a flow without a score"
     return True
 
 

@@ -89,6 +89,7 @@ class SimulatedDisk:
         self._delay_ns = 0
         self._stores: dict[str, _StoreFile] = {}
         self._logs: dict[str, _LogFile] = {}
+        self.files = SimulatedFiles(self)
 
     def open_store(self, name: str = "store") -> "SimulatedStore":
         """Open the store `name`, made where it is missing."""
@@ -104,6 +105,7 @@ class SimulatedDisk:
             store.crash(self.random)
         for log in self._logs.values():
             log.crash(self.random)
+        self.files.crash(self.random)
 
     def kill(self) -> None:
         """End the process alone: what is open closes, and all that was written survives."""
@@ -426,3 +428,51 @@ class _LogFile(_File):
         self.pending = b""
         self.epoch += 1
         self.held = False
+
+
+class SimulatedFiles:
+    """A directory of files: what was not finished survives a crash as chance has it."""
+
+    def __init__(self, disk: SimulatedDisk) -> None:
+        self._disk = disk
+        self._contents: dict[str, bytearray] = {}
+        self._unsynced: dict[str, bytes] = {}
+
+    def sizes(self) -> dict[str, int]:
+        self._check()
+        return {name: len(content) for name, content in self._contents.items()}
+
+    def read(self, name: str, offset: int, size: int) -> bytes:
+        self._check()
+        return bytes(self._contents.get(name, b"")[offset : offset + size])
+
+    def write(self, name: str, offset: int, data: bytes) -> None:
+        self._check()
+        if self._disk.full:
+            raise DiskFull(Path(name), "no room")
+        content = self._contents.setdefault(name, bytearray())
+        self._unsynced.setdefault(name, bytes(content))
+        content.extend(bytes(max(0, offset + len(data) - len(content))))
+        content[offset : offset + len(data)] = data
+
+    def finish(self, name: str, new_name: str) -> None:
+        self._check()
+        self._unsynced.pop(name, None)
+        self._contents[new_name] = self._contents.pop(name)
+
+    def remove(self, name: str) -> None:
+        self._check()
+        self._contents.pop(name, None)
+        self._unsynced.pop(name, None)
+
+    def crash(self, random: Random) -> None:
+        """Keep, lose or tear what was not synced."""
+        for name, synced in self._unsynced.items():
+            written = bytes(self._contents[name])
+            torn = tear(written, offset=0, random=random).ljust(len(written), b"\0")
+            self._contents[name] = bytearray(torn if random.randrange(2) else synced)
+        self._unsynced.clear()
+
+    def _check(self) -> None:
+        if self._disk.failing:
+            raise StorageFailed(Path("blobs"), "the disk fails")

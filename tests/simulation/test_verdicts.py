@@ -110,7 +110,7 @@ def flow(score: int) -> Flow:
 @pytest.mark.parametrize("seed", range(3))
 def test_one_lying_detector_of_four_neither_frames_nor_shields(seed):
     async def scene(world):
-        world.hosts[LIAR].judge = Liar()
+        world.hosts[LIAR].judge = Liar(world.hosts[LIAR].find_model)
         world.start()
         fleet = Fleet(world)
         await world.reach(0, within_s=20)
@@ -137,7 +137,7 @@ def test_a_liar_alone_decides_nothing():
     async def scene(world):
         for name in ("m0", "m1", "m2"):
             world.hosts[name].judge = None
-        world.hosts[LIAR].judge = Liar()
+        world.hosts[LIAR].judge = Liar(world.hosts[LIAR].find_model)
         world.start()
         fleet = Fleet(world)
         await world.reach(0, within_s=20)
@@ -173,4 +173,4 @@ def test_detectors_that_never_answer_do_not_hold_the_chain_up():
         return took[0]
 
     # The clock is the world's: this is how long consensus takes, not the test.
-    assert duration(Sleeper()) < 1.5 * duration(None)
+    assert duration(Sleeper(lambda digest: None)) < 1.5 * duration(None)

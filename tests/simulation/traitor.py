@@ -129,6 +129,7 @@ class Traitor:
                 executor=SimulatedExecutor(disk),
                 store=disk.open_store(),
                 wal=log,
+                files=disk.files,
                 transport=_BentTransport(self._transport, self._habit, name),
                 verdicts=None,
             ),

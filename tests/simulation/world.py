@@ -28,9 +28,11 @@ from chain.state import miner_sets_of
 from chain.types import Address, Digest, Height, PublicKey, TimestampMs
 from consensus.durable import Floor, encode_record
 from consensus.messages import Message, Position
+from ml_validator.errors import MissingModel
 from node.errors import StorageError
 from node.members import Members
 from node.metrics import Metrics
+from node.model_service import FETCHED_SIZE_MAX
 from node.p2p import PeerDirectory, PeerEntry
 from node.ports import Log, VerdictSource, WriteBatch
 from node.protocol import CONSENSUS, KINDS, STATUS, Status, decode_body
@@ -138,10 +140,20 @@ class Identity:
 
 
 class Judge:
-    """A :class:`node.ports.VerdictSource`: the first number of a flow is its score."""
+    """A :class:`node.ports.VerdictSource`: the first number of a flow is its score.
+
+    Parameters
+    ----------
+    find : callable
+        Returns the blob of a model other than `MODEL`, or None; whatever it holds, it judges alike.
+    """
+
+    def __init__(self, find: Callable[[Digest], bytes | None]) -> None:
+        self._find = find
 
     async def judge(self, model: Digest, flows: Sequence[Flow]) -> Sequence[int | None]:
-        assert model == MODEL, "the world has one model"
+        if model != MODEL and self._find(model) is None:
+            raise MissingModel(model)
         await asyncio.sleep(JUDGING_S)
         return [min(flow.integers[0], 1_000_000) for flow in flows]
 
@@ -176,7 +188,7 @@ class Host:
         # What it had signed last when its disk was lost; empty while it never was.
         self._signed_before_wipe: tuple[Position | None, ...] = ()
         self._world = world
-        self.judge: VerdictSource | None = Judge() if detects else None
+        self.judge: VerdictSource | None = Judge(self.find_model) if detects else None
         self._lives = 0
         self._task: asyncio.Task[None] | None = None
         self._transport: WatchedTransport | None = None
@@ -241,6 +253,12 @@ class Host:
         place = store.get(schema.TIP_KEY)
         store.close()
         self.committed = 0 if place is None else int.from_bytes(place, "big")
+
+    def find_model(self, digest: Digest) -> bytes | None:
+        """Return a model that its node holds as a blob."""
+        if self.node is None:
+            return None
+        return self.node.blobs.read_whole(digest, size_max=FETCHED_SIZE_MAX)
 
     def go_silent(self) -> None:
         """Cut the node off at once: nothing it still does reaches anybody."""
@@ -315,6 +333,7 @@ class Host:
                 executor=executor,
                 store=WatchedStore(self.disk.open_store(), self.name, world),
                 wal=WatchedLog(wal, self.name, world),
+                files=self.disk.files,
                 transport=transport,
                 verdicts=self.judge,
             ),

@@ -44,6 +44,7 @@ def made():
     "name",
     [
         "algorithm_1.json",
+        "blobs.json",
         "chain.json",
         "digests.json",
         "encoding.json",
@@ -249,6 +250,24 @@ def test_the_state_of_the_vectors_shows_most_tables():
     shown = {entry["table"] for entry in load("chain.json")["state"]}
 
     assert {table.prefix.decode() for table in TABLES} - shown == {"passed-over"}
+
+
+def test_blobs_are_named_as_the_page_says():
+    for case in load("blobs.json"):
+        size = case["size"]
+        data = bytes(number % 251 for number in range(size))
+        chunks = [data[at : at + 262_144] for at in range(0, size, 262_144)]
+        root = merkle_root(chunks)
+        assert case["root"] == root.hex()
+        assert case["digest"] == tagged("securenet/blob/v1", size.to_bytes(8, "big") + root)
+        assert case["last_chunk"]["index"] == len(chunks) - 1
+        verify_inclusion(
+            root=root,
+            leaf=chunks[-1],
+            index=len(chunks) - 1,
+            leaf_count=len(chunks),
+            path=[bytes.fromhex(sibling) for sibling in case["last_chunk"]["path"]],
+        )
 
 
 def test_paths_of_the_merkle_trees_verify():

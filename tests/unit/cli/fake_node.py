@@ -15,6 +15,7 @@ from typing import Any
 from aiohttp import WSMsgType, web
 
 from chain import codec
+from chain.blobs import chunk_count
 from chain.blocks import (
     BLOCK_RECEIPT,
     RECEIPT,
@@ -176,6 +177,7 @@ class FakeNode:
         self.url = ""
         self.overrides: dict[str, list[web.Response]] = {}
         self.requests: list[str] = []
+        self.blobs: dict[str, bytes] = {}
         self.ready = True
 
     def register(self, key: SigningKey, name: str = "sensor-1", **fields: Any) -> str:
@@ -214,6 +216,8 @@ class FakeNode:
                     partial(self._page, table=MINER_TABLE, index=0, evidence=None, detector=None),
                 ),
                 web.get("/v1/models", partial(self._page, table=MODEL_TABLE, active=True)),
+                web.get("/v1/blobs/{id}", self._blob),
+                web.put("/v1/blobs/{id}", self._put_blob),
                 web.get("/v1/proposals", self._proposals),
                 web.get("/v1/policies/{id}", self._policy),
                 web.get("/v1/verdicts", self._empty),
@@ -258,6 +262,14 @@ class FakeNode:
                 "version": "0",
             }
         )
+
+    async def _blob(self, request: web.Request) -> web.Response:
+        return web.Response(body=self.blobs[request.match_info["id"]])
+
+    async def _put_blob(self, request: web.Request) -> web.Response:
+        id, data = request.match_info["id"], await request.read()
+        self.blobs[id] = data
+        return web.json_response({"id": id, "size": len(data), "chunks": chunk_count(len(data))})
 
     async def _genesis(self, request: web.Request) -> web.Response:
         return web.json_response(render_genesis(self.chain.genesis))

@@ -5,6 +5,7 @@ import json
 import pytest
 from aiohttp import web
 
+from chain.blobs import blob_digest
 from chain.crypto import signing_key
 from chain.kinds.miners import sign_acceptance
 from chain.types import Digest
@@ -256,8 +257,27 @@ def test_a_model_is_published_and_activated(securenet, node, registrar, miner, t
     activated = securenet("model", "activate", artifact.digest.hex(), "--key", miner)
 
     assert (published.code, activated.code) == (0, 0), published.err + activated.err
+    assert node.blobs == {
+        artifact.digest.hex(): artifact.data,
+        blob_digest(manifest.to_json().encode()).hex(): manifest.to_json().encode(),
+    }
     (model,) = securenet("query", "models", "--json").document
     assert model["id"] == artifact.digest.hex()
+
+
+def test_a_model_that_is_registered_is_handed_in_again(securenet, node, registrar, tmp_path):
+    artifact, manifest = bundled_model()
+    (tmp_path / "model.safetensors").write_bytes(artifact.data)
+    (tmp_path / "model.json").write_text(manifest.to_json())
+    publish = ("model", "publish", tmp_path / "model.safetensors")
+    options = ("--manifest", tmp_path / "model.json", "--key", registrar)
+    securenet(*publish, *options)
+    node.blobs.clear()
+
+    again = securenet(*publish, *options)
+
+    assert again.code == ExitCode.OK, again.err
+    assert artifact.digest.hex() in node.blobs
 
 
 def test_a_file_that_is_no_model_is_told(securenet, node, registrar, tmp_path):

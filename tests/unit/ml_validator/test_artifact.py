@@ -6,7 +6,7 @@ import safetensors.numpy
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chain.crypto import tagged_hash
+from chain.blobs import blob_digest
 from chain.types import Digest
 from ml_validator.artifact import ARTIFACT_SIZE_MAX, Artifact, load_artifact, model_digest
 from ml_validator.errors import MalformedArtifact, ModelError, UnknownSchema
@@ -40,9 +40,9 @@ def test_an_artefact_is_read_back_equal():
     assert again.forest.sizes.tolist() == [3, 1]
 
 
-def test_the_digest_is_that_of_the_bytes_under_the_model_tag():
+def test_the_digest_is_that_of_the_blob_by_which_the_model_is_fetched():
     artifact = make_artifact()
-    assert artifact.digest == tagged_hash(b"securenet/model/v1", artifact.data)
+    assert artifact.digest == blob_digest(artifact.data)
 
 
 def test_the_bytes_are_what_the_safetensors_library_writes(small_model):

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
+from random import Random
 from typing import Any
 
 from chain.blocks import Block
@@ -38,6 +39,7 @@ from tests.builders import (
     make_genesis,
     make_model,
 )
+from tests.simulation.disk import SimulatedDisk
 from tests.simulation.random_source import SeededRandom
 from tests.unit.node.fakes import Wire, clock_of
 from tests.unit.node.storage.stored_chain import Inline
@@ -174,6 +176,7 @@ class LoneNode:
                 executor=Inline(),
                 store=WatchedStore(self.events, self.kv),
                 wal=self.log,
+                files=SimulatedDisk(Random(miner)).files,
                 transport=self.wire,
                 verdicts=None,
             ),

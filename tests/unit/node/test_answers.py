@@ -14,6 +14,7 @@ from node.metrics import Metrics
 from node.protocol import BLOCKS, STATUS, Blocks, GetBlocks, SyncBlock
 from node.storage import schema
 from node.storage.snapshots import SnapshotStore
+from tests.unit.node.blobs.stored import blob_store
 from tests.unit.node.fakes import Wire, address, simulated
 from tests.unit.node.storage.stored_chain import Inline, StoredChain, Worn
 
@@ -52,11 +53,12 @@ async def test_peers_are_told_how_far_the_node_is_and_what_it_has():
     assert told[0][1].snapshots == (2, 3, 4, 5)
 
 
-def answering(stored, *peers, executor=None, metrics=None):
+def answering(stored, *peers, executor=None, metrics=None, blobs=None):
     wire = Wire(*peers)
     answers = Answers(
         chain=stored.store,
         snapshots=SnapshotStore(stored.kv, keep=2),
+        blobs=blobs or blob_store(),
         transport=wire,
         executor=executor or Inline(),
         metrics=metrics or Metrics(),

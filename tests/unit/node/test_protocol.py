@@ -8,9 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chain import codec
+from chain.blobs import BLOB_SIZE_MAX, CHUNK_SIZE, BlobChunk
 from chain.blocks import BLOCK_SIZE_MAX, BLOCK_TRANSACTIONS_MAX, HEADER_SIZE_MAX
 from chain.certificate import CERTIFICATE_SIZE_MAX
 from chain.errors import DecodeError
+from chain.merkle import PROOF_LENGTH_MAX
 from chain.miners import MINERS_SIZE_MAX
 from chain.state_range import PIECE_SIZE_MAX
 from chain.transactions import TRANSACTION_SIZE_MAX
@@ -25,9 +27,11 @@ from node.protocol import (
     Blocks,
     Bodies,
     Body,
+    ChunkAnswer,
     DecidedAnswer,
     GetBlocks,
     GetBodies,
+    GetChunk,
     GetDecided,
     GetPast,
     GetPiece,
@@ -72,6 +76,12 @@ SAMPLES: dict[int, Body] = {
     protocol.PAST: PastAnswer(
         height=Height(3),
         blocks=(PastBlock(block=b"block", certificate=b"proof", receipts=b"r", miners=b""),),
+    ),
+    protocol.GET_CHUNK: GetChunk(digest=DIGEST, index=3),
+    protocol.CHUNK: ChunkAnswer(
+        digest=DIGEST,
+        index=3,
+        chunk=BlobChunk(size=7 * CHUNK_SIZE, root=DIGEST, index=3, path=DIGESTS[:3], data=b"x"),
     ),
 }
 LARGEST: dict[int, Body] = {
@@ -128,6 +138,18 @@ LARGEST: dict[int, Body] = {
             ),
         ),
     ),
+    protocol.GET_CHUNK: GetChunk(digest=DIGEST, index=2**14 - 1),
+    protocol.CHUNK: ChunkAnswer(
+        digest=DIGEST,
+        index=2**14 - 1,
+        chunk=BlobChunk(
+            size=BLOB_SIZE_MAX,
+            root=DIGEST,
+            index=2**14 - 1,
+            path=DIGESTS[:PROOF_LENGTH_MAX],
+            data=b"x" * CHUNK_SIZE,
+        ),
+    ),
 }
 
 
@@ -145,6 +167,9 @@ def test_only_what_may_be_large_goes_behind_consensus():
         protocol.DECIDED,
         protocol.GET_PIECE,
         protocol.GET_PAST,
+        # A model can wait, consensus cannot.
+        protocol.GET_CHUNK,
+        protocol.CHUNK,
     }
     large = {kind for kind, policy in KINDS.items() if policy.payload_size_max > 2**19}
     assert large == bulk - small

@@ -12,7 +12,7 @@ from chain.kinds import KINDS
 from chain.kinds.miners import MinerPropose, RestoreMiner
 from chain.kinds.verdict import unpack_scores
 from chain.transactions import Transaction, decode_transaction
-from ml_validator.errors import ModelError
+from ml_validator.errors import MissingModel, ModelError
 from node import verdict_service
 from node.api import Submission
 from node.metrics import Metrics
@@ -129,6 +129,28 @@ class Detector:
             if line.startswith(f"securenet_{name} "):
                 return int(float(line.split()[-1]))
         raise AssertionError(name)
+
+
+@simulated
+async def test_under_a_model_that_is_not_here_it_abstains_and_makes_up_for_it_once_it_is():
+    detector = Detector()
+    detector.failure = MissingModel(MODEL)
+    device = await detector.device()
+    async with detector.running():
+        heights = [
+            await detector.commit(detector.chain.by_device(device, flow())) for _ in range(2)
+        ]
+        await asyncio.sleep(RETRY_S + RESCAN_S)
+        assert detector.given == []
+        assert len(detector.judged) == 1, "it does not ask for each block"
+        assert detector.counted("verdicts_failed_total") == 0
+        assert detector.counted("verdicts_abstained_total") >= 2
+
+        detector.failure = None
+        detector.service.on_model_ready(MODEL)
+        await asyncio.sleep(5)
+
+        assert detector.heights() == heights
 
 
 @simulated

@@ -2,23 +2,34 @@
 
 import asyncio
 import os
+import pickle
 import shlex
 import signal
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from chain.blobs import blob_digest
 from chain.payloads import FLOW_CATEGORIES_MAX, FLOW_INTEGERS_MAX
 from chain.types import Digest
-from ml_validator.errors import ModelError
+from ml_validator.artifact import Artifact
+from ml_validator.detector import Detector
+from ml_validator.errors import MissingModel, ModelError
+from ml_validator.forest import LEAF
 from node import verdict_source
 from node.keys import PASSPHRASE_VARIABLE
 from node.verdict_source import WorkerVerdictSource
+from tests.unit.ml_validator.helpers import make_forest
 from tests.unit.node.test_verdict_worker import ARTIFACT, DETECTORS, flow
 
 FLOWS = [flow(number) for number in range(3)]
 SCORES = DETECTORS[ARTIFACT.digest].judge(FLOWS)
+
+
+async def nothing(model: Digest) -> bytes | None:
+    return None
 
 
 def pid_of(source: WorkerVerdictSource) -> int:
@@ -31,7 +42,7 @@ def is_started(source: WorkerVerdictSource) -> bool:
 
 
 async def test_a_worker_judges_survives_an_interrupt_and_is_replaced_when_it_is_killed():
-    source = WorkerVerdictSource()
+    source = WorkerVerdictSource(nothing)
     try:
         assert source._process is None, "it is started when it is needed"
         assert await source.judge(ARTIFACT.digest, FLOWS) == SCORES
@@ -55,11 +66,72 @@ async def test_a_worker_judges_survives_an_interrupt_and_is_replaced_when_it_is_
     await source.close()
 
 
+def other_model() -> Artifact:
+    """Return a model that is not the package's."""
+    forest = make_forest(
+        [(0, 10), (LEAF, 100), (LEAF, 9_000)], column_count=ARTIFACT.schema.column_count
+    )
+    return Artifact(forest=forest, schema=ARTIFACT.schema, threshold_ppm=500_000)
+
+
+async def test_a_model_that_is_at_hand_is_loaded_and_loaded_again_in_a_new_worker():
+    other = other_model()
+    found: list[Digest] = []
+
+    async def find(model: Digest) -> bytes | None:
+        found.append(model)
+        return other.data if model == other.digest else None
+
+    source = WorkerVerdictSource(find)
+    try:
+        assert await source.judge(other.digest, ()) == [], "it is only loaded"
+        assert await source.judge(other.digest, FLOWS) == Detector(other).judge(FLOWS)
+        assert await source.judge(ARTIFACT.digest, FLOWS) == SCORES
+        assert found == [other.digest]
+        with pytest.raises(MissingModel):
+            await source.judge(Digest(bytes(32)), FLOWS)
+
+        os.kill(pid_of(source), signal.SIGKILL)
+        with pytest.raises(ModelError):
+            await source.judge(other.digest, FLOWS)
+        assert await source.judge(other.digest, FLOWS) == Detector(other).judge(FLOWS)
+    finally:
+        await source.close()
+    assert found.count(other.digest) == 2
+
+
+@pytest.mark.attack("F8")
+@pytest.mark.parametrize("form", ["pickle", "truncated", "appended"])
+async def test_a_model_that_is_none_is_refused_and_nothing_in_it_runs(tmp_path, form):
+    class Planted:
+        def __reduce__(self) -> Any:
+            return (os.mkdir, (str(tmp_path / "ran"),))
+
+    content = {
+        "pickle": pickle.dumps(Planted()),
+        "truncated": ARTIFACT.data[:-1],
+        "appended": ARTIFACT.data + pickle.dumps(Planted()),
+    }[form]
+    digest = blob_digest(content)
+
+    async def find(model: Digest) -> bytes | None:
+        return content
+
+    source = WorkerVerdictSource(find)
+    try:
+        with pytest.raises(ModelError, match="model artefact"):
+            await source.judge(digest, FLOWS)
+        assert await source.judge(ARTIFACT.digest, FLOWS) == SCORES, "the worker goes on"
+    finally:
+        await source.close()
+    assert not (tmp_path / "ran").exists()
+
+
 async def test_a_worker_is_the_package_s_and_is_not_told_the_passphrase(tmp_path, monkeypatch):
     (tmp_path / "node.py").write_text("raise SystemExit('not the package')")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv(PASSPHRASE_VARIABLE, "correct horse")
-    source = WorkerVerdictSource()
+    source = WorkerVerdictSource(nothing)
     try:
         assert await source.judge(ARTIFACT.digest, FLOWS) == SCORES
         environment = Path(f"/proc/{pid_of(source)}/environ").read_bytes()
@@ -70,7 +142,7 @@ async def test_a_worker_is_the_package_s_and_is_not_told_the_passphrase(tmp_path
 
 
 async def test_questions_at_once_and_large_ones_are_answered_each_with_its_own():
-    source = WorkerVerdictSource()
+    source = WorkerVerdictSource(nothing)
     largest = flow(integers=FLOW_INTEGERS_MAX, categories=FLOW_CATEGORIES_MAX)
     try:
         answers = await asyncio.gather(
@@ -112,7 +184,7 @@ async def gone(pid: int) -> bool:
 async def test_a_worker_that_does_not_answer_is_ended(stub, monkeypatch):
     stub("time.sleep(60)")
     monkeypatch.setattr(verdict_source, "JUDGE_TIMEOUT_S", 0.3)
-    source = WorkerVerdictSource()
+    source = WorkerVerdictSource(nothing)
     pids = []
     ask = source._ask
 
@@ -141,7 +213,7 @@ async def test_a_worker_that_does_not_answer_is_ended(stub, monkeypatch):
 )
 async def test_a_worker_that_answers_with_nonsense_is_a_failure_like_any_other(stub, text):
     stub(text)
-    source = WorkerVerdictSource()
+    source = WorkerVerdictSource(nothing)
 
     with pytest.raises(ModelError):
         await source.judge(ARTIFACT.digest, FLOWS)
@@ -151,7 +223,7 @@ async def test_a_worker_that_answers_with_nonsense_is_a_failure_like_any_other(s
 
 async def test_a_question_given_up_ends_the_worker_for_its_answer_would_be_taken_for_the_next(stub):
     stub("time.sleep(60)")
-    source = WorkerVerdictSource()
+    source = WorkerVerdictSource(nothing)
     async with asyncio.TaskGroup() as group:
         task = group.create_task(source.judge(ARTIFACT.digest, FLOWS))
         while not is_started(source):

@@ -1,6 +1,8 @@
 """The judging process, in this one: requests in, answers out, and nothing that ends it."""
 
 import io
+import re
+from pathlib import Path
 
 import pytest
 
@@ -9,23 +11,29 @@ from chain.errors import DecodeError
 from chain.kinds.verdict import SCORE_MAX
 from chain.payloads import Flow
 from chain.types import Digest
+from ml_validator.artifact import Artifact
 from ml_validator.bundled import bundled_model
 from ml_validator.detector import Detector
-from ml_validator.errors import ModelError
+from ml_validator.errors import MissingModel, ModelError
 from ml_validator.features import NSL_KDD_SCHEMA
+from ml_validator.forest import LEAF
 from node.verdict_worker import (
     LENGTH_SIZE,
+    MODELS_KEPT_MAX,
+    Worker,
     decode_answer,
     decode_request,
     encode_answer,
     encode_failure,
+    encode_load,
     encode_request,
-    judge,
     serve,
 )
+from tests.unit.ml_validator.helpers import make_forest
 
 ARTIFACT, _ = bundled_model()
 DETECTORS = {ARTIFACT.digest: Detector(ARTIFACT)}
+WORKER = Worker(*DETECTORS.values())
 UNKNOWN = Digest(bytes(32))
 
 
@@ -74,7 +82,7 @@ def test_what_is_no_answer_is_refused(data):
 def test_flows_are_judged_as_the_detector_judges_them():
     flows = [flow(), flow(1_000), flow(0, "private")]
 
-    answer = judge(DETECTORS, body(encode_request(ARTIFACT.digest, flows)))
+    answer = WORKER.answer(body(encode_request(ARTIFACT.digest, flows)))
 
     assert decode_answer(body(answer)) == DETECTORS[ARTIFACT.digest].judge(flows)
 
@@ -82,7 +90,7 @@ def test_flows_are_judged_as_the_detector_judges_them():
 def test_a_flow_that_the_model_cannot_read_is_said_to_be_so_and_spoils_no_other():
     flows = [flow(), flow(integers=3), flow(9)]
 
-    scores = decode_answer(body(judge(DETECTORS, body(encode_request(ARTIFACT.digest, flows)))))
+    scores = decode_answer(body(WORKER.answer(body(encode_request(ARTIFACT.digest, flows)))))
 
     good = DETECTORS[ARTIFACT.digest].judge([flows[0], flows[2]])
     assert scores == [good[0], None, good[1]]
@@ -101,7 +109,36 @@ def test_a_flow_that_the_model_cannot_read_is_said_to_be_so_and_spoils_no_other(
 )
 def test_what_cannot_be_judged_is_answered_with_a_failure(data):
     with pytest.raises(ModelError):
-        decode_answer(body(judge(DETECTORS, data)))
+        decode_answer(body(WORKER.answer(data)))
+
+
+def test_it_keeps_the_latest_few_of_the_models_that_it_was_sent():
+    worker = Worker(*DETECTORS.values())
+    models = [
+        Artifact(
+            forest=make_forest([(LEAF, votes)], column_count=ARTIFACT.schema.column_count),
+            schema=ARTIFACT.schema,
+            threshold_ppm=500_000,
+        )
+        for votes in range(MODELS_KEPT_MAX + 1)
+    ]
+    for model in models:
+        assert decode_answer(body(worker.answer(body(encode_load(model.data))))) == []
+
+    for model in (*models[1:], ARTIFACT):
+        question = body(encode_request(model.digest, [flow()]))
+        assert len(decode_answer(body(worker.answer(question)))) == 1
+    with pytest.raises(MissingModel):
+        decode_answer(body(worker.answer(body(encode_request(models[0].digest, [flow()])))))
+
+
+@pytest.mark.attack("F8")
+def test_nothing_in_the_node_or_the_models_can_read_what_names_code():
+    root = Path(__file__).parents[3]
+    for package in ("chain", "consensus", "ml_validator", "node"):
+        for path in (root / package).rglob("*.py"):
+            for module in re.findall(r"^\s*(?:import|from)\s+(\w+)", path.read_text(), re.M):
+                assert module not in {"pickle", "joblib", "dill", "marshal", "shelve"}, path
 
 
 @pytest.mark.parametrize("cut", [0, 1, 3, 5])

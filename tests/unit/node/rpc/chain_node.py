@@ -5,6 +5,8 @@ import itertools
 from collections.abc import Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
+from random import Random
+from types import SimpleNamespace
 from typing import Any
 
 from chain import codec
@@ -34,11 +36,13 @@ from consensus.snapshot import MemberView, Snapshot
 from consensus.timers import Timing
 from node.api import NodeStatus, Submission, TransactionStatus
 from node.behaviour_service import Watched
+from node.blobs.store import BlobStore
 from node.diagnosis import Diagnosis
 from node.metrics import Metrics
 from node.rpc import RpcConfig, RpcLimits, RpcServer
 from node.storage.chain_store import ChainStore
 from node.storage.kv import MemoryStore
+from tests.simulation.disk import SimulatedDisk
 
 START_MS = 1_750_000_000_000
 MODEL = Digest(b"\x4d" * 32)
@@ -108,6 +112,9 @@ class ChainNode:
         self.metrics = Metrics()
         self.watched: Watched | None = None
         self.now_ms = START_MS + 10_000
+        clock: Any = SimpleNamespace(wall_ms=self.time_ms)
+        self.files = SimulatedDisk(Random(1)).files
+        self.blobs = BlobStore(self.files, path=Path("memory"), clock=clock)
         self.pool: dict[Digest, Transaction] = {}
         self.fates: dict[Digest, TransactionStatus] = {}
         self.refuse_all: SecureNetError | None = None

@@ -147,7 +147,11 @@ async def full(node):
 
 @pytest.mark.parametrize(
     "route",
-    [route for route in ROUTES if route.media == "application/json" and 200 in route.answers],
+    [
+        route
+        for route in ROUTES
+        if route.media == "application/json" and 200 in route.answers and route.method != "PUT"
+    ],
     ids=lambda route: route.path,
 )
 async def test_answers_are_as_described(client, full, route):

@@ -67,7 +67,7 @@ async def test_a_file_that_is_not_there_is_not_found(client):
         assert answer.status == 404
 
 
-@pytest.mark.parametrize("path", ["/nope", "/v1", "/v1/", "/v2/status", "/v1/blobs/" + "00" * 32])
+@pytest.mark.parametrize("path", ["/nope", "/v1", "/v1/", "/v2/status", "/v1/blobs"])
 async def test_an_unknown_route_is_a_problem(client, path):
     answer = await client.get(path)
 

@@ -7,7 +7,7 @@ import pytest
 from chain.certificate import VOTE_TAG
 from chain.crypto import signing_key, verify
 from chain.kinds import KINDS
-from chain.kinds.verdict import Verdict, pack_scores
+from chain.kinds.verdict import Verdict, opinion_of, pack_opinions
 from chain.transactions import PAYLOAD, SIGNATURE_TAG, TRANSACTION_VERSION, Payload
 from chain.types import Address, Digest, Height, Round, TimestampMs
 from consensus.durable import Floor
@@ -66,8 +66,10 @@ def vote(statement: bytes, key: Any = KEY) -> SignVote:
 
 def payload(kind: str = "verdict", genesis: Digest = GENESIS, body: bytes | None = None) -> bytes:
     if body is None:
-        scores = pack_scores([1, 2])
-        body = KINDS["verdict"].body.encode(Verdict(height=Height(1), model=BLOCK, scores=scores))
+        opinions = pack_opinions([opinion_of(score, 2) for score in (1, 2)])
+        body = KINDS["verdict"].body.encode(
+            Verdict(height=Height(1), model=BLOCK, judged=BLOCK, opinions=opinions)
+        )
     return PAYLOAD.encode(
         Payload(
             version=TRANSACTION_VERSION,

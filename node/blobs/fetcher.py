@@ -1,0 +1,124 @@
+"""Getting a blob from peers: chunk by chunk, from several at once, and on after a restart.
+
+Every chunk proves itself under the digest, so it does not matter who sends it. Who does not hold
+the blob is not asked again in this attempt; who sends something else is banned.
+"""
+
+import asyncio
+from collections import deque
+from typing import Final
+
+import structlog
+
+from chain.blobs import BlobChunk
+from chain.errors import InvalidProof
+from chain.types import Address, Digest
+from node.blobs.store import BlobStore, Draft
+from node.errors import BlobRefused, StorageError
+from node.metrics import Metrics
+from node.ports import Executor, Transport
+from node.protocol import ChunkAnswer, GetChunk
+from node.questions import Questions
+from node.tasks import first_error
+
+LIE_POINTS: Final = 100
+"""No honest node sends a chunk that does not prove itself: whoever does is banned at once."""
+IDLE_S: Final = 0.05
+
+log = structlog.get_logger(__name__)
+
+
+class BlobFetcher:
+    """Fetches blobs, one at a time.
+
+    Attributes
+    ----------
+    questions : Questions
+        What it has asked peers; told of their answers.
+    """
+
+    def __init__(
+        self, *, store: BlobStore, transport: Transport, executor: Executor, metrics: Metrics
+    ) -> None:
+        self.questions = Questions(transport)
+        self._store = store
+        self._transport = transport
+        self._executor = executor
+        self._metrics = metrics
+
+    async def fetch(self, digest: Digest, *, size_max: int) -> bool:
+        """Return whether the blob is held in the end; chunks that came stay for the next time.
+
+        Parameters
+        ----------
+        size_max : int
+            A larger one is not fetched.
+        """
+        if self._store.find(digest) is not None:
+            return True
+        peers = deque(self._transport.connected())
+        try:
+            first = await self._first(digest, peers)
+            if first is None:
+                return False
+            if first.size > size_max:
+                raise BlobRefused("too_large", f"it has {first.size} bytes, at most {size_max}")
+            draft = await self._executor.run(self._store.begin_part, first.size, digest)
+            await self._executor.run(draft.write, first.index, first.data)
+            await self._fetch_rest(digest, draft, peers)
+            if not draft.is_complete:
+                return False
+            await self._executor.run(self._store.finish, draft, digest)
+        except (BlobRefused, InvalidProof, StorageError) as error:
+            # The chain goes on without a blob; a full disk stops the node where it must.
+            log.warning("a blob could not be taken in", digest=digest.hex(), reason=str(error))
+            return False
+        log.info("blob fetched", digest=digest.hex(), size=first.size)
+        return True
+
+    async def _first(self, digest: Digest, peers: deque[Address]) -> BlobChunk | None:
+        """Return the first chunk, which tells the size; who does not have it leaves `peers`."""
+        while peers:
+            chunk = await self._ask(peers[0], digest, 0)
+            if chunk is not None:
+                return chunk
+            peers.popleft()
+        return None
+
+    async def _fetch_rest(self, digest: Digest, draft: Draft, peers: deque[Address]) -> None:
+        wanted = deque(draft.missing)
+        with first_error():
+            async with asyncio.TaskGroup() as group:
+                for peer in peers:
+                    group.create_task(self._fetch_from(peer, digest, draft, wanted))
+
+    async def _fetch_from(
+        self, peer: Address, digest: Digest, draft: Draft, wanted: deque[int]
+    ) -> None:
+        """Ask one peer for chunks until all are here, or it does not help."""
+        while not draft.is_complete:
+            if not wanted:
+                # Others fetch all that is missing, but may fail.
+                await asyncio.sleep(IDLE_S)
+                continue
+            index = wanted.popleft()
+            chunk = await self._ask(peer, digest, index)
+            if chunk is None:
+                # The others fetch it, if any is left.
+                wanted.append(index)
+                return
+            await self._executor.run(draft.write, index, chunk.data)
+
+    async def _ask(self, peer: Address, digest: Digest, index: int) -> BlobChunk | None:
+        """Return a chunk that has proven itself, or None."""
+        answer = await self.questions.ask(peer, GetChunk(digest=digest, index=index))
+        if not isinstance(answer, ChunkAnswer) or answer.chunk is None:
+            return None
+        try:
+            await self._executor.run(answer.chunk.verify, digest, index)
+        except InvalidProof as error:
+            log.warning("peer sent a false chunk", peer=peer.hex(), reason=str(error))
+            self._metrics.peer_refused("false_chunk")
+            self._transport.penalise(peer, LIE_POINTS, str(error))
+            return None
+        return answer.chunk

@@ -1,0 +1,371 @@
+"""The blobs that a node holds: whole, proven and bounded.
+
+A blob is one file: its bytes, the leaf hashes of its chunks, and a foot. It is written under a
+draft's name and gets its own only when it is whole, proven and synced; so a crash leaves drafts and
+nothing half. Drafts of what peers send are gone on with: a chunk counts where its hash agrees.
+
+What the chain names is kept; the rest goes after a time, and has no more than its share of room.
+All methods but `find` and `held` touch the disk; they may be called from any thread.
+docs/spec/durability.md, section "Blobs".
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from threading import Lock
+from typing import Final
+
+import structlog
+
+from chain.blobs import (
+    BLOB_SIZE_MAX,
+    CHUNK_SIZE,
+    BlobChunk,
+    chunk_count,
+    chunk_size,
+    digest_of_hashes,
+    prove_chunk,
+)
+from chain.errors import InvalidProof
+from chain.merkle import leaf_hash
+from chain.types import DIGEST_SIZE, Digest
+from node.errors import BlobRefused, DamagedEntry, StorageError
+from node.ports import Clock, Files
+
+SOURCE_SIZE: Final = 16
+TREES_MAX: Final = 4
+"""Lists of hashes kept in memory, of the blobs that were read last."""
+PEERS: Final = bytes(SOURCE_SIZE)
+"""The source of what was fetched."""
+
+_FOOT_SIZE: Final = 32
+_NO_HASH: Final = bytes(DIGEST_SIZE)
+_PART: Final = ".part"
+_UPLOAD: Final = ".upload"
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BlobLimits:
+    """What blobs may take.
+
+    Parameters
+    ----------
+    blob_size_max : int
+        Bytes of one.
+    store_size_max : int
+        Of all, drafts included; those that the chain does not name may have half of it.
+    source_size_max : int
+        Of those that the chain does not name, from one address.
+    count_max : int
+        Blobs that the chain does not name, however small.
+    keep_ms : int
+        How long one is kept that the chain does not name.
+    """
+
+    blob_size_max: int = 1024 * 1024 * 1024
+    store_size_max: int = 8 * 1024 * 1024 * 1024
+    source_size_max: int = 2 * 1024 * 1024 * 1024
+    count_max: int = 10_000
+    keep_ms: int = 7 * 24 * 3_600_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """A blob that is held, or a draft of one; `source` is where it came from."""
+
+    size: int
+    time_ms: int
+    source: bytes
+
+    @property
+    def file_size(self) -> int:
+        """Bytes of its file."""
+        return self.size + DIGEST_SIZE * chunk_count(self.size) + _FOOT_SIZE
+
+    def foot(self) -> bytes:
+        """Return what its file ends with."""
+        return self.size.to_bytes(8, "big") + self.time_ms.to_bytes(8, "big") + self.source
+
+
+class Draft:
+    """A blob of which chunks come in, in any order; made by `BlobStore`, used by one at a time."""
+
+    def __init__(self, files: Files, name: str, entry: Entry) -> None:
+        self.name = name
+        self.entry = entry
+        self.hashes: list[bytes] = [_NO_HASH] * chunk_count(entry.size)
+        self._files = files
+        self._left = len(self.hashes)
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether all chunks are here."""
+        return not self._left
+
+    @property
+    def missing(self) -> list[int]:
+        """Indices of the chunks that are not here."""
+        return [index for index, known in enumerate(self.hashes) if known == _NO_HASH]
+
+    def begin(self) -> None:
+        """Write the foot, which gives the file its length."""
+        self._files.write(self.name, self.entry.file_size - _FOOT_SIZE, self.entry.foot())
+
+    def resume(self) -> None:
+        """Find the chunks that an earlier process has left whole."""
+        for index, known in enumerate(_read_hashes(self._files, self.name, self.entry.size)):
+            data = self._files.read(
+                self.name, index * CHUNK_SIZE, chunk_size(self.entry.size, index)
+            )
+            if known != _NO_HASH and leaf_hash(data) == known:
+                self._note(index, known)
+
+    def write(self, index: int, data: bytes) -> None:
+        """Take in chunk `index`."""
+        assert len(data) == chunk_size(self.entry.size, index), "a chunk has the size of its place"
+        known = leaf_hash(data)
+        self._files.write(self.name, index * CHUNK_SIZE, data)
+        self._files.write(self.name, self.entry.size + index * DIGEST_SIZE, known)
+        self._note(index, known)
+
+    def _note(self, index: int, known: bytes) -> None:
+        self._left -= self.hashes[index] == _NO_HASH
+        self.hashes[index] = known
+
+
+class BlobStore:
+    """The blobs in a directory.
+
+    Parameters
+    ----------
+    path : Path
+        Where they are, for messages.
+
+    Attributes
+    ----------
+    named : mapping of Digest to int
+        The blobs that the chain names, with the size each may have at most; they are never swept.
+    """
+
+    def __init__(
+        self, files: Files, *, path: Path, clock: Clock, limits: BlobLimits | None = None
+    ) -> None:
+        self.limits = limits or BlobLimits()
+        self.named: Mapping[Digest, int] = {}
+        self._files = files
+        self._path = path
+        self._clock = clock
+        self._lock = Lock()
+        self._entries: dict[Digest, Entry] = {}
+        self._drafts: dict[str, Entry] = {}
+        self._trees: dict[Digest, list[bytes]] = {}
+        self._uploads = 0
+        for name, size in sorted(files.sizes().items()):
+            self._open(name, size)
+
+    def find(self, digest: Digest) -> Entry | None:
+        """Return what is known of a blob that is held."""
+        return self._entries.get(digest)
+
+    @property
+    def held(self) -> tuple[int, int]:
+        """How many blobs are held, and the bytes of their files with those of drafts."""
+        with self._lock:
+            return len(self._entries), self._size_of_all()
+
+    # Reading
+
+    def chunk(self, digest: Digest, index: int) -> BlobChunk | None:
+        """Return a chunk with its proof, or None where it is not held; raises as `read`."""
+        data = self.read(digest, index)
+        entry = self._entries.get(digest)
+        if data is None or entry is None:
+            return None
+        return prove_chunk(entry.size, self._hashes(digest, entry), index, data)
+
+    def read(self, digest: Digest, index: int) -> bytes | None:
+        """Return a chunk, or None where it is not held.
+
+        Raises
+        ------
+        DamagedEntry
+            The disk has other bytes than were written; the blob is not held any more, so that it
+            can be fetched again.
+        """
+        entry = self._entries.get(digest)
+        if entry is None or not 0 <= index < chunk_count(entry.size):
+            return None
+        hashes = self._hashes(digest, entry)
+        data = self._files.read(digest.hex(), index * CHUNK_SIZE, chunk_size(entry.size, index))
+        if leaf_hash(data) != hashes[index]:
+            raise self._damaged(digest, f"chunk {index} is not what was written")
+        return data
+
+    def read_whole(self, digest: Digest, *, size_max: int) -> bytes | None:
+        """Return a blob of at most `size_max` bytes, or None where it is not held; as `read`."""
+        entry = self._entries.get(digest)
+        if entry is None or entry.size > size_max:
+            return None
+        parts = [self.read(digest, index) for index in range(chunk_count(entry.size))]
+        return None if None in parts else b"".join(part for part in parts if part is not None)
+
+    # Taking in
+
+    def begin_upload(self, size: int, *, source: str, digest: Digest) -> Draft:
+        """Begin a blob that a client sends; raises `BlobRefused`, `StorageError`."""
+        with self._lock:
+            self._uploads += 1
+            name = f"{self._uploads}{_UPLOAD}"
+        mark = sha256(source.encode()).digest()[:SOURCE_SIZE]
+        return self._begin(name, size, mark, digest)
+
+    def begin_part(self, size: int, digest: Digest) -> Draft:
+        """Begin a blob that peers send, or go on with it; raises as `begin_upload`."""
+        name = digest.hex() + _PART
+        entry = self._drafts.get(name)
+        if entry is not None and entry.size == size:
+            draft = Draft(self._files, name, entry)
+            draft.resume()
+            return draft
+        return self._begin(name, size, PEERS, digest)
+
+    def finish(self, draft: Draft, digest: Digest) -> None:
+        """Hold a blob whose chunks are all here.
+
+        Raises
+        ------
+        InvalidProof
+            They are not those of `digest`; the draft is gone.
+        StorageError
+            The disk refused.
+        """
+        if digest_of_hashes(draft.entry.size, draft.hashes) != digest:
+            self.abandon(draft)
+            raise InvalidProof("the bytes have another digest")
+        self._files.finish(draft.name, digest.hex())
+        with self._lock:
+            del self._drafts[draft.name]
+            self._entries[digest] = draft.entry
+
+    def abandon(self, draft: Draft) -> None:
+        """Throw a draft away."""
+        with self._lock:
+            self._drafts.pop(draft.name, None)
+        self._files.remove(draft.name)
+
+    def sweep(self) -> int:
+        """Remove what the chain does not name and is too old; return how many blobs that were."""
+        oldest_ms = self._clock.wall_ms() - self.limits.keep_ms
+        with self._lock:
+            old = [
+                digest
+                for digest, entry in self._entries.items()
+                if entry.time_ms < oldest_ms and digest not in self.named
+            ]
+            # Names of drafts that peers send; an upload ends by itself.
+            left = [
+                name
+                for name, entry in self._drafts.items()
+                if entry.time_ms < oldest_ms and name.endswith(_PART)
+            ]
+            for digest in old:
+                del self._entries[digest]
+                self._trees.pop(digest, None)
+            for name in left:
+                del self._drafts[name]
+        for name in (*(digest.hex() for digest in old), *left):
+            self._files.remove(name)
+        return len(old)
+
+    def _begin(self, name: str, size: int, source: bytes, digest: Digest) -> Draft:
+        entry = Entry(size=size, time_ms=self._clock.wall_ms(), source=source)
+        with self._lock:
+            self._require_room(entry, digest)
+            self._drafts[name] = entry
+        draft = Draft(self._files, name, entry)
+        try:
+            self._files.remove(name)
+            draft.begin()
+        except StorageError:
+            with self._lock:
+                del self._drafts[name]
+            raise
+        return draft
+
+    def _require_room(self, entry: Entry, digest: Digest) -> None:
+        limits = self.limits
+        if entry.size > min(limits.blob_size_max, self.named.get(digest, BLOB_SIZE_MAX)):
+            raise BlobRefused("too_large", f"a blob of {entry.size} bytes is more than is taken")
+        used, bound = self._size_of_all(), limits.store_size_max
+        if digest not in self.named:
+            others = [
+                other for known, other in self._entries.items() if known not in self.named
+            ] + list(self._drafts.values())
+            # What the chain names finds room whatever else clients bring.
+            used, bound = sum(other.file_size for other in others), bound // 2
+            own = sum(other.file_size for other in others if other.source == entry.source)
+            if len(others) >= limits.count_max:
+                raise BlobRefused("blobs_full", f"{len(others)} blobs that nobody names are here")
+            if own + entry.file_size > limits.source_size_max:
+                raise BlobRefused("blobs_full", "the sender's share of the blob store is used up")
+        if used + entry.file_size > bound:
+            raise BlobRefused("blobs_full", "the blob store is full")
+
+    def _size_of_all(self) -> int:
+        entries = (*self._entries.values(), *self._drafts.values())
+        return sum(entry.file_size for entry in entries)
+
+    def _hashes(self, digest: Digest, entry: Entry) -> list[bytes]:
+        """Return the leaf hashes of a blob, proven by its digest."""
+        with self._lock:
+            hashes = self._trees.get(digest)
+        if hashes is None:
+            hashes = _read_hashes(self._files, digest.hex(), entry.size)
+            if digest_of_hashes(entry.size, hashes) != digest:
+                raise self._damaged(digest, "its hashes are not those of its digest")
+            with self._lock:
+                self._trees[digest] = hashes
+                while len(self._trees) > TREES_MAX:
+                    del self._trees[next(iter(self._trees))]
+        return hashes
+
+    def _damaged(self, digest: Digest, cause: str) -> DamagedEntry:
+        with self._lock:
+            self._entries.pop(digest, None)
+            self._trees.pop(digest, None)
+        self._files.remove(digest.hex())
+        return DamagedEntry(
+            self._path, entry=f"blob {digest.hex()}", key=bytes(digest), cause=cause
+        )
+
+    def _open(self, name: str, file_size: int) -> None:
+        """Take up a file that is there; what is neither a blob nor a part of one is removed."""
+        stem = name.removesuffix(_PART)
+        foot = self._files.read(name, max(0, file_size - _FOOT_SIZE), _FOOT_SIZE)
+        if len(foot) == _FOOT_SIZE and _is_digest(stem):
+            entry = Entry(
+                size=int.from_bytes(foot[:8], "big"),
+                time_ms=int.from_bytes(foot[8:16], "big"),
+                source=foot[16:],
+            )
+            if 1 <= entry.size <= BLOB_SIZE_MAX and entry.file_size == file_size:
+                if name == stem:
+                    self._entries[Digest(bytes.fromhex(stem))] = entry
+                else:
+                    self._drafts[name] = entry
+                return
+        log.info("a file that is no blob is removed", name=name[:80])
+        self._files.remove(name)
+
+
+def _read_hashes(files: Files, name: str, size: int) -> list[bytes]:
+    count = chunk_count(size)
+    data = files.read(name, size, DIGEST_SIZE * count).ljust(DIGEST_SIZE * count, b"\0")
+    return [data[at : at + DIGEST_SIZE] for at in range(0, len(data), DIGEST_SIZE)]
+
+
+def _is_digest(name: str) -> bool:
+    return len(name) == 2 * DIGEST_SIZE and set(name) <= set("0123456789abcdef")

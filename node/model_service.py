@@ -1,0 +1,204 @@
+"""The models that the chain names, brought to where they judge.
+
+Which models there are, the state says: those that judge or are to judge are fetched and loaded by
+the detector ahead of their height; all others are fetched too, so that no model has one holder
+only. What does not arrive is asked for again; meanwhile the miner abstains.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from typing import Final
+
+import structlog
+
+from chain.blocks import Block
+from chain.kinds import KINDS
+from chain.kinds.models import ACTIVATE, REGISTER, ModelActivate
+from chain.records import ACTIVE_MODELS, MODEL_TABLE, OPEN_PROPOSALS, PROPOSAL_TABLE
+from chain.state import View
+from chain.types import Digest
+from ml_validator.errors import MissingModel, ModelError
+from node.blobs.fetcher import BlobFetcher
+from node.blobs.store import BlobStore
+from node.errors import StorageError
+from node.ports import Executor, VerdictSource
+from node.storage.chain_store import ChainStore
+
+MANIFEST_SIZE_MAX: Final = 64 * 1024
+"""Larger manifests no tool reads, and nobody keeps for them."""
+RETRY_S: Final = 5.0
+"""How often a model that judges is asked for again."""
+RETRY_S_MAX: Final = 640.0
+"""How often the rest is, after pauses that double: what nobody has brought may never come."""
+SWEEP_S: Final = 600.0
+"""How often blobs are looked through that the chain does not name."""
+FETCHED_SIZE_MAX: Final = 4 * 1024 * 1024
+"""Larger artefacts are no models (`ml_validator.artifact`), and are not fetched."""
+
+_KINDS: Final = frozenset({REGISTER.name, ACTIVATE.name, "miner.vote"})
+"""The kinds of transaction by which other models may judge, or be named."""
+
+log = structlog.get_logger(__name__)
+
+
+class ModelService:
+    """Keeps the models of the chain at hand.
+
+    Parameters
+    ----------
+    source : VerdictSource or None
+        None: this node does not judge, and fetches nothing.
+    on_ready : callable
+        Told a model that can judge from now on.
+    """
+
+    def __init__(
+        self,
+        *,
+        chain: ChainStore,
+        blobs: BlobStore,
+        fetcher: BlobFetcher,
+        executor: Executor,
+        source: VerdictSource | None,
+        on_ready: Callable[[Digest], None],
+    ) -> None:
+        self._chain = chain
+        self._blobs = blobs
+        self._fetcher = fetcher
+        self._executor = executor
+        self._source = source
+        self._on_ready = on_ready
+        self._ready: set[Digest] = set()
+        self._told: set[Digest] = set()
+        self._changed = asyncio.Event()
+        self._changed.set()
+        # What organisations have brought; genesis names what came with the package.
+        self._published: dict[Digest, int] = {}
+        named: dict[Digest, int] = {}
+        for key, record in chain.state.scan(MODEL_TABLE):
+            _name(named, Digest(key), record.size_bytes, record.manifest)
+            if record.organisation is not None:
+                _name(self._published, Digest(key), record.size_bytes, record.manifest)
+        self._blobs.named = named
+
+    def on_committed(self, block: Block) -> None:
+        """Look again if a block has registered, proposed or activated a model."""
+        kinds = {transaction.payload.kind for transaction in block.transactions}
+        if not kinds & _KINDS:
+            return
+        named = dict(self._blobs.named)
+        for transaction in block.transactions:
+            if transaction.payload.kind == REGISTER.name:
+                body = REGISTER.decode(transaction)
+                _name(self._published, body.model, body.size_bytes, body.manifest)
+                _name(named, body.model, body.size_bytes, body.manifest)
+        self._blobs.named = named
+        self._changed.set()
+
+    async def run(self) -> None:
+        """Fetch and load until cancelled, and sweep what nobody names."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._sweep())
+            if self._source is not None:
+                group.create_task(self._follow(self._source))
+
+    async def _follow(self, source: VerdictSource) -> None:
+        pause_s = RETRY_S
+        while True:
+            if self._changed.is_set():
+                pause_s = RETRY_S
+            self._changed.clear()
+            can_judge = await self._bring_models(source)
+            is_complete = await self._keep_others()
+            if can_judge and is_complete:
+                await self._changed.wait()
+                continue
+            with suppress(TimeoutError):
+                async with asyncio.timeout(pause_s):
+                    await self._changed.wait()
+            pause_s = min(2 * pause_s, RETRY_S_MAX) if can_judge else RETRY_S
+
+    async def _bring_models(self, source: VerdictSource) -> bool:
+        """Bring the models that judge, or may soon; return whether none is missing any more."""
+        wanted = judging_models(self._chain.state)
+        self._ready &= set(wanted)
+        missing = [model for model in wanted if model not in self._ready]
+        return all([await self._bring(model, source) for model in missing])
+
+    async def _keep_others(self) -> bool:
+        """Fetch whatever else is published; return whether all of it is here."""
+        fetched = [
+            await self._fetcher.fetch(digest, size_max=size)
+            for digest, size in tuple(self._published.items())
+            if size <= FETCHED_SIZE_MAX
+        ]
+        return all(fetched)
+
+    async def _bring(self, model: Digest, source: VerdictSource) -> bool:
+        """Make sure that a model can judge; return whether it can, or never will."""
+        try:
+            await source.judge(model, ())
+        except MissingModel:
+            size = self._blobs.named.get(model, 0)
+            if not await self._fetcher.fetch(model, size_max=min(size, FETCHED_SIZE_MAX)):
+                self._tell(model, "nobody has sent it yet")
+                return False
+            try:
+                await source.judge(model, ())
+            except ModelError as error:
+                self._tell(model, str(error))
+                return False
+        except ModelError as error:
+            self._tell(model, str(error))
+            return False
+        self._ready.add(model)
+        self._told.discard(model)
+        log.info("model ready", model=model.hex())
+        self._on_ready(model)
+        return True
+
+    def _tell(self, model: Digest, reason: str) -> None:
+        """Tell the operator once that this miner cannot judge by a model."""
+        if model not in self._told:
+            self._told = (self._told & set(judging_models(self._chain.state))) | {model}
+            log.warning(
+                "a model that judges, or may, is not here; this miner abstains under it",
+                model=model.hex(),
+                reason=reason,
+            )
+
+    async def _sweep(self) -> None:
+        while True:
+            try:
+                removed = await self._executor.run(self._blobs.sweep)
+            except StorageError as error:
+                log.warning("blobs could not be swept", reason=str(error))
+            else:
+                if removed:
+                    log.info("blobs removed that nobody names", count=removed)
+            await asyncio.sleep(SWEEP_S)
+
+
+def judging_models(view: View) -> tuple[Digest, ...]:
+    """Return the models that judge, are to judge, or are proposed to; the latest first."""
+    history = view.get(ACTIVE_MODELS)
+    activations = () if history is None else history.activations
+    found = [entry.model for entry in reversed(activations)]
+    return tuple(dict.fromkeys([*found, *_proposed(view)]))
+
+
+def _name(named: dict[Digest, int], model: Digest, size: int, manifest: Digest) -> None:
+    """Add what a registration names, with the size that each may have at most."""
+    named[model] = size
+    named.setdefault(manifest, MANIFEST_SIZE_MAX)
+
+
+def _proposed(view: View) -> Iterator[Digest]:
+    open_now = view.get(OPEN_PROPOSALS)
+    for id in () if open_now is None else open_now.ids:
+        proposal = view.get(PROPOSAL_TABLE, id)
+        assert proposal is not None, "an open proposal is there"
+        body = KINDS[proposal.kind].decode_bytes(proposal.body)
+        if isinstance(body, ModelActivate):
+            yield body.model

@@ -1,0 +1,194 @@
+"""Blobs from peers: in parts, from several, on after a break, and nothing false."""
+
+import asyncio
+from dataclasses import replace
+from random import Random
+from typing import Any
+
+import pytest
+
+from chain.blobs import CHUNK_SIZE, BlobChunk, blob_digest
+from chain.types import Address
+from node.blobs.fetcher import LIE_POINTS, BlobFetcher
+from node.metrics import Metrics
+from node.protocol import CHUNK, GET_CHUNK, ChunkAnswer, decode_body, encode_body
+from tests.simulation.disk import SimulatedDisk
+from tests.unit.node.blobs.stored import blob, blob_store, put
+from tests.unit.node.fakes import Wire, address, simulated
+from tests.unit.node.storage.stored_chain import Inline
+
+DATA = blob(5 * CHUNK_SIZE + 9)
+DIGEST = blob_digest(DATA)
+A, B, C = (address(number) for number in (1, 2, 3))
+
+
+class Peers(Wire):
+    """Peers that answer for a blob, each in its way."""
+
+    def __init__(self, **behaviours: Any) -> None:
+        super().__init__(*{"a": A, "b": B, "c": C}.values())
+        self.holder = blob_store()
+        put(self.holder, DATA)
+        self.asked: list[tuple[Address, int]] = []
+        self.behaviours = {A: honest, B: honest, C: honest}
+        self.behaviours |= {{"a": A, "b": B, "c": C}[name]: f for name, f in behaviours.items()}
+        self.store = blob_store()
+        self.metrics = Metrics()
+        self.fetcher = self.new_fetcher()
+
+    def new_fetcher(self) -> BlobFetcher:
+        return BlobFetcher(
+            store=self.store, transport=self, executor=Inline(), metrics=self.metrics
+        )
+
+    def send(self, peer: Address, kind: int, payload: bytes) -> bool:
+        assert kind == GET_CHUNK
+        question: Any = decode_body(kind, payload)
+        self.asked.append((peer, question.index))
+        chunk = self.holder.chunk(question.digest, question.index)
+        answer = self.behaviours[peer](question, chunk)
+        if answer is not None:
+            body: Any = decode_body(CHUNK, encode_body(CHUNK, answer))
+            asyncio.get_running_loop().call_later(
+                0.01, self.fetcher.questions.on_answer, peer, body
+            )
+        return True
+
+    def penalise(self, peer: Address, points: int, reason: str) -> None:
+        super().penalise(peer, points, reason)
+        self.peers.discard(peer)
+
+    async def fetch(self, size_max: int = len(DATA)) -> bool:
+        return await self.fetcher.fetch(DIGEST, size_max=size_max)
+
+
+def honest(question: Any, chunk: BlobChunk | None) -> ChunkAnswer | None:
+    return ChunkAnswer(digest=question.digest, index=question.index, chunk=chunk)
+
+
+def empty(question: Any, chunk: BlobChunk | None) -> ChunkAnswer | None:
+    return honest(question, None)
+
+
+def silent(question: Any, chunk: BlobChunk | None) -> ChunkAnswer | None:
+    return None
+
+
+def lying(question: Any, chunk: BlobChunk | None) -> ChunkAnswer | None:
+    assert chunk is not None
+    return honest(question, replace(chunk, data=bytes(len(chunk.data))))
+
+
+def misplacing(question: Any, chunk: BlobChunk | None) -> ChunkAnswer | None:
+    """Answer with a true chunk under another index."""
+    assert chunk is not None
+    return honest(question, replace(chunk, index=chunk.index + 1))
+
+
+@simulated
+async def test_a_blob_comes_from_all_who_hold_it():
+    peers = Peers()
+
+    assert await peers.fetch()
+
+    assert peers.store.read_whole(DIGEST, size_max=len(DATA)) == DATA
+    assert sorted(index for _, index in peers.asked) == list(range(6))
+    assert {peer for peer, _ in peers.asked} == {A, B, C}
+    assert peers.blames == []
+
+
+@pytest.mark.attack("B15")
+@pytest.mark.parametrize("lie", [lying, misplacing])
+@simulated
+async def test_who_sends_a_false_chunk_is_banned_and_the_others_bring_the_blob(lie):
+    peers = Peers(a=lie)
+
+    assert await peers.fetch()
+
+    assert peers.store.read_whole(DIGEST, size_max=len(DATA)) == DATA
+    assert [(peer, points) for peer, points, _ in peers.blames] == [(A, LIE_POINTS)]
+    assert 'reason="false_chunk"} 1.0' in peers.metrics.render().decode()
+
+
+@simulated
+async def test_who_does_not_hold_it_or_is_silent_is_passed_over_without_blame():
+    peers = Peers(a=empty, b=silent)
+
+    assert await peers.fetch()
+
+    assert peers.blames == []
+
+
+@simulated
+async def test_what_a_peer_begins_and_does_not_send_the_others_send_in_the_same_attempt():
+    def until_one(question: Any, chunk: BlobChunk | None) -> ChunkAnswer | None:
+        return honest(question, chunk) if question.index < 1 else None
+
+    peers = Peers(b=until_one, c=until_one)
+
+    assert await peers.fetch()
+
+    assert peers.store.read_whole(DIGEST, size_max=len(DATA)) == DATA
+    assert {peer for peer, index in peers.asked if index} == {A, B, C}
+
+
+@simulated
+async def test_a_disk_that_fills_up_meanwhile_ends_the_attempt_and_nothing_else():
+    peers = Peers()
+
+    def filling(question: Any, chunk: BlobChunk | None) -> ChunkAnswer | None:
+        disk.full = question.index >= 2
+        return honest(question, chunk)
+
+    disk = SimulatedDisk(Random(1))
+    peers.store = blob_store(disk.files)
+    peers.fetcher = peers.new_fetcher()
+    peers.behaviours = dict.fromkeys((A, B, C), filling)
+
+    assert not await peers.fetch()
+
+    disk.full = False
+    peers.behaviours = dict.fromkeys((A, B, C), honest)
+    assert await peers.fetch()
+    assert peers.store.read_whole(DIGEST, size_max=len(DATA)) == DATA
+
+
+@simulated
+async def test_nobody_holds_it():
+    peers = Peers(a=empty, b=empty, c=empty)
+
+    assert not await peers.fetch()
+
+    assert peers.store.held == (0, 0)
+
+
+@simulated
+async def test_chunks_that_came_are_not_asked_for_again_after_a_restart():
+    def until_three(question: Any, chunk: BlobChunk | None) -> ChunkAnswer | None:
+        return honest(question, chunk) if question.index < 3 else empty(question, chunk)
+
+    peers = Peers(a=until_three, b=empty, c=empty)
+    assert not await peers.fetch()
+    came = {index for peer, index in peers.asked if peer == A and index < 3}
+    assert {0, 1} <= came
+    peers.asked.clear()
+
+    peers.store = blob_store(peers.store._files)
+    peers.fetcher = peers.new_fetcher()
+    peers.behaviours[A] = honest
+    assert await peers.fetch()
+
+    # The first is asked for once more: it tells the size.
+    asked = sorted(index for peer, index in peers.asked if peer == A)
+    assert asked == [0, *sorted(set(range(6)) - came)]
+    assert peers.store.read_whole(DIGEST, size_max=len(DATA)) == DATA
+
+
+@simulated
+async def test_a_larger_blob_than_wanted_is_not_fetched():
+    peers = Peers()
+
+    assert not await peers.fetch(size_max=len(DATA) - 1)
+
+    assert len(peers.asked) == 1
+    assert peers.store.held == (0, 0)
