@@ -33,10 +33,6 @@ def _measure(measure: dict[str, Any]) -> str:
 
 
 def _appeal(measure: dict[str, Any]) -> str | None:
-    answer = measure["answer"]
-    said = (
-        "not answered" if answer == "none" else f"{answer} at height {measure['answered_height']}"
-    )
-    if measure["appeal"] is None:
-        return None if answer == "none" else said
-    return f"{measure['appeal']['text']}: {said}"
+    appeal, answer = measure["appeal"], measure["answer"]
+    said = None if answer == "none" else f"{answer} at height {measure['answered_height']}"
+    return said if appeal is None else f"{appeal['text']}: {said or 'not answered'}"
