@@ -158,7 +158,7 @@ def fit(records: Sequence[Record], settings: Settings) -> Trained:
         false_alarms_ppm=settings.false_alarms_ppm,
     )
     return Trained(
-        artifact=Artifact(forest=forest, schema=NSL_KDD_SCHEMA, threshold_ppm=threshold_ppm),
+        artifact=Artifact(model=forest, schema=NSL_KDD_SCHEMA, threshold_ppm=threshold_ppm),
         out_of_bag=evaluate(records, out_of_bag.tolist(), threshold_ppm=threshold_ppm),
     )
 

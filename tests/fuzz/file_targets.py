@@ -221,7 +221,7 @@ def _models() -> list[bytes]:
     column_count = NSL_KDD_SCHEMA.column_count
     trees = [[(0, 5), (LEAF, TREE_VOTES), (LEAF, 0)], [(LEAF, 100)]]
     forest = make_forest(*trees, column_count=column_count)
-    return [Artifact(forest=forest, schema=NSL_KDD_SCHEMA, threshold_ppm=30_000).data]
+    return [Artifact(model=forest, schema=NSL_KDD_SCHEMA, threshold_ppm=30_000).data]
 
 
 def _check_model(data: bytes) -> bool:

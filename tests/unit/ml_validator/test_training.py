@@ -7,7 +7,7 @@ from ml_validator import training
 from ml_validator.artifact import load_artifact
 from ml_validator.errors import UntrainableData
 from ml_validator.features import NSL_KDD_SCHEMA
-from ml_validator.forest import LEAF, SATURATION, saturated
+from ml_validator.forest import LEAF, SATURATION, Forest, saturated
 from ml_validator.nsl_kdd import TEST_FILE, TRAIN_FILE, write_records
 from ml_validator.synthetic import Profile, generate, generate_mixture
 from ml_validator.training import (
@@ -133,8 +133,9 @@ def test_equal_seeds_make_equal_models_and_others_do_not(small_records, small_mo
 
 def test_a_model_made_here_is_one_that_loads(small_model):
     assert load_artifact(small_model.data).digest == small_model.digest
-    assert small_model.forest.tree_count == SMALL.trees
-    assert small_model.forest.node_count <= SMALL.trees * (2 * SMALL.leaves_max - 1)
+    assert isinstance(small_model.model, Forest)
+    assert small_model.model.tree_count == SMALL.trees
+    assert small_model.model.node_count <= SMALL.trees * (2 * SMALL.leaves_max - 1)
 
 
 def test_a_small_model_tells_synthetic_attacks_from_normal_flows(small_trained):
@@ -155,7 +156,7 @@ def test_the_model_is_no_other_for_trees_that_only_calibrate(small_records, smal
     lone = fit_classifier(rows, [record.is_attack for record in small_records], SMALL)
     lone.estimators_ = lone.estimators_[: SMALL.trees]
     packed = pack(lone, column_count=NSL_KDD_SCHEMA.column_count)
-    assert packed.value.tolist() == small_model.forest.value.tolist()
+    assert packed.value.tolist() == small_model.model.value.tolist()
     assert SMALL.trees_grown == 25
 
 
