@@ -58,4 +58,5 @@ def train(
         )
         return
     for _, manifest in made:
-        show_line(render(manifest).rstrip())
+        for line in render(manifest).splitlines():
+            show_line(line)
