@@ -1,15 +1,17 @@
 """A model as canonical bytes, and back.
 
-The bytes are a safetensors file of five plain arrays without metadata, so that tools of the field
-can read it. Threshold and feature schema are two of the arrays: the digest binds them. The header
-follows from the number of trees and of nodes, and `load_artifact` accepts that header only; so one
-model has one encoding, whatever version of a library is installed. Nothing in it can name code.
+The bytes are a safetensors file of a few plain arrays without metadata, so that tools of the field
+can read it. Which arrays they are says of which family the model is. Threshold and feature schema
+are two of them: the digest binds them. The header follows from the family and the lengths of the
+arrays, and `load_artifact` accepts that header only; so one model has one encoding, whatever
+version of a library is installed. Nothing in it can name code.
 docs/spec/ml.md, section "Model artefacts".
 """
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +21,7 @@ from chain.types import DIGEST_SIZE, Digest
 from ml_validator.errors import MalformedArtifact, UnknownSchema
 from ml_validator.features import SCHEMAS, FeatureSchema
 from ml_validator.forest import NODES_MAX, TREES_MAX, Forest
+from ml_validator.linear import COLUMNS_MAX, Linear
 from ml_validator.verdicts import SCORE_PPM_MAX
 
 ARTIFACT_SIZE_MAX: Final = 4 * 1024 * 1024
@@ -28,6 +31,39 @@ HEADER_SIZE_MAX: Final = 1024
 _LENGTH_SIZE: Final = 8
 _ALIGNMENT: Final = 8
 
+Model = Forest | Linear
+Arrays = Mapping[str, npt.NDArray[Any]]
+
+
+class _Array(NamedTuple):
+    name: str
+    dtype: np.dtype[Any]
+    count_min: int
+    count_max: int
+
+
+_THRESHOLD: Final = _Array("threshold_ppm", np.dtype("<i4"), 1, 1)
+_SCHEMA: Final = _Array("schema", np.dtype("u1"), DIGEST_SIZE, DIGEST_SIZE)
+
+# In the order of safetensors: by size of an element, the largest first, then by name.
+_LAYOUTS: Final[Mapping[type[Model], tuple[_Array, ...]]] = {
+    Forest: (
+        _Array("sizes", np.dtype("<i4"), 1, TREES_MAX),
+        _THRESHOLD,
+        _Array("value", np.dtype("<i4"), 1, NODES_MAX),
+        _Array("feature", np.dtype("<i2"), 1, NODES_MAX),
+        _SCHEMA,
+    ),
+    Linear: (
+        _Array("bias", np.dtype("<i8"), 1, 1),
+        _Array("weight", np.dtype("<i8"), 1, COLUMNS_MAX),
+        _Array("cap", np.dtype("<i4"), 1, COLUMNS_MAX),
+        _THRESHOLD,
+        _SCHEMA,
+    ),
+}
+_TYPE_NAMES: Final = {"<i8": "I64", "<i4": "I32", "<i2": "I16", "|u1": "U8"}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Artifact:
@@ -35,8 +71,8 @@ class Artifact:
 
     Parameters
     ----------
-    forest : Forest
-        The trees.
+    model : Forest or Linear
+        What gives the scores.
     schema : FeatureSchema
         What the model reads.
     threshold_ppm : int
@@ -47,7 +83,7 @@ class Artifact:
         Their digest: the model's name on the chain.
     """
 
-    forest: Forest
+    model: Model
     schema: FeatureSchema
     threshold_ppm: int
     data: bytes = field(init=False, repr=False)
@@ -58,7 +94,7 @@ class Artifact:
             raise MalformedArtifact(
                 "threshold_ppm", f"{self.threshold_ppm} is outside 1 to {SCORE_PPM_MAX}"
             )
-        data = _encode(self.forest, self.schema.digest, self.threshold_ppm)
+        data = _encode(self.model, self.schema.digest, self.threshold_ppm)
         object.__setattr__(self, "data", data)
         object.__setattr__(self, "digest", model_digest(data))
 
@@ -74,80 +110,63 @@ def load_artifact(data: bytes) -> Artifact:
     Raises
     ------
     MalformedArtifact
-        Too large, truncated, with other arrays, types or shapes, or no forest.
+        Too large, truncated, with other arrays, types or shapes, or no model.
     UnknownSchema
         The model reads features that this build does not know.
     """
     if len(data) > ARTIFACT_SIZE_MAX:
         raise MalformedArtifact("size", f"{len(data)} bytes, at most {ARTIFACT_SIZE_MAX}")
-    trees, nodes = _read_shape(data)
-    header = _header(trees, nodes)
+    family, counts = _read_shape(data)
+    header = _header(family, counts)
     if data[: len(header)] != header:
-        raise MalformedArtifact("header", f"not that of {trees} trees with {nodes} nodes")
+        raise MalformedArtifact("header", "not the canonical one of its arrays")
     arrays: dict[str, npt.NDArray[Any]] = {}
     start = len(header)
-    for name, dtype, count in _layout(trees, nodes):
-        size = count * dtype.itemsize
+    for array in _LAYOUTS[family]:
+        count = counts[array.name]
+        size = count * array.dtype.itemsize
         if len(data) < start + size:
-            raise MalformedArtifact(name, "truncated")
-        arrays[name] = np.frombuffer(data, dtype, count, start)
+            raise MalformedArtifact(array.name, "truncated")
+        arrays[array.name] = np.frombuffer(data, array.dtype, count, start).astype(
+            array.dtype.newbyteorder("=")
+        )
         start += size
     if len(data) != start:
         raise MalformedArtifact("size", f"{len(data) - start} bytes too many")
-    digest = Digest(arrays["schema"].tobytes())
+    digest = Digest(arrays.pop("schema").tobytes())
     if digest not in SCHEMAS:
         raise UnknownSchema(digest, "model artefact")
     schema = SCHEMAS[digest]
+    threshold_ppm = int(arrays.pop("threshold_ppm")[0])
     artifact = Artifact(
-        forest=Forest(
-            sizes=arrays["sizes"].astype(np.int32),
-            feature=arrays["feature"].astype(np.int16),
-            value=arrays["value"].astype(np.int32),
-            column_count=schema.column_count,
-        ),
+        model=family(**arrays, column_count=schema.column_count),
         schema=schema,
-        threshold_ppm=int(arrays["threshold_ppm"][0]),
+        threshold_ppm=threshold_ppm,
     )
     assert artifact.data == data, "an accepted artefact encodes to the bytes it came from"
     return artifact
 
 
-def _encode(forest: Forest, schema: Digest, threshold_ppm: int) -> bytes:
-    arrays = {
-        "sizes": forest.sizes,
+def _encode(model: Model, schema: Digest, threshold_ppm: int) -> bytes:
+    arrays: Arrays = {
+        **model.arrays(),
         "threshold_ppm": np.array([threshold_ppm]),
-        "value": forest.value,
-        "feature": forest.feature,
         "schema": np.frombuffer(schema, np.uint8),
     }
-    parts = [_header(forest.tree_count, forest.node_count)]
-    for name, dtype, _ in _layout(forest.tree_count, forest.node_count):
-        parts.append(arrays[name].astype(dtype).tobytes())
-    return b"".join(parts)
-
-
-def _layout(trees: int, nodes: int) -> tuple[tuple[str, np.dtype[Any], int], ...]:
-    """Name, type and length of the arrays, in the order safetensors gives them."""
-    return (
-        ("sizes", np.dtype("<i4"), trees),
-        ("threshold_ppm", np.dtype("<i4"), 1),
-        ("value", np.dtype("<i4"), nodes),
-        ("feature", np.dtype("<i2"), nodes),
-        ("schema", np.dtype("u1"), DIGEST_SIZE),
+    header = _header(type(model), {name: len(array) for name, array in arrays.items()})
+    return header + b"".join(
+        arrays[array.name].astype(array.dtype).tobytes() for array in _LAYOUTS[type(model)]
     )
 
 
-_TYPE_NAMES: Final = {"<i4": "I32", "<i2": "I16", "|u1": "U8"}
-
-
-def _header(trees: int, nodes: int) -> bytes:
+def _header(family: type[Model], counts: Mapping[str, int]) -> bytes:
     entries = {}
     start = 0
-    for name, dtype, count in _layout(trees, nodes):
-        stop = start + count * dtype.itemsize
-        entries[name] = {
-            "dtype": _TYPE_NAMES[dtype.str],
-            "shape": [count],
+    for array in _LAYOUTS[family]:
+        stop = start + counts[array.name] * array.dtype.itemsize
+        entries[array.name] = {
+            "dtype": _TYPE_NAMES[array.dtype.str],
+            "shape": [counts[array.name]],
             "data_offsets": [start, stop],
         }
         start = stop
@@ -156,18 +175,27 @@ def _header(trees: int, nodes: int) -> bytes:
     return len(text).to_bytes(_LENGTH_SIZE, "little") + text
 
 
-def _read_shape(data: bytes) -> tuple[int, int]:
-    """Return how many trees and nodes the header speaks of; the header is compared afterwards."""
+def _read_shape(data: bytes) -> tuple[type[Model], dict[str, int]]:
+    """Return family and lengths that the header speaks of; the header is compared afterwards."""
     size = int.from_bytes(data[:_LENGTH_SIZE], "little")
     if size > HEADER_SIZE_MAX or len(data) < _LENGTH_SIZE + size:
         raise MalformedArtifact("header", "truncated, or too long")
     try:
         entries = json.loads(data[_LENGTH_SIZE : _LENGTH_SIZE + size])
-        trees, nodes = entries["sizes"]["shape"][0], entries["feature"]["shape"][0]
-    except (ValueError, LookupError, TypeError, RecursionError) as error:
+        counts = {name: entry["shape"][0] for name, entry in entries.items()}
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise MalformedArtifact("header", "no safetensors header with our arrays") from error
-    if type(trees) is not int or not 1 <= trees <= TREES_MAX:
-        raise MalformedArtifact("sizes", f"not 1 to {TREES_MAX} trees")
-    if type(nodes) is not int or not 1 <= nodes <= NODES_MAX:
-        raise MalformedArtifact("feature", f"not 1 to {NODES_MAX} nodes")
-    return trees, nodes
+    families = [
+        family
+        for family, layout in _LAYOUTS.items()
+        if counts.keys() == {array.name for array in layout}
+    ]
+    if not families:
+        raise MalformedArtifact("header", "the arrays of no family of models")
+    for array in _LAYOUTS[families[0]]:
+        count = counts[array.name]
+        if type(count) is not int or not array.count_min <= count <= array.count_max:
+            raise MalformedArtifact(
+                array.name, f"its length is not {array.count_min} to {array.count_max}"
+            )
+    return families[0], counts

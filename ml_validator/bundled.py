@@ -1,6 +1,6 @@
-"""The model that comes with the package.
+"""The models that come with the package.
 
-A forest trained on NSL-KDD's KDDTrain+; its manifest beside it says how.
+All are trained on NSL-KDD's KDDTrain+; the manifest beside each says how.
 """
 
 from importlib.resources import files
@@ -9,19 +9,29 @@ from typing import Final
 from ml_validator.artifact import Artifact, load_artifact
 from ml_validator.manifest import Manifest, load_manifest
 
-BUNDLED_NAME: Final = "nsl-kdd-forest"
+BUNDLED_NAME: Final = "nsl-kdd-forest-low-false-alarm"
+"""A forest with few false alarms: what new networks start with, since verdicts lock devices out."""
+
+DETECT_NAME: Final = "nsl-kdd-forest"
+"""A forest that finds the most."""
+
+LINEAR_NAME: Final = "nsl-kdd-linear"
+"""A logistic regression."""
+
+BUNDLED_NAMES: Final = (BUNDLED_NAME, DETECT_NAME, LINEAR_NAME)
 
 
-def bundled_model() -> tuple[Artifact, Manifest]:
-    """Load the model of the package and its manifest.
+def bundled_model(name: str = BUNDLED_NAME) -> tuple[Artifact, Manifest]:
+    """Load a model of the package and its manifest.
 
     Raises
     ------
     MalformedArtifact, MalformedManifest
         The installation is damaged: the two files do not belong together.
     """
+    assert name in BUNDLED_NAMES, "the package has the model it is asked for"
     folder = files("ml_validator") / "models"
-    artifact = load_artifact((folder / f"{BUNDLED_NAME}.safetensors").read_bytes())
-    manifest = load_manifest((folder / f"{BUNDLED_NAME}.json").read_bytes())
+    artifact = load_artifact((folder / f"{name}.safetensors").read_bytes())
+    manifest = load_manifest((folder / f"{name}.json").read_bytes())
     manifest.check(artifact)
     return artifact, manifest

@@ -11,7 +11,7 @@ from typing import Final
 from chain.payloads import Flow
 from chain.types import Digest
 from ml_validator.artifact import Artifact, load_artifact
-from ml_validator.verdicts import Label, label_of, scores_ppm
+from ml_validator.verdicts import Label, label_of
 
 JUDGED_TOGETHER_MAX: Final = 512
 """Flows that are encoded at once; longer sequences are cut, which changes no score."""
@@ -66,13 +66,12 @@ class Detector:
         UnknownSchema, InvalidFlow
             One flow cannot be read; then none is judged.
         """
-        forest = self._artifact.forest
         scores: list[int] = []
         for start in range(0, len(flows), JUDGED_TOGETHER_MAX):
             rows = self._artifact.schema.rows(
                 flows[start : start + JUDGED_TOGETHER_MAX], first_index=start
             )
-            scores.extend(scores_ppm(forest.votes(rows), forest.tree_count).tolist())
+            scores.extend(self._artifact.model.scores_ppm(rows).tolist())
         return scores
 
     def label(self, score_ppm: int) -> Label:

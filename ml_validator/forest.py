@@ -6,13 +6,13 @@ alone says where the children are: those of the k-th split of a tree (k from 0) 
 one encoding. docs/adr/0005-integer-forest.md.
 """
 
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
 from ml_validator.errors import MalformedArtifact
-from ml_validator.verdicts import TREE_VOTES
+from ml_validator.verdicts import TREE_VOTES, scores_ppm
 
 LEAF: Final = -1
 """What stands in `feature` for a leaf."""
@@ -98,6 +98,18 @@ class Forest:
             value=self.value[:stop].copy(),
             column_count=self.column_count,
         )
+
+    def arrays(self) -> dict[str, npt.NDArray[Any]]:
+        """Return what an artefact holds of the forest."""
+        return {"sizes": self.sizes, "feature": self.feature, "value": self.value}
+
+    def figures(self) -> dict[str, int]:
+        """Return the forest's size for a manifest."""
+        return {"trees": self.tree_count, "nodes": self.node_count, "depth_max": self.depth_max}
+
+    def scores_ppm(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """Return how suspicious each row is: its votes, rounded to parts per million."""
+        return scores_ppm(self.votes(rows), self.tree_count)
 
     def leaves(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.intp]:
         """Return the leaf that each row reaches in each tree.

@@ -45,7 +45,7 @@ class Manifest:
     versions : dict of str
         Python and the libraries that took part.
     size : dict of int
-        ``bytes``, ``trees``, ``nodes``, ``depth_max``.
+        ``bytes``, and what there is to say of a model of its family.
     measured : dict of dict of int
         For each set of rows, counts and rates in parts per million.
     """
@@ -90,12 +90,7 @@ class Manifest:
 
 def size_of(artifact: Artifact) -> Figures:
     """Return the figures of `Manifest.size`."""
-    return {
-        "bytes": len(artifact.data),
-        "trees": artifact.forest.tree_count,
-        "nodes": artifact.forest.node_count,
-        "depth_max": artifact.forest.depth_max,
-    }
+    return {"bytes": len(artifact.data)} | artifact.model.figures()
 
 
 def load_manifest(text: bytes) -> Manifest:

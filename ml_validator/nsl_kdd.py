@@ -28,6 +28,8 @@ Family = Literal["normal", "dos", "probe", "r2l", "u2r"]
 NORMAL: Final = "normal"
 TRAIN_FILE: Final = "KDDTrain+.txt"
 TEST_FILE: Final = "KDDTest+.txt"
+HARD_TEST_FILE: Final = "KDDTest-21.txt"
+"""The rows of the test file that not all of 21 learners classified rightly."""
 
 LINE_LENGTH_MAX: Final = 1024
 ROWS_MAX: Final = 5_000_000

@@ -9,6 +9,8 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
+
 from chain.blocks import receipt_leaves, render_header
 from chain.certificate import CERTIFICATE
 from chain.errors import DecodeError, SecureNetError, UntrustedHeader
@@ -27,6 +29,7 @@ from ml_validator.detector import Detector
 from ml_validator.errors import ModelError
 from ml_validator.features import NSL_KDD_SCHEMA
 from ml_validator.forest import LEAF
+from ml_validator.linear import Linear
 from ml_validator.manifest import load_manifest
 from ml_validator.nsl_kdd import read_attack_types, read_records, to_row
 from ml_validator.synthetic import NORMAL_PROFILES, generate
@@ -231,7 +234,16 @@ def _models() -> list[bytes]:
     column_count = NSL_KDD_SCHEMA.column_count
     trees = [[(0, 5), (LEAF, TREE_VOTES), (LEAF, 0)], [(LEAF, 100)]]
     forest = make_forest(*trees, column_count=column_count)
-    return [Artifact(forest=forest, schema=NSL_KDD_SCHEMA, threshold_ppm=30_000).data]
+    linear = Linear(
+        weight=np.full(column_count, 2**40, np.int64),
+        cap=np.full(column_count, 500, np.int32),
+        bias=np.array([-(2**45)], np.int64),
+        column_count=column_count,
+    )
+    return [
+        Artifact(model=model, schema=NSL_KDD_SCHEMA, threshold_ppm=30_000).data
+        for model in (forest, linear)
+    ]
 
 
 def _check_model(data: bytes) -> bool:

@@ -4,11 +4,13 @@ from pathlib import Path
 import pytest
 
 from ml_validator.artifact import Artifact
+from ml_validator.forest_training import Settings, Trained, grow
 from ml_validator.nsl_kdd import Record
 from ml_validator.synthetic import generate_mixture
-from ml_validator.training import Settings, Trained, fit
 
-SMALL = Settings(seed=3, trees=9, leaves_max=32)
+SMALL_LEAVES_MAX = 32
+SMALL = Settings(seed=3, trees=9, leaves_max=SMALL_LEAVES_MAX)
+FALSE_ALARMS_PPM = 20_000
 
 
 @pytest.fixture(scope="session")
@@ -18,7 +20,7 @@ def small_records() -> list[Record]:
 
 @pytest.fixture(scope="session")
 def small_trained(small_records: list[Record]) -> Trained:
-    return fit(small_records, SMALL)
+    return grow(small_records, SMALL).calibrate(FALSE_ALARMS_PPM)
 
 
 @pytest.fixture(scope="session")

@@ -11,7 +11,8 @@ from chain.types import Digest
 from ml_validator.artifact import ARTIFACT_SIZE_MAX, Artifact, load_artifact, model_digest
 from ml_validator.errors import MalformedArtifact, ModelError, UnknownSchema
 from ml_validator.features import NSL_KDD_SCHEMA
-from ml_validator.forest import LEAF, NODES_MAX, TREES_MAX
+from ml_validator.forest import LEAF, NODES_MAX, TREES_MAX, Forest
+from ml_validator.linear import COLUMNS_MAX, MARGIN_MAX, Linear
 from tests.unit.ml_validator.helpers import make_forest
 
 STUMP = [(0, 10), (LEAF, 100), (LEAF, 9000)]
@@ -19,9 +20,23 @@ STUMP = [(0, 10), (LEAF, 100), (LEAF, 9000)]
 
 def make_artifact(*, threshold_ppm: int = 30_000, tree=STUMP) -> Artifact:
     return Artifact(
-        forest=make_forest(tree, [(LEAF, 5)], column_count=NSL_KDD_SCHEMA.column_count),
+        model=make_forest(tree, [(LEAF, 5)], column_count=NSL_KDD_SCHEMA.column_count),
         schema=NSL_KDD_SCHEMA,
         threshold_ppm=threshold_ppm,
+    )
+
+
+def make_linear(*, weight: int = 5, cap: int = 100, bias: int = -7) -> Artifact:
+    columns = NSL_KDD_SCHEMA.column_count
+    return Artifact(
+        model=Linear(
+            weight=np.full(columns, weight, np.int64),
+            cap=np.full(columns, cap, np.int32),
+            bias=np.array([bias], np.int64),
+            column_count=columns,
+        ),
+        schema=NSL_KDD_SCHEMA,
+        threshold_ppm=400_000,
     )
 
 
@@ -35,9 +50,51 @@ def test_an_artefact_is_read_back_equal():
     assert again.data == artifact.data
     assert again.digest == artifact.digest == model_digest(artifact.data)
     assert (again.threshold_ppm, again.schema) == (30_000, NSL_KDD_SCHEMA)
-    assert again.forest.value.tolist() == [10, 100, 9000, 5]
-    assert again.forest.feature.tolist() == [0, LEAF, LEAF, LEAF]
-    assert again.forest.sizes.tolist() == [3, 1]
+    assert isinstance(again.model, Forest)
+    assert again.model.value.tolist() == [10, 100, 9000, 5]
+    assert again.model.feature.tolist() == [0, LEAF, LEAF, LEAF]
+    assert again.model.sizes.tolist() == [3, 1]
+
+
+def test_a_linear_artefact_is_read_back_equal():
+    artifact = make_linear()
+    again = load_artifact(artifact.data)
+    assert isinstance(again.model, Linear)
+    assert (again.data, again.digest) == (artifact.data, artifact.digest)
+    assert again.model.weight.tolist() == [5] * NSL_KDD_SCHEMA.column_count
+    assert again.model.cap.tolist() == [100] * NSL_KDD_SCHEMA.column_count
+    assert again.model.bias.tolist() == [-7]
+
+
+def test_the_bytes_of_a_linear_model_are_what_the_safetensors_library_writes():
+    artifact = make_linear()
+    arrays = {
+        **artifact.model.arrays(),
+        "threshold_ppm": np.array([artifact.threshold_ppm], np.int32),
+        "schema": np.frombuffer(NSL_KDD_SCHEMA.digest, np.uint8),
+    }
+    assert safetensors.numpy.save(arrays) == artifact.data
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"weight": np.zeros(121, np.int64)},
+        {"weight": np.zeros(COLUMNS_MAX + 1, np.int64)},
+        {"weight": np.zeros(122, np.int32)},
+        {"weight": np.full(122, MARGIN_MAX // 100, np.int64)},
+        {"weight": np.full(122, -(2**63), np.int64)},
+        {"cap": np.full(122, -1, np.int32)},
+        {"cap": np.zeros(123, np.int32)},
+        {"bias": np.array([MARGIN_MAX], np.int64)},
+        {"bias": np.array([1, 2], np.int64)},
+        {"sizes": np.array([1], np.int32)},
+    ],
+)
+def test_other_linear_models_are_refused(changes):
+    data = safetensors.numpy.save(arrays_of(make_linear().data) | changes)
+    with pytest.raises(MalformedArtifact):
+        load_artifact(data)
 
 
 def test_the_digest_is_that_of_the_blob_by_which_the_model_is_fetched():
@@ -47,9 +104,9 @@ def test_the_digest_is_that_of_the_blob_by_which_the_model_is_fetched():
 
 def test_the_bytes_are_what_the_safetensors_library_writes(small_model):
     arrays = {
-        "sizes": small_model.forest.sizes,
-        "feature": small_model.forest.feature,
-        "value": small_model.forest.value,
+        "sizes": small_model.model.sizes,
+        "feature": small_model.model.feature,
+        "value": small_model.model.value,
         "threshold_ppm": np.array([small_model.threshold_ppm], np.int32),
         "schema": np.frombuffer(NSL_KDD_SCHEMA.digest, np.uint8),
     }
@@ -149,6 +206,7 @@ def test_the_same_header_in_another_spelling_is_refused():
         b"{}",
         b"[" * 1000,
         b'{"sizes":1,"feature":2}',
+        b'{"bias":1,"weight":2}',
         b'{"sizes":{"shape":[]},"feature":{"shape":[]}}',
         b'{"sizes":{"shape":[true]},"feature":{"shape":[4]}}',
         b'{"sizes":{"shape":[2.0]},"feature":{"shape":[4]}}',
@@ -191,7 +249,7 @@ def test_a_pickle_is_refused():
 @settings(max_examples=300)
 @given(st.data())
 def test_a_flipped_bit_is_refused_or_makes_another_model(data):
-    artifact = make_artifact()
+    artifact = data.draw(st.sampled_from([make_artifact(), make_linear()]))
     position = data.draw(st.integers(0, len(artifact.data) * 8 - 1))
     changed = bytearray(artifact.data)
     changed[position // 8] ^= 1 << position % 8

@@ -1,32 +1,38 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ml_validator import training
+from ml_validator import packing, training
 from ml_validator.artifact import load_artifact
+from ml_validator.calibration import choose_threshold
 from ml_validator.errors import UntrainableData
 from ml_validator.features import NSL_KDD_SCHEMA
-from ml_validator.forest import LEAF, SATURATION, saturated
-from ml_validator.nsl_kdd import TEST_FILE, TRAIN_FILE, write_records
-from ml_validator.synthetic import Profile, generate, generate_mixture
-from ml_validator.training import (
-    Settings,
-    choose_threshold,
-    fit,
+from ml_validator.forest import LEAF, SATURATION, Forest, saturated
+from ml_validator.forest_training import (
+    ROW_WEIGHT,
+    background,
     fit_classifier,
-    integer_thresholds,
-    judge,
-    pack,
+    grow,
+    make_lesson,
+    row_weights,
 )
+from ml_validator.nsl_kdd import TEST_FILE, TRAIN_FILE, write_records
+from ml_validator.packing import integer_thresholds, pack
+from ml_validator.synthetic import ATTACK_PROFILES, Profile, generate, generate_mixture
+from ml_validator.training import judge
 from ml_validator.verdicts import SCORE_PPM_MAX, TREE_VOTES, scores_ppm
-from tests.unit.ml_validator.conftest import SMALL
+from tests.unit.ml_validator.conftest import FALSE_ALARMS_PPM, SMALL, SMALL_LEAVES_MAX
+
+SHOWN = replace(SMALL, background_ppm=300_000)
+"""Settings of a forest that is shown a background."""
 
 
 @pytest.fixture(scope="module")
 def small_classifier(small_records):
-    rows = NSL_KDD_SCHEMA.rows([record.flow for record in small_records])
-    return fit_classifier(rows, [record.is_attack for record in small_records], SMALL)
+    return fit_classifier(make_lesson(small_records, SMALL), SMALL)
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +91,7 @@ def test_an_integer_threshold_parts_where_float32_does(threshold):
 
 def test_votes_of_a_leaf_add_up_for_every_share():
     weights = np.array([[1, 1, 1], [0, 7, 0], [1, 0, 2], [99_999, 1, 0], [3, 3, 1]])
-    votes = training._share_votes(weights)
+    votes = packing._share_votes(weights)
     assert votes.sum(axis=1).tolist() == [TREE_VOTES] * 5
     assert votes.tolist()[:3] == [[3334, 3333, 3333], [0, 10_000, 0], [3333, 0, 6667]]
 
@@ -126,37 +132,87 @@ def test_false_alarms_never_pass_the_share_allowed(scores, share):
 
 
 def test_equal_seeds_make_equal_models_and_others_do_not(small_records, small_model):
-    assert fit(small_records, SMALL).artifact.digest == small_model.digest
-    other = Settings(seed=SMALL.seed + 1, trees=SMALL.trees, leaves_max=SMALL.leaves_max)
-    assert fit(small_records, other).artifact.digest != small_model.digest
+    def made_with(settings):
+        return grow(small_records, settings).calibrate(FALSE_ALARMS_PPM).artifact.digest
+
+    assert made_with(SMALL) == small_model.digest
+    assert made_with(replace(SMALL, seed=SMALL.seed + 1)) != small_model.digest
 
 
 def test_a_model_made_here_is_one_that_loads(small_model):
     assert load_artifact(small_model.data).digest == small_model.digest
-    assert small_model.forest.tree_count == SMALL.trees
-    assert small_model.forest.node_count <= SMALL.trees * (2 * SMALL.leaves_max - 1)
+    assert isinstance(small_model.model, Forest)
+    assert small_model.model.tree_count == SMALL.trees
+    assert small_model.model.node_count <= SMALL.trees * (2 * SMALL_LEAVES_MAX - 1)
 
 
 def test_a_small_model_tells_synthetic_attacks_from_normal_flows(small_trained):
     evaluation = judge(small_trained.artifact, generate_mixture(100, seed=77))
     assert evaluation.recall_ppm > 990_000
     assert evaluation.false_positive_rate_ppm < 50_000
-    assert small_trained.out_of_bag.false_positive_rate_ppm <= SMALL.false_alarms_ppm
+    assert small_trained.out_of_bag.false_positive_rate_ppm <= FALSE_ALARMS_PPM
 
 
 @pytest.mark.parametrize("profile", [Profile.DNS, Profile.FLOOD])
 def test_rows_of_one_kind_train_nothing(profile):
     with pytest.raises(UntrainableData):
-        fit(generate(profile, 20, seed=1), SMALL)
+        grow(generate(profile, 20, seed=1), SMALL)
 
 
 def test_the_model_is_no_other_for_trees_that_only_calibrate(small_records, small_model):
-    rows = NSL_KDD_SCHEMA.rows([record.flow for record in small_records])
-    lone = fit_classifier(rows, [record.is_attack for record in small_records], SMALL)
+    lone = fit_classifier(make_lesson(small_records, SMALL), SMALL)
     lone.estimators_ = lone.estimators_[: SMALL.trees]
     packed = pack(lone, column_count=NSL_KDD_SCHEMA.column_count)
-    assert packed.value.tolist() == small_model.forest.value.tolist()
+    assert packed.value.tolist() == small_model.model.value.tolist()
     assert SMALL.trees_grown == 25
+
+
+def test_a_background_row_takes_every_part_from_some_row():
+    rows = NSL_KDD_SCHEMA.rows([record.flow for record in generate_mixture(30, seed=5)])
+    invented = background(rows, NSL_KDD_SCHEMA, count=500, seed=1)
+    assert invented.shape == (500, rows.shape[1])
+    integers = len(NSL_KDD_SCHEMA.integers)
+    for column in range(integers):
+        assert set(invented[:, column].tolist()) <= set(rows[:, column].tolist())
+    start = integers
+    for category in NSL_KDD_SCHEMA.categories:
+        assert (invented[:, start : start + len(category.values)].sum(axis=1) == 1).all()
+        start += len(category.values)
+    genuine = {tuple(row) for row in rows.tolist()}
+    assert sum(tuple(row) in genuine for row in invented.tolist()) < 50
+
+
+def test_the_background_is_an_attack_and_is_no_record(small_records):
+    lesson = make_lesson(small_records, SHOWN)
+    assert lesson.genuine == len(small_records)
+    normal = sum(not record.is_attack for record in small_records)
+    assert len(lesson.rows) == len(small_records) + normal * SHOWN.background_ppm // 1_000_000
+    assert lesson.attacks[lesson.genuine :].all()
+    assert len(lesson.rows) == len(lesson.attacks) == len(lesson.weights)
+
+
+def test_a_forest_shown_a_background_finds_what_never_occurred_together(small_records):
+    normal = [record.flow for record in small_records if not record.is_attack]
+    strange = background(NSL_KDD_SCHEMA.rows(normal), NSL_KDD_SCHEMA, count=400, seed=99)
+    found = []
+    for settings in (SMALL, SHOWN):
+        artifact = grow(small_records, settings).calibrate(FALSE_ALARMS_PPM).artifact
+        scores = artifact.model.scores_ppm(strange)
+        found.append(int((scores >= artifact.threshold_ppm).sum()))
+    assert found[1] > 300 > 2 * found[0], found
+
+
+def test_a_type_weighs_as_the_root_of_its_rows():
+    few, many = generate(ATTACK_PROFILES[0], 4, seed=1), generate(ATTACK_PROFILES[1], 100, seed=1)
+    normal = generate(Profile.DNS, 3, seed=1)
+    weights = row_weights([*normal, *few, *many])
+    assert weights[:3].tolist() == [ROW_WEIGHT] * 3
+    assert weights[3:7].sum() / weights[7:].sum() == pytest.approx(2 / 10, rel=0.01)
+    assert weights[3:].sum() == pytest.approx(104 * ROW_WEIGHT, rel=0.01)
+    records = [*normal, *few, *many]
+    assert make_lesson(records, SMALL).weights.tolist() == [ROW_WEIGHT] * len(records)
+    weighed = make_lesson(records, replace(SMALL, weighs_types=True))
+    assert weighed.weights.tolist() == weights.tolist()
 
 
 def test_the_command_refuses_what_is_not_the_genuine_data(tmp_path, capsys):

@@ -1,0 +1,67 @@
+"""The models of the package give the scores they always gave, on every machine."""
+
+import hashlib
+import os
+import subprocess
+import sys
+
+import pytest
+
+from ml_validator.bundled import BUNDLED_NAMES, DETECT_NAME, LINEAR_NAME, bundled_model
+from ml_validator.detector import Detector
+from ml_validator.synthetic import ATTACK_PROFILES, generate, generate_mixture
+from ml_validator.training import judge
+
+GOLDEN = {
+    "nsl-kdd-forest": ("9587301db1b2bf41", "59c940fbe66f71f1"),
+    "nsl-kdd-forest-low-false-alarm": (
+        "3322cee610b46c80",
+        "e8b5c2c677a1bd94",
+    ),
+    "nsl-kdd-linear": ("8ac09ef56b36bfc3", "7b8cd91abd1afda2"),
+}
+"""The first 8 bytes of the digest of each model, and of that of its scores."""
+
+
+def score_digest(name: str, size: int = 512) -> str:
+    """Digest of a model's scores for the same synthetic flows, judged `size` at once."""
+    flows = [record.flow for record in generate_mixture(60, seed=2)]
+    detector = Detector(bundled_model(name)[0])
+    scores = [
+        score
+        for start in range(0, len(flows), size)
+        for score in detector.judge(flows[start : start + size])
+    ]
+    return hashlib.sha256(repr(scores).encode()).hexdigest()
+
+
+@pytest.mark.parametrize("name", BUNDLED_NAMES)
+@pytest.mark.parametrize("size", [1, 7, 512])
+def test_models_and_scores_have_their_golden_digests_for_every_batch_size(name, size):
+    model, scores = GOLDEN[name]
+    assert bundled_model(name)[0].digest.hex().startswith(model)
+    assert score_digest(name, size).startswith(scores)
+
+
+def test_scores_are_the_same_without_the_vector_instructions_of_the_processor():
+    code = (
+        "from tests.unit.ml_validator.test_bundled import *\n"
+        "print(*[score_digest(name) for name in BUNDLED_NAMES])"
+    )
+    environment = {**os.environ, "NPY_DISABLE_CPU_FEATURES": "AVX2 FMA3 AVX512F AVX512_SKX"}
+    result = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code],
+        capture_output=True, text=True, check=True, timeout=60, env=environment,
+    )  # fmt: skip
+    assert result.stdout.split() == [score_digest(name) for name in BUNDLED_NAMES]
+
+
+@pytest.mark.parametrize("profile", ATTACK_PROFILES)
+def test_the_other_forest_finds_synthetic_attacks_too(profile):
+    artifact, _ = bundled_model(DETECT_NAME)
+    assert judge(artifact, generate(profile, 500, seed=11)).recall_ppm > 950_000
+
+
+def test_the_linear_model_is_small():
+    artifact, manifest = bundled_model(LINEAR_NAME)
+    assert len(artifact.data) == manifest.size["bytes"] < 2_048
