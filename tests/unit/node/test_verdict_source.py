@@ -71,7 +71,7 @@ def other_model() -> Artifact:
     forest = make_forest(
         [(0, 10), (LEAF, 100), (LEAF, 9_000)], column_count=ARTIFACT.schema.column_count
     )
-    return Artifact(forest=forest, schema=ARTIFACT.schema, threshold_ppm=500_000)
+    return Artifact(model=forest, schema=ARTIFACT.schema, threshold_ppm=500_000)
 
 
 async def test_a_model_that_is_at_hand_is_loaded_and_loaded_again_in_a_new_worker():

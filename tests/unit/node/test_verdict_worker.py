@@ -116,7 +116,7 @@ def test_it_keeps_the_latest_few_of_the_models_that_it_was_sent():
     worker = Worker(*DETECTORS.values())
     models = [
         Artifact(
-            forest=make_forest([(LEAF, votes)], column_count=ARTIFACT.schema.column_count),
+            model=make_forest([(LEAF, votes)], column_count=ARTIFACT.schema.column_count),
             schema=ARTIFACT.schema,
             threshold_ppm=500_000,
         )
