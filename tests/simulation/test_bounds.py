@@ -37,7 +37,7 @@ def test_the_containers_of_all_parts_of_a_node_are_found():
         "Mempool._by_id",
         "Inbox._peers",
         "MessageLog._slots",
-        "BlockSync._heights",
+        "Progress._told",
         "Intake._standings",
         "HeightState.rounds",
     }
