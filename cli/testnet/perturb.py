@@ -48,8 +48,8 @@ class Blow:
         How long a reading took while the node was away; None: it was not committed, or there are
         too few miners for one to be away.
     back_s : float or None
-        How long after its return the node had caught up, a further reading included; None: it did
-        not.
+        How long after its return the node had caught up, further readings included, and, as a
+        miner, signed again; None: it did not.
     """
 
     number: int
@@ -177,17 +177,23 @@ def _bring_back(network: Network, action: str, node: Node) -> None:
 
 
 async def _is_back(network: Network, node: Node, device: Sender) -> float | None:
-    """Return how long it takes until the node has what is committed after its return."""
+    """Return how long it takes until the node has what is committed after its return, and signs.
+
+    A wiped miner is silent for some heights, in which the others can do without nobody else.
+    """
     begun_ns = _CLOCK.monotonic_ns()
     try:
         await wait_ready(network, [node], running_processes(network), timeout_s=COMMIT_S)
-        if await _commit(network.miners[0], device) is None:
-            return None
-        async with asyncio.timeout(COMMIT_S):
-            async with connect(network.miners[0].rpc) as client:
-                height = (await client.status())["height"]
-            async with connect(node.rpc) as client:
+        async with asyncio.timeout(COMMIT_S), connect(node.rpc) as client:
+            signing = None
+            while signing not in ("yes", "observer"):
+                if await _commit(network.miners[0], device) is None:
+                    return None
+                async with connect(network.miners[0].rpc) as other:
+                    height = (await other.status())["height"]
                 await client.wait_height(height)
+                await asyncio.sleep(POLL_S)
+                signing = (await client.get("/v1/consensus"))["signing"]
     except (TimeoutError, CliError):
         return None
     return _seconds_since(begun_ns)
