@@ -38,6 +38,25 @@ async def fifty_heights(world: World) -> None:
     assert load.check_receipts() == len(load.accepted) > 20
 
 
+def test_what_is_durable_is_committed_before_the_node_works_on_the_next_height():
+    """Between the two a client that asks is told of a block that is not yet the node's tip."""
+
+    async def scene(world):
+        async with under_load(world) as load:
+            host, node = world.hosts["m0"], world.node("m0")
+
+            def is_between() -> bool:
+                block = world.ledger.blocks[host.committed - 1].block
+                ours = any(transaction.id in load.accepted for transaction in block.transactions)
+                return ours and host.committed == node.chain.height + 1
+
+            while not is_between():
+                await asyncio.sleep(0.0001)
+            load.check_receipts()
+
+    play(scene)
+
+
 @pytest.mark.attack("A11", "B17")
 def test_four_whole_nodes_reach_fifty_heights_twice_with_one_trace():
     first, again = play(fifty_heights), play(fifty_heights)

@@ -278,14 +278,14 @@ class Workload:
         return sum(id in places for id in self.accepted)
 
     def check_receipt(self, id: Digest, name: str) -> None:
-        """Ask a node for a transaction: whatever is committed says so, as long as it is kept."""
+        """Ask a node for a transaction: whatever is durable says so, as long as it is kept."""
         host, places = self._world.hosts[name], self._world.ledger.places
         node = host.node
         if node is None or host.is_failing:
             return
         status = node.transaction(id)
         height = places[id][0] if id in places else None
-        if height is not None and not node.chain.whole_from <= height <= node.chain.height:
+        if height is not None and not node.chain.whole_from <= height <= host.committed:
             height = None
         if (status.height, status.status == "committed") != (height, height is not None):
             raise Violation(f"{name} says {status.status} of {id.hex()[:12]} at {height}")
