@@ -54,6 +54,7 @@ help:
 	@echo 'make format                      put the code into the form that check wants'
 	@echo 'make testnet                     four nodes that stay up, in $(TESTNET)'
 	@echo 'make bench [ARGS=...]            transactions per second and latency of four nodes'
+	@echo 'make bench-ml [ARGS=...]         how long the bundled detectors take for a block, and for one flow'
 	@echo 'make report DATA=PATH            what the paper prints beside what its experiment gives; takes minutes'
 	@echo 'make evaluate DATA=PATH          detectors trained on KDDTrain+, measured on KDDTest+; takes minutes'
 	@echo 'make simulate SEEDS=n FIRST=s    whole nodes in n simulated worlds'
@@ -96,6 +97,10 @@ testnet: $(VENV)/.installed-run
 .PHONY: bench
 bench: $(VENV)/.installed-run
 	@"$(VENV)/bin/securenet" bench $(ARGS)
+
+.PHONY: bench-ml
+bench-ml: $(VENV)/.installed-run
+	@"$(VENV)/bin/securenet" model bench $(ARGS)
 
 .PHONY: report
 report: $(VENV)/.installed-dev
