@@ -12,7 +12,11 @@
         ├── InvalidDataset       a data set with a row that cannot be read
         ├── MissingDataset       a file that is not where it should be
         ├── AlteredDataset       a file that is not the genuine one
-        └── UntrainableData      rows from which no detector can be made
+        ├── UntrainableData      rows from which no detector can be made
+        ├── InvalidUpdate        an update that may not enter an aggregate
+        ├── InvalidShare         shares that give no secret, or a box that does not open
+        ├── VoidGroup            a group whose sum cannot be known or breaks a rule
+        └── TooFewContributions  fewer than an aggregation rule can stand on
 """
 
 from chain.errors import SecureNetError
@@ -168,3 +172,72 @@ class AlteredDataset(ModelError):
 
 class UntrainableData(ModelError):
     """Rows from which no detector can be made, as none of them being normal."""
+
+
+class InvalidUpdate(ModelError):
+    """An update which may not enter an aggregate.
+
+    Parameters
+    ----------
+    where : str
+        What is wrong, as ``size`` or ``norm``.
+    reason : str
+        In words.
+    """
+
+    def __init__(self, where: str, reason: str) -> None:
+        super().__init__(f"update, {where}: {reason}")
+        self.where = where
+        self.reason = reason
+
+
+class InvalidShare(ModelError):
+    """Shares which give no secret, or a box of them that does not open.
+
+    Parameters
+    ----------
+    owner : bytes
+        Id of the participant whose secret it is, who made the shares.
+    reason : str
+        What is wrong with them.
+    """
+
+    def __init__(self, owner: bytes, reason: str) -> None:
+        super().__init__(f"shares of {owner.hex()}: {reason}")
+        self.owner = owner
+        self.reason = reason
+
+
+class VoidGroup(ModelError):
+    """A group whose sum cannot be known, or which only a broken rule can explain.
+
+    Parameters
+    ----------
+    group : int
+        Its index in the federated round.
+    reason : str
+        Why.
+    """
+
+    def __init__(self, group: int, reason: str) -> None:
+        super().__init__(f"group {group}: {reason}")
+        self.group = group
+        self.reason = reason
+
+
+class TooFewContributions(ModelError):
+    """Fewer contributions than an aggregation rule can stand on.
+
+    Parameters
+    ----------
+    rule : str
+        Name of the rule.
+    count, needed : int
+        How many there are and how many it needs.
+    """
+
+    def __init__(self, rule: str, count: int, needed: int) -> None:
+        super().__init__(f"{rule} needs {needed} contributions, there are {count}")
+        self.rule = rule
+        self.count = count
+        self.needed = needed

@@ -65,6 +65,7 @@ from chain.records import TABLES, PolicyRecord
 from chain.state_tree import STATE_PROOF, StateTree
 from chain.transactions import PAYLOAD, SIGNATURE_TAG, Transaction
 from chain.types import Height, Round
+from scripts.aggregation_cases import aggregation
 from scripts.signature_cases import key_cases, signature_cases
 from tests.builders import (
     ACCEPTANCE_MS,
@@ -121,6 +122,7 @@ def vectors() -> dict[str, Any]:
         "transactions.json": transactions(),
         "chain.json": whole_chain(),
         "algorithm_1.json": algorithm_1(),
+        "aggregation.json": aggregation(),
     }
 
 

@@ -43,6 +43,7 @@ def made():
 @pytest.mark.parametrize(
     "name",
     [
+        "aggregation.json",
         "algorithm_1.json",
         "blobs.json",
         "chain.json",
