@@ -12,7 +12,8 @@
         ├── InvalidDataset       a data set with a row that cannot be read
         ├── MissingDataset       a file that is not where it should be
         ├── AlteredDataset       a file that is not the genuine one
-        └── UntrainableData      rows from which no detector can be made
+        ├── UntrainableData      rows from which no detector can be made
+        └── UnexportableModel    a model that another form cannot hold
 """
 
 from chain.errors import SecureNetError
@@ -168,3 +169,7 @@ class AlteredDataset(ModelError):
 
 class UntrainableData(ModelError):
     """Rows from which no detector can be made, as none of them being normal."""
+
+
+class UnexportableModel(ModelError):
+    """A model that the form it should be written in cannot hold."""
