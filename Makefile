@@ -59,6 +59,7 @@ help:
 	@echo 'make bench [ARGS=...]            transactions per second and latency of four nodes'
 	@echo 'make report DATA=PATH            what the paper prints beside what its experiment gives; takes minutes'
 	@echo 'make evaluate DATA=PATH          detectors trained on KDDTrain+, measured on KDDTest+; takes minutes'
+	@echo 'make numpy-versions [DATA=PATH]  the verdicts of the models under several versions of numpy'
 	@echo 'make simulate SEEDS=n FIRST=s    whole nodes in n simulated worlds'
 	@echo 'make fuzz INPUTS=n [TARGET=name] n hostile inputs for every reader of bytes, or for one'
 	@echo 'make twins SCENARIOS=n ROUNDS=r  two copies of a miner with one key, on networks that are cut'
@@ -110,6 +111,10 @@ report: $(VENV)/.installed-dev
 evaluate: $(VENV)/.installed-dev
 	@test -n "$$DATA" || { echo 'make: name the folder with the NSL-KDD files: make evaluate DATA=PATH' >&2; exit 2; }
 	@"$(VENV)/bin/securenet" model evaluate --data "$$DATA" $(ARGS)
+
+.PHONY: numpy-versions
+numpy-versions: $(VENV)/.installed-dev
+	@"$(VENV)/bin/python" -m scripts.numpy_versions $(if $(DATA),--data "$$DATA") $(ARGS)
 
 .PHONY: simulate
 simulate: $(VENV)/.installed-dev
