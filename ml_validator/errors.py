@@ -17,6 +17,7 @@
         ├── InvalidShare         shares that give no secret, or a box that does not open
         ├── VoidGroup            a group whose sum cannot be known or breaks a rule
         └── TooFewContributions  fewer than an aggregation rule can stand on
+        └── UnexportableModel    a model that another form cannot hold
 """
 
 from chain.errors import SecureNetError
@@ -241,3 +242,5 @@ class TooFewContributions(ModelError):
         self.rule = rule
         self.count = count
         self.needed = needed
+class UnexportableModel(ModelError):
+    """A model that the form it should be written in cannot hold."""
