@@ -13,7 +13,7 @@ IEEE CISDA 2009, doi:10.1109/CISDA.2009.5356528.
 
 import hashlib
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -22,10 +22,10 @@ from typing import Final, Literal
 from chain.payloads import Flow
 from ml_validator.errors import AlteredDataset, InvalidDataset, MissingDataset
 from ml_validator.features import NSL_KDD_SCHEMA
+from ml_validator.labelled import NORMAL, Dataset
 
 Family = Literal["normal", "dos", "probe", "r2l", "u2r"]
 
-NORMAL: Final = "normal"
 TRAIN_FILE: Final = "KDDTrain+.txt"
 TEST_FILE: Final = "KDDTest+.txt"
 HARD_TEST_FILE: Final = "KDDTest-21.txt"
@@ -213,6 +213,26 @@ def file_digest(path: Path) -> str:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise MissingDataset(path.name, error.strerror or str(error)) from error
+
+
+def read_dataset(folder: Path, *, tests: Sequence[str]) -> Dataset:
+    """Read the genuine training file in `folder`, and test files by their names.
+
+    Raises
+    ------
+    MissingDataset, AlteredDataset, InvalidDataset
+        A file is not there, not the genuine one or cannot be read.
+    """
+    files = (TRAIN_FILE, *tests)
+    for name in files:
+        check_genuine(folder / name)
+    return Dataset(
+        schema=NSL_KDD_SCHEMA,
+        training=list(read_records(folder / TRAIN_FILE)),
+        tests={name: list(read_records(folder / name)) for name in tests},
+        digests={name: GENUINE_DIGESTS[name] for name in files},
+        training_name=TRAIN_FILE,
+    )
 
 
 def check_genuine(path: Path) -> None:

@@ -31,8 +31,8 @@ def evaluate(
 
     Example: securenet model evaluate --data nsl-kdd --json
     """
-    from ml_validator.honest import run_all, summary
-    from ml_validator.nsl_kdd import HARD_TEST_FILE, TEST_FILE
+    from ml_validator.honest import TESTS, run_all, summary
+    from ml_validator.nsl_kdd import GENUINE_DIGESTS, HARD_TEST_FILE, TEST_FILE, TRAIN_FILE
 
     with Progress().bar("seeds done", seeds) as bar:
 
@@ -41,7 +41,8 @@ def evaluate(
             bar.advance()
 
         runs = run_all(data, seeds=range(FIRST_SEED, FIRST_SEED + seeds), on_seed=on_seed)
-    document = summary(runs, data=data)
+    digests = {name: GENUINE_DIGESTS[name] for name in (TRAIN_FILE, *TESTS)}
+    document = summary(runs, digests=digests)
     if as_json:
         show_json(document)
         return
@@ -71,4 +72,6 @@ _NO_FIGURES: Final = ("spread", "seeds")
 
 
 def _percent(found: dict[str, Any], figure: str) -> str:
+    if found[figure] is None:
+        return "–"
     return f"{100 * found[figure]:.1f} ± {100 * found['spread'][figure]:.1f}"
