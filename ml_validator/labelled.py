@@ -39,6 +39,46 @@ class Labelled(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LabelledFlow:
+    """The plain `Labelled`."""
+
+    flow: Flow
+    label: str
+    family: str
+
+    @property
+    def is_attack(self) -> bool:
+        """Whether the label is anything but `NORMAL`."""
+        return self.label != NORMAL
+
+
+class Repetitions:
+    """Counts rows that say again what an earlier one said, or say otherwise.
+
+    Attributes
+    ----------
+    duplicates : int
+        Rows with features and label of an earlier one.
+    contradictions : int
+        Rows with the features of an earlier one, and a label of their own.
+    """
+
+    def __init__(self) -> None:
+        self.duplicates = 0
+        self.contradictions = 0
+        self._labels: dict[tuple[object, ...], set[str]] = {}
+
+    def add(self, features: tuple[object, ...], label: str) -> bool:
+        """Take in a row; return whether it is a duplicate."""
+        known = self._labels.setdefault(features, set())
+        is_duplicate = label in known
+        self.duplicates += is_duplicate
+        self.contradictions += bool(known) and not is_duplicate
+        known.add(label)
+        return is_duplicate
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Dataset:
     """Rows to learn from, and rows to be measured on.
 
