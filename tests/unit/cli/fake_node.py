@@ -58,9 +58,9 @@ from chain.records import (
     PROPOSAL_TABLE,
     MeasureRecord,
     PolicyRecord,
-    Table,
 )
 from chain.state import MemorySource, State, miner_sets_of, parameters_of
+from chain.table import Table
 from chain.transactions import PAYLOAD, Transaction, decode_transaction
 from chain.transition import BlockExecution, Execution, Tip, advance
 from chain.types import Address, Digest, Height, Round, TimestampMs
