@@ -75,13 +75,41 @@ def close_round(round_id: Digest, closed: FederatedRound, block: BlockContext) -
     return (Event(name=f"round_{closed.phase}", values=values), *overruled)
 
 
+def awaited(found: FederatedRound) -> tuple[Member, ...]:
+    """Return the members that have not done yet what a round is waiting for.
+
+    Of those that can still reveal, some are enough.
+    """
+    match found.phase:
+        case "join":
+            waiting = [member for member in found.members if member.key is None]
+        case "share":
+            waiting = _at("joined", found)
+        case "commit":
+            waiting = _at("shared" if found.terms.is_masked else "joined", found)
+        case "reveal":
+            hidden = set(found.groups).difference(found.revealed)
+            waiting = [member for member in _at("included", found) if member.group in hidden]
+        case _:
+            waiting = []
+    return tuple(waiting)
+
+
+def _at(status: str, found: FederatedRound) -> list[Member]:
+    """Return who has a status, in the groups that count."""
+    groups = found.groups
+    return [
+        member for member in found.members if member.status == status and member.group in groups
+    ]
+
+
 # --- one step for each phase: the round in its next phase, or None while it has to wait -----------
 
 
 def _join(round_id: Digest, found: FederatedRound, block: BlockContext) -> FederatedRound | None:
-    joined = sum([member.key is not None for member in found.members])
-    if joined < len(found.members) and block.height < found.terms.deadlines.join:
+    if awaited(found) and block.height < found.terms.deadlines.join:
         return None
+    joined = sum([member.key is not None for member in found.members])
     if joined < found.terms.group_size * found.terms.groups_min:
         return replace(found, phase="failed", reason="too_few_joined")
     return replace(found, phase="draw")
@@ -101,16 +129,13 @@ def _draw(round_id: Digest, found: FederatedRound, block: BlockContext) -> Feder
 
 
 def _share(round_id: Digest, found: FederatedRound, block: BlockContext) -> FederatedRound | None:
-    waits = any(_is_at(member, "joined") for member in found.members)
-    if waits and block.height < found.terms.deadlines.share:
+    if awaited(found) and block.height < found.terms.deadlines.share:
         return None
     return _without_weak_groups(replace(found, phase="commit"), "shared")
 
 
 def _commit(round_id: Digest, found: FederatedRound, block: BlockContext) -> FederatedRound | None:
-    before = "shared" if found.terms.is_masked else "joined"
-    waits = any(_is_at(member, before) and member.group in found.groups for member in found.members)
-    if waits and block.height < found.terms.deadlines.commit:
+    if awaited(found) and block.height < found.terms.deadlines.commit:
         return None
     return _without_weak_groups(replace(found, phase="attest"), "committed")
 
@@ -162,10 +187,6 @@ _STEPS: Final[
     "reveal": _reveal,
     "aggregate": _aggregate,
 }
-
-
-def _is_at(member: Member, status: str) -> bool:
-    return member.group is not None and member.status == status
 
 
 def _is_held(found: FederatedRound, position: int, block: BlockContext) -> bool:

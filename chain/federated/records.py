@@ -219,6 +219,11 @@ class FederatedRound:
         return self.phase in OPEN_PHASES
 
     @property
+    def deadline(self) -> Height | None:
+        """The last height of the phase it is in; None where it has none."""
+        return getattr(self.terms.deadlines, self.phase, None)
+
+    @property
     def groups(self) -> tuple[int, ...]:
         """The groups that count."""
         drawn = {member.group for member in self.members if member.group is not None}

@@ -222,6 +222,7 @@ class FakeNode:
                 web.get("/v1/policies/{id}", self._policy),
                 web.get("/v1/verdicts", self._empty),
                 web.get("/v1/evidence", self._empty),
+                web.get("/v1/rounds", self._empty),
                 web.get("/v1/measures", self._measures),
                 web.get("/v1/events", self._events),
                 web.get("/health/ready", self._ready),
