@@ -260,5 +260,7 @@ class TooFewContributions(ModelError):
         self.rule = rule
         self.count = count
         self.needed = needed
+
+
 class UnexportableModel(ModelError):
     """A model that the form it should be written in cannot hold."""
