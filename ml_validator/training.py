@@ -21,11 +21,11 @@ import sklearn
 
 from chain.errors import SecureNetError
 from ml_validator.artifact import Artifact
-from ml_validator.bundled import BUNDLED_NAME, DETECT_NAME, LINEAR_NAME
+from ml_validator.bundled import BUNDLED_NAME, DETECT_NAME, LINEAR_NAME, SMALL_NAME
 from ml_validator.calibration import RULE
 from ml_validator.detector import Detector
 from ml_validator.evaluation import Evaluation, evaluate
-from ml_validator.forest_training import DETECT, LOW_FALSE_ALARM, MODES, Trained, grow
+from ml_validator.forest_training import DETECT, LOW_FALSE_ALARM, MODES, SMALL, Trained, grow
 from ml_validator.linear_training import FALSE_ALARMS_PPM, FOLDS, fit_linear
 from ml_validator.manifest import FORMAT, Manifest, size_of
 from ml_validator.nsl_kdd import (
@@ -40,7 +40,7 @@ from ml_validator.nsl_kdd import (
 
 SEED_MAX: Final = 2**32 - 1
 FIRST_SEED: Final = 42
-MODE_OF: Final = {BUNDLED_NAME: LOW_FALSE_ALARM, DETECT_NAME: DETECT}
+MODE_OF: Final = {BUNDLED_NAME: LOW_FALSE_ALARM, DETECT_NAME: DETECT, SMALL_NAME: SMALL}
 
 Made = tuple[Artifact, Manifest]
 
