@@ -54,8 +54,10 @@ help:
 	@echo 'make format                      put the code into the form that check wants'
 	@echo 'make testnet                     four nodes that stay up, in $(TESTNET)'
 	@echo 'make bench [ARGS=...]            transactions per second and latency of four nodes'
+	@echo 'make bench-ml [ARGS=...]         how long the bundled detectors take for a block, and for one flow'
 	@echo 'make report DATA=PATH            what the paper prints beside what its experiment gives; takes minutes'
 	@echo 'make evaluate DATA=PATH          detectors trained on KDDTrain+, measured on KDDTest+; takes minutes'
+	@echo 'make numpy-versions [DATA=PATH]  the verdicts of the models under several versions of numpy'
 	@echo 'make simulate SEEDS=n FIRST=s    whole nodes in n simulated worlds'
 	@echo 'make fuzz INPUTS=n [TARGET=name] n hostile inputs for every reader of bytes, or for one'
 	@echo 'make twins SCENARIOS=n ROUNDS=r  two copies of a miner with one key, on networks that are cut'
@@ -97,6 +99,10 @@ testnet: $(VENV)/.installed-run
 bench: $(VENV)/.installed-run
 	@"$(VENV)/bin/securenet" bench $(ARGS)
 
+.PHONY: bench-ml
+bench-ml: $(VENV)/.installed-run
+	@"$(VENV)/bin/securenet" model bench $(ARGS)
+
 .PHONY: report
 report: $(VENV)/.installed-dev
 	@test -n "$$DATA" || { echo 'make: name the folder with the NSL-KDD files: make report DATA=PATH' >&2; exit 2; }
@@ -106,6 +112,10 @@ report: $(VENV)/.installed-dev
 evaluate: $(VENV)/.installed-dev
 	@test -n "$$DATA" || { echo 'make: name the folder with the NSL-KDD files: make evaluate DATA=PATH' >&2; exit 2; }
 	@"$(VENV)/bin/securenet" model evaluate --data "$$DATA" $(ARGS)
+
+.PHONY: numpy-versions
+numpy-versions: $(VENV)/.installed-dev
+	@"$(VENV)/bin/python" -m scripts.numpy_versions $(if $(DATA),--data "$$DATA") $(ARGS)
 
 .PHONY: simulate
 simulate: $(VENV)/.installed-dev
@@ -165,7 +175,8 @@ $(VENV)/.installed-dev: requirements/dev.lock $(VENV)/.installed-run
 lock:
 	@test -x build/uv/bin/uv || { "$(PYTHON)" -m venv build/uv && build/uv/bin/python -m pip install --quiet uv; }
 	$(UV_COMPILE) --extra build --output-file requirements/run.lock
-	$(UV_COMPILE) --extra build --extra dev --extra report --constraint requirements/run.lock --output-file requirements/dev.lock
+	$(UV_COMPILE) --extra build --extra dev --extra report --extra export --extra adversary \
+		--constraint requirements/run.lock --output-file requirements/dev.lock
 
 .PHONY: clean
 clean:

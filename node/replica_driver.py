@@ -19,7 +19,7 @@ from chain.eligibility import eligible_miners
 from chain.errors import InvalidBlock, InvalidCertificate
 from chain.light_client import verify_header
 from chain.parameters import Parameters
-from chain.state import miner_sets_of, parameters_of
+from chain.state import heartbeat_ms_of, miner_sets_of, parameters_of
 from chain.transition import Execution
 from chain.types import HEIGHT_MAX, Address, Height, TimestampMs
 from consensus.codec import decode_message
@@ -574,7 +574,7 @@ class ReplicaDriver:
         others all the time: each of their rounds would fail, and blame somebody.
         """
         tip = self._chain.tip
-        heartbeat_ms = parameters_of(tip.state).heartbeat_ms
+        heartbeat_ms = heartbeat_ms_of(tip.state)
         if self._committed_ns is not None:
             passed_ns = self._clock.monotonic_ns() - self._committed_ns
             if passed_ns < heartbeat_ms * _NS_PER_MS:
