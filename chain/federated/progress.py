@@ -4,6 +4,7 @@ Transactions only put on record what members and miners have done; here, and now
 goes from one phase to the next: as soon as nothing is left to wait for, or at the phase's deadline.
 """
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
@@ -208,11 +209,9 @@ def _is_held(found: FederatedRound, position: int, block: "BlockContext") -> boo
 
 def _without_weak_groups(found: FederatedRound, status: str) -> FederatedRound:
     """Void the groups in which fewer than the threshold have this status."""
-    weak = {
-        group
-        for group in found.groups
-        if found.count_in(group, status) < threshold(len(found.members_of(group)))
-    }
+    sizes = Counter([member.group for member in found.members])
+    able = Counter([member.group for member in found.members if member.status == status])
+    weak = {group for group in found.groups if able[group] < threshold(sizes[group])}
     return _without(found, weak)
 
 

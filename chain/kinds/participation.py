@@ -133,11 +133,6 @@ def _join(body: RoundJoin, transaction: Transaction, block: BlockContext) -> tup
     found, position, member = _member(body.round, "join", transaction, block)
     require(member.key is None, "already_done", "the sender has joined")
     require(is_usable_key(body.key), "malformed", "with this key every secret would be 0")
-    require(
-        all(other.key != body.key for other in found.members),
-        "already_exists",
-        "another member has joined with this key",
-    )
     joined = replace(member, status="joined", key=body.key)
     _put(body.round, found.with_member(position, joined), block)
     return ()

@@ -65,14 +65,21 @@ def test_nobody_takes_part_twice(federation):
     )
 
 
-def test_a_key_is_usable_and_nobody_elses(federation):
+def test_a_key_with_which_there_are_no_secrets_is_refused(federation):
     federation.open()
-    first, second, *_ = federation.devices
-    taken = federation.join(first)
 
-    assert code(federation, federation.join(second, key=bytes(32))) == "malformed"
-    copied = federation.join(second, key=body_of(taken).key)
-    assert code(federation, copied, taken) == "already_exists"
+    assert code(federation, federation.join(federation.devices[0], key=bytes(32))) == "malformed"
+
+
+def test_a_copied_key_keeps_nobody_out_and_opens_nothing(federation):
+    federation.open()
+    honest, copier, *_ = federation.devices
+    copied = body_of(federation.join(honest)).key
+
+    federation.chain.commit(federation.join(copier, key=copied))
+
+    federation.chain.commit(federation.join(honest))
+    assert federation.member_of(honest).key == federation.member_of(copier).key
 
 
 def test_another_key_does_not_sign_for_a_participant(federation):
