@@ -58,6 +58,7 @@ help:
 	@echo 'make testnet                     four nodes that stay up, in $(TESTNET)'
 	@echo 'make bench [ARGS=...]            transactions per second and latency of four nodes'
 	@echo 'make report DATA=PATH            what the paper prints beside what its experiment gives; takes minutes'
+	@echo 'make bench-fl DATA=PATH          federated learning against its targets; takes minutes'
 	@echo 'make evaluate DATA=PATH          detectors trained on KDDTrain+, measured on KDDTest+; takes minutes'
 	@echo 'make simulate SEEDS=n FIRST=s    whole nodes in n simulated worlds'
 	@echo 'make fuzz INPUTS=n [TARGET=name] n hostile inputs for every reader of bytes, or for one'
@@ -110,6 +111,11 @@ report: $(VENV)/.installed-dev
 evaluate: $(VENV)/.installed-dev
 	@test -n "$$DATA" || { echo 'make: name the folder with the NSL-KDD files: make evaluate DATA=PATH' >&2; exit 2; }
 	@"$(VENV)/bin/securenet" model evaluate --data "$$DATA" $(ARGS)
+
+.PHONY: bench-fl
+bench-fl: $(VENV)/.installed-dev
+	@test -n "$$DATA" || { echo 'make: name the folder with the NSL-KDD files: make bench-fl DATA=PATH' >&2; exit 2; }
+	@"$(VENV)/bin/securenet" fl bench --data "$$DATA" $(ARGS)
 
 .PHONY: simulate
 simulate: $(VENV)/.installed-dev
