@@ -5,6 +5,7 @@
     SecureNetError
     └── ModelError
         ├── UnknownSchema        features whose meaning this build does not know
+        ├── InvalidSchema        a feature schema that breaks a rule or a bound
         ├── InvalidFlow          a flow that does not fit its schema
         ├── MissingModel         a model that is not here, though the chain names it
         ├── MalformedArtifact    bytes that are no model
@@ -16,7 +17,8 @@
         ├── InvalidUpdate        an update that may not enter an aggregate
         ├── InvalidShare         shares that give no secret, or a box that does not open
         ├── VoidGroup            a group whose sum cannot be known or breaks a rule
-        └── TooFewContributions  fewer than an aggregation rule can stand on
+        ├── TooFewContributions  fewer than an aggregation rule can stand on
+        └── UnexportableModel    a model that another form cannot hold
 """
 
 from chain.errors import SecureNetError
@@ -42,6 +44,23 @@ class UnknownSchema(ModelError):
         super().__init__(f"{where}: unknown feature schema {digest.hex()}")
         self.digest = digest
         self.where = where
+
+
+class InvalidSchema(ModelError):
+    """A feature schema which breaks a rule or a bound.
+
+    Parameters
+    ----------
+    where : str
+        The part that is wrong.
+    reason : str
+        What is wrong with it.
+    """
+
+    def __init__(self, where: str, reason: str) -> None:
+        super().__init__(f"feature schema, {where}: {reason}")
+        self.where = where
+        self.reason = reason
 
 
 class InvalidFlow(ModelError):
@@ -241,3 +260,7 @@ class TooFewContributions(ModelError):
         self.rule = rule
         self.count = count
         self.needed = needed
+
+
+class UnexportableModel(ModelError):
+    """A model that the form it should be written in cannot hold."""
