@@ -32,7 +32,8 @@ class GroupInput:
     ----------
     group : Group
     blobs : mapping of bytes to ndarray of shape (n_parameters,), uint64
-        Masked updates of the survivors, by their ids.
+        Masked updates of the survivors, by their ids; each is looked up when it is added, so they
+        need not be in memory together.
     self_shares : mapping of bytes to Shares
         Of the seeds of the survivors' self masks.
     key_shares : mapping of bytes to Shares
@@ -66,7 +67,7 @@ def group_sum(given: GroupInput) -> Integers:
             seed = _secret(given.self_shares, group, member)
             total -= self_mask(group, member, seed=seed, count=count)
         for dropped, announced in zip(group.members, group.mask_keys, strict=True):
-            if dropped not in blobs:
+            if dropped not in blobs and dropped not in group.absent:
                 private = _secret(given.key_shares, group, dropped)
                 if public_key(private) != announced:
                     raise InvalidShare(dropped, "they give another key than the announced one")

@@ -53,6 +53,9 @@ class Group:
     mask_keys, box_keys : tuple of bytes
         Public X25519 keys of the members, made for this round alone: for pair masks, and for the
         boxes of shares.
+    absent : frozenset of bytes
+        Members that have handed out no shares in time. They keep their places, but nobody masks
+        for their sake: such masks could not be taken off.
     """
 
     round_id: bytes
@@ -60,6 +63,7 @@ class Group:
     members: tuple[bytes, ...]
     mask_keys: tuple[bytes, ...]
     box_keys: tuple[bytes, ...]
+    absent: frozenset[bytes] = frozenset()
 
     def __post_init__(self) -> None:
         assert 2 <= len(self.members) <= GROUP_SIZE_MAX, "a group hides each in the others"
@@ -161,4 +165,4 @@ def masked(
 
 
 def _others(group: Group, member: bytes) -> Iterable[bytes]:
-    return (other for other in group.members if other != member)
+    return (other for other in group.members if other != member and other not in group.absent)
