@@ -97,7 +97,11 @@ class Federation:
 
     def join(self, device: Device, **fields: Any) -> Transaction:
         """Return a participant's `round.join`."""
-        body = RoundJoin(round=self.id, key=public_key_of(self.secret(device)))
+        body = RoundJoin(
+            round=self.id,
+            mask_key=public_key_of(self.secret(device, "masks")),
+            box_key=public_key_of(self.secret(device)),
+        )
         return self.by(device, "round.join", replace(body, **fields))
 
     def share(
@@ -250,9 +254,9 @@ class Federation:
         """Return the device that a member is."""
         return next(device for device in self.devices if device.id == member.device)
 
-    def secret(self, device: Device) -> bytes:
-        """Return a participant's X25519 secret for this round."""
-        return sha256(b"secret" + self.id + device.id).digest()
+    def secret(self, device: Device, purpose: str = "boxes") -> bytes:
+        """Return one of a participant's two X25519 secrets for this round."""
+        return sha256(purpose.encode() + self.id + device.id).digest()
 
     def handover(self, owner: Device, receiver: Device) -> Handover:
         """Return between whom shares go."""

@@ -39,8 +39,9 @@ from chain.schema import Blob, ListOf, Record
 from chain.transactions import Transaction
 from chain.types import DIGEST_SIZE, Address, Digest
 
-SUM_MAX: Final = 2**63 - 1
-"""The largest sum of updates that a parameter of 64 bits with a sign holds."""
+SUM_MAX: Final = 2**62
+"""The largest sum of updates: twice as much fits into 64 bits with a sign, so that no step of any
+rule overflows."""
 _DIGEST: Final = Blob(DIGEST_SIZE)
 
 
@@ -185,7 +186,7 @@ def _check_terms(body: RoundOpen, block: BlockContext) -> None:
     require(
         weights * terms.clip <= SUM_MAX,
         "overflow",
-        "a sum of all updates at the clip, times their weights, leaves 64 bits",
+        "a sum of all updates at the clip, times their weights, is more than 2^62",
     )
 
 

@@ -19,6 +19,8 @@ from chain.kinds.participation import UpdateCommit
 from tests.builders import digest_of, key_of
 from tests.federation import Federation, Forgery, make_terms
 
+OTHER_KEY = bytes(31) + b"\x09"
+
 
 @pytest.fixture
 def federation():
@@ -60,19 +62,27 @@ def test_nobody_takes_part_twice(federation):
     joined = federation.join(first)
 
     assert code(federation, federation.join(first), joined) == "already_done"
-    assert code(federation, federation.join(first, key=bytes(31) + b"\x09"), joined) == (
-        "already_done"
-    )
+    assert code(federation, federation.join(first, mask_key=OTHER_KEY), joined) == "already_done"
 
 
-def test_a_key_is_usable_and_nobody_elses(federation):
+@pytest.mark.parametrize("field", ["mask_key", "box_key"])
+def test_a_key_is_usable_and_nobody_elses(federation, field):
     federation.open()
     first, second, *_ = federation.devices
     taken = federation.join(first)
 
-    assert code(federation, federation.join(second, key=bytes(32))) == "malformed"
-    copied = federation.join(second, key=body_of(taken).key)
-    assert code(federation, copied, taken) == "already_exists"
+    assert code(federation, federation.join(second, **{field: bytes(32)})) == "malformed"
+    for key in (body_of(taken).mask_key, body_of(taken).box_key):
+        copied = federation.join(second, **{field: key})
+        assert code(federation, copied, taken) == "already_exists"
+
+
+@pytest.mark.attack("F10")
+def test_the_key_for_masks_which_may_become_known_is_not_that_for_boxes(federation):
+    federation.open()
+    joining = federation.join(federation.devices[0], mask_key=OTHER_KEY, box_key=OTHER_KEY)
+
+    assert code(federation, joining) == "malformed"
 
 
 def test_another_key_does_not_sign_for_a_participant(federation):

@@ -1,5 +1,6 @@
 """A federated round of all devices on the chain behind the RPC, up to its first revelation."""
 
+from hashlib import sha256
 from typing import Any
 
 from chain.crypto import address_of
@@ -79,7 +80,12 @@ def by(node: ChainNode, device: Address, kind: str, body: Any) -> Transaction:
 
 def join(node: ChainNode, round_id: Digest, device: Address) -> Transaction:
     """Return a device's `round.join`."""
-    return by(node, device, "round.join", RoundJoin(round=round_id, key=public_key_of(device)))
+    body = RoundJoin(
+        round=round_id,
+        mask_key=public_key_of(sha256(device).digest()),
+        box_key=public_key_of(device),
+    )
+    return by(node, device, "round.join", body)
 
 
 def share(node: ChainNode, round_id: Digest, device: Address) -> Transaction:
