@@ -142,8 +142,8 @@ def check_norm(values: Integers, *, norm_max: int) -> None:
 
 def divided(values: Integers, divisor: int) -> Integers:
     """Divide each value by a positive integer, rounding half to even."""
-    quotient, remainder = np.divmod(values, np.int64(divisor))
-    twice = 2 * remainder
+    quotient = values // np.int64(divisor)
+    twice = 2 * (values - quotient * np.int64(divisor))
     odd = (quotient & 1).astype(np.bool_)
     rounded: Integers = quotient + ((twice > divisor) | ((twice == divisor) & odd))
     return rounded

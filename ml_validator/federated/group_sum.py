@@ -17,7 +17,7 @@ from ml_validator.federated.fixed_point import (
     check_norm,
     divided,
 )
-from ml_validator.federated.masking import Group, pair_mask, public_key, self_mask
+from ml_validator.federated.masking import Group, pair_mask, private_key, self_mask
 from ml_validator.federated.secret_sharing import combine
 
 Shares = Mapping[int, bytes]
@@ -68,8 +68,8 @@ def group_sum(given: GroupInput) -> Integers:
             total -= self_mask(group, member, seed=seed, count=count)
         for dropped, announced in zip(group.members, group.mask_keys, strict=True):
             if dropped not in blobs and dropped not in group.absent:
-                private = _secret(given.key_shares, group, dropped)
-                if public_key(private) != announced:
+                private = private_key(_secret(given.key_shares, group, dropped))
+                if private.public_key().public_bytes_raw() != announced:
                     raise InvalidShare(dropped, "they give another key than the announced one")
                 for member in survivors:
                     # What `dropped` would have added, `member` has subtracted.

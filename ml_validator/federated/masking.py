@@ -80,12 +80,17 @@ class Group:
         return self.members.index(member) + 1
 
 
+def private_key(private: bytes) -> X25519PrivateKey:
+    """Return a private key from its 32 bytes."""
+    return X25519PrivateKey.from_private_bytes(private)
+
+
 def public_key(private: bytes) -> bytes:
     """Return the public key of a private X25519 key."""
-    return X25519PrivateKey.from_private_bytes(private).public_key().public_bytes_raw()
+    return private_key(private).public_key().public_bytes_raw()
 
 
-def agree(private: bytes, public: bytes, *, owner: bytes) -> bytes:
+def agree(private: X25519PrivateKey, public: bytes, *, owner: bytes) -> bytes:
     """Return the X25519 secret of two keys.
 
     Raises
@@ -94,9 +99,7 @@ def agree(private: bytes, public: bytes, *, owner: bytes) -> bytes:
         `public`, the key of `owner`, is of small order: the secret would be known to all.
     """
     try:
-        return X25519PrivateKey.from_private_bytes(private).exchange(
-            X25519PublicKey.from_public_bytes(public)
-        )
+        return private.exchange(X25519PublicKey.from_public_bytes(public))
     except ValueError as error:
         raise InvalidShare(owner, "its public key agrees on no secret") from error
 
@@ -124,15 +127,17 @@ def self_mask(group: Group, member: bytes, *, seed: bytes, count: int) -> Words:
     return keystream(derive(seed, salt=group.round_id, info=info), count)
 
 
-def pair_mask(group: Group, member: bytes, other: bytes, *, private: bytes, count: int) -> Words:
-    """Return what `member` adds for the sake of `other`, with the mask key of either of them.
+def pair_mask(
+    group: Group, member: bytes, other: bytes, *, private: X25519PrivateKey, count: int
+) -> Words:
+    """Return what `member` adds for the sake of `other`, by the mask key of `member`.
 
     The lower id adds the keystream, the higher subtracts it.
 
     Parameters
     ----------
-    private : bytes
-        Private mask key of `member`.
+    private : X25519PrivateKey
+        Mask key of `member`.
 
     Raises
     ------
@@ -159,8 +164,9 @@ def masked(
     """
     count = len(update)
     total = update.view(np.uint64) + self_mask(group, member, seed=self_seed, count=count)
+    key = private_key(mask_private)
     for other in _others(group, member):
-        total += pair_mask(group, member, other, private=mask_private, count=count)
+        total += pair_mask(group, member, other, private=key, count=count)
     return total
 
 

@@ -11,6 +11,7 @@ A. Shamir, "How to share a secret", Communications of the ACM 22(11), 1979.
 
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
+from operator import mul
 from typing import Final
 
 from ml_validator.errors import InvalidShare
@@ -97,8 +98,8 @@ def _evaluate(polynomial: Sequence[int], at: int) -> int:
 
 
 def _interpolate(values: Sequence[int], places: tuple[int, ...], at: int) -> int:
-    coefficients = _coefficients(places, at)
-    return sum(c * v for c, v in zip(coefficients, values, strict=True)) % PRIME
+    total: int = sum(map(mul, _coefficients(places, at), values))
+    return total % PRIME
 
 
 @lru_cache(maxsize=COEFFICIENTS_CACHED)

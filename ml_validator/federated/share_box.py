@@ -20,7 +20,7 @@ from chain.errors import InvalidProof
 from chain.merkle import inclusion_proof, merkle_root, verify_inclusion
 from chain.types import Digest
 from ml_validator.errors import InvalidShare
-from ml_validator.federated.masking import Group, agree, derive
+from ml_validator.federated.masking import Group, agree, derive, private_key
 from ml_validator.federated.secret_sharing import SHARE_SIZE
 
 SHARE_INFO: Final = b"securenet/fl/share/1"
@@ -173,5 +173,5 @@ def _leaf_index(group: Group, receiver: bytes, kind: Kind) -> int:
 
 def _box_key(group: Group, owner: bytes, receiver: bytes, *, private: bytes, other: bytes) -> bytes:
     public = group.box_keys[group.members.index(other)]
-    secret = agree(private, public, owner=other)
+    secret = agree(private_key(private), public, owner=other)
     return derive(secret, salt=group.round_id, info=BOX_INFO + owner + receiver)
