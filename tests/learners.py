@@ -37,11 +37,14 @@ class Learner:
         Of its device.
     lies : bool
         Whether the shares of its mask key are not those of the key, though they hash and open.
+    factor : int
+        By which what it has learned is too long.
     """
 
-    def __init__(self, id: Address, *, lies: bool = False) -> None:
+    def __init__(self, id: Address, *, lies: bool = False, factor: int = 1) -> None:
         self.id = id
         self.lies = lies
+        self.factor = factor
 
     def secrets(self, round_id: Digest) -> RoundSecrets:
         """Return what only it knows."""
@@ -65,7 +68,8 @@ class Learner:
     def update(self, found: FederatedRound) -> list[int]:
         """Return what it has learned, before it is weighted."""
         random = Random(self.id)
-        return [random.randrange(-1_000, 1_000) for _ in range(found.terms.parameter_count)]
+        count = found.terms.parameter_count
+        return [self.factor * random.randrange(-1_000, 1_000) for _ in range(count)]
 
     def blob(self, round_id: Digest, found: FederatedRound) -> bytes:
         """Return its update as it sends it."""

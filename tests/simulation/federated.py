@@ -1,15 +1,18 @@
 """A federated round in a world: scripted participants, and a node through which they speak."""
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
+from dataclasses import replace
 from typing import Any
 
+from chain.errors import Rejection
 from chain.federated.records import ROUND_TABLE, SHARES_TABLE, FederatedRound
 from chain.kinds.device_registry import DeviceRegister
+from chain.kinds.participation import UpdateReveal
 from chain.kinds.rounds import Invitation, RoundOpen
 from chain.transactions import Transaction
 from chain.types import Digest
 from tests.federation import make_deadlines, make_terms
-from tests.learners import Learner
+from tests.learners import Learner, member_of
 from tests.simulation.trace import acting
 from tests.simulation.workload import Client, Device
 from tests.simulation.world import World
@@ -25,18 +28,15 @@ class Learning:
 
     Attributes
     ----------
-    liars : set of int
-        Places of participants that hand out false shares.
+    learners : list of Learner
+        The participants, in the order of their ids; places are indices of it.
     """
 
-    def __init__(self, world: World, *, count: int, liars: Iterable[int] = ()) -> None:
+    def __init__(self, world: World, *, count: int) -> None:
         self.world = world
         self.client = Client(world, world.random("learning"), devices=count)
         self.devices = sorted(self.client.devices, key=lambda device: device.id)
-        lying = set(liars)
-        self.learners = [
-            Learner(device.id, lies=place in lying) for place, device in enumerate(self.devices)
-        ]
+        self.learners = [Learner(device.id) for device in self.devices]
         self.id = Digest(bytes(32))
 
     @property
@@ -90,19 +90,31 @@ class Learning:
 
     async def reveal(self, places: Collection[int]) -> None:
         """Let these reveal what may be known, as far as it is needed."""
-        state = self.world.ledger.tip.state
-        found = self.found
-        shares = {}
-        for device in self.devices:
-            record = state.get(SHARES_TABLE, self.id + device.id)
-            if record is not None:
-                shares[device.id] = record
         for place in places:
-            learner = self.learners[place]
-            body = learner.reveal(self.id, found, shares)
-            transaction = self._by(place, "update.reveal", body)
-            if self.found.phase == "reveal":
-                await self.submit(transaction)
+            found = self.found
+            is_known = member_of(found, self.devices[place].id).group in found.revealed
+            if found.phase == "reveal" and not is_known:
+                body = self._revelation(place)
+                await self.commit(self._by(place, "update.reveal", body))
+
+    async def reveal_falsely(self, place: int) -> str:
+        """Let one reveal a share with a bit changed; return with which code it is refused."""
+        body = self._revelation(place)
+        first, *others = body.shares
+        assert first is not None, "it holds its own"
+        false = bytes((first[0] ^ 1,)) + first[1:]
+        transaction = self._by(place, "update.reveal", replace(body, shares=(false, *others)))
+        (answer,) = await self.world.node("m0").submit([transaction.wire])
+        assert isinstance(answer.error, Rejection), "it is refused"
+        return answer.error.code
+
+    def _revelation(self, place: int) -> UpdateReveal:
+        state = self.world.ledger.tip.state
+        records = {
+            device.id: state.get(SHARES_TABLE, self.id + device.id) for device in self.devices
+        }
+        shares = {id: record for id, record in records.items() if record is not None}
+        return self.learners[place].reveal(self.id, self.found, shares)
 
     async def leave(self, phase: str) -> None:
         """Wait for the end of a phase."""
@@ -111,8 +123,9 @@ class Learning:
         )
 
     async def submit(self, *transactions: Transaction) -> None:
-        """Hand transactions to a node that runs."""
+        """Hand transactions to a node that runs, and is where the chain is."""
         name = self.world.up()[0]
+        await self.world.reach(self.world.ledger.height, name, within_s=30)
         with acting(name):
             answers = await self.world.node(name).submit([each.wire for each in transactions])
         assert [answer.error for answer in answers if answer.error is not None] == []
