@@ -31,7 +31,7 @@ log = structlog.get_logger(__name__)
 
 
 class BlobFetcher:
-    """Fetches blobs, one at a time.
+    """Fetches blobs, several at a time, but none twice at once.
 
     Attributes
     ----------
@@ -49,6 +49,7 @@ class BlobFetcher:
         self._metrics = metrics
         # Until when peers are left out; of peers that are connected.
         self._silent_until_s: dict[Address, float] = {}
+        self._under_way: set[Digest] = set()
 
     async def fetch(self, digest: Digest, *, size_max: int) -> bool:
         """Return whether the blob is held in the end; chunks that came stay for the next time.
@@ -60,6 +61,15 @@ class BlobFetcher:
         """
         if self._store.find(digest) is not None:
             return True
+        if digest in self._under_way:
+            return False
+        self._under_way.add(digest)
+        try:
+            return await self._fetch(digest, size_max)
+        finally:
+            self._under_way.discard(digest)
+
+    async def _fetch(self, digest: Digest, size_max: int) -> bool:
         peers = deque(self._peers())
         try:
             first = await self._first(digest, peers)
