@@ -67,7 +67,7 @@ class Learner:
 
     def update(self, found: FederatedRound) -> list[int]:
         """Return what it has learned, before it is weighted."""
-        random = Random(self.id)
+        random = Random(f"{self.id.hex()} at {found.opened_height}")
         count = found.terms.parameter_count
         return [self.factor * random.randrange(-1_000, 1_000) for _ in range(count)]
 

@@ -137,7 +137,8 @@ class BlobFetcher:
         """Return a chunk that has proven itself, or None."""
         answer = await self.questions.ask(peer, GetChunk(digest=digest, index=index))
         if not isinstance(answer, ChunkAnswer):
-            self._silent_until_s[peer] = asyncio.get_running_loop().time() + SILENT_S
+            if peer in self._transport.connected():
+                self._silent_until_s[peer] = asyncio.get_running_loop().time() + SILENT_S
             return None
         if answer.chunk is None:
             return None
