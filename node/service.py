@@ -36,6 +36,7 @@ from node.bodies import BodyExchange
 from node.diagnosis import Diagnosis
 from node.errors import CorruptStore
 from node.evidence_service import EvidenceService
+from node.federation import Federation
 from node.gossip import Gossip
 from node.intake import Intake
 from node.key_watch import KeyWatch
@@ -306,6 +307,16 @@ class Node:
             source=ports.verdicts,
             on_ready=self._on_model_ready,
         )
+        self._federation = Federation(
+            chain=self._chain,
+            blobs=self._blobs,
+            fetcher=self._fetcher,
+            executor=ports.executor,
+            own=own,
+            miner=self._miner,
+            clock=ports.clock,
+            metrics=metrics,
+        )
         self._pruner = Pruner(
             chain=self._chain,
             executor=ports.executor,
@@ -378,6 +389,7 @@ class Node:
             "blobs": self._blobs.held[0],
             "candidates": self._maker.candidate_count,
             "fates": self._mempool.remembered_count,
+            "federated_rounds": self._federation.open_count,
             "lookback_ids": tip.recent.id_count,
             "lookback_subjects": tip.recent.subject_count,
             "pooled": len(self._mempool),
@@ -551,6 +563,7 @@ class Node:
                 group.create_task(self._evidence.run())
                 group.create_task(self._pruner.run())
                 group.create_task(self._models.run())
+                group.create_task(self._federation.run())
                 if self._verdicts is not None:
                     group.create_task(self._verdicts.run())
                 if self._behaviour is not None:
@@ -579,6 +592,7 @@ class Node:
         self._state_sync.on_progress()
         self._snapshots.on_committed()
         self._models.on_committed(block)
+        self._federation.on_committed()
         if self._verdicts is not None and self.members.is_member:
             self._verdicts.on_committed()
         if self._behaviour is not None:

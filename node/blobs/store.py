@@ -148,6 +148,7 @@ class BlobStore:
     ----------
     named : mapping of Digest to int
         The blobs that the chain names, with the size each may have at most; they are never swept.
+        Set by `name`.
     """
 
     def __init__(
@@ -155,6 +156,7 @@ class BlobStore:
     ) -> None:
         self.limits = limits or BlobLimits()
         self.named: Mapping[Digest, int] = {}
+        self._parts: dict[str, Mapping[Digest, int]] = {}
         self._files = files
         self._path = path
         self._clock = clock
@@ -165,6 +167,17 @@ class BlobStore:
         self._uploads = 0
         for name, size in sorted(files.sizes().items()):
             self._open(name, size)
+
+    def name(self, part: str, blobs: Mapping[Digest, int]) -> None:
+        """Say which blobs one part of the state names, as models or federated rounds do."""
+        self._parts[part] = blobs
+        named: dict[Digest, int] = {}
+        for found in self._parts.values():
+            for digest, size in found.items():
+                # A digest holds whoever sends the blob to its size; that somebody else has named a
+                # smaller one keeps nothing out.
+                named[digest] = max(size, named.get(digest, 0))
+        self.named = named
 
     def find(self, digest: Digest) -> Entry | None:
         """Return what is known of a blob that is held."""
