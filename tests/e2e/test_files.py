@@ -49,23 +49,24 @@ async def test_a_file_sent_at_one_node_is_read_at_all_others_and_later_at_one_th
         send = ("tx", "submit", "--key", device, "--file", str(tmp_path / "image.bin"))
         sent = await operators.run(*send, "--to", to)
         trust = network.genesis.hash.hex()
+        fetch = ("tx", "fetch", sent["id"])
         for number in (1, 2):
             out = tmp_path / f"copy-{number}"
-            fetch = ("tx", "fetch", sent["id"], "--out", str(out), "--trust", trust)
+            proven = (*fetch, "--key", reader, "--out", str(out), "--trust", trust)
             async with patience(f"node{number} has the file"):
-                while (ended := await run(*fetch, "--key", reader, rpc=nodes[number])).returncode:
+                while (ended := await run(*proven, rpc=nodes[number])).returncode:
                     assert ended.returncode == ExitCode.NOT_FOUND, ended.stderr
                     await asyncio.sleep(POLL_S)
             assert out.read_bytes() == FILE
-        refused = await run(*fetch[:3], "--out", "none", "--key", stranger, rpc=nodes[1])
+        refused = await run(*fetch, "--out", "none", "--key", stranger, rpc=nodes[1])
         assert refused.returncode == ExitCode.KEY
 
         network.start(3)
         await network.wait_ready()
         network.stop(0)
-        fetch = ("tx", "fetch", sent["id"], "--out", str(tmp_path / "late"), "--key", reader)
+        late = (*fetch, "--key", reader, "--out", str(tmp_path / "late"))
         async with patience("the node that was down has the file"):
-            while (ended := await run(*fetch, rpc=nodes[3])).returncode:
+            while (ended := await run(*late, rpc=nodes[3])).returncode:
                 assert ended.returncode == ExitCode.NOT_FOUND, ended.stderr
                 await asyncio.sleep(POLL_S)
         assert (tmp_path / "late").read_bytes() == FILE
