@@ -88,6 +88,7 @@ class Mode:
 
 DETECT: Final = "detect"
 LOW_FALSE_ALARM: Final = "low_false_alarm"
+SMALL: Final = "small"
 MODES: Final[Mapping[str, Mode]] = MappingProxyType(
     {
         DETECT: Mode(shape=lambda seed: Settings(seed=seed), false_alarms_ppm=30_000),
@@ -101,9 +102,20 @@ MODES: Final[Mapping[str, Mode]] = MappingProxyType(
             ),
             false_alarms_ppm=15_000,
         ),
+        SMALL: Mode(
+            shape=lambda seed: Settings(
+                seed=seed,
+                trees=16,
+                leaves_max=168,
+                leaf_rows_min=20,
+                background_ppm=300_000,
+                weighs_types=True,
+            ),
+            false_alarms_ppm=35_000,
+        ),
     }
 )
-"""The two ways to use a detector: find the most, or bother the least."""
+"""The ways to use a detector: find the most, bother the least, or fit into 32 kB."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

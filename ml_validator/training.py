@@ -25,7 +25,7 @@ from ml_validator.calibration import RULE
 from ml_validator.detector import Detector
 from ml_validator.errors import UntrainableData
 from ml_validator.evaluation import Evaluation, evaluate
-from ml_validator.forest_training import DETECT, LOW_FALSE_ALARM, MODES, Trained, grow
+from ml_validator.forest_training import DETECT, LOW_FALSE_ALARM, MODES, SMALL, Trained, grow
 from ml_validator.labelled import Dataset, Labelled, unseen_labels
 from ml_validator.linear_training import FALSE_ALARMS_PPM, FOLDS, fit_linear
 from ml_validator.manifest import FORMAT, MANIFEST_SIZE_MAX, Manifest, size_of
@@ -34,7 +34,11 @@ from ml_validator.nsl_kdd import TEST_FILE, read_dataset
 SEED_MAX: Final = 2**32 - 1
 FIRST_SEED: Final = 42
 COMMAND: Final = "securenet model train --data DATA --out FOLDER"
-_FORESTS: Final = {"forest-low-false-alarm": LOW_FALSE_ALARM, "forest": DETECT}
+_FORESTS: Final = {
+    "forest-low-false-alarm": LOW_FALSE_ALARM,
+    "forest": DETECT,
+    "forest-small": SMALL,
+}
 _LINEAR: Final = "linear"
 
 Made = tuple[Artifact, Manifest]

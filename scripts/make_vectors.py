@@ -498,7 +498,11 @@ def _learning_kinds(
         (
             "a joining",
             "round.join",
-            RoundJoin(**about, key=public_key_of(bytes(range(32)))),
+            RoundJoin(
+                **about,
+                key=public_key_of(bytes(range(32))),
+                box_key=public_key_of(bytes(range(1, 33))),
+            ),
         ),
         (
             "shares",

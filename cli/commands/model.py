@@ -14,6 +14,7 @@ from cli.commands import (
     model_evaluate,
     model_export,
     model_report,
+    model_sizes,
     model_train,
 )
 from cli.errors import Refused
@@ -40,6 +41,7 @@ app.add_typer(model_train.app)
 app.add_typer(model_evaluate.app)
 app.add_typer(model_bench.app)
 app.add_typer(model_export.app)
+app.add_typer(model_sizes.app)
 
 
 @app.command("list")

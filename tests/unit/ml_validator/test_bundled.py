@@ -8,8 +8,11 @@ import sys
 
 import pytest
 
-from ml_validator.bundled import BUNDLED_NAMES, DETECT_NAME, LINEAR_NAME, bundled_model
+from ml_validator.bundled import BUNDLED_NAMES, DETECT_NAME, LINEAR_NAME, SMALL_NAME, bundled_model
 from ml_validator.detector import Detector
+from ml_validator.export import to_c
+from ml_validator.nsl_kdd import TEST_FILE, read_records
+from ml_validator.sizes import BYTES_MAX
 from ml_validator.synthetic import ATTACK_PROFILES, generate, generate_mixture
 from ml_validator.training import judge
 from scripts.score_digests import vector_features, write_flows
@@ -21,6 +24,7 @@ GOLDEN = {
         "52ce1bb90cfa1154",
         "e8b5c2c677a1bd94",
     ),
+    "nsl-kdd-forest-small": ("b25658a0795c1421", "4e30c8748485f9e6"),
     "nsl-kdd-linear": ("ef2e255325cbcf90", "7b8cd91abd1afda2"),
 }
 """The first 8 bytes of the digest of each model, and of that of its scores."""
@@ -74,3 +78,16 @@ def test_the_other_forest_finds_synthetic_attacks_too(profile):
 def test_the_linear_model_is_small():
     artifact, manifest = bundled_model(LINEAR_NAME)
     assert len(artifact.data) == manifest.size["bytes"] < 2_048
+
+
+def test_the_small_forest_fits_into_its_bytes_and_half_of_them_in_c():
+    artifact, manifest = bundled_model(SMALL_NAME)
+    assert len(artifact.data) == manifest.size["bytes"] <= BYTES_MAX
+    assert to_c(artifact, name=SMALL_NAME).table_bytes <= BYTES_MAX / 2
+
+
+def test_the_small_forest_is_right_on_nine_of_ten_rows_of_the_test_file(nsl_kdd_folder):
+    artifact, manifest = bundled_model(SMALL_NAME)
+    found = judge(artifact, list(read_records(nsl_kdd_folder / TEST_FILE)))
+    assert found.accuracy_ppm >= 900_000
+    assert manifest.measured[TEST_FILE]["accuracy_ppm"] == found.accuracy_ppm

@@ -71,8 +71,19 @@ def test_a_key_is_usable_and_nobody_elses(federation):
     taken = federation.join(first)
 
     assert code(federation, federation.join(second, key=bytes(32))) == "malformed"
-    copied = federation.join(second, key=body_of(taken).key)
-    assert code(federation, copied, taken) == "already_exists"
+    assert code(federation, federation.join(second, box_key=bytes(32))) == "malformed"
+    for name in ("key", "box_key"):
+        for other in ("key", "box_key"):
+            copied = federation.join(second, **{name: getattr(body_of(taken), other)})
+            assert code(federation, copied, taken) == "already_exists"
+
+
+def test_masks_and_boxes_have_keys_of_their_own(federation):
+    federation.open()
+    first = federation.devices[0]
+    key = body_of(federation.join(first)).key
+
+    assert code(federation, federation.join(first, box_key=key)) == "malformed"
 
 
 def test_another_key_does_not_sign_for_a_participant(federation):
@@ -377,7 +388,8 @@ def test_the_honest_cannot_be_accused():
 def test_a_complaint_is_about_another_of_the_group_with_the_secret_that_joined():
     federation, liar, victim = cheated(breaks_box=True)
 
-    assert code(federation, federation.complaint(victim, liar, secret=bytes(32))) == "wrong_key"
+    for secret in (bytes(32), federation.mask_secret(victim)):
+        assert code(federation, federation.complaint(victim, liar, secret=secret)) == "wrong_key"
     assert code(federation, federation.complaint(victim, victim)) == "invalid_state"
     nobody = federation.complaint(victim, replace(liar, id=digest_of("nobody")))
     assert code(federation, nobody) == "not_found"
