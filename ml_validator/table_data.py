@@ -60,6 +60,7 @@ def make_dataset(
     schema = learn_schema(layout, known)
     has_test = test is not None or split_seed is not None
     dataset = Dataset(
+        name=layout.name,
         schema=schema,
         training=label_rows(known, schema),
         tests={name: label_rows(fresh, schema)} if has_test else {},

@@ -34,9 +34,12 @@ def submit_data(
     flow: Annotated[
         Path | None,
         typer.Option(
-            "--flow", metavar="FILE", help="A flow as JSON, or the first row of an NSL-KDD file."
+            "--flow", metavar="FILE", help="A flow as JSON, or a file of JSON lines or NSL-KDD."
         ),
     ] = None,
+    row: Annotated[
+        int, typer.Option("--row", min=1, help="With --flow: which row of the file.")
+    ] = 1,
     device: Annotated[
         str | None,
         typer.Option("--device", metavar="ID", help="The device, where its key was rotated."),
@@ -53,7 +56,7 @@ def submit_data(
     """
     if bool(reading) == (flow is not None):
         raise BadInput("there is nothing, or too much, to send", "give either --reading or --flow")
-    payload = parse_readings(reading) if reading else parse_flow_file(flow or Path())
+    payload = parse_readings(reading) if reading else parse_flow_file(flow or Path(), row)
     signing = open_key(key, passphrase_file)
 
     async def question(client: Client) -> Document:

@@ -223,6 +223,16 @@ def test_a_test_file_without_a_schema_is_refused(securenet, files):
         assert "--schema" in ended.err
 
 
+def test_traffic_only_is_for_nsl_kdd(securenet, files):
+    for command in (("train", "--out", files / "o"), ("evaluate",)):
+        ended = securenet(
+            *("model", *command, "--schema", files / "flows.toml", "--data", files / "train.csv"),
+            "--traffic-only",
+        )
+        assert ended.code == ExitCode.USAGE
+        assert "--traffic-only is for NSL-KDD" in ended.err
+
+
 @pytest.mark.parametrize(
     ("old", "new", "told"),
     [
