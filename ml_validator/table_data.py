@@ -7,11 +7,11 @@ a detector would be asked what it has been told.
 import hashlib
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from chain import codec
 from chain.payloads import Flow
-from ml_validator.errors import UntrainableData
+from ml_validator.errors import InvalidSchema, UntrainableData
 from ml_validator.features import (
     CategoricalColumn,
     FeatureSchema,
@@ -107,12 +107,10 @@ def learn_schema(layout: Layout, rows: Iterable[Row]) -> FeatureSchema:
     for row in rows:
         for count, value in zip(counts, row.categories, strict=True):
             count[value] += 1
+    stated = _columns(layout)
     schema = FeatureSchema(
-        name=layout.name,
-        integers=tuple(
-            IntegerColumn(name=column.name, unit=column.unit, scale=column.scale)
-            for column in layout.of_kind("integer", "decimal")
-        ),
+        name=stated.name,
+        integers=stated.integers,
         categories=tuple(
             CategoricalColumn(name=column.name, values=_values(column, count))
             for column, count in zip(columns, counts, strict=True)
@@ -120,6 +118,21 @@ def learn_schema(layout: Layout, rows: Iterable[Row]) -> FeatureSchema:
     )
     check_schema(schema)
     return schema
+
+
+def flows_for(schema: FeatureSchema, layout: Layout, rows: Iterable[Row]) -> list[Flow]:
+    """Return rows as flows of the schema of a model that was made by the same layout.
+
+    Raises
+    ------
+    InvalidSchema
+        The model reads other columns.
+    """
+    if _columns(layout) != _Columns(
+        schema.name, schema.integers, tuple(column.name for column in schema.categories)
+    ):
+        raise InvalidSchema("columns", "those of the model are not those of the schema file")
+    return [record.flow for record in label_rows(rows, schema)]
 
 
 def label_rows(rows: Iterable[Row], schema: FeatureSchema) -> list[LabelledFlow]:
@@ -159,6 +172,25 @@ def describe(schema: FeatureSchema, records: Iterable[Labelled]) -> dict[str, An
             if counts
         },
     }
+
+
+class _Columns(NamedTuple):
+    """What a layout states of a feature schema, before values are learned."""
+
+    name: str
+    integers: tuple[IntegerColumn, ...]
+    categories: tuple[str, ...]
+
+
+def _columns(layout: Layout) -> _Columns:
+    return _Columns(
+        layout.name,
+        tuple(
+            IntegerColumn(name=column.name, unit=column.unit, scale=column.scale)
+            for column in layout.of_kind("integer", "decimal")
+        ),
+        tuple(column.name for column in layout.of_kind("category")),
+    )
 
 
 def _values(column: Column, counts: Counter[str]) -> tuple[str, ...]:

@@ -76,8 +76,8 @@ def test_both_forms_hold_the_same_flows(securenet, pcap, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "code", "told"),
     [
-        (("--out", "o.csv"), ExitCode.USAGE, "either --zeek or --pcap"),
-        (("--zeek", "a", "--pcap", "b", "--out", "o.csv"), ExitCode.USAGE, "either --zeek"),
+        (("--out", "o.csv"), ExitCode.USAGE, "one of --zeek, --pcap"),
+        (("--zeek", "a", "--pcap", "b", "--out", "o.csv"), ExitCode.USAGE, "one of --zeek"),
         (("--zeek", "conn.log", "--out", "o.txt"), ExitCode.USAGE, "neither .csv nor .jsonl"),
         (("--zeek", "none.log", "--out", "o.csv"), ExitCode.USAGE, "none.log"),
         (("--zeek", "some.pcap", "--out", "o.csv"), ExitCode.USAGE, "some.pcap, row 1, row"),
