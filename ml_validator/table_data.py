@@ -50,7 +50,7 @@ def make_dataset(
     """
     known: Sequence[Row] = training.rows
     asked: Sequence[Row] = () if test is None else test.rows
-    name = "test" if test is None else test.name
+    name = "test" if test is None else name_of(test, beside=training)
     if split_seed is not None:
         known, asked = split(training.rows, seed=split_seed)
     seen = {row.features for row in known}
@@ -64,7 +64,7 @@ def make_dataset(
         schema=schema,
         training=label_rows(known, schema),
         tests={name: label_rows(fresh, schema)} if has_test else {},
-        digests={table.name: table.digest for table in (training, test) if table is not None},
+        digests=digests_of(training, test),
         training_name=training.name,
     )
     findings: dict[str, Any] = {
@@ -78,6 +78,17 @@ def make_dataset(
             **describe(schema, dataset.tests[name]),
         }
     return dataset, findings
+
+
+def name_of(test: Table, *, beside: Table) -> str:
+    """Return the name of a test's file, told from that of the training file."""
+    return test.name if test.name != beside.name else f"{test.name} (test)"
+
+
+def digests_of(training: Table, test: Table | None) -> dict[str, str]:
+    """Return SHA-256 of the files by their names."""
+    tests = {} if test is None else {name_of(test, beside=training): test.digest}
+    return {training.name: training.digest} | tests
 
 
 def split(rows: Sequence[Row], *, seed: int) -> tuple[list[Row], list[Row]]:

@@ -78,19 +78,21 @@ def _on_tables(
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     from cli.data_schema import load_schema_file
     from ml_validator.honest import run_tables, summary
+    from ml_validator.table_data import digests_of
     from ml_validator.tables import read_table
 
     layout = load_schema_file(schema)
     progress = Progress()
     progress.phase(f"reading {data}")
-    tables = [read_table(path, layout) for path in (data, test) if path is not None]
+    table = read_table(data, layout)
+    asked = None if test is None else read_table(test, layout)
     with progress.bar("seeds done", len(seeds)) as bar:
-        runs, found = run_tables(layout, *tables, seeds=seeds, on_seed=lambda _: bar.advance())
-    document = summary(runs, digests={table.name: table.digest for table in tables}) | {
-        "files": [table.facts() for table in tables],
+        runs, found = run_tables(layout, table, asked, seeds=seeds, on_seed=lambda _: bar.advance())
+    document = summary(runs, digests=digests_of(table, asked)) | {
+        "files": [read.facts() for read in (table, asked) if read is not None],
         "first_seed": found,
     }
-    return document, {"a part set aside" if test is None else test.name: document}
+    return document, {"a part set aside" if asked is None else asked.name: document}
 
 
 def _show(name: str, part: dict[str, Any], seeds: int) -> None:

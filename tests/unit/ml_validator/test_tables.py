@@ -306,6 +306,12 @@ def test_rows_become_flows_of_a_model_of_the_same_layout_alone():
             flows_for(schema, other, [])
 
 
+def test_files_of_one_name_are_told_apart():
+    dataset, _ = make_dataset(LAYOUT, table(row(1, 1)), table(row(2, 2)))
+    assert dataset.tests.keys() == {"train.csv (test)"}
+    assert dataset.digests.keys() == {"train.csv", "train.csv (test)"}
+
+
 def test_a_test_of_nothing_new_is_refused():
     with pytest.raises(UntrainableData, match="every row of the test"):
         make_dataset(LAYOUT, table(row(1, 1)), table(row(1, 1)))
