@@ -21,7 +21,6 @@ from chain.types import Address, Digest
 from ml_validator.errors import TooFewContributions
 from ml_validator.federated import (
     Contribution,
-    Group,
     GroupInput,
     Rule,
     UpdateRules,
@@ -31,6 +30,8 @@ from ml_validator.federated import (
     decode_words,
     encode_update,
     group_mean,
+    group_of,
+    rules_of,
     without_copies,
 )
 from ml_validator.federated.fixed_point import Words, divided
@@ -62,13 +63,7 @@ class RoundSums:
     @property
     def rules(self) -> UpdateRules:
         """What the terms ask of an update."""
-        terms = self.found.terms
-        return UpdateRules(
-            parameters=terms.parameter_count,
-            fraction_bits=terms.scale_bits,
-            norm_max=terms.clip,
-            weight_total=sum([member.weight for member in self.found.members]),
-        )
+        return rules_of(self.found)
 
     def check(self, member: Member) -> None:
         """Read an update that is not masked.
@@ -98,7 +93,7 @@ class RoundSums:
         members = self.found.members_of(group)
         if self.found.terms.is_masked:
             given = self._group_input(group, members, revealed)
-            weights = {bytes(member.device): member.weight for member in members}
+            weights = {member.device: member.weight for member in members}
             return contribution(group_mean(given, weights=weights, rules=self.rules))
         (member,) = members
         update = decode_update(self._read(member), rules=self.rules, weight=member.weight)
@@ -125,8 +120,8 @@ class RoundSums:
         self, group: int, members: tuple[Member, ...], revealed: Mapping[Address, RevealRecord]
     ) -> GroupInput:
         owners = [member for member in members if member.has_shared]
-        shares: dict[ShareKind, dict[bytes, dict[int, bytes]]] = {
-            kind: {bytes(owner.device): {} for owner in owners} for kind in ShareKind
+        shares: dict[ShareKind, dict[Address, dict[int, bytes]]] = {
+            kind: {owner.device: {} for owner in owners} for kind in ShareKind
         }
         needed = threshold(len(members))
         for place, receiver in enumerate(members, start=1):
@@ -136,17 +131,8 @@ class RoundSums:
                 # The first ones count, so that all miners restore the same.
                 if salted is not None and len(of_owner) < needed:
                     of_owner[place] = salted[:SHARE_SIZE]
-        mask_keys = tuple([member.mask_key or b"" for member in members])
-        box_keys = tuple([member.box_key or b"" for member in members])
         return GroupInput(
-            group=Group(
-                round_id=self.id,
-                index=group,
-                members=tuple([member.device for member in members]),
-                mask_keys=mask_keys,
-                box_keys=box_keys,
-                absent=frozenset([m.device for m in members if not m.has_shared]),
-            ),
+            group=group_of(self.id, self.found, group),
             blobs=_Updates(self, [member for member in members if member.status == "included"]),
             self_shares=shares[ShareKind.SELF_MASK],
             key_shares=shares[ShareKind.KEY],
@@ -160,21 +146,21 @@ class RoundSums:
         return data
 
 
-class _Updates(Mapping[bytes, Words]):
+class _Updates(Mapping[Address, Words]):
     """The masked updates of members, each read when it is asked for."""
 
     def __init__(self, sums: RoundSums, members: Sequence[Member]) -> None:
         self._sums = sums
-        self._members = {bytes(member.device): member for member in members}
+        self._members = {member.device: member for member in members}
 
-    def __getitem__(self, device: bytes) -> Words:
+    def __getitem__(self, device: Address) -> Words:
         data = self._sums._read(self._members[device])
         return decode_words(data, parameters=self._sums.found.terms.parameter_count)
 
     def __contains__(self, device: object) -> bool:
         return device in self._members
 
-    def __iter__(self) -> Iterator[bytes]:
+    def __iter__(self) -> Iterator[Address]:
         return iter(self._members)
 
     def __len__(self) -> int:

@@ -13,6 +13,7 @@ from cli.commands import (
     model_data,
     model_evaluate,
     model_export,
+    model_features,
     model_report,
     model_sizes,
     model_train,
@@ -34,6 +35,7 @@ from cli.sending import send_as_miner, show_outcome
 
 app = typer.Typer(help="The models that judge flows.", no_args_is_help=True)
 app.add_typer(model_data.app, name="data")
+app.add_typer(model_features.app)
 app.add_typer(model_report.app)
 app.add_typer(model_train.app)
 app.add_typer(model_evaluate.app)
