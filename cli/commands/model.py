@@ -8,7 +8,14 @@ import typer
 from chain.kinds.models import ModelActivate, ModelRegister
 from cli.arguments import parse_digest, read_bytes
 from cli.client import Client, Document, ask
-from cli.commands import model_evaluate, model_export, model_report, model_sizes, model_train
+from cli.commands import (
+    model_adversary,
+    model_evaluate,
+    model_export,
+    model_report,
+    model_sizes,
+    model_train,
+)
 from cli.errors import Refused
 from cli.key_files import open_key
 from cli.options import (
@@ -32,6 +39,7 @@ app.add_typer(model_train.app)
 app.add_typer(model_evaluate.app)
 app.add_typer(model_export.app)
 app.add_typer(model_sizes.app)
+app.add_typer(model_adversary.app)
 
 
 @app.command("list")
