@@ -45,9 +45,6 @@ ARGS ?=
 export DATA TARGET
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format testnet bench simulate fuzz soak e2e kill crashpoints lock clean
-.PHONY: help demo test check format testnet bench simulate planted-bugs e2e kill crashpoints lock clean
-.PHONY: help demo test check format testnet bench simulate twins model e2e kill crashpoints lock clean
 
 .PHONY: help
 help:
@@ -57,6 +54,7 @@ help:
 	@echo 'make format                      put the code into the form that check wants'
 	@echo 'make testnet                     four nodes that stay up, in $(TESTNET)'
 	@echo 'make bench [ARGS=...]            transactions per second and latency of four nodes'
+	@echo 'make bench-ml [ARGS=...]         how long the bundled detectors take for a block, and for one flow'
 	@echo 'make report DATA=PATH            what the paper prints beside what its experiment gives; takes minutes'
 	@echo 'make evaluate DATA=PATH          detectors trained on KDDTrain+, measured on KDDTest+; takes minutes'
 	@echo 'make numpy-versions [DATA=PATH]  the verdicts of the models under several versions of numpy'
@@ -65,7 +63,6 @@ help:
 	@echo 'make twins SCENARIOS=n ROUNDS=r  two copies of a miner with one key, on networks that are cut'
 	@echo 'make soak MINUTES=n              four nodes at full load for n minutes: what grows?'
 	@echo 'make planted-bugs [ARGS=...]     bugs put in on purpose, each found by the simulator'
-	@echo 'make twins SCENARIOS=n ROUNDS=r   two copies of a miner with one key, on networks that are cut'
 	@echo 'make model [SIZE=quick]          the core of agreement in every order of events (spin, gcc)'
 	@echo 'make e2e [BLOCKS=n]              networks of processes and of containers: stopped, killed, cut off'
 	@echo 'make kill KILLS=n RATE=r         n kills while r transactions a second come in'
@@ -102,6 +99,10 @@ testnet: $(VENV)/.installed-run
 bench: $(VENV)/.installed-run
 	@"$(VENV)/bin/securenet" bench $(ARGS)
 
+.PHONY: bench-ml
+bench-ml: $(VENV)/.installed-run
+	@"$(VENV)/bin/securenet" model bench $(ARGS)
+
 .PHONY: report
 report: $(VENV)/.installed-dev
 	@test -n "$$DATA" || { echo 'make: name the folder with the NSL-KDD files: make report DATA=PATH' >&2; exit 2; }
@@ -128,14 +129,19 @@ fuzz: $(VENV)/.installed-dev
 twins: $(VENV)/.installed-dev
 	@"$(VENV)/bin/python" -m tests.twins --scenarios $(SCENARIOS) --rounds $(ROUNDS) $(ARGS)
 
-.PHONY: e2e
+.PHONY: soak
 soak: $(VENV)/.installed-dev
 	@"$(VENV)/bin/python" -m tests.soak --minutes $(MINUTES)
+
+.PHONY: planted-bugs
 planted-bugs: $(VENV)/.installed-dev
 	@"$(VENV)/bin/python" -m tests.simulation.planted $(ARGS)
+
+.PHONY: model
 model: $(VENV)/.installed-dev
 	@"$(VENV)/bin/python" -m tests.model $(SIZE)
 
+.PHONY: e2e
 e2e: $(VENV)/.installed-dev
 	@CONTAINERS=1 KILLS=$(KILLS) RATE=$(RATE) BLOCKS=$(BLOCKS) TRANSACTIONS=$(TRANSACTIONS) \
 		"$(VENV)/bin/python" -m pytest --quiet tests/e2e $(ARGS)

@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
 from chain.crypto import tagged_hash
+from chain.devices import active_device
 from chain.eligibility import is_active
 from chain.errors import DecodeError, Rejection
 from chain.kinds import KINDS
@@ -102,7 +103,7 @@ def standing_of(transaction: Transaction, kind: Kind, block: BlockContext) -> St
     standing = block.standings.get((kind.name, sender))
     if standing is None:
         verify_miner(block.proposer, block)
-        device = registered_device(transaction, block)
+        device = active_device(sender, block.state, time_ms=block.time_ms)
         limits = tuple(limits_of(sender, device, block.state, time_ms=block.time_ms))
         subjects = tuple([subject for subject, _ in metered_subjects(sender, device, block.state)])
         admitted = Admitted(kind=kind, subjects=subjects)
@@ -121,21 +122,6 @@ def verify_miner(miner: Address, block: BlockContext) -> None:
     """
     if miner not in block.miners or not is_active(block.committed, miner):
         raise Rejection("unauthorised_miner", f"{miner.hex()} is no active miner")
-
-
-def registered_device(transaction: Transaction, block: BlockContext) -> DeviceRecord:
-    """Check that T.DID is in the registry of approved devices and active at the block's time."""
-    device_id = transaction.payload.sender
-    device = block.state.get(DEVICE_TABLE, device_id)
-    if device is None:
-        raise Rejection("unknown_device", f"device {device_id.hex()} is not registered")
-    if not device.is_active(block.time_ms):
-        until = f" until {device.quarantined_until_ms}" if device.status == "quarantined" else ""
-        raise Rejection("device_not_active", f"the device is {device.status}{until}")
-    organisation = block.state.get(ORGANISATION_TABLE, device.organisation)
-    if organisation is None or not organisation.active:
-        raise Rejection("device_not_active", "the device's organisation is not active")
-    return device
 
 
 def check_timely(transaction: Transaction, block: BlockContext) -> None:

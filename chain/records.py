@@ -1,20 +1,28 @@
 """What the state holds: the record of each table, with its bytes and its JSON.
 
-A table maps keys to records under one prefix of the state. Adding a table is one entry here;
-docs/spec/state.md lists them all.
+Adding a table is one entry here; docs/spec/state.md lists them all. Those of federated rounds are
+made in `chain.federated.records`.
 """
 
 import re
 from dataclasses import dataclass
-from typing import Any, Final, Generic, TypeVar
+from typing import Any, Final
 
 from chain.certificate import STATEMENT_TYPES
 from chain.crypto import ED25519_KEY_SIZE, P256_KEY_SIZE
+from chain.federated.records import (
+    CLOSED_ROUNDS,
+    OPEN_ROUNDS,
+    REVEAL_TABLE,
+    ROUND_TABLE,
+    SHARES_TABLE,
+)
 from chain.limits import Limits, RateLimits, RateWindow
 from chain.miners import MINERS, MINERS_MAX, Miner
 from chain.parameters import PARAMETERS
 from chain.payloads import NAME, NAME_SIZE_MAX
 from chain.schema import Blob, Boolean, Integer, ListOf, Optional, Record, Text, Word
+from chain.table import Table
 from chain.transactions import BODY_SIZE_MAX, KIND_SIZE_MAX
 from chain.types import (
     DIGEST_SIZE,
@@ -27,8 +35,6 @@ from chain.types import (
     PublicKey,
     Round,
 )
-
-R = TypeVar("R")
 
 ROLES_MAX: Final = 4
 ROLES: Final = ("sensor", "gateway", "participant")
@@ -44,27 +50,6 @@ CLOSED_PROPOSALS_MAX: Final = 256
 """Closed proposals that stay in the state; the oldest goes. Blocks and receipts keep them all."""
 FORMER_KEYS_MAX: Final = 8
 """Replaced keys of one miner for whose heights evidence is still taken."""
-RECORD_SIZE_MAX: Final = 256 * 1024
-
-
-class Table(Generic[R]):
-    """Records of one type under one prefix of the state's keys."""
-
-    def __init__(self, prefix: bytes, record: Record[R]) -> None:
-        self.prefix = prefix
-        self.record = record
-
-    def key(self, key: bytes) -> bytes:
-        """Return the state key of `key` in this table."""
-        return self.prefix + key
-
-    def encode(self, value: R) -> bytes:
-        """Return the state value of a record."""
-        return self.record.encode(value)
-
-    def decode(self, data: bytes) -> R:
-        """Return the record of a state value."""
-        return self.record.decode(data, what=self.record.make.__name__, size_max=RECORD_SIZE_MAX)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -725,6 +710,11 @@ TABLES: Final[tuple[Table[Any], ...]] = (
     PROPOSAL_TABLE,
     OPEN_PROPOSALS,
     CLOSED_PROPOSALS,
+    ROUND_TABLE,
+    SHARES_TABLE,
+    REVEAL_TABLE,
+    OPEN_ROUNDS,
+    CLOSED_ROUNDS,
 )
 """Every table; no prefix is the beginning of another."""
 

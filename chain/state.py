@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from typing import Any, Final, Protocol, TypeVar
 
+from chain.federated.records import OPEN_ROUNDS, ROUND_HEARTBEAT_MS
 from chain.miners import Miner, MinerSet
 from chain.parameters import Parameters
 from chain.records import (
@@ -17,9 +18,9 @@ from chain.records import (
     PARAMETERS_TABLE,
     PASSED_OVER,
     PassedOver,
-    Table,
 )
 from chain.state_tree import StateProof, StateTree
+from chain.table import Table
 from chain.types import Digest
 
 R = TypeVar("R")
@@ -180,6 +181,13 @@ def parameters_of(view: View) -> Parameters:
     parameters = view.get(PARAMETERS_TABLE)
     assert parameters is not None, "genesis sets the parameters"
     return parameters
+
+
+def heartbeat_ms_of(view: View) -> int:
+    """Return after how long an idle chain makes an empty block."""
+    rounds = view.get(OPEN_ROUNDS)
+    heartbeat_ms = parameters_of(view).heartbeat_ms
+    return min(heartbeat_ms, ROUND_HEARTBEAT_MS) if rounds and rounds.ids else heartbeat_ms
 
 
 def miner_sets_of(view: View) -> tuple[MinerSet, MinerSet]:

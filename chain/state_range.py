@@ -12,7 +12,6 @@ from hashlib import sha256
 from typing import Final
 
 from chain.errors import InvalidProof
-from chain.records import RECORD_SIZE_MAX
 from chain.schema import Blob, ListOf, Record
 from chain.state_tree import (
     BRANCH_PREFIX,
@@ -25,6 +24,7 @@ from chain.state_tree import (
     path_of,
     value_hash_of,
 )
+from chain.table import RECORD_SIZE_MAX
 from chain.types import DIGEST_SIZE, ZERO_DIGEST, Digest
 
 PIECE_SIZE: Final = 256 * 1024

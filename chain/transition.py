@@ -22,6 +22,7 @@ from chain.blocks import (
 )
 from chain.eligibility import eligible_miners, proposer_of, record_proposers
 from chain.errors import InvalidBlock, Rejection
+from chain.federated.progress import settle_rounds
 from chain.governance import settle_proposals
 from chain.kinds import KINDS
 from chain.kinds.base import Admitted, BlockContext, Lane, Signer, Standing
@@ -37,7 +38,14 @@ from chain.records import (
     Anchor,
     height_key,
 )
-from chain.state import Overlay, State, StateDelta, miner_sets_of, parameters_of
+from chain.state import (
+    Overlay,
+    State,
+    StateDelta,
+    heartbeat_ms_of,
+    miner_sets_of,
+    parameters_of,
+)
 from chain.state_tree import StateTree
 from chain.transactions import Transaction
 from chain.types import Address, Digest, Height, Round, TimestampMs
@@ -219,7 +227,7 @@ class BlockExecution:
     def finish(self) -> Execution:
         """Settle what the end of a block settles, and return the result."""
         block = self._block
-        settled = settle_proposals(KINDS, block)
+        settled = (*settle_proposals(KINDS, block), *settle_rounds(block))
         if block.height > VERDICT_WINDOW:
             past = height_key(block.height - VERDICT_WINDOW)
             block.state.remove_if_present(JUDGEMENT_TABLE, past)
@@ -315,7 +323,7 @@ def checking(tip: Tip, block: Block, verify: Verify) -> Generator[None, None, Ex
     _require(count <= parameters.block_transactions_max, f"{count} transactions are too many")
     size = sum([len(transaction.wire) for transaction in block.transactions])
     _require(size <= parameters.block_bytes_max, f"{size} bytes are too many")
-    is_due = header.time_ms >= tip.header.time_ms + parameters.heartbeat_ms
+    is_due = header.time_ms >= tip.header.time_ms + heartbeat_ms_of(tip.state)
     _require(
         bool(count) or header.proposal_round > 0 or is_due, "it is empty and no heartbeat is due"
     )

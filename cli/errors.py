@@ -176,6 +176,7 @@ _ADVICE = {
     "acceptance_expired": "ask for another: securenet miner accept, or miner replace-keys",
     "already_appealed": "the registrar answers: see securenet device show",
     "already_convicted": "nothing is left to do: see securenet query evidence",
+    "already_done": "it counts once: see securenet query rounds ID",
     "already_exists": "see what is there: securenet device list, miner list, query models",
     "already_voted": "one miner has one vote; see securenet miner list",
     "bad_signature": "sign with the key that is registered for the sender (securenet device show)",
@@ -184,13 +185,17 @@ _ADVICE = {
     "duplicate": "it is on the chain already: securenet tx show ID",
     "expired": "see that this machine's clock is right and that securenet consensus why names "
     "nobody missing, and sign it again",
+    "duplicate_update": "change the update in a single bit and commit it again",
     "malformed": "correct it as the message says; docs/spec has the forms",
     "loses_quorum": "restore or remove demoted miners, or add others, first: securenet miner list",
     "not_in_sync": "once the candidate's node keeps up, ask it for another: securenet miner accept",
     "not_permitted": "sign with the key of the role that this kind of transaction asks for",
+    "not_invited": "ask the coordinator of the federated round for a place in the next one",
     "pruned": "ask a node that keeps more (--rpc); first_heights of its status says what it keeps",
+    "round_closed": "wait for the next federated round: securenet query rounds --phase join",
     "unauthorised_miner": "send it to a node that is an active miner (securenet miner list)",
     "unknown_device": "register the device first: securenet device register",
+    "wrong_base": "train from the base model of the federated round: securenet query rounds ID",
     "wrong_chain": "sign it anew for this chain; see securenet query status",
 }
 

@@ -14,7 +14,7 @@ import structlog
 
 from chain.blocks import Block
 from chain.errors import InvalidBlock, Rejection
-from chain.state import parameters_of
+from chain.state import heartbeat_ms_of, parameters_of
 from chain.transactions import TRANSACTION_SIZE_MAX, Transaction
 from chain.transition import BlockExecution, Execution, checking, steps
 from chain.types import Address, Digest, Round
@@ -136,7 +136,7 @@ class BlockMaker:
             await asyncio.sleep(0)
             if self._chain.tip is not tip:
                 return None
-        is_due = time_ms >= tip.header.time_ms + parameters.heartbeat_ms
+        is_due = time_ms >= tip.header.time_ms + heartbeat_ms_of(tip.state)
         if not taken and round == 0 and not is_due:
             return None
         result = execution.finish()

@@ -19,13 +19,14 @@ from chain.eligibility import eligible_miners
 from chain.errors import InvalidBlock, InvalidCertificate
 from chain.light_client import verify_header
 from chain.parameters import Parameters
-from chain.state import miner_sets_of, parameters_of
+from chain.state import heartbeat_ms_of, miner_sets_of, parameters_of
 from chain.transition import Execution
 from chain.types import HEIGHT_MAX, Address, Height, TimestampMs
 from consensus.codec import decode_message
 from consensus.durable import WalRecord, encode_record
 from consensus.errors import InvalidMessage, NotAMember, SafetyViolation, UntimelyProposal
 from consensus.events import (
+    BlockBuilt,
     Event,
     HeightConfig,
     HeightSeen,
@@ -321,6 +322,10 @@ class ReplicaDriver:
                     case Committed():
                         if item.height > self._chain.height:
                             await self._commit_decided(item, group)
+                    case BlockBuilt():
+                        # What it names leaves before it, or those that get it have to ask.
+                        self._gossip.flush()
+                        await self._step(item, group)
                     case _Fetched():
                         await self._commit_all(item.blocks, group)
                         if not item.done.done():
@@ -569,7 +574,7 @@ class ReplicaDriver:
         others all the time: each of their rounds would fail, and blame somebody.
         """
         tip = self._chain.tip
-        heartbeat_ms = parameters_of(tip.state).heartbeat_ms
+        heartbeat_ms = heartbeat_ms_of(tip.state)
         if self._committed_ns is not None:
             passed_ns = self._clock.monotonic_ns() - self._committed_ns
             if passed_ns < heartbeat_ms * _NS_PER_MS:

@@ -495,6 +495,7 @@ class Node:
                 self._state_sync.on_progress()
                 self._driver.on_status(peer, body.height)
             case Transactions():
+                self._bodies.on_transactions(body.wires)
                 self._intake.on_transactions(peer, body.wires)
             case GetBodies():
                 self._bodies.on_get_bodies(peer, body)

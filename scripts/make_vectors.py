@@ -10,6 +10,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
+
 from chain import codec
 from chain.admission import registrar_subjects
 from chain.blobs import CHUNK_SIZE, blob_digest, prove_chunk
@@ -23,6 +25,16 @@ from chain.blocks import (
 )
 from chain.certificate import CERTIFICATE, VOTE_TAG, VoteType, vote_bytes
 from chain.crypto import address_of, domain
+from chain.federated.boxes import (
+    BOX_NONCE,
+    Handover,
+    ShareKind,
+    box_key,
+    public_key_of,
+    share_hash,
+)
+from chain.federated.draw import draw_groups
+from chain.federated.records import BOX_SIZE, SALTED_SHARE_SIZE, threshold
 from chain.genesis import genesis_header, render_genesis
 from chain.kinds import KINDS
 from chain.kinds.appeal import DeviceAppeal
@@ -55,7 +67,15 @@ from chain.kinds.miners import (
 from chain.kinds.models import ModelActivate
 from chain.kinds.organisations import OrganisationChange, organisation_id
 from chain.kinds.parameter_change import ParameterChange
+from chain.kinds.participation import (
+    RoundComplaint,
+    RoundJoin,
+    RoundShare,
+    UpdateCommit,
+    UpdateReveal,
+)
 from chain.kinds.policy import PolicySet
+from chain.kinds.rounds import RoundAbort, RoundAggregate, RoundAttest
 from chain.kinds.verdict import Verdict, opinion_of, pack_opinions
 from chain.kinds.vote import MinerVote
 from chain.limits import parse_limits
@@ -64,13 +84,15 @@ from chain.payloads import Flow, Measurement, Reading
 from chain.records import TABLES, PolicyRecord
 from chain.state_tree import STATE_PROOF, StateTree
 from chain.transactions import PAYLOAD, SIGNATURE_TAG, Transaction
-from chain.types import Height, Round
+from chain.types import Address, Height, Round
+from scripts.aggregation_cases import aggregation
 from scripts.signature_cases import key_cases, signature_cases
 from tests.builders import (
     ACCEPTANCE_MS,
     MODEL,
     SCHEMA,
     Chain,
+    Device,
     digest_of,
     flow,
     key_of,
@@ -80,6 +102,7 @@ from tests.builders import (
     reading,
     with_parameters,
 )
+from tests.federation import BASE, Federation, participants
 
 FOLDER = Path("tests/vectors")
 
@@ -101,6 +124,7 @@ TAGS = (
     "securenet/evidence/v1",
     "securenet/judged-flows/v1",
     "securenet/blob/v1",
+    "securenet/round-draw/v1",
     "securenet/state-key/v1",
     "securenet/state-value/v1",
     "securenet/state-leaf/v1",
@@ -121,6 +145,8 @@ def vectors() -> dict[str, Any]:
         "transactions.json": transactions(),
         "chain.json": whole_chain(),
         "algorithm_1.json": algorithm_1(),
+        "aggregation.json": aggregation(),
+        "federated.json": federated(),
     }
 
 
@@ -446,6 +472,51 @@ def examples(chain: Chain) -> Iterable[tuple[str, Transaction, bytes]]:
     yield "a verdict", chain.by_miner(0, "verdict", verdict), miner
     crime = chain.equivocation(1, type="commit", round=2)
     yield "evidence", chain.by_miner(0, "evidence", crime), miner
+    yield from _learning_kinds(chain, sensor, registrar, miner)
+
+
+def _learning_kinds(
+    chain: Chain, sensor: Device, registrar: bytes, miner: bytes
+) -> Iterable[tuple[str, Transaction, bytes]]:
+    federation = Federation(chain, devices=[sensor])
+    salted = bytes(range(SALTED_SHARE_SIZE))
+    about: dict[str, Any] = {"round": digest_of("a round")}
+    yield "a federated round", federation.opening(), registrar
+    abort = RoundAbort(**about)
+    yield "the end of a federated round", chain.by_registrar("round.abort", abort), registrar
+    steps: list[tuple[str, str, Any]] = [
+        (
+            "a joining",
+            "round.join",
+            RoundJoin(
+                **about,
+                key=public_key_of(bytes(range(32))),
+                box_key=public_key_of(bytes(range(1, 33))),
+            ),
+        ),
+        (
+            "shares",
+            "round.share",
+            RoundShare(**about, hashes=bytes(192), boxes=bytes(2 * BOX_SIZE)),
+        ),
+        (
+            "an update",
+            "update.commit",
+            UpdateCommit(**about, base=BASE, size_bytes=800, root=digest_of("a root")),
+        ),
+        ("a revelation", "update.reveal", UpdateReveal(**about, shares=(salted, None))),
+        (
+            "a complaint",
+            "round.complaint",
+            RoundComplaint(**about, accused=Address(digest_of("accused")), secret=bytes(range(32))),
+        ),
+    ]
+    for name, kind, body in steps:
+        yield name, federation.by(sensor, kind, body), sensor.key.public
+    attest = RoundAttest(**about, held=b"\x05")
+    yield "an attestation", chain.by_miner(0, "round.attest", attest), miner
+    aggregate = RoundAggregate(**about, root=digest_of("a root"))
+    yield "an aggregate", chain.by_miner(0, "round.aggregate", aggregate), miner
 
 
 def _governance(chain: Chain) -> Iterable[tuple[str, str, Any]]:
@@ -561,6 +632,68 @@ def _story(chain: Chain) -> Iterable[Sequence[Transaction]]:
     yield (chain.transaction("device.appeal", DeviceAppeal(text="why?"), sensor.key, sensor.id),)
     # By the time of this heartbeat the proposal has expired.
     yield ()
+    yield from _learning(chain)
+
+
+def _learning(chain: Chain) -> Iterable[Sequence[Transaction]]:
+    """Yield a federated round up to its first revealed shares, and one that is aborted."""
+    devices, registrations = participants(chain, 3)
+    yield registrations
+    round_ = Federation(chain, devices=devices, group_size=3)
+    opening, other = round_.opening(), round_.opening()
+    yield opening, other
+    round_.id = other.id
+    abort = round_.abort()
+    round_.id = opening.id
+    yield abort, *[round_.join(device) for device in round_.devices]
+    # At the end of this heartbeat the group is drawn.
+    yield ()
+    yield [round_.share(device) for device in round_.devices]
+    yield [round_.commit(device) for device in round_.devices]
+    yield [round_.attest(miner) for miner in (0, 1)]
+    yield (round_.reveal(round_.devices[0]),)
+
+
+# --- federated rounds -----------------------------------------------------------------------------
+
+
+def federated() -> dict[str, Any]:
+    """Return a draw, thresholds, and a box with the hashes of what is in it."""
+    round_id = digest_of("a round")
+    devices = [Address(digest_of(f"device {number}")) for number in range(11)]
+    seed = digest_of("the block that closed joining")
+    groups = draw_groups(devices, group_size=3, round_id=round_id, seed=seed)
+    owner_secret, receiver_secret = bytes(range(32)), bytes(range(32, 64))
+    handover = Handover(round_id=round_id, owner=devices[0], receiver=devices[1])
+    key = box_key(owner_secret, public_key_of(receiver_secret), handover)
+    salted = [bytes(range(start, start + SALTED_SHARE_SIZE)) for start in (0, 100)]
+    return {
+        "draw": {
+            "round": round_id.hex(),
+            "seed": seed.hex(),
+            "group_size": 3,
+            "groups": {device.hex(): group for device, group in groups.items()},
+        },
+        "thresholds": [
+            {"members": members, "threshold": threshold(members)} for members in (1, 3, 4, 10, 63)
+        ],
+        "box": {
+            "round": round_id.hex(),
+            "owner": handover.owner.hex(),
+            "receiver": handover.receiver.hex(),
+            "owner_secret": owner_secret.hex(),
+            "owner_key": public_key_of(owner_secret).hex(),
+            "receiver_secret": receiver_secret.hex(),
+            "receiver_key": public_key_of(receiver_secret).hex(),
+            "box_key": key.hex(),
+            "salted_shares": _hex(salted),
+            "box": ChaCha20Poly1305(key).encrypt(BOX_NONCE, b"".join(salted), None).hex(),
+            "hashes": [
+                share_hash(item, kind, handover).hex()
+                for item, kind in zip(salted, ShareKind, strict=True)
+            ],
+        },
+    }
 
 
 # --- Algorithm 1 ----------------------------------------------------------------------------------

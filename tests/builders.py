@@ -45,8 +45,9 @@ from chain.lookback import Lookback
 from chain.miners import MINERS_MAX, Miner, MinerSet
 from chain.parameters import Parameters
 from chain.payloads import Flow, Measurement, Reading
-from chain.records import DEVICE_TABLE, MINER_TABLE, DeviceRecord, Table
+from chain.records import DEVICE_TABLE, MINER_TABLE, DeviceRecord
 from chain.state import MemorySource, State, active_model_at, miner_sets_of
+from chain.table import Table
 from chain.transactions import Payload, Transaction, attach_signature, sign_transaction
 from chain.transition import BlockExecution, Execution, Tip, advance, check_block, open_context
 from chain.types import (

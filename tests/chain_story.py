@@ -8,6 +8,7 @@ from typing import Any
 
 from chain.crypto import address_of
 from chain.errors import Rejection
+from chain.federated.records import OPEN_PHASES, ROUND_TABLE
 from chain.kinds.appeal import DeviceAppeal
 from chain.kinds.device_registry import (
     DeviceRelease,
@@ -43,6 +44,7 @@ from tests.builders import (
     reading,
     with_parameters,
 )
+from tests.federation import Federation, Forgery, make_deadlines, make_terms
 
 ORGANISATIONS = ("acme", "globex")
 
@@ -70,6 +72,7 @@ class Story:
         self.proposals: list[Transaction] = []
         self.committed: list[Transaction] = []
         self.registered = 0
+        self.federation = Federation(self.chain, count=4)
         first = [self._registration(), self._policy_of("acme"), self._policy_of("globex")]
         self.commit(self.split(first)[0])
 
@@ -82,6 +85,7 @@ class Story:
         ]
         if self.random.random() < 0.5:
             drawn += self._verdicts()
+        drawn += self._learning()
         # Few devices are ever stopped; most of those complain.
         drawn += [
             self._appeal(device)
@@ -301,6 +305,56 @@ class Story:
         return self.chain.by_registrar(
             "policy.set", PolicySet(policy=policy), organisation=organisation
         )
+
+    def _learning(self) -> list[Transaction]:
+        """Return steps of a federated round: most of its phase, by most of those who can."""
+        federation = self.federation
+        found = self.chain.state.get(ROUND_TABLE, federation.id)
+        if found is None or not found.is_open:
+            height = self.chain.tip.next_height
+            group_size = self.random.choice([1, 3, 3])
+            deadlines = make_deadlines(height, step=self.random.choice([1, 2, 4]))
+            federation.terms = make_terms(height, group_size=group_size, deadlines=deadlines)
+            opening = federation.opening(organisation=self.random.choice(ORGANISATIONS))
+            federation.id = opening.id
+            return [opening]
+        if self.random.random() < 0.03:
+            return [federation.abort(organisation=self.random.choice(ORGANISATIONS))]
+        phases = [found.phase] * 8 + list(OPEN_PHASES)
+        steps: list[Transaction] = []
+        for device in federation.devices:
+            steps += self._step_of(device, self.random.choice(phases))
+        for miner in self._members():
+            steps += self._miner_step(miner, self.random.choice(phases))
+        return [step for step in steps if self.random.random() < 0.9]
+
+    def _step_of(self, device: Device, phase: str) -> list[Transaction]:
+        federation = self.federation
+        first, second, *_ = federation.devices
+        match phase:
+            case "join":
+                return [federation.join(device)]
+            case "share":
+                is_liar = device == first and self.random.random() < 0.5
+                forgery = Forgery(victim=second) if is_liar else None
+                return [federation.share(device, forgery=forgery)]
+            case "commit":
+                complaint = federation.complaint(second, first)
+                return [federation.commit(device), *([complaint] if device == second else [])]
+            case "reveal":
+                return [federation.reveal(device)]
+            case _:
+                return []
+
+    def _miner_step(self, miner: int, phase: str) -> list[Transaction]:
+        federation = self.federation
+        if phase == "attest":
+            held = None if self.random.random() < 0.7 else federation.devices[:2]
+            return [federation.attest(miner, held)]
+        if phase == "aggregate":
+            root = digest_of(self.random.choice(["a root", "a root", "a root", "a lie"]))
+            return [federation.aggregate(miner, root=root)]
+        return []
 
     def _replay(self) -> Transaction | None:
         return self.random.choice(self.committed) if self.committed else None

@@ -11,7 +11,9 @@ from chain.kinds import (
     models,
     organisations,
     parameter_change,
+    participation,
     policy,
+    rounds,
     verdict,
 )
 from chain.kinds.base import Kind
@@ -31,6 +33,15 @@ KINDS: Final[dict[str, Kind]] = {
         appeal.KIND,
         policy.KIND,
         models.REGISTER,
+        rounds.OPEN,
+        rounds.ABORT,
+        rounds.ATTEST,
+        rounds.AGGREGATE,
+        participation.JOIN,
+        participation.SHARE,
+        participation.COMMIT,
+        participation.REVEAL,
+        participation.COMPLAINT,
         verdict.KIND,
         device_data.KIND,
     )

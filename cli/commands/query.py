@@ -215,6 +215,92 @@ def models(limit: Limit = 100, rpc: Rpc = DEFAULT_RPC, as_json: AsJson = False) 
 
 
 @app.command()
+def rounds(
+    id: Annotated[
+        str | None, typer.Argument(metavar="[ID]", help="A round, to show its members.")
+    ] = None,
+    phase: Annotated[
+        str | None,
+        typer.Option(
+            "--phase",
+            metavar="WORD",
+            help="Only those at join, draw, share, commit, attest, reveal, aggregate, "
+            "or finished, failed, aborted.",
+        ),
+    ] = None,
+    limit: Limit = 100,
+    rpc: Rpc = DEFAULT_RPC,
+    as_json: AsJson = False,
+) -> None:
+    """List federated rounds, or show one: its phase, its members, and whom it waits for.
+
+    Example: securenet query rounds --phase join
+    """
+    if id is not None:
+        if phase is not None:
+            raise BadInput("--phase is for the list", "leave it out to show one federated round")
+        _show_round(parse_address(id, "round id").hex(), rpc, as_json)
+        return
+    query = {} if phase is None else {"phase": phase}
+    items = ask(rpc, lambda client: client.pages("/v1/rounds", limit=limit, **query))
+    if as_json:
+        show_json(items)
+        return
+    rows = [
+        [
+            r["id"],
+            r["name"],
+            r["phase"],
+            r["deadline"],
+            " ".join(f"{count} {status}" for status, count in r["statuses"].items() if count),
+            r["groups"],
+            r["aggregate"] or r["reason"],
+        ]
+        for r in items
+    ]
+    columns = ["round", "name", "phase", "until height", "members", "groups", "result"]
+    show_table(columns, rows, empty="no federated rounds")
+
+
+def _show_round(id: str, rpc: str, as_json: bool) -> None:
+    found = ask(rpc, lambda client: client.get(f"/v1/rounds/{id}"))
+    if as_json:
+        show_json(found)
+        return
+    terms = found["terms"]
+    masked = "not masked" if terms["group_size"] == 1 else "masked"
+    show_fields(
+        {
+            "round": found["id"],
+            "name": terms["name"],
+            "coordinator": found["coordinator"],
+            "base": terms["base"],
+            "rule": terms["rule"],
+            "groups": f"{len(found['groups'])} that count, {masked}",
+            "phase": found["phase"],
+            "until height": found["deadline"],
+            "waits for": len(found["awaited"]) or None,
+            "aggregate": found["aggregate"],
+            "reason": found["reason"],
+        }
+    )
+    awaited = set(found["awaited"])
+    rows = [
+        [
+            m["device"],
+            m["status"],
+            m["group"],
+            "void" if m["group"] in found["void"] else "",
+            m["weight"],
+            "yes" if m["device"] in awaited else "",
+        ]
+        for m in found["members"]
+    ]
+    columns = ["participant", "status", "group", "", "weight", "awaited"]
+    show_table(columns, rows, empty="no members")
+
+
+@app.command()
 def proposals(
     status: Annotated[
         str | None,

@@ -22,6 +22,8 @@ SCAN_MAX: Final = 2_000
 """Records looked at for one page; a filter that fits few ends the page early."""
 PAGE_TRANSACTIONS_MAX: Final = 10_000
 """Transaction ids, or scores, on one page; beyond it the page ends early."""
+PAGE_SHARES_MAX: Final = 50
+"""Members on one page of shares, of whom each may have 30 kB in JSON."""
 
 READERS: Final = 2
 """Threads that read and decode blocks beside the event loop."""

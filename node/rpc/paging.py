@@ -63,6 +63,26 @@ class ProposalPageQuery(PageQuery):
     status: Literal["open", "enacted", "rejected", "expired", "void"] | None = None
 
 
+class RoundPageQuery(PageQuery):
+    """The query of ``/v1/rounds``."""
+
+    phase: (
+        Literal[
+            "join",
+            "draw",
+            "share",
+            "commit",
+            "attest",
+            "reveal",
+            "aggregate",
+            "finished",
+            "failed",
+            "aborted",
+        ]
+        | None
+    ) = None
+
+
 class SubmitQuery(Query):
     """The query of ``POST /v1/transactions``."""
 

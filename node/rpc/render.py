@@ -1,5 +1,6 @@
 """Records of the chain as the documents of docs/spec/rpc.md; the forms come from their schemas."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Final
@@ -7,6 +8,8 @@ from typing import TYPE_CHECKING, Any, Final
 from chain.admission import limits_of
 from chain.blocks import BLOCK_RECEIPT, BlockReceipt, Event, Header, Receipt, render_header
 from chain.certificate import CERTIFICATE, CommitCertificate
+from chain.federated.progress import awaited
+from chain.federated.records import ROUND_TABLE, STATUSES, FederatedRound
 from chain.kinds import KINDS
 from chain.kinds.verdict import KIND as VERDICT
 from chain.kinds.verdict import Reason, Verdict, unpack_reasons, unpack_scores
@@ -201,6 +204,33 @@ def model(id: bytes, record: ModelRecord, active: dict[bytes, int], now: bytes |
         **MODEL_TABLE.record.render(record),
         "active": id == now,
         "active_from_height": active.get(id),
+    }
+
+
+def round_summary(id: bytes, found: FederatedRound) -> dict[str, Any]:
+    """Render a federated round without its members."""
+    rendered = ROUND_TABLE.record.render(found)
+    kept = ("coordinator", "phase", "opened_height", "phase_height", "aggregate", "reason")
+    counts = Counter([member.status for member in found.members])
+    return {
+        "id": id.hex(),
+        **{name: rendered[name] for name in kept},
+        "name": found.terms.name,
+        "base": found.terms.base.hex(),
+        "deadline": found.deadline,
+        "statuses": {status: counts[status] for status in STATUSES},
+        "groups": len(found.groups),
+    }
+
+
+def federated_round(id: bytes, found: FederatedRound) -> dict[str, Any]:
+    """Render a federated round with its members, and whom it waits for."""
+    return {
+        "id": id.hex(),
+        **ROUND_TABLE.record.render(found),
+        "deadline": found.deadline,
+        "groups": list(found.groups),
+        "awaited": [member.device.hex() for member in awaited(found)],
     }
 
 

@@ -16,6 +16,7 @@ from node.rpc.paging import (
     ProposalPageQuery,
     Query,
     ReadyQuery,
+    RoundPageQuery,
     SubmitQuery,
 )
 
@@ -298,11 +299,37 @@ ROUTES: Final = (
     ),
     Route(
         path="/v1/rounds",
-        handler=learning.nothing_yet,
+        handler=learning.rounds,
         summary="Federated rounds",
         tag="learning",
+        query=RoundPageQuery,
+        answers={200: _page("RoundSummary")},
+    ),
+    Route(
+        path="/v1/rounds/{id}",
+        handler=learning.round_,
+        summary="A federated round",
+        tag="learning",
+        answers={200: _ref("Round")},
+        codes=("not_found",),
+    ),
+    Route(
+        path="/v1/rounds/{id}/shares",
+        handler=learning.shares,
+        summary="What members of an open round have handed to each other",
+        tag="learning",
         query=PageQuery,
-        answers={200: _page("Nothing")},
+        answers={200: _page("RoundShares")},
+        codes=("not_found",),
+    ),
+    Route(
+        path="/v1/rounds/{id}/revealed",
+        handler=learning.revealed,
+        summary="The shares that members of an open round have revealed",
+        tag="learning",
+        query=PageQuery,
+        answers={200: _page("RoundReveal")},
+        codes=("not_found",),
     ),
     Route(
         path="/v1/blobs/{id}",

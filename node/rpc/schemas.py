@@ -9,6 +9,13 @@ from typing import Any, Final
 
 from chain.blocks import BLOCK_RECEIPT, HEADER, RECEIPT
 from chain.certificate import CERTIFICATE
+from chain.federated.records import (
+    PHASES,
+    REVEAL_TABLE,
+    ROUND_TABLE,
+    SHARES_TABLE,
+    STATUSES,
+)
 from chain.genesis import GENESIS
 from chain.kinds import KINDS
 from chain.kinds.verdict import Reason
@@ -331,6 +338,27 @@ SCHEMAS: Final[Mapping[str, Schema]] = {
         MODEL_TABLE.record.describe(),
         record(active=BOOLEAN, active_from_height=nullable(COUNT)),
     ),
+    "RoundSummary": record(
+        id=ID,
+        coordinator=ID,
+        name=TEXT,
+        base=ID,
+        phase={"enum": list(PHASES)},
+        deadline=nullable(COUNT),
+        opened_height=COUNT,
+        phase_height=COUNT,
+        statuses=record(**dict.fromkeys(STATUSES, COUNT)),
+        groups=COUNT,
+        aggregate=nullable(ID),
+        reason=nullable(TEXT),
+    ),
+    "Round": _joined(
+        record(id=ID),
+        ROUND_TABLE.record.describe(),
+        record(deadline=nullable(COUNT), groups=array(COUNT), awaited=array(ID)),
+    ),
+    "RoundShares": _joined(record(device=ID), SHARES_TABLE.record.describe()),
+    "RoundReveal": _joined(record(device=ID), REVEAL_TABLE.record.describe()),
     "Verdict": record(
         transaction_id=ID,
         height=COUNT,

@@ -27,10 +27,11 @@ from chain.kinds.evidence import read_head
 from chain.limits import parse_limits, render_limits
 from chain.merkle import inclusion_proof, merkle_root, verify_inclusion
 from chain.miners import MinerSet, decode_miners, encode_miners
-from chain.records import TABLES, Table
+from chain.records import TABLES
 from chain.schema import Record
 from chain.state_range import STATE_PIECE, cut_state, decode_piece, prove_range
 from chain.state_tree import STATE_PROOF, StateTree, path_of
+from chain.table import Table
 from chain.transactions import decode_transaction
 from chain.types import Digest
 from tests.builders import Chain, make_genesis, make_miner_set, make_model

@@ -1,25 +1,31 @@
-"""Models and what their detectors said."""
+"""Models, what their detectors said, and federated rounds."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import groupby
 from operator import itemgetter
 from typing import Any
 
 from aiohttp import web
 
+from chain.federated.records import REVEAL_TABLE, ROUND_TABLE, SHARES_TABLE, FederatedRound
 from chain.kinds.verdict import KIND as VERDICT
 from chain.kinds.verdict import OPINION_SIZE
 from chain.records import ACTIVE_MODELS, MODEL_TABLE
 from chain.state import active_model_at
+from chain.table import Table
 from chain.transactions import Transaction, decode_transaction
 from chain.types import Digest
 from node.rpc import render
 from node.rpc.context import Rpc
-from node.rpc.limits import PAGE_TRANSACTIONS_MAX
+from node.rpc.errors import NotFound
+from node.rpc.limits import PAGE_SHARES_MAX, PAGE_TRANSACTIONS_MAX
 from node.rpc.paging import (
     PageQuery,
+    Query,
+    RoundPageQuery,
     page,
     page_of_table,
+    parse_id,
     parse_place,
     render_place,
     require_kept,
@@ -75,6 +81,55 @@ def _load(
     return loaded, seen
 
 
-async def nothing_yet(rpc: Rpc, request: web.Request, query: PageQuery) -> Any:
-    """Answer an empty page."""
-    return page([], None)
+async def rounds(rpc: Rpc, request: web.Request, query: RoundPageQuery) -> Any:
+    """Answer a page of federated rounds, without their members."""
+    state = rpc.node.chain.state
+
+    def keep(found: FederatedRound) -> bool:
+        return query.phase is None or found.phase == query.phase
+
+    return page_of_table(
+        lambda after: state.scan(ROUND_TABLE, after=after), query, render.round_summary, keep
+    )
+
+
+async def round_(rpc: Rpc, request: web.Request, query: Query) -> Any:
+    """Answer a federated round."""
+    return render.federated_round(*_round(rpc, request))
+
+
+async def shares(rpc: Rpc, request: web.Request, query: PageQuery) -> Any:
+    """Answer a page of what the members of an open round have handed to each other."""
+    return _page_of_members(rpc, request, query, SHARES_TABLE)
+
+
+async def revealed(rpc: Rpc, request: web.Request, query: PageQuery) -> Any:
+    """Answer a page of the shares that the members of an open round have revealed."""
+    return _page_of_members(rpc, request, query, REVEAL_TABLE)
+
+
+def _round(rpc: Rpc, request: web.Request) -> tuple[Digest, FederatedRound]:
+    id = parse_id(request.match_info["id"], "id")
+    found = rpc.node.chain.state.get(ROUND_TABLE, id)
+    if found is None:
+        raise NotFound(f"there is no federated round {id.hex()}, or it is long over")
+    return id, found
+
+
+def _page_of_members(
+    rpc: Rpc, request: web.Request, query: PageQuery, table: Table[Any]
+) -> dict[str, Any]:
+    """Return a page of what `table` has of a round's members, in order of their ids."""
+    round_id, found = _round(rpc, request)
+    state = rpc.node.chain.state
+
+    def scan(after: bytes) -> Iterator[tuple[bytes, Any]]:
+        for member in found.members:
+            record = state.get(table, round_id + member.device)
+            if member.device > after and record is not None:
+                yield member.device, record
+
+    short = query.model_copy(update={"limit": min(query.limit, PAGE_SHARES_MAX)})
+    return page_of_table(
+        scan, short, lambda device, record: {"device": device.hex(), **table.record.render(record)}
+    )

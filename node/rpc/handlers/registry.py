@@ -16,10 +16,10 @@ from chain.records import (
     DeviceRecord,
     MeasureRecord,
     ProposalRecord,
-    Table,
 )
 from chain.state import miner_sets_of
 from chain.state_tree import STATE_PROOF
+from chain.table import Table
 from chain.types import Address
 from node.rpc import render
 from node.rpc.context import Rpc

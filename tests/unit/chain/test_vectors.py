@@ -5,10 +5,13 @@ The client below uses nothing of the project; it follows docs/spec/encoding.md.
 
 import ast
 import hashlib
+import hmac
 import json
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
+from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 
 from chain.blocks import decode_block, decode_header
 from chain.certificate import VoteType, decode_certificate
@@ -43,11 +46,13 @@ def made():
 @pytest.mark.parametrize(
     "name",
     [
+        "aggregation.json",
         "algorithm_1.json",
         "blobs.json",
         "chain.json",
         "digests.json",
         "encoding.json",
+        "federated.json",
         "merkle.json",
         "signatures.json",
         "state_tree.json",
@@ -183,7 +188,7 @@ def test_a_stranger_computes_the_roots_over_receipts():
         assert [leaf.hex() for leaf in leaves] == [r["bytes"] for r in shown]
         assert tree(leaves) == block["header"]["receipt_root"]
         ends += [event["name"] for event in end["json"]["events"]]
-    assert ends == ["proposal_expired"]
+    assert ends == ["proposal_expired", *["round_phase"] * 5]
 
 
 def test_a_stranger_builds_a_reading_that_the_chain_reads():
@@ -250,6 +255,42 @@ def test_the_state_of_the_vectors_shows_most_tables():
     shown = {entry["table"] for entry in load("chain.json")["state"]}
 
     assert {table.prefix.decode() for table in TABLES} - shown == {"passed-over"}
+
+
+def test_a_round_is_drawn_as_the_page_says():
+    case = load("federated.json")["draw"]
+    round_id, seed = bytes.fromhex(case["round"]), bytes.fromhex(case["seed"])
+    devices = [bytes.fromhex(device) for device in case["groups"]]
+
+    order = sorted(
+        devices, key=lambda device: tagged("securenet/round-draw/v1", seed + round_id + device)
+    )
+
+    count = len(devices) // case["group_size"]
+    assert {device.hex(): place % count for place, device in enumerate(order)} == case["groups"]
+
+
+def test_a_box_is_sealed_as_the_page_says():
+    case = load("federated.json")["box"]
+    given = {name: bytes.fromhex(case[name]) for name in case if isinstance(case[name], str)}
+    ends = given["owner"] + given["receiver"]
+    salted = [bytes.fromhex(item) for item in case["salted_shares"]]
+
+    # Each end computes it from its own secret and the other's key.
+    for secret, key in (("owner_secret", "receiver_key"), ("receiver_secret", "owner_key")):
+        shared = X25519PrivateKey.from_private_bytes(given[secret]).exchange(
+            X25519PublicKey.from_public_bytes(given[key])
+        )
+        # HKDF-SHA256 for 32 bytes, by RFC 5869.
+        extracted = hmac.digest(given["round"], shared, "sha256")
+        info = b"securenet/fl/box/1" + ends + b"\x01"
+        assert hmac.digest(extracted, info, "sha256") == given["box_key"]
+    opened = ChaCha20Poly1305(given["box_key"]).decrypt(bytes(12), given["box"], None)
+    assert opened == b"".join(salted)
+    for kind, item in enumerate(salted):
+        share, salt = item[:66], item[66:]
+        hashed = b"securenet/fl/share/1" + given["round"] + ends + bytes([kind]) + salt + share
+        assert hashlib.sha256(hashed).hexdigest() == case["hashes"][kind]
 
 
 def test_blobs_are_named_as_the_page_says():
@@ -370,7 +411,8 @@ def test_the_page_names_every_kind_and_every_tag():
 
 
 def test_the_page_on_state_names_every_table_parameter_and_code():
-    page = (FOLDER.parents[1] / "docs/spec/state.md").read_text(encoding="utf-8")
+    spec = FOLDER.parents[1] / "docs/spec"
+    page = (spec / "state.md").read_text(encoding="utf-8")
     rows = {line.split("`")[1]: line for line in page.splitlines() if line.startswith("| `")}
 
     for table in TABLES:
@@ -380,6 +422,7 @@ def test_the_page_on_state_names_every_table_parameter_and_code():
         if name in CHANGEABLE and isinstance(field, Integer):
             assert f"{field.minimum:,}…{field.maximum:,}" in rows[name]
             assert f"| {default:,} |" in rows[name]
+    page += (spec / "federated.md").read_text(encoding="utf-8")
     assert [code for code in rejection_codes() if f"`{code}`" not in page] == []
 
 

@@ -58,9 +58,9 @@ from chain.records import (
     PROPOSAL_TABLE,
     MeasureRecord,
     PolicyRecord,
-    Table,
 )
 from chain.state import MemorySource, State, miner_sets_of, parameters_of
+from chain.table import Table
 from chain.transactions import PAYLOAD, Transaction, decode_transaction
 from chain.transition import BlockExecution, Execution, Tip, advance
 from chain.types import Address, Digest, Height, Round, TimestampMs
@@ -222,6 +222,7 @@ class FakeNode:
                 web.get("/v1/policies/{id}", self._policy),
                 web.get("/v1/verdicts", self._empty),
                 web.get("/v1/evidence", self._empty),
+                web.get("/v1/rounds", self._empty),
                 web.get("/v1/measures", self._measures),
                 web.get("/v1/events", self._events),
                 web.get("/health/ready", self._ready),

@@ -10,6 +10,8 @@ from chain.crypto import signing_key
 from cli.demo.attack import reading
 from cli.exit_codes import ExitCode
 from cli.signing import device_sender
+from node.rpc.render import federated_round, round_summary
+from tests.federation import Federation
 
 SENSOR = signing_key("ed25519", b"s" * 32)
 
@@ -108,12 +110,57 @@ def test_a_cursor_that_is_none_is_told(securenet, node):
         (("query", "models"), "no models\n"),
         (("query", "proposals"), "no proposals\n"),
         (("query", "evidence"), "no evidence\n"),
+        (("query", "rounds"), "no federated rounds\n"),
         (("model", "list"), "no models\n"),
     ],
 )
 def test_an_empty_list_says_so(securenet, node, words, empty):
     assert securenet(*words).out == empty
     assert securenet(*words, "--json").document == []
+
+
+@pytest.fixture
+def federation(node):
+    """Return a federated round with two groups, one of them void, that the node knows."""
+    told = Federation(count=8)
+    told.play_to("share")
+    lost = [device for device in told.devices if told.member_of(device).group == 1]
+    told.play_to("commit", without=lost[:2])
+    record = told.record
+    page = {"items": [round_summary(told.id, record)], "cursor": None}
+    for path, document in (
+        ("/v1/rounds", page),
+        (f"/v1/rounds/{told.id.hex()}", federated_round(told.id, record)),
+    ):
+        node.overrides[path] = [web.json_response(document) for _ in range(2)]
+    return told
+
+
+def test_federated_rounds_are_listed(securenet, federation):
+    document = securenet("query", "rounds", "--json").document
+    out = securenet("query", "rounds").out
+
+    assert [entry["id"] for entry in document] == [federation.id.hex()]
+    assert "week-1" in out
+    assert "commit" in out
+    assert "2 joined 6 shared" in out
+
+
+def test_a_federated_round_names_its_members_and_whom_it_waits_for(securenet, federation):
+    document = securenet("query", "rounds", federation.id.hex(), "--json").document
+    out = securenet("query", "rounds", federation.id.hex()).out
+
+    assert len(document["awaited"]) == 4
+    assert "waits for     4\n" in out
+    assert "1 that count, masked" in out
+    assert out.count(" void ") == 4
+    for device in federation.devices:
+        assert device.id.hex() in out
+
+
+def test_a_federated_round_that_is_none(securenet, node):
+    assert securenet("query", "rounds", "week-1").code == ExitCode.USAGE
+    assert securenet("query", "rounds", "ab" * 32, "--phase", "join").code == ExitCode.USAGE
 
 
 def test_why_says_what_is_awaited(securenet, node):

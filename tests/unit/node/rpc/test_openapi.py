@@ -10,6 +10,7 @@ from node.rpc.app import create_app
 from node.rpc.openapi import openapi
 from node.rpc.problems import REJECTIONS
 from node.rpc.routes import ROUTES
+from tests.unit.node.rpc.a_round import play_round
 from tests.unit.node.rpc.chain_node import FLOW
 
 DOCUMENT = openapi("1.2.3")
@@ -142,6 +143,7 @@ async def full(node):
     await node.mine(node.report(0, FLOW))
     await node.mine(*(node.verdict(2, (999_999,), miner=miner) for miner in range(3)))
     await node.mine(node.evidence(3, reporter=0))
+    await play_round(node)
     return node
 
 
@@ -162,6 +164,7 @@ async def test_answers_are_as_described(client, full, route):
         "organisations": organisation,
         "policies": organisation,
         "proposals": "00" * 32,
+        "rounds": full.chain.block(6).transactions[0].id.hex(),
         "transactions": full.chain.block(3).transactions[0].id.hex(),
     }
     family = route.path.split("/")[2] if route.path.startswith("/v1/") else ""

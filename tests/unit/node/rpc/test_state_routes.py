@@ -318,10 +318,6 @@ async def test_a_miner_shows_how_its_detector_does(client, node):
     assert found[address_of(MINERS[3].public).hex()] is None
 
 
-async def test_rounds_are_an_empty_page(client):
-    assert await get(client, "/v1/rounds") == {"items": [], "cursor": None}
-
-
 async def test_a_convicted_miner_is_listed_with_what_proves_it(client, node):
     assert await get(client, "/v1/evidence") == {"items": [], "cursor": None}
     report = node.evidence(3, reporter=0)
