@@ -144,11 +144,6 @@ def _join(body: RoundJoin, transaction: Transaction, block: BlockContext) -> tup
     keys = (body.key, body.box_key)
     require(all(map(is_usable_key, keys)), "malformed", "with this key every secret would be 0")
     require(body.key != body.box_key, "malformed", "one key for masks and boxes")
-    require(
-        all(key not in keys for other in found.members for key in (other.key, other.box_key)),
-        "already_exists",
-        "another member has joined with this key",
-    )
     joined = replace(member, status="joined", key=body.key, box_key=body.box_key)
     _put(body.round, found.with_member(position, joined), block)
     return ()
