@@ -9,6 +9,7 @@ from chain.kinds.models import ModelActivate
 from cli.arguments import parse_digest, read_bytes
 from cli.client import Client, Document, ask
 from cli.commands import (
+    model_adversary,
     model_bench,
     model_data,
     model_evaluate,
@@ -42,6 +43,7 @@ app.add_typer(model_evaluate.app)
 app.add_typer(model_bench.app)
 app.add_typer(model_export.app)
 app.add_typer(model_sizes.app)
+app.add_typer(model_adversary.app)
 
 
 @app.command("list")

@@ -125,7 +125,8 @@ def test_models_of_other_data_judge_its_flows_and_bring_their_schema(securenet, 
     )
 
     assert ended.code == ExitCode.OK, ended.err
-    names = ["office-forest-low-false-alarm", "office-forest", "office-linear"]
+    kinds = ("forest-low-false-alarm", "forest", "forest-small", "linear")
+    names = [f"office-{kind}" for kind in kinds]
     assert [made["name"] for made in ended.document] == names
     for name in names:
         artifact = load_artifact((out / f"{name}.safetensors").read_bytes())
