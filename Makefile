@@ -45,9 +45,6 @@ ARGS ?=
 export DATA TARGET
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format testnet bench simulate fuzz soak e2e kill crashpoints lock clean
-.PHONY: help demo test check format testnet bench simulate planted-bugs e2e kill crashpoints lock clean
-.PHONY: help demo test check format testnet bench simulate twins model e2e kill crashpoints lock clean
 
 .PHONY: help
 help:
@@ -57,14 +54,15 @@ help:
 	@echo 'make format                      put the code into the form that check wants'
 	@echo 'make testnet                     four nodes that stay up, in $(TESTNET)'
 	@echo 'make bench [ARGS=...]            transactions per second and latency of four nodes'
+	@echo 'make bench-ml [ARGS=...]         how long the bundled detectors take for a block, and for one flow'
 	@echo 'make report DATA=PATH            what the paper prints beside what its experiment gives; takes minutes'
 	@echo 'make evaluate DATA=PATH          detectors trained on KDDTrain+, measured on KDDTest+; takes minutes'
+	@echo 'make numpy-versions [DATA=PATH]  the verdicts of the models under several versions of numpy'
 	@echo 'make simulate SEEDS=n FIRST=s    whole nodes in n simulated worlds'
 	@echo 'make fuzz INPUTS=n [TARGET=name] n hostile inputs for every reader of bytes, or for one'
 	@echo 'make twins SCENARIOS=n ROUNDS=r  two copies of a miner with one key, on networks that are cut'
 	@echo 'make soak MINUTES=n              four nodes at full load for n minutes: what grows?'
 	@echo 'make planted-bugs [ARGS=...]     bugs put in on purpose, each found by the simulator'
-	@echo 'make twins SCENARIOS=n ROUNDS=r   two copies of a miner with one key, on networks that are cut'
 	@echo 'make model [SIZE=quick]          the core of agreement in every order of events (spin, gcc)'
 	@echo 'make e2e [BLOCKS=n]              networks of processes and of containers: stopped, killed, cut off'
 	@echo 'make kill KILLS=n RATE=r         n kills while r transactions a second come in'
@@ -101,6 +99,10 @@ testnet: $(VENV)/.installed-run
 bench: $(VENV)/.installed-run
 	@"$(VENV)/bin/securenet" bench $(ARGS)
 
+.PHONY: bench-ml
+bench-ml: $(VENV)/.installed-run
+	@"$(VENV)/bin/securenet" model bench $(ARGS)
+
 .PHONY: report
 report: $(VENV)/.installed-dev
 	@test -n "$$DATA" || { echo 'make: name the folder with the NSL-KDD files: make report DATA=PATH' >&2; exit 2; }
@@ -110,6 +112,10 @@ report: $(VENV)/.installed-dev
 evaluate: $(VENV)/.installed-dev
 	@test -n "$$DATA" || { echo 'make: name the folder with the NSL-KDD files: make evaluate DATA=PATH' >&2; exit 2; }
 	@"$(VENV)/bin/securenet" model evaluate --data "$$DATA" $(ARGS)
+
+.PHONY: numpy-versions
+numpy-versions: $(VENV)/.installed-dev
+	@"$(VENV)/bin/python" -m scripts.numpy_versions $(if $(DATA),--data "$$DATA") $(ARGS)
 
 .PHONY: simulate
 simulate: $(VENV)/.installed-dev
@@ -123,14 +129,19 @@ fuzz: $(VENV)/.installed-dev
 twins: $(VENV)/.installed-dev
 	@"$(VENV)/bin/python" -m tests.twins --scenarios $(SCENARIOS) --rounds $(ROUNDS) $(ARGS)
 
-.PHONY: e2e
+.PHONY: soak
 soak: $(VENV)/.installed-dev
 	@"$(VENV)/bin/python" -m tests.soak --minutes $(MINUTES)
+
+.PHONY: planted-bugs
 planted-bugs: $(VENV)/.installed-dev
 	@"$(VENV)/bin/python" -m tests.simulation.planted $(ARGS)
+
+.PHONY: model
 model: $(VENV)/.installed-dev
 	@"$(VENV)/bin/python" -m tests.model $(SIZE)
 
+.PHONY: e2e
 e2e: $(VENV)/.installed-dev
 	@CONTAINERS=1 KILLS=$(KILLS) RATE=$(RATE) BLOCKS=$(BLOCKS) TRANSACTIONS=$(TRANSACTIONS) \
 		"$(VENV)/bin/python" -m pytest --quiet tests/e2e $(ARGS)
@@ -164,7 +175,8 @@ $(VENV)/.installed-dev: requirements/dev.lock $(VENV)/.installed-run
 lock:
 	@test -x build/uv/bin/uv || { "$(PYTHON)" -m venv build/uv && build/uv/bin/python -m pip install --quiet uv; }
 	$(UV_COMPILE) --extra build --output-file requirements/run.lock
-	$(UV_COMPILE) --extra build --extra dev --extra report --constraint requirements/run.lock --output-file requirements/dev.lock
+	$(UV_COMPILE) --extra build --extra dev --extra report --extra export --extra adversary \
+		--constraint requirements/run.lock --output-file requirements/dev.lock
 
 .PHONY: clean
 clean:

@@ -49,6 +49,18 @@ Wait = Annotated[
 
 Limit = Annotated[int, typer.Option("--limit", min=1, max=1000, help="Entries at most.")]
 
+SchemaFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--schema", metavar="FILE", help="What the columns of a CSV file are; see docs/data.md."
+    ),
+]
+
+TestData = Annotated[
+    Path | None,
+    typer.Option("--test", metavar="FILE", help="With --schema: a CSV file to be measured on."),
+]
+
 PassphraseFile = Annotated[
     Path | None,
     typer.Option(

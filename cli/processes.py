@@ -67,11 +67,17 @@ def start(command: Sequence[str], *, log: Path, directory: Path) -> Process:
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
-    fields = _stat(child.pid)
-    assert fields is not None, "a child stays in the process table until it is waited for"
+    process = process_of(child.pid)
+    assert process is not None, "a child stays in the process table until it is waited for"
     # Nothing here waits for the child object: `is_running` reaps it.
     child.returncode = 0
-    return Process(pid=child.pid, started=int(fields[_STARTED]))
+    return process
+
+
+def process_of(pid: int) -> Process | None:
+    """Return the process that has this id now, or None."""
+    fields = _stat(pid)
+    return None if fields is None else Process(pid=pid, started=int(fields[_STARTED]))
 
 
 def python_command(*arguments: str) -> list[str]:

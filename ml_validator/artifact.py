@@ -18,8 +18,8 @@ import numpy.typing as npt
 
 from chain.blobs import blob_digest
 from chain.types import DIGEST_SIZE, Digest
-from ml_validator.errors import MalformedArtifact, UnknownSchema
-from ml_validator.features import SCHEMAS, FeatureSchema
+from ml_validator.errors import InvalidSchema, MalformedArtifact, UnknownSchema
+from ml_validator.features import SCHEMA_SIZE_MAX, SCHEMAS, FeatureSchema, decode_schema
 from ml_validator.forest import NODES_MAX, TREES_MAX, Forest
 from ml_validator.linear import COLUMNS_MAX, Linear
 from ml_validator.verdicts import SCORE_PPM_MAX
@@ -43,7 +43,8 @@ class _Array(NamedTuple):
 
 
 _THRESHOLD: Final = _Array("threshold_ppm", np.dtype("<i4"), 1, 1)
-_SCHEMA: Final = _Array("schema", np.dtype("u1"), DIGEST_SIZE, DIGEST_SIZE)
+# The digest, and the bytes of a schema that not every build knows.
+_SCHEMA: Final = _Array("schema", np.dtype("u1"), DIGEST_SIZE, DIGEST_SIZE + SCHEMA_SIZE_MAX)
 
 # In the order of safetensors: by size of an element, the largest first, then by name.
 _LAYOUTS: Final[Mapping[type[Model], tuple[_Array, ...]]] = {
@@ -94,7 +95,7 @@ class Artifact:
             raise MalformedArtifact(
                 "threshold_ppm", f"{self.threshold_ppm} is outside 1 to {SCORE_PPM_MAX}"
             )
-        data = _encode(self.model, self.schema.digest, self.threshold_ppm)
+        data = _encode(self.model, self.schema, self.threshold_ppm)
         object.__setattr__(self, "data", data)
         object.__setattr__(self, "digest", model_digest(data))
 
@@ -112,7 +113,7 @@ def load_artifact(data: bytes) -> Artifact:
     MalformedArtifact
         Too large, truncated, with other arrays, types or shapes, or no model.
     UnknownSchema
-        The model reads features that this build does not know.
+        The model reads features that this build does not know, and does not say what they are.
     """
     if len(data) > ARTIFACT_SIZE_MAX:
         raise MalformedArtifact("size", f"{len(data)} bytes, at most {ARTIFACT_SIZE_MAX}")
@@ -133,10 +134,7 @@ def load_artifact(data: bytes) -> Artifact:
         start += size
     if len(data) != start:
         raise MalformedArtifact("size", f"{len(data) - start} bytes too many")
-    digest = Digest(arrays.pop("schema").tobytes())
-    if digest not in SCHEMAS:
-        raise UnknownSchema(digest, "model artefact")
-    schema = SCHEMAS[digest]
+    schema = _read_schema(arrays.pop("schema").tobytes())
     threshold_ppm = int(arrays.pop("threshold_ppm")[0])
     artifact = Artifact(
         model=family(**arrays, column_count=schema.column_count),
@@ -147,11 +145,28 @@ def load_artifact(data: bytes) -> Artifact:
     return artifact
 
 
-def _encode(model: Model, schema: Digest, threshold_ppm: int) -> bytes:
+def _read_schema(data: bytes) -> FeatureSchema:
+    """Return the schema that every build knows by this digest, or the one that comes behind it."""
+    digest, own = Digest(data[:DIGEST_SIZE]), data[DIGEST_SIZE:]
+    if not own:
+        if digest not in SCHEMAS:
+            raise UnknownSchema(digest, "model artefact")
+        return SCHEMAS[digest]
+    try:
+        schema = decode_schema(own)
+    except InvalidSchema as error:
+        raise MalformedArtifact("schema", str(error)) from error
+    if schema.digest != digest or digest in SCHEMAS:
+        raise MalformedArtifact("schema", "the bytes of another schema, or of a known one")
+    return schema
+
+
+def _encode(model: Model, schema: FeatureSchema, threshold_ppm: int) -> bytes:
+    own = b"" if schema.digest in SCHEMAS else schema.encode()
     arrays: Arrays = {
         **model.arrays(),
         "threshold_ppm": np.array([threshold_ppm]),
-        "schema": np.frombuffer(schema, np.uint8),
+        "schema": np.frombuffer(schema.digest + own, np.uint8),
     }
     header = _header(type(model), {name: len(array) for name, array in arrays.items()})
     return header + b"".join(

@@ -15,10 +15,13 @@ BUNDLED_NAME: Final = "nsl-kdd-forest-low-false-alarm"
 DETECT_NAME: Final = "nsl-kdd-forest"
 """A forest that finds the most."""
 
+SMALL_NAME: Final = "nsl-kdd-forest-small"
+"""A forest for devices, in no more than 32 kB: docs/adr/0024-small-forest.md."""
+
 LINEAR_NAME: Final = "nsl-kdd-linear"
 """A logistic regression."""
 
-BUNDLED_NAMES: Final = (BUNDLED_NAME, DETECT_NAME, LINEAR_NAME)
+BUNDLED_NAMES: Final = (BUNDLED_NAME, DETECT_NAME, SMALL_NAME, LINEAR_NAME)
 
 
 def bundled_model(name: str = BUNDLED_NAME) -> tuple[Artifact, Manifest]:

@@ -5,6 +5,7 @@
     SecureNetError
     └── ModelError
         ├── UnknownSchema        features whose meaning this build does not know
+        ├── InvalidSchema        a feature schema that breaks a rule or a bound
         ├── InvalidFlow          a flow that does not fit its schema
         ├── MissingModel         a model that is not here, though the chain names it
         ├── MalformedArtifact    bytes that are no model
@@ -12,7 +13,12 @@
         ├── InvalidDataset       a data set with a row that cannot be read
         ├── MissingDataset       a file that is not where it should be
         ├── AlteredDataset       a file that is not the genuine one
-        └── UntrainableData      rows from which no detector can be made
+        ├── UntrainableData      rows from which no detector can be made
+        ├── InvalidUpdate        an update that may not enter an aggregate
+        ├── InvalidShare         shares that give no secret, or a box that does not open
+        ├── VoidGroup            a group whose sum cannot be known or breaks a rule
+        ├── TooFewContributions  fewer than an aggregation rule can stand on
+        └── UnexportableModel    a model that another form cannot hold
 """
 
 from chain.errors import SecureNetError
@@ -38,6 +44,23 @@ class UnknownSchema(ModelError):
         super().__init__(f"{where}: unknown feature schema {digest.hex()}")
         self.digest = digest
         self.where = where
+
+
+class InvalidSchema(ModelError):
+    """A feature schema which breaks a rule or a bound.
+
+    Parameters
+    ----------
+    where : str
+        The part that is wrong.
+    reason : str
+        What is wrong with it.
+    """
+
+    def __init__(self, where: str, reason: str) -> None:
+        super().__init__(f"feature schema, {where}: {reason}")
+        self.where = where
+        self.reason = reason
 
 
 class InvalidFlow(ModelError):
@@ -168,3 +191,76 @@ class AlteredDataset(ModelError):
 
 class UntrainableData(ModelError):
     """Rows from which no detector can be made, as none of them being normal."""
+
+
+class InvalidUpdate(ModelError):
+    """An update which may not enter an aggregate.
+
+    Parameters
+    ----------
+    where : str
+        What is wrong, as ``size`` or ``norm``.
+    reason : str
+        In words.
+    """
+
+    def __init__(self, where: str, reason: str) -> None:
+        super().__init__(f"update, {where}: {reason}")
+        self.where = where
+        self.reason = reason
+
+
+class InvalidShare(ModelError):
+    """Shares which give no secret, or a box of them that does not open.
+
+    Parameters
+    ----------
+    owner : bytes
+        Id of the participant whose secret it is, who made the shares.
+    reason : str
+        What is wrong with them.
+    """
+
+    def __init__(self, owner: bytes, reason: str) -> None:
+        super().__init__(f"shares of {owner.hex()}: {reason}")
+        self.owner = owner
+        self.reason = reason
+
+
+class VoidGroup(ModelError):
+    """A group whose sum cannot be known, or which only a broken rule can explain.
+
+    Parameters
+    ----------
+    group : int
+        Its index in the federated round.
+    reason : str
+        Why.
+    """
+
+    def __init__(self, group: int, reason: str) -> None:
+        super().__init__(f"group {group}: {reason}")
+        self.group = group
+        self.reason = reason
+
+
+class TooFewContributions(ModelError):
+    """Fewer contributions than an aggregation rule can stand on.
+
+    Parameters
+    ----------
+    rule : str
+        Name of the rule.
+    count, needed : int
+        How many there are and how many it needs.
+    """
+
+    def __init__(self, rule: str, count: int, needed: int) -> None:
+        super().__init__(f"{rule} needs {needed} contributions, there are {count}")
+        self.rule = rule
+        self.count = count
+        self.needed = needed
+
+
+class UnexportableModel(ModelError):
+    """A model that the form it should be written in cannot hold."""

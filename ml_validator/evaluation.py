@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from ml_validator.nsl_kdd import Record
+from ml_validator.labelled import Labelled
 from ml_validator.verdicts import is_anomalous
 
 _PPM: Final = 1_000_000
@@ -105,7 +105,7 @@ class Evaluation:
 
 
 def evaluate(
-    records: Sequence[Record], scores_ppm: Iterable[int], *, threshold_ppm: int
+    records: Sequence[Labelled], scores_ppm: Iterable[int], *, threshold_ppm: int
 ) -> Evaluation:
     """Compare the verdicts of `scores_ppm` with the labels of `records`, one for one."""
     rows: Counter[str] = Counter()

@@ -11,34 +11,41 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.ensemble import RandomForestClassifier
 
-from ml_validator.features import NSL_KDD_SCHEMA
+from ml_validator.features import NSL_KDD_SCHEMA, FeatureSchema
 from ml_validator.forest import saturated
 from ml_validator.forest_training import TREES, row_weights
-from ml_validator.nsl_kdd import NORMAL, Record
+from ml_validator.labelled import NORMAL, Labelled
 
 LEAVES_MAX: Final = 512
 
 Labels = npt.NDArray[np.str_]
 
 
-def fit_families(records: Sequence[Record], *, seed: int) -> Any:
+def fit_families(
+    records: Sequence[Labelled], *, seed: int, schema: FeatureSchema = NSL_KDD_SCHEMA
+) -> Any:
     """Fit a forest to the families of the attacks among `records`; types weigh by `row_weights`."""
     attacks = [record for record in records if record.is_attack]
     classifier = RandomForestClassifier(
         n_estimators=TREES, max_leaf_nodes=LEAVES_MAX, n_jobs=-1, random_state=seed
     )
-    rows = saturated(NSL_KDD_SCHEMA.rows([record.flow for record in attacks]))
+    rows = saturated(schema.rows([record.flow for record in attacks]))
     families = np.array([record.family for record in attacks])
     classifier.fit(rows, families, sample_weight=row_weights(attacks))
     return classifier.set_params(n_jobs=None)
 
 
 def say_families(
-    classifier: Any, records: Sequence[Record], anomalous: npt.NDArray[np.bool_]
+    classifier: Any,
+    records: Sequence[Labelled],
+    anomalous: npt.NDArray[np.bool_],
+    *,
+    schema: FeatureSchema = NSL_KDD_SCHEMA,
 ) -> Labels:
     """Return a family for each record that is anomalous, and ``normal`` for the others."""
-    said = np.full(len(records), NORMAL, dtype="<U6")
+    names = np.array([NORMAL, *classifier.classes_])
+    said = np.full(len(records), NORMAL, dtype=names.dtype)
     if anomalous.any():
-        rows = NSL_KDD_SCHEMA.rows([record.flow for record in records])
+        rows = schema.rows([record.flow for record in records])
         said[anomalous] = classifier.predict(saturated(rows[anomalous]))
     return said

@@ -10,19 +10,28 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from types import MappingProxyType
-from typing import Final, Literal
+from typing import Final, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
 
 from chain import codec
 from chain.crypto import tagged_hash
-from chain.payloads import Flow
+from chain.errors import DecodeError
+from chain.payloads import CATEGORY_SIZE_MAX, FLOW_CATEGORIES_MAX, FLOW_INTEGERS_MAX, Flow
+from chain.schema import Integer, ListOf, Record, Text, Word
 from chain.types import Digest
-from ml_validator.errors import InvalidFlow, UnknownSchema
+from ml_validator.errors import InvalidFlow, InvalidSchema, UnknownSchema
 
 SCHEMA_TAG: Final = b"securenet/feature-schema/v1"
 INTEGER_MAX: Final = 2**63 - 1
+SCALE_MAX: Final = 10**9
+VALUES_MAX: Final = 512
+"""Values of one category that a schema tells apart."""
+COLUMNS_MAX: Final = 1_024
+"""Columns of a row; a matrix of the flows that are judged at once stays below 5 MB."""
+NAME_SIZE_MAX: Final = 64
+SCHEMA_SIZE_MAX: Final = 64 * 1024
 
 Unit = Literal["bytes", "count", "flag", "rate", "seconds"]
 Matrix = npt.NDArray[np.int64]
@@ -39,12 +48,12 @@ class IntegerColumn:
     unit : str
         What one step of the unscaled value is.
     scale : int
-        1, or 100 where the flow carries hundredths.
+        A power of ten up to `SCALE_MAX`: 100 where the flow carries hundredths.
     """
 
     name: str
     unit: Unit
-    scale: Literal[1, 100]
+    scale: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -182,8 +191,74 @@ class FeatureSchema:
         raise AssertionError("the encoder refused integers of which none is out of range")
 
 
+_SCALES: Final = tuple(10**power for power in range(10))
+_COLUMN_NAME: Final = Text(NAME_SIZE_MAX, minimum=1)
+_INTEGERS: Final = ListOf(
+    Record(
+        IntegerColumn, name=_COLUMN_NAME, unit=Word(*get_args(Unit)), scale=Integer(1, SCALE_MAX)
+    ),
+    FLOW_INTEGERS_MAX,
+)
+_CATEGORIES: Final = ListOf(
+    Record(
+        CategoricalColumn,
+        name=_COLUMN_NAME,
+        values=ListOf(Text(CATEGORY_SIZE_MAX, minimum=1), VALUES_MAX),
+    ),
+    FLOW_CATEGORIES_MAX,
+)
+
+
+def decode_schema(data: bytes) -> FeatureSchema:
+    """Read a schema from canonical bytes of any origin.
+
+    Raises
+    ------
+    InvalidSchema
+        They are not the canonical bytes of a schema within the bounds.
+    """
+    try:
+        parts = codec.decode(data, what="bytes", size_max=SCHEMA_SIZE_MAX, items_max=VALUES_MAX)
+        if len(parts) != 3:
+            raise DecodeError("bytes", f"{len(parts)} parts, not 3")
+        schema = FeatureSchema(
+            name=_COLUMN_NAME.read(parts[0], "name"),
+            integers=_INTEGERS.read(parts[1], "integers"),
+            categories=_CATEGORIES.read(parts[2], "categories"),
+        )
+    except DecodeError as error:
+        raise InvalidSchema(error.where, error.reason) from error
+    check_schema(schema)
+    return schema
+
+
+def check_schema(schema: FeatureSchema) -> None:
+    """Make sure that a schema keeps the rules and bounds of docs/spec/ml.md.
+
+    Raises
+    ------
+    InvalidSchema
+        It does not.
+    """
+    names = [*(c.name for c in schema.integers), *(c.name for c in schema.categories)]
+    if len(set(names)) != len(names):
+        raise InvalidSchema("columns", "two of one name")
+    for column in schema.integers:
+        if column.scale not in _SCALES:
+            raise InvalidSchema(column.name, f"the scale {column.scale} is no power of ten")
+    for category in schema.categories:
+        if len(set(category.values)) != len(category.values):
+            raise InvalidSchema(category.name, "one value twice")
+    if not 1 <= schema.column_count <= COLUMNS_MAX:
+        raise InvalidSchema(
+            "columns", f"{schema.column_count} columns in a row, not 1 to {COLUMNS_MAX}"
+        )
+    if len(schema.encode()) > SCHEMA_SIZE_MAX:
+        raise InvalidSchema("bytes", f"more than {SCHEMA_SIZE_MAX}")
+
+
 def _columns(unit: Unit, names: str) -> dict[str, IntegerColumn]:
-    scale: Literal[1, 100] = 100 if unit == "rate" else 1
+    scale = 100 if unit == "rate" else 1
     return {name: IntegerColumn(name=name, unit=unit, scale=scale) for name in names.split()}
 
 
@@ -239,4 +314,4 @@ NSL_KDD_SCHEMA: Final = FeatureSchema(
 SCHEMAS: Final[Mapping[Digest, FeatureSchema]] = MappingProxyType(
     {NSL_KDD_SCHEMA.digest: NSL_KDD_SCHEMA}
 )
-"""The schemas that this build can read."""
+"""The schemas that every build knows: a model names them by the digest alone."""

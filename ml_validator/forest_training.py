@@ -22,7 +22,7 @@ from ml_validator.errors import UntrainableData
 from ml_validator.evaluation import Evaluation, evaluate
 from ml_validator.features import NSL_KDD_SCHEMA, FeatureSchema
 from ml_validator.forest import Forest, saturated
-from ml_validator.nsl_kdd import Record
+from ml_validator.labelled import Labelled
 from ml_validator.packing import pack
 from ml_validator.verdicts import SCORE_PPM_MAX, scores_ppm
 
@@ -88,6 +88,7 @@ class Mode:
 
 DETECT: Final = "detect"
 LOW_FALSE_ALARM: Final = "low_false_alarm"
+SMALL: Final = "small"
 MODES: Final[Mapping[str, Mode]] = MappingProxyType(
     {
         DETECT: Mode(shape=lambda seed: Settings(seed=seed), false_alarms_ppm=30_000),
@@ -101,9 +102,20 @@ MODES: Final[Mapping[str, Mode]] = MappingProxyType(
             ),
             false_alarms_ppm=15_000,
         ),
+        SMALL: Mode(
+            shape=lambda seed: Settings(
+                seed=seed,
+                trees=16,
+                leaves_max=168,
+                leaf_rows_min=20,
+                background_ppm=300_000,
+                weighs_types=True,
+            ),
+            false_alarms_ppm=35_000,
+        ),
     }
 )
-"""The two ways to use a detector: find the most, or bother the least."""
+"""The ways to use a detector: find the most, bother the least, or fit into 32 kB."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,11 +152,14 @@ class Grown:
 
     Parameters
     ----------
+    records : sequence of Labelled
+        The training rows, flows of `schema`.
     out_of_bag, in_use : ndarray of shape (n_records,), int64, in parts per million
         Scores of the training rows, by trees that have not seen them and by the model.
     """
 
-    records: Sequence[Record]
+    schema: FeatureSchema
+    records: Sequence[Labelled]
     forest: Forest
     out_of_bag: Matrix
     in_use: Matrix
@@ -164,29 +179,30 @@ class Grown:
             false_alarms_ppm=false_alarms_ppm,
         )
         return Trained(
-            artifact=Artifact(
-                model=self.forest, schema=NSL_KDD_SCHEMA, threshold_ppm=threshold_ppm
-            ),
+            artifact=Artifact(model=self.forest, schema=self.schema, threshold_ppm=threshold_ppm),
             out_of_bag=evaluate(
                 self.records, self.out_of_bag.tolist(), threshold_ppm=threshold_ppm
             ),
         )
 
 
-def grow(records: Sequence[Record], settings: Settings) -> Grown:
-    """Train a forest on `records` and score them.
+def grow(
+    records: Sequence[Labelled], settings: Settings, *, schema: FeatureSchema = NSL_KDD_SCHEMA
+) -> Grown:
+    """Train a forest on `records`, flows of `schema`, and score them.
 
     Raises
     ------
     UntrainableData
         No row is normal, or none is an attack.
     """
-    lesson = make_lesson(records, settings)
+    lesson = make_lesson(records, settings, schema=schema)
     classifier = fit_classifier(lesson, settings)
-    grown = pack(classifier, column_count=NSL_KDD_SCHEMA.column_count)
+    grown = pack(classifier, column_count=schema.column_count)
     forest = grown.first(settings.trees)
     rows = lesson.rows[: lesson.genuine]
     return Grown(
+        schema=schema,
         records=records,
         forest=forest,
         out_of_bag=_out_of_bag_scores(grown, rows, classifier.estimators_samples_),
@@ -194,7 +210,9 @@ def grow(records: Sequence[Record], settings: Settings) -> Grown:
     )
 
 
-def make_lesson(records: Sequence[Record], settings: Settings) -> Lesson:
+def make_lesson(
+    records: Sequence[Labelled], settings: Settings, *, schema: FeatureSchema = NSL_KDD_SCHEMA
+) -> Lesson:
     """Return the rows of `records` with their weights, and the background.
 
     Raises
@@ -205,10 +223,10 @@ def make_lesson(records: Sequence[Record], settings: Settings) -> Lesson:
     attacks = np.array([record.is_attack for record in records], np.bool_)
     if len(np.unique(attacks)) < 2:
         raise UntrainableData("training needs normal rows and attacks")
-    rows = NSL_KDD_SCHEMA.rows([record.flow for record in records])
+    rows = schema.rows([record.flow for record in records])
     weights = row_weights(records) if settings.weighs_types else np.full(len(rows), ROW_WEIGHT)
     count = int((~attacks).sum()) * settings.background_ppm // 1_000_000
-    invented = background(rows[~attacks], NSL_KDD_SCHEMA, count=count, seed=settings.seed)
+    invented = background(rows[~attacks], schema, count=count, seed=settings.seed)
     return Lesson(
         rows=np.concatenate((rows, invented)),
         attacks=np.concatenate((attacks, np.ones(count, np.bool_))),
@@ -236,7 +254,7 @@ def background(rows: Matrix, schema: FeatureSchema, *, count: int, seed: int) ->
     return np.hstack(parts)
 
 
-def row_weights(records: Sequence[Record]) -> Matrix:
+def row_weights(records: Sequence[Labelled]) -> Matrix:
     """Return the weight of each row in training.
 
     All attacks together weigh as much as equal rows would, but a type's share grows with the

@@ -16,11 +16,11 @@ from ml_validator.artifact import Artifact
 from ml_validator.calibration import choose_threshold
 from ml_validator.errors import UntrainableData
 from ml_validator.evaluation import evaluate
-from ml_validator.features import NSL_KDD_SCHEMA
+from ml_validator.features import NSL_KDD_SCHEMA, FeatureSchema
 from ml_validator.forest import saturated
 from ml_validator.forest_training import Trained
+from ml_validator.labelled import Labelled
 from ml_validator.linear import FRACTION_BITS, Linear
-from ml_validator.nsl_kdd import Record
 
 PPM_PER_LOGIT: Final = 25_000
 """The scale of the scores: log odds from -20 to 20 fill it."""
@@ -36,9 +36,13 @@ Matrix = npt.NDArray[np.int64]
 
 
 def fit_linear(
-    records: Sequence[Record], *, seed: int, false_alarms_ppm: int = FALSE_ALARMS_PPM
+    records: Sequence[Labelled],
+    *,
+    seed: int,
+    false_alarms_ppm: int = FALSE_ALARMS_PPM,
+    schema: FeatureSchema = NSL_KDD_SCHEMA,
 ) -> Trained:
-    """Train on `records` and choose the threshold from them.
+    """Train on `records`, flows of `schema`, and choose the threshold from them.
 
     The threshold comes from models that were each made from all folds but one, and score that one.
 
@@ -50,7 +54,7 @@ def fit_linear(
     attacks = np.array([record.is_attack for record in records], np.bool_)
     if min(int(attacks.sum()), int((~attacks).sum())) < FOLDS:
         raise UntrainableData(f"training needs {FOLDS} normal rows and {FOLDS} attacks")
-    rows = NSL_KDD_SCHEMA.rows([record.flow for record in records])
+    rows = schema.rows([record.flow for record in records])
     held_out = np.empty(len(rows), np.int64)
     folds = StratifiedKFold(FOLDS, shuffle=True, random_state=seed)
     for inside, outside in folds.split(rows, attacks):
@@ -63,7 +67,7 @@ def fit_linear(
         false_alarms_ppm=false_alarms_ppm,
     )
     return Trained(
-        artifact=Artifact(model=model, schema=NSL_KDD_SCHEMA, threshold_ppm=threshold_ppm),
+        artifact=Artifact(model=model, schema=schema, threshold_ppm=threshold_ppm),
         out_of_bag=evaluate(records, held_out.tolist(), threshold_ppm=threshold_ppm),
     )
 

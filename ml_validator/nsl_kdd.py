@@ -13,7 +13,7 @@ IEEE CISDA 2009, doi:10.1109/CISDA.2009.5356528.
 
 import hashlib
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -22,14 +22,18 @@ from typing import Final, Literal
 from chain.payloads import Flow
 from ml_validator.errors import AlteredDataset, InvalidDataset, MissingDataset
 from ml_validator.features import NSL_KDD_SCHEMA
+from ml_validator.labelled import NORMAL, Dataset
+from ml_validator.text_lines import read_lines
 
 Family = Literal["normal", "dos", "probe", "r2l", "u2r"]
 
-NORMAL: Final = "normal"
 TRAIN_FILE: Final = "KDDTrain+.txt"
 TEST_FILE: Final = "KDDTest+.txt"
 HARD_TEST_FILE: Final = "KDDTest-21.txt"
 """The rows of the test file that not all of 21 learners classified rightly."""
+
+ATTACK_TYPES_FILE: Final = "Attack Types.csv"
+FIELD_NAMES_FILE: Final = "Field Names.csv"
 
 LINE_LENGTH_MAX: Final = 1024
 ROWS_MAX: Final = 5_000_000
@@ -43,8 +47,8 @@ GENUINE_DIGESTS: Final[Mapping[str, str]] = MappingProxyType(
         "KDDTrain+_20Percent.txt": (
             "7ea86479faab5ca2190b7f18b4982fb058ce5bf2b46e0e1017d0d9ef90f9c16e"
         ),
-        "Attack Types.csv": "8b2ded847bc9c6bc9a610e2a2a02568e91bb34e4711694c7bfd8e2fd62c2ff07",
-        "Field Names.csv": "e6ce1b1f35966a203209433fd98f88eeb6f5d37f7fb3194aa20d9935b8f9e9d3",
+        ATTACK_TYPES_FILE: "8b2ded847bc9c6bc9a610e2a2a02568e91bb34e4711694c7bfd8e2fd62c2ff07",
+        FIELD_NAMES_FILE: "e6ce1b1f35966a203209433fd98f88eeb6f5d37f7fb3194aa20d9935b8f9e9d3",
     }
 )
 """SHA-256 of the files as they were published."""
@@ -154,7 +158,7 @@ def read_records(path: Path) -> Iterator[Record]:
     InvalidDataset
         A row cannot be read; says which, and which column.
     """
-    for row, line in _lines(path):
+    for row, line in read_lines(path, encoding="ascii", length_max=LINE_LENGTH_MAX):
         if row > ROWS_MAX:
             raise InvalidDataset(path.name, row, "row", f"more than {ROWS_MAX} rows")
         yield _parse(path.name, row, line)
@@ -169,7 +173,7 @@ def read_attack_types(path: Path) -> dict[str, str]:
         As in `read_records`.
     """
     types: dict[str, str] = {}
-    for row, line in _lines(path):
+    for row, line in read_lines(path, encoding="ascii", length_max=LINE_LENGTH_MAX):
         cells = line.split(",")
         if len(cells) != 2 or not all(map(_NAME.fullmatch, cells)):
             raise InvalidDataset(path.name, row, "row", "not a label and a family")
@@ -215,6 +219,26 @@ def file_digest(path: Path) -> str:
         raise MissingDataset(path.name, error.strerror or str(error)) from error
 
 
+def read_dataset(folder: Path, *, tests: Sequence[str]) -> Dataset:
+    """Read the genuine training file in `folder`, and test files by their names.
+
+    Raises
+    ------
+    MissingDataset, AlteredDataset, InvalidDataset
+        A file is not there, not the genuine one or cannot be read.
+    """
+    files = (TRAIN_FILE, *tests)
+    for name in files:
+        check_genuine(folder / name)
+    return Dataset(
+        schema=NSL_KDD_SCHEMA,
+        training=list(read_records(folder / TRAIN_FILE)),
+        tests={name: list(read_records(folder / name)) for name in tests},
+        digests={name: GENUINE_DIGESTS[name] for name in files},
+        training_name=TRAIN_FILE,
+    )
+
+
 def check_genuine(path: Path) -> None:
     """Make sure that a file is the published one of its name.
 
@@ -230,25 +254,6 @@ def check_genuine(path: Path) -> None:
     expected, found = GENUINE_DIGESTS[path.name], file_digest(path)
     if found != expected:
         raise AlteredDataset(path.name, expected, found)
-
-
-def _lines(path: Path) -> Iterator[tuple[int, str]]:
-    """Yield number and text of each line; LF, CR LF and CR alone all end one."""
-    row = 0
-    try:
-        with path.open(encoding="ascii") as file:
-            # A bounded readline: a file without line ends must not be read into memory whole.
-            while line := file.readline(LINE_LENGTH_MAX):
-                row += 1
-                if not line.endswith("\n") and len(line) == LINE_LENGTH_MAX:
-                    raise InvalidDataset(
-                        path.name, row, "row", f"longer than {LINE_LENGTH_MAX} characters"
-                    )
-                yield row, line.removesuffix("\n")
-    except OSError as error:
-        raise MissingDataset(path.name, error.strerror or str(error)) from error
-    except UnicodeDecodeError as error:
-        raise InvalidDataset(path.name, row + 1, "row", "no ASCII text") from error
 
 
 def _parse(file: str, row: int, line: str) -> Record:

@@ -1,4 +1,4 @@
-"""Making the models that come with the package, and writing them down.
+"""Making models from a data set, those that come with the package among them.
 
 ``securenet model train --data DATA --out FOLDER --seed 42``, or the same options to ``python -m
 ml_validator.training``, trains on KDDTrain+, prints what each model does on KDDTest+ and writes
@@ -21,26 +21,25 @@ import sklearn
 
 from chain.errors import SecureNetError
 from ml_validator.artifact import Artifact
-from ml_validator.bundled import BUNDLED_NAME, DETECT_NAME, LINEAR_NAME
 from ml_validator.calibration import RULE
 from ml_validator.detector import Detector
+from ml_validator.errors import UntrainableData
 from ml_validator.evaluation import Evaluation, evaluate
-from ml_validator.forest_training import DETECT, LOW_FALSE_ALARM, MODES, Trained, grow
+from ml_validator.forest_training import DETECT, LOW_FALSE_ALARM, MODES, SMALL, Trained, grow
+from ml_validator.labelled import Dataset, Labelled, unseen_labels
 from ml_validator.linear_training import FALSE_ALARMS_PPM, FOLDS, fit_linear
-from ml_validator.manifest import FORMAT, Manifest, size_of
-from ml_validator.nsl_kdd import (
-    TEST_FILE,
-    TEST_ONLY_FAMILIES,
-    TRAIN_FILE,
-    Record,
-    check_genuine,
-    file_digest,
-    read_records,
-)
+from ml_validator.manifest import FORMAT, MANIFEST_SIZE_MAX, Manifest, size_of
+from ml_validator.nsl_kdd import TEST_FILE, read_dataset
 
 SEED_MAX: Final = 2**32 - 1
 FIRST_SEED: Final = 42
-MODE_OF: Final = {BUNDLED_NAME: LOW_FALSE_ALARM, DETECT_NAME: DETECT}
+COMMAND: Final = "securenet model train --data DATA --out FOLDER"
+_FORESTS: Final = {
+    "forest-low-false-alarm": LOW_FALSE_ALARM,
+    "forest": DETECT,
+    "forest-small": SMALL,
+}
+_LINEAR: Final = "linear"
 
 Made = tuple[Artifact, Manifest]
 
@@ -53,11 +52,27 @@ def train(data: Path, *, seed: int) -> list[Made]:
     MissingDataset, AlteredDataset, InvalidDataset
         A file is not there, not the genuine one or cannot be read.
     """
-    for name in (TRAIN_FILE, TEST_FILE):
-        check_genuine(data / name)
-    records = list(read_records(data / TRAIN_FILE))
+    return train_on(read_dataset(data, tests=(TEST_FILE,)), seed=seed, command=COMMAND)
+
+
+def train_on(dataset: Dataset, *, seed: int, command: str) -> list[Made]:
+    """Make every model from the training rows of `dataset`, then measure it on its tests.
+
+    Names of models begin with that of the schema.
+
+    Parameters
+    ----------
+    command : str
+        What manifests say has made the models, without the seed.
+
+    Raises
+    ------
+    UntrainableData
+        No model can be made, or none that a manifest can describe.
+    """
+    records, schema = dataset.training, dataset.schema
     trained: list[tuple[str, Trained, int, dict[str, int]]] = []
-    for name, mode in MODE_OF.items():
+    for name, mode in _FORESTS.items():
         settings, share = MODES[mode].shape(seed), MODES[mode].false_alarms_ppm
         shape = {
             "trees": settings.trees,
@@ -67,17 +82,25 @@ def train(data: Path, *, seed: int) -> list[Made]:
             "background_ppm": settings.background_ppm,
             "weighs_types": int(settings.weighs_types),
         }
-        trained.append((name, grow(records, settings).calibrate(share), share, shape))
-    linear = fit_linear(records, seed=seed)
-    trained.append((LINEAR_NAME, linear, FALSE_ALARMS_PPM, {"folds": FOLDS}))
-    tests = list(read_records(data / TEST_FILE))
+        trained.append(
+            (name, grow(records, settings, schema=schema).calibrate(share), share, shape)
+        )
+    linear = fit_linear(records, seed=seed, schema=schema)
+    trained.append((_LINEAR, linear, FALSE_ALARMS_PPM, {"folds": FOLDS}))
     return [
-        _describe(name, model, data, tests, {"seed": seed} | shape, false_alarms_ppm=share)
+        _describe(
+            f"{schema.name}-{name}",
+            model,
+            dataset,
+            {"seed": seed} | shape,
+            command=f"{command} --seed {seed}",
+            false_alarms_ppm=share,
+        )
         for name, model, share, shape in trained
     ]
 
 
-def judge(artifact: Artifact, records: Sequence[Record]) -> Evaluation:
+def judge(artifact: Artifact, records: Sequence[Labelled]) -> Evaluation:
     """Evaluate a model on labelled rows."""
     scores = Detector(artifact).judge([record.flow for record in records])
     return evaluate(records, scores, threshold_ppm=artifact.threshold_ppm)
@@ -94,16 +117,23 @@ def write(made: Sequence[Made], folder: Path) -> None:
 def _describe(
     name: str,
     trained: Trained,
-    data: Path,
-    tests: Sequence[Record],
+    dataset: Dataset,
     settings: dict[str, int],
     *,
+    command: str,
     false_alarms_ppm: int,
 ) -> Made:
     artifact = trained.artifact
-    test = judge(artifact, tests)
-    unseen = sorted(TEST_ONLY_FAMILIES)
-    return artifact, Manifest(
+    measured = {f"{dataset.training_name}, out-of-bag": trained.out_of_bag.figures()}
+    for test, records in dataset.tests.items():
+        found = judge(artifact, records)
+        measured[test] = found.figures()
+        if unseen := unseen_labels(records, dataset.training):
+            measured[test] |= {
+                "unseen_rows": sum(found.rows_by_label[label] for label in unseen),
+                "unseen_recall_ppm": found.recall_of(unseen),
+            }
+    manifest = Manifest(
         format=FORMAT,
         name=name,
         model=artifact.digest.hex(),
@@ -111,24 +141,23 @@ def _describe(
         features=list(artifact.schema.column_names),
         threshold_ppm=artifact.threshold_ppm,
         calibration={"rule": RULE, "false_alarms_max_ppm": false_alarms_ppm},
-        command=f"securenet model train --data DATA --out FOLDER --seed {settings['seed']}",
+        command=command,
         settings=settings,
-        data={file: file_digest(data / file) for file in (TRAIN_FILE, TEST_FILE)},
+        data=dict(dataset.digests),
         versions={
             "python": platform.python_version(),
             "numpy": np.__version__,
             "scikit-learn": sklearn.__version__,
         },
         size=size_of(artifact),
-        measured={
-            f"{TRAIN_FILE}, out-of-bag": trained.out_of_bag.figures(),
-            TEST_FILE: test.figures()
-            | {
-                "unseen_rows": sum(test.rows_by_label[label] for label in unseen),
-                "unseen_recall_ppm": test.recall_of(unseen),
-            },
-        },
+        measured=measured,
     )
+    if len(manifest.to_json().encode()) > MANIFEST_SIZE_MAX:
+        raise UntrainableData(
+            f"the manifest of {name} has more than {MANIFEST_SIZE_MAX} bytes: there are too many"
+            " columns, or values of categories"
+        )
+    return artifact, manifest
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -67,6 +67,16 @@ class Submission:
     id: Digest | None
     error: SecureNetError | None
 
+    def __post_init__(self) -> None:
+        """Take from the error what it has passed through.
+
+        A traceback holds the frames of all callers, and those hold the answer: a circle that keeps
+        a whole batch in memory until somebody looks for circles, which a node seldom does.
+        """
+        error = self.error
+        if error is not None:
+            error.__traceback__ = error.__context__ = error.__cause__ = None
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TransactionStatus:

@@ -4,7 +4,6 @@ One frame is in memory at a time. What an archive is and when it is true, `chain
 `chain.archive_check` say.
 """
 
-import os
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,10 +34,10 @@ from chain.miners import encode_miners
 from chain.state import miner_sets_of
 from chain.transition import check_block
 from chain.types import Digest
-from node.errors import ArchiveGap, BadArchive, FileTaken, Pruned
-from node.files import PUBLIC_MODE
+from node.errors import ArchiveGap, BadArchive, Pruned
+from node.files import new_file
 from node.storage.chain_store import ChainStore
-from node.storage.files import storage_error, sync_directory
+from node.storage.files import storage_error
 
 Progress = Callable[[int], None]
 """Told the height of each block that is done."""
@@ -83,27 +82,11 @@ def export_archive(
     StorageError
         The disk refused, or a block is damaged.
     """
-    draft = path.with_name(f".{path.name}.{os.getpid()}.new")
-    if path.exists():
-        raise FileTaken(str(path), "exists already; it is not replaced")
     size = 0
-    try:
-        try:
-            with open(_create(draft), "wb") as file:
-                for piece in encode_archive(_frames(chain, first, last, progress)):
-                    file.write(piece)
-                    size += len(piece)
-                file.flush()
-                os.fsync(file.fileno())
-            # A link refuses to replace, which a rename would do.
-            os.link(draft, path)
-        finally:
-            draft.unlink(missing_ok=True)
-        sync_directory(path.parent)
-    except FileExistsError as error:
-        raise FileTaken(str(path), "exists already; it is not replaced") from error
-    except OSError as error:
-        raise storage_error(path, error) from error
+    with new_file(path) as file:
+        for piece in encode_archive(_frames(chain, first, last, progress)):
+            file.write(piece)
+            size += len(piece)
     return size
 
 
@@ -283,7 +266,3 @@ def _piece(file: BinaryIO, size: int) -> bytes:
         parts.append(part)
         size -= len(part)
     return b"".join(parts)
-
-
-def _create(path: Path) -> int:
-    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, PUBLIC_MODE)

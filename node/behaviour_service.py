@@ -14,7 +14,7 @@ from chain.records import DEVICE_TABLE
 from chain.types import Address
 from ml_validator.behaviour import Behaviour, Watch, watched_values
 from node.damage import report_damage
-from node.errors import DamagedEntry
+from node.errors import DamagedEntry, Pruned
 from node.metrics import Metrics
 from node.ports import Executor
 from node.storage.chain_store import ChainStore
@@ -77,7 +77,7 @@ class BehaviourService:
             await self._changed.wait()
             self._changed.clear()
             while self._next <= self._chain.height:
-                # After a snapshot the chain may have jumped ahead.
+                # What has been pruned meanwhile is passed over.
                 self._next = max(self._next, self._first())
                 await self._take(self._next)
                 self._next += 1
@@ -89,7 +89,7 @@ class BehaviourService:
         return Watched(from_height=self._from, height=self._next - 1, behaviour=found)
 
     def _first(self) -> int:
-        return max(1, self._chain.height + 1 - LOOK_BACK_BLOCKS)
+        return max(1, self._chain.height + 1 - LOOK_BACK_BLOCKS, self._chain.first_block())
 
     async def _take(self, height: int) -> None:
         try:
@@ -117,7 +117,10 @@ class BehaviourService:
 
 def _sent_in(chain: ChainStore, height: int) -> tuple[int, dict[Address, _Sent]]:
     """Return the time of a block and what each device has in it; nothing of a block not kept."""
-    block = chain.block(height)
+    try:
+        block = chain.block(height)
+    except Pruned:
+        block = None  # since it was looked at where that which is kept begins
     if block is None:
         return 0, {}
     sent: dict[Address, _Sent] = {}

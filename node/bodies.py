@@ -1,11 +1,13 @@
 """Fetching the transactions of a proposal that this node does not hold, and answering for them.
 
 Proposals name transactions by full digest; what the pool does not hold is asked for from the
-proposer, then from others that attested to hold the block.
+proposer, then from others that attested to hold the block. A proposal overtakes transactions on the
+way, so what is asked for may come by itself before the answer does, and is as good.
 """
 
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -39,6 +41,24 @@ class _Wanted:
     owing: set[Address] = field(default_factory=set)
     answered: asyncio.Event = field(default_factory=asyncio.Event)
     complete: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def take(self, wires: Sequence[bytes]) -> None:
+        """Keep those that are missing, and end all waiting with the last of them.
+
+        Raises
+        ------
+        DecodeError
+            One that is missing cannot be read.
+        """
+        for wire in wires:
+            digest = full_digest(wire)
+            if digest in self.missing and self.room >= 0:
+                self.found[digest] = decode_transaction(wire)
+                self.missing.discard(digest)
+                self.room -= len(wire)
+        if not self.missing or self.room < 0:
+            self.answered.set()
+            self.complete.set()
 
 
 class BodyExchange:
@@ -116,18 +136,20 @@ class BodyExchange:
             return
         wanted.owing.discard(peer)
         try:
-            for wire in answer.wires:
-                digest = full_digest(wire)
-                if digest in wanted.missing and wanted.room >= 0:
-                    wanted.room -= len(wire)
-                    wanted.found[digest] = decode_transaction(wire)
-                    wanted.missing.discard(digest)
+            wanted.take(answer.wires)
         except DecodeError as error:
             # Whoever holds a transaction has read it.
             self._transport.penalise(peer, MALFORMED_POINTS, str(error))
         wanted.answered.set()
-        if not wanted.missing or wanted.room < 0:
-            wanted.complete.set()
+
+    def on_transactions(self, wires: Sequence[bytes]) -> None:
+        """Look for what is missing among transactions that came for the pool, before that judges.
+
+        Nobody is penalised here for what cannot be read: whoever pools them does so.
+        """
+        for wanted in self._wanted.values():
+            with suppress(DecodeError):
+                wanted.take(wires)
 
     def on_get_bodies(self, peer: Address, request: GetBodies) -> None:
         """Answer a peer with those of the transactions that are here."""

@@ -45,16 +45,20 @@ class Gossip:
         self._waiting.append(transaction.wire)
         if not self._is_scheduled:
             self._is_scheduled = True
-            asyncio.get_running_loop().call_later(FLUSH_DELAY_S, self._flush)
+            asyncio.get_running_loop().call_later(FLUSH_DELAY_S, self._on_time)
 
     def send_pending(self, transactions: Iterable[Transaction]) -> None:
         """Send transactions that may have been lost on their first way."""
         self._send([transaction.wire for transaction in transactions])
 
-    def _flush(self) -> None:
-        self._is_scheduled = False
+    def flush(self) -> None:
+        """Send at once what waits, lest a block be proposed that names it."""
         wires, self._waiting = self._waiting, []
         self._send(wires)
+
+    def _on_time(self) -> None:
+        self._is_scheduled = False
+        self.flush()
 
     def _send(self, wires: Sequence[bytes]) -> None:
         for batch in _batches(wires):

@@ -26,6 +26,7 @@ from consensus.codec import decode_message
 from consensus.durable import WalRecord, encode_record
 from consensus.errors import InvalidMessage, NotAMember, SafetyViolation, UntimelyProposal
 from consensus.events import (
+    BlockBuilt,
     Event,
     HeightConfig,
     HeightSeen,
@@ -321,6 +322,10 @@ class ReplicaDriver:
                     case Committed():
                         if item.height > self._chain.height:
                             await self._commit_decided(item, group)
+                    case BlockBuilt():
+                        # What it names leaves before it, or those that get it have to ask.
+                        self._gossip.flush()
+                        await self._step(item, group)
                     case _Fetched():
                         await self._commit_all(item.blocks, group)
                         if not item.done.done():

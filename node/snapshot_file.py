@@ -13,7 +13,6 @@ snapshot in a file".
 """
 
 import hashlib
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, Final
@@ -26,8 +25,8 @@ from chain.schema import Record
 from chain.state import parameters_of
 from chain.state_range import PIECE_SIZE_MAX, STATE_PIECE, cut_state, decode_piece
 from chain.types import Digest
-from node.errors import BadArchive, FileTaken
-from node.files import PUBLIC_MODE
+from node.errors import BadArchive
+from node.files import new_file
 from node.past import (
     DECIDED,
     PAST_BLOCK,
@@ -39,7 +38,7 @@ from node.past import (
 )
 from node.ports import KeyValueStore
 from node.storage.chain_store import ChainStore
-from node.storage.files import storage_error, sync_directory
+from node.storage.files import storage_error
 from node.storage.staging import Staging
 
 MAGIC: Final = b"SNSNAP\x00\x01"
@@ -61,28 +60,8 @@ def write_snapshot(chain: ChainStore, path: Path) -> int:
     Pruned, StorageError
         A block that rules look back at is not here, or the disk refused.
     """
-    draft = path.with_name(f".{path.name}.{os.getpid()}.new")
-    if path.exists():
-        raise FileTaken(str(path), "exists already; it is not replaced")
-    try:
-        try:
-            descriptor = os.open(
-                draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, PUBLIC_MODE
-            )
-            with open(descriptor, "wb") as file:
-                size = _write(file, chain)
-                file.flush()
-                os.fsync(file.fileno())
-            # A link refuses to replace, which a rename would do.
-            os.link(draft, path)
-        finally:
-            draft.unlink(missing_ok=True)
-        sync_directory(path.parent)
-    except FileExistsError as error:
-        raise FileTaken(str(path), "exists already; it is not replaced") from error
-    except OSError as error:
-        raise storage_error(path, error) from error
-    return size
+    with new_file(path) as file:
+        return _write(file, chain)
 
 
 def check_snapshot(path: Path, *, genesis: Genesis, trusted: Digest) -> int:

@@ -14,13 +14,16 @@ from chain.payloads import Flow
 from chain.types import Digest
 from ml_validator.errors import MissingModel, ModelError
 from node.keys import PASSPHRASE_VARIABLE
-from node.verdict_worker import LENGTH_SIZE, decode_answer, encode_load, encode_request
+from node.verdict_worker import (
+    FLOWS_PER_REQUEST,
+    LENGTH_SIZE,
+    decode_answer,
+    encode_load,
+    encode_request,
+)
 
 JUDGE_TIMEOUT_S: Final = 30.0
 """A worker that takes longer is ended; the next request starts another."""
-FLOWS_PER_REQUEST: Final = 1_000
-"""So many flows of the largest form stay within what the canonical encoding may hold: a block full
-of them is judged like any other."""
 
 log = structlog.get_logger(__name__)
 
@@ -38,6 +41,11 @@ class WorkerVerdictSource:
         self._find = find
         self._process: asyncio.subprocess.Process | None = None
         self._turn = asyncio.Lock()
+
+    @property
+    def process_id(self) -> int | None:
+        """The worker, or None where none runs."""
+        return None if self._process is None else self._process.pid
 
     async def judge(self, model: Digest, flows: Sequence[Flow]) -> Sequence[int | None]:
         """Return one score in parts per million for each flow, None where it is unreadable.

@@ -11,10 +11,11 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
+from itertools import compress
 from typing import BinaryIO, Final
 
 from chain import codec
-from chain.blocks import BLOCK_SIZE_MAX, BLOCK_TRANSACTIONS_MAX
+from chain.blocks import BLOCK_SIZE_MAX
 from chain.errors import DecodeError
 from chain.payloads import FLOW, Flow
 from chain.schema import ListOf
@@ -34,7 +35,11 @@ MODELS_KEPT_MAX: Final = 4
 """Models beside that of the package; beyond it the one loaded first is dropped, and sent again when
 it is asked for."""
 
-_FLOWS: Final = ListOf(FLOW, BLOCK_TRANSACTIONS_MAX)
+FLOWS_PER_REQUEST: Final = 250
+"""More would take the canonical decoder ten times as long: it follows the shape of what may grow
+large in memory before it allocates anything."""
+
+_FLOWS: Final = ListOf(FLOW, FLOWS_PER_REQUEST)
 
 
 def encode_request(model: Digest, flows: Sequence[Flow]) -> bytes:
@@ -49,9 +54,7 @@ def encode_load(artifact: bytes) -> bytes:
 
 def decode_request(data: bytes) -> bytes | tuple[Digest, tuple[Flow, ...]]:
     """Read a request: an artefact to load, or a model and flows; raises `DecodeError`."""
-    items = codec.decode(
-        data, what="request", size_max=BLOCK_SIZE_MAX, items_max=BLOCK_TRANSACTIONS_MAX
-    )
+    items = codec.decode(data, what="request", size_max=BLOCK_SIZE_MAX, items_max=FLOWS_PER_REQUEST)
     match items:
         case ["load", bytes(artifact)]:
             return artifact
@@ -150,9 +153,9 @@ def serve(source: BinaryIO, sink: BinaryIO) -> None:
 
 
 def _scores(detector: Detector, flows: Sequence[Flow]) -> list[int | None]:
-    readable = [flow for flow in flows if detector.can_read(flow)]
-    judged = iter(detector.judge(readable))
-    return [next(judged) if detector.can_read(flow) else None for flow in flows]
+    is_readable = [detector.can_read(flow) for flow in flows]
+    judged = iter(detector.judge(list(compress(flows, is_readable))))
+    return [next(judged) if fits else None for fits in is_readable]
 
 
 def _framed(data: bytes) -> bytes:

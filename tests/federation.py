@@ -97,7 +97,11 @@ class Federation:
 
     def join(self, device: Device, **fields: Any) -> Transaction:
         """Return a participant's `round.join`."""
-        body = RoundJoin(round=self.id, key=public_key_of(self.secret(device)))
+        body = RoundJoin(
+            round=self.id,
+            key=public_key_of(self.mask_secret(device)),
+            box_key=public_key_of(self.secret(device)),
+        )
         return self.by(device, "round.join", replace(body, **fields))
 
     def share(
@@ -251,8 +255,12 @@ class Federation:
         return next(device for device in self.devices if device.id == member.device)
 
     def secret(self, device: Device) -> bytes:
-        """Return a participant's X25519 secret for this round."""
+        """Return the secret of a participant's key for boxes."""
         return sha256(b"secret" + self.id + device.id).digest()
+
+    def mask_secret(self, device: Device) -> bytes:
+        """Return the secret of a participant's key for masks."""
+        return sha256(b"mask" + self.id + device.id).digest()
 
     def handover(self, owner: Device, receiver: Device) -> Handover:
         """Return between whom shares go."""

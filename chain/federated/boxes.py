@@ -67,9 +67,9 @@ def box_key(secret: bytes, other_key: bytes, handover: Handover) -> bytes:
     Parameters
     ----------
     secret : bytes
-        The X25519 secret of one of them.
+        Of the key for boxes of one of them.
     other_key : bytes
-        The usable X25519 key of the other.
+        The usable key for boxes of the other.
     """
     shared = X25519PrivateKey.from_private_bytes(secret).exchange(
         X25519PublicKey.from_public_bytes(other_key)

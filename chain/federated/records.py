@@ -136,8 +136,8 @@ class Member:
         How far it has come: `invited`, `joined`, `shared`, `committed`; then `included`, or
         `withheld` where too few miners hold its update. `complained`: it has shown that somebody
         cheated it, at the price of its own part; `expelled`: it was shown to have cheated.
-    key : bytes or None
-        Its X25519 key for this round.
+    key, box_key : bytes or None
+        Its X25519 keys for this round: for masks, and for the boxes of shares.
     group : int or None
         The group into which it was drawn.
     update : Digest or None
@@ -149,6 +149,7 @@ class Member:
     steps: int
     status: str = "invited"
     key: bytes | None = None
+    box_key: bytes | None = None
     group: int | None = None
     update: Digest | None = None
 
@@ -337,6 +338,7 @@ ROUND_TABLE: Final = Table(
                 steps=STEPS,
                 status=Word(*STATUSES),
                 key=Optional(X25519_KEY),
+                box_key=Optional(X25519_KEY),
                 group=Optional(Integer(0, PARTICIPANTS_MAX - 1)),
                 update=Optional(_DIGEST),
             ),

@@ -45,10 +45,19 @@ _DIGEST: Final = Blob(DIGEST_SIZE)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RoundJoin:
-    """Takes part, with an X25519 key made for this round."""
+    """Takes part, with X25519 keys made for this round.
+
+    Parameters
+    ----------
+    key : bytes
+        For masks. Whoever drops out has its secret put together in public.
+    box_key : bytes
+        For the boxes of shares, which that secret must not open.
+    """
 
     round: Digest
     key: bytes
+    box_key: bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,7 +106,7 @@ class RoundComplaint:
     accused : Address
         The member that sealed it.
     secret : bytes
-        The sender's X25519 secret for this round; with it ends the sender's part.
+        Of the sender's key for boxes; with it ends the sender's part.
     """
 
     round: Digest
@@ -132,8 +141,10 @@ def _put(round_id: Digest, found: FederatedRound, block: BlockContext) -> None:
 def _join(body: RoundJoin, transaction: Transaction, block: BlockContext) -> tuple[Event, ...]:
     found, position, member = _member(body.round, "join", transaction, block)
     require(member.key is None, "already_done", "the sender has joined")
-    require(is_usable_key(body.key), "malformed", "with this key every secret would be 0")
-    joined = replace(member, status="joined", key=body.key)
+    keys = (body.key, body.box_key)
+    require(all(map(is_usable_key, keys)), "malformed", "with this key every secret would be 0")
+    require(body.key != body.box_key, "malformed", "one key for masks and boxes")
+    joined = replace(member, status="joined", key=body.key, box_key=body.box_key)
     _put(body.round, found.with_member(position, joined), block)
     return ()
 
@@ -267,7 +278,7 @@ def _complain(
         "invalid_state",
         f"the accused is {accused.status}, or the sender",
     )
-    require(public_key_of(body.secret) == member.key, "wrong_key", "not the sender's secret")
+    require(public_key_of(body.secret) == member.box_key, "wrong_key", "not the sender's secret")
     require(
         not _is_sound(body, found, member, accused, block),
         "not_proven",
@@ -293,9 +304,9 @@ def _is_sound(
     place = members.index(receiver)
     box_place = place - (place > members.index(owner))
     handover = Handover(round_id=body.round, owner=owner.device, receiver=receiver.device)
-    assert owner.key is not None, "who has shared has joined"
+    assert owner.box_key is not None, "who has shared has joined"
     box = shares.boxes[BOX_SIZE * box_place : BOX_SIZE * (box_place + 1)]
-    opened = open_box(box_key(body.secret, owner.key, handover), box)
+    opened = open_box(box_key(body.secret, owner.box_key, handover), box)
     return opened is not None and all(
         share_hash(salted, kind, handover) == _hash_of(shares, place, kind)
         for salted, kind in zip(opened, ShareKind, strict=True)
@@ -318,7 +329,7 @@ JOIN: Final = Kind(
     name="round.join",
     signer=Signer.DEVICE,
     lane=Lane.REGISTRY,
-    body=Record(RoundJoin, round=_DIGEST, key=X25519_KEY),
+    body=Record(RoundJoin, round=_DIGEST, key=X25519_KEY, box_key=X25519_KEY),
     apply=_join,
 )
 SHARE: Final = Kind(

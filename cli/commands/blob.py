@@ -1,6 +1,5 @@
 """``securenet blob``: what the chain names by digest and does not hold itself."""
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
@@ -12,7 +11,8 @@ from chain.merkle import leaf_hash
 from chain.types import Digest
 from cli.arguments import parse_digest
 from cli.client import Client, ask
-from cli.errors import AlreadyThere, BadInput, Missed
+from cli.errors import BadInput, Missed
+from cli.new_file import new_file
 from cli.options import DEFAULT_RPC, AsJson, Rpc
 from cli.render import show_fields, show_json
 
@@ -51,10 +51,7 @@ def get(
     Example: securenet blob get 5c1d… --out forest.safetensors
     """
     wanted = parse_digest(digest, "digest")
-    if out.exists():
-        raise AlreadyThere(out)
-    draft = out.with_name(f".{out.name}.{os.getpid()}.new")
-    try:
+    with new_file(out) as draft:
         with draft.open("wb") as file:
 
             async def question(client: Client) -> None:
@@ -65,11 +62,6 @@ def get(
             ask(rpc, question, attempts=1)
         if _digest_of(draft) != wanted:
             raise Missed("the node sent other bytes than those of the digest", "ask another node")
-        os.link(draft, out)
-    except FileExistsError as error:
-        raise AlreadyThere(out) from error
-    finally:
-        draft.unlink(missing_ok=True)
     document = {"id": wanted.hex(), "size": out.stat().st_size, "file": str(out)}
     if as_json:
         show_json(document)

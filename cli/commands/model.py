@@ -8,7 +8,15 @@ import typer
 from chain.kinds.models import ModelActivate, ModelRegister
 from cli.arguments import parse_digest, read_bytes
 from cli.client import Client, Document, ask
-from cli.commands import model_evaluate, model_report, model_train
+from cli.commands import (
+    model_bench,
+    model_data,
+    model_evaluate,
+    model_export,
+    model_report,
+    model_sizes,
+    model_train,
+)
 from cli.errors import Refused
 from cli.key_files import open_key
 from cli.options import (
@@ -27,9 +35,13 @@ from cli.sending import send_as_miner, show_outcome
 from cli.signing import registrar_sender, submit
 
 app = typer.Typer(help="The models that judge flows.", no_args_is_help=True)
+app.add_typer(model_data.app, name="data")
 app.add_typer(model_report.app)
 app.add_typer(model_train.app)
 app.add_typer(model_evaluate.app)
+app.add_typer(model_bench.app)
+app.add_typer(model_export.app)
+app.add_typer(model_sizes.app)
 
 
 @app.command("list")

@@ -5,7 +5,8 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from cli.options import AsJson
+from cli.errors import BadInput
+from cli.options import AsJson, SchemaFile, TestData
 from cli.progress import Progress
 from cli.render import show_json, show_line, show_table
 
@@ -18,8 +19,13 @@ FIRST_SEED: Final = 42
 @app.command()
 def evaluate(
     data: Annotated[
-        Path, typer.Option("--data", metavar="DIR", help="A folder with the files of NSL-KDD.")
+        Path,
+        typer.Option(
+            "--data", metavar="PATH", help="The folder of NSL-KDD, or with --schema a CSV file."
+        ),
     ],
+    schema: SchemaFile = None,
+    test: TestData = None,
     seeds: Annotated[
         int, typer.Option("--seeds", min=1, max=SEEDS_MAX, help="How often all is trained.")
     ] = 5,
@@ -27,43 +33,86 @@ def evaluate(
 ) -> None:
     """Train on KDDTrain+ alone, threshold included, and measure on KDDTest+ and KDDTest-21.
 
-    Takes minutes. Figures are fractions of 1: means over the seeds, with their spread.
+    With --schema, train on a CSV file and measure on --test, or on a part of the file that each
+    seed sets aside. Takes minutes. Figures are fractions of 1: means over the seeds, with their
+    spread.
 
     Example: securenet model evaluate --data nsl-kdd --json
     """
-    from ml_validator.honest import run_all, summary
-    from ml_validator.nsl_kdd import HARD_TEST_FILE, TEST_FILE
-
-    with Progress().bar("seeds done", seeds) as bar:
-
-        def on_seed(seed: int) -> None:
-            del seed
-            bar.advance()
-
-        runs = run_all(data, seeds=range(FIRST_SEED, FIRST_SEED + seeds), on_seed=on_seed)
-    document = summary(runs, data=data)
+    if schema is None and test is not None:
+        raise BadInput("--test is for CSV files", "give --schema too")
+    chosen = range(FIRST_SEED, FIRST_SEED + seeds)
+    if schema is None:
+        document, tests = _on_nsl_kdd(data, chosen)
+    else:
+        document, tests = _on_tables(schema, data, test, chosen)
     if as_json:
         show_json(document)
         return
-    for name, part in (
-        (TEST_FILE, document),
-        (HARD_TEST_FILE, document[HARD_TEST_FILE.removesuffix(".txt")]),
-    ):
-        show_line(f"{name}, {seeds} seeds, mean ± standard deviation in %")
-        modes = part["modes"]
-        names = [figure for figure in next(iter(modes.values())) if figure not in _NO_FIGURES]
-        show_table(
-            ["mode", *(figure.replace("_", " ") for figure in names)],
-            [
-                [mode, *(_percent(found, figure) for figure in names)]
-                for mode, found in modes.items()
-            ],
-            empty="no modes",
-        )
-        families = part["families"]
+    for name, part in tests.items():
+        _show(name, part, seeds)
+
+
+def _on_nsl_kdd(data: Path, seeds: range) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the document, and the figures in it by the name of the test."""
+    from ml_validator.honest import TESTS, run_all, summary
+    from ml_validator.nsl_kdd import GENUINE_DIGESTS, HARD_TEST_FILE, TEST_FILE, TRAIN_FILE
+
+    with Progress().bar("seeds done", len(seeds)) as bar:
+        runs = run_all(data, seeds=seeds, on_seed=lambda _: bar.advance())
+    digests = {name: GENUINE_DIGESTS[name] for name in (TRAIN_FILE, *TESTS)}
+    document = summary(runs, digests=digests)
+    return document, {
+        TEST_FILE: document,
+        HARD_TEST_FILE: document[HARD_TEST_FILE.removesuffix(".txt")],
+    }
+
+
+def _on_tables(
+    schema: Path, data: Path, test: Path | None, seeds: range
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    from cli.data_schema import load_schema_file
+    from ml_validator.honest import run_tables, summary
+    from ml_validator.tables import read_table
+
+    layout = load_schema_file(schema)
+    progress = Progress()
+    progress.phase(f"reading {data}")
+    tables = [read_table(path, layout) for path in (data, test) if path is not None]
+    with progress.bar("seeds done", len(seeds)) as bar:
+        runs, found = run_tables(layout, *tables, seeds=seeds, on_seed=lambda _: bar.advance())
+    document = summary(runs, digests={table.name: table.digest for table in tables}) | {
+        "files": [table.facts() for table in tables],
+        "first_seed": found,
+    }
+    return document, {"a part set aside" if test is None else test.name: document}
+
+
+def _show(name: str, part: dict[str, Any], seeds: int) -> None:
+    show_line(f"{name}, {seeds} seeds, mean ± standard deviation in %")
+    modes = part["modes"]
+    names = [figure for figure in next(iter(modes.values())) if figure not in _NO_FIGURES]
+    show_table(
+        ["mode", *(figure.replace("_", " ") for figure in names)],
+        [[mode, *(_percent(found, figure) for figure in names)] for mode, found in modes.items()],
+        empty="no modes",
+    )
+    families = part["families"]
+    show_line(
+        f"families: accuracy {_percent(families, 'accuracy')},"
+        f" macro F1 {_percent(families, 'macro_f1')}"
+    )
+    for facts in part.get("files", ()):
         show_line(
-            f"families: accuracy {_percent(families, 'accuracy')},"
-            f" macro F1 {_percent(families, 'macro_f1')}"
+            f"{facts['file']}: {facts['rows']} rows, {facts['duplicates']} duplicates,"
+            f" {facts['contradictions']} contradictions, {sum(facts['missing'].values())} missing"
+        )
+    if "first_seed" in part:
+        left_out = part["first_seed"]["test"]["left_out"]
+        unknown = part["first_seed"]["test"]["unknown"]
+        show_line(
+            f"left out of the test as known from training: {left_out};"
+            f" with unknown categories: {sum(found['rows'] for found in unknown.values())}"
         )
 
 
@@ -71,4 +120,6 @@ _NO_FIGURES: Final = ("spread", "seeds")
 
 
 def _percent(found: dict[str, Any], figure: str) -> str:
+    if found[figure] is None:
+        return "–"
     return f"{100 * found[figure]:.1f} ± {100 * found['spread'][figure]:.1f}"

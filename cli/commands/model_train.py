@@ -1,43 +1,51 @@
-"""``securenet model train``: the models of the package, made anew."""
+"""``securenet model train``: the models of the package, made anew, or models of other data."""
 
 from pathlib import Path
-from typing import Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
 from cli.errors import BadInput
-from cli.options import AsJson
+from cli.options import AsJson, SchemaFile, TestData
 from cli.progress import Progress
 from cli.render import show_json, show_line
+
+if TYPE_CHECKING:
+    from ml_validator.training import Made
 
 app = typer.Typer()
 
 SEED_MAX: Final = 2**32 - 1
 FIRST_SEED: Final = 42
+TABLE_COMMAND: Final = "securenet model train --schema SCHEMA --data DATA --out FOLDER"
 
 
 @app.command()
 def train(
     data: Annotated[
-        Path, typer.Option("--data", metavar="DIR", help="A folder with the files of NSL-KDD.")
+        Path,
+        typer.Option(
+            "--data", metavar="PATH", help="The folder of NSL-KDD, or with --schema a CSV file."
+        ),
     ],
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Where the models go.")],
+    schema: SchemaFile = None,
+    test: TestData = None,
     seed: Annotated[
         int, typer.Option("--seed", min=0, max=SEED_MAX, help="What chance starts from.")
     ] = FIRST_SEED,
     as_json: AsJson = False,
 ) -> None:
-    """Train the detectors on KDDTrain+, and write them with their manifests.
+    """Train the detectors on KDDTrain+ or on a CSV file, and write them with their manifests.
 
     A forest in two modes and a logistic regression, each ready for model publish. Takes minutes.
-    Equal seeds and versions give equal files. KDDTest+ is only measured on.
+    Equal seeds and versions give equal files. KDDTest+, or --test, is only measured on.
 
     Example: securenet model train --data nsl-kdd --out models
     """
-    from ml_validator.training import render, train, write
+    from ml_validator.training import render, write
 
-    Progress().phase("training the forest and the logistic regression")
-    made = train(data, seed=seed)
+    made = _train(data, schema, test, seed)
     try:
         write(made, out)
     except OSError as error:
@@ -50,6 +58,7 @@ def train(
                 {
                     "name": manifest.name,
                     "model": manifest.model,
+                    "schema": manifest.schema,
                     "file": str(out / f"{manifest.name}.safetensors"),
                     "measured": manifest.measured,
                 }
@@ -60,3 +69,27 @@ def train(
     for _, manifest in made:
         for line in render(manifest).splitlines():
             show_line(line)
+
+
+def _train(data: Path, schema: Path | None, test: Path | None, seed: int) -> "list[Made]":
+    from cli.data_schema import load_schema_file
+    from ml_validator import training
+    from ml_validator.table_data import make_dataset
+    from ml_validator.tables import read_table
+
+    progress = Progress()
+    phase = "training the forest and the logistic regression"
+    if schema is None:
+        if test is not None:
+            raise BadInput("--test is for CSV files", "give --schema too")
+        progress.phase(phase)
+        return training.train(data, seed=seed)
+    layout = load_schema_file(schema)
+    progress.phase(f"reading {data}")
+    table = read_table(data, layout)
+    asked = None if test is None else read_table(test, layout)
+    dataset, _ = make_dataset(layout, table, asked)
+    progress.phase(phase)
+    return training.train_on(
+        dataset, seed=seed, command=TABLE_COMMAND + (" --test TEST" if test else "")
+    )

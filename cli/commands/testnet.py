@@ -258,7 +258,7 @@ def perturb_nodes(
     """Kill, pause, restart or wipe nodes of a network that runs, and see whether its chain goes on.
 
     One node at a time. A reading has to be committed while it is away (with four miners and more),
-    and again once it is back and has caught up; else the command ends with 14.
+    and again once it is back, until it has caught up and signs; else the command ends with 14.
 
     Example: securenet testnet perturb --dir testnet --count 6 --seed 7
     """

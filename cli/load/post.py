@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from cli.client import Client
-from cli.errors import Refused, TimedOut
+from cli.errors import Refused, TimedOut, Unreachable
 from cli.load.watch import CommitWatch
 
 TRIES_MAX: Final = 100
@@ -34,15 +34,20 @@ class Post:
     async def send(self, client: Client, wires: Sequence[bytes], ids: Sequence[str]) -> None:
         """Send one batch to one node; what its pool has no room for is offered again.
 
+        So is a batch whose answer did not come: then what the node calls a duplicate had arrived.
+
         Raises
         ------
         TimedOut
             The pool stays full.
+        Unreachable
+            The node answers no more.
         """
         self.sent += len(wires)
         self._watch.note_sent(ids)
         left = list(zip(wires, ids, strict=True))
-        for _ in range(TRIES_MAX):
+        went_astray = False
+        for number in range(TRIES_MAX):
             pause_s = 0.0
             try:
                 results = await client.submit_batch([wire for wire, _ in left])
@@ -50,6 +55,12 @@ class Post:
                 if refusal.status != 503:
                     raise
                 await asyncio.sleep(min(refusal.retry_after_s or PAUSE_S, PAUSE_S_MAX))
+                continue
+            except Unreachable:
+                if number == TRIES_MAX - 1:
+                    raise
+                went_astray = True
+                await asyncio.sleep(PAUSE_S)
                 continue
             again = []
             for item, result in zip(left, results, strict=True):
@@ -59,7 +70,7 @@ class Post:
                 if refusal_of.status == 503:
                     again.append(item)
                     pause_s = min(refusal_of.retry_after_s or PAUSE_S, PAUSE_S_MAX)
-                else:
+                elif not (went_astray and refusal_of.code == "duplicate"):
                     self.note_refused(item[1], refusal_of.code)
             if not again:
                 return

@@ -48,8 +48,8 @@ class Blow:
         How long a reading took while the node was away; None: it was not committed, or there are
         too few miners for one to be away.
     back_s : float or None
-        How long after its return the node had caught up, a further reading included; None: it did
-        not.
+        How long after its return the node had caught up, further readings included, and, as a
+        miner, signed again; None: it did not.
     """
 
     number: int
@@ -143,7 +143,7 @@ async def _strike(
     finally:
         # Also when this is interrupted: nobody wants to be left with a stopped process.
         _bring_back(network, action, node)
-    back_s = await _is_back(network, node, device)
+    back_s = await _is_back(network, node, others[0] if others else node, device)
     went_on = back_s is not None and (can_wait or commit_s is not None)
     return Blow(
         number=number,
@@ -176,18 +176,29 @@ def _bring_back(network: Network, action: str, node: Node) -> None:
         start_nodes(network, [node])
 
 
-async def _is_back(network: Network, node: Node, device: Sender) -> float | None:
-    """Return how long it takes until the node has what is committed after its return."""
+async def _is_back(network: Network, node: Node, other: Node, device: Sender) -> float | None:
+    """Return how long it takes until the node has what is committed after its return, and signs.
+
+    It is committed by way of `other`: a node is ready some blocks before it has caught up, and may
+    not know the device yet.
+
+    A wiped miner is silent for some heights, in which the others can do without nobody else.
+    """
     begun_ns = _CLOCK.monotonic_ns()
     try:
         await wait_ready(network, [node], running_processes(network), timeout_s=COMMIT_S)
-        if await _commit(network.miners[0], device) is None:
-            return None
-        async with asyncio.timeout(COMMIT_S):
-            async with connect(network.miners[0].rpc) as client:
-                height = (await client.status())["height"]
-            async with connect(node.rpc) as client:
-                await client.wait_height(height)
+        async with (
+            asyncio.timeout(COMMIT_S),
+            connect(node.rpc) as client,
+            connect(other.rpc) as source,
+        ):
+            signing = None
+            while signing not in ("yes", "observer"):
+                if await _commit(other, device) is None:
+                    return None
+                await client.wait_height((await source.status())["height"])
+                await asyncio.sleep(POLL_S)
+                signing = (await client.get("/v1/consensus"))["signing"]
     except (TimeoutError, CliError):
         return None
     return _seconds_since(begun_ns)

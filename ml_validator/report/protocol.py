@@ -30,7 +30,8 @@ from sklearn.preprocessing import StandardScaler
 
 from ml_validator.errors import UntrainableData
 from ml_validator.features import NSL_KDD_SCHEMA
-from ml_validator.nsl_kdd import NORMAL, Record
+from ml_validator.labelled import NORMAL
+from ml_validator.nsl_kdd import Record
 
 SEEDS: Final = (42, 43, 44, 45, 46)
 """The first is the one whose figures come out as printed."""

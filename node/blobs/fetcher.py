@@ -29,7 +29,7 @@ log = structlog.get_logger(__name__)
 
 
 class BlobFetcher:
-    """Fetches blobs, one at a time.
+    """Fetches blobs, several at a time, but none twice at once.
 
     Attributes
     ----------
@@ -45,6 +45,7 @@ class BlobFetcher:
         self._transport = transport
         self._executor = executor
         self._metrics = metrics
+        self._under_way: set[Digest] = set()
 
     async def fetch(self, digest: Digest, *, size_max: int) -> bool:
         """Return whether the blob is held in the end; chunks that came stay for the next time.
@@ -56,6 +57,15 @@ class BlobFetcher:
         """
         if self._store.find(digest) is not None:
             return True
+        if digest in self._under_way:
+            return False
+        self._under_way.add(digest)
+        try:
+            return await self._fetch(digest, size_max)
+        finally:
+            self._under_way.discard(digest)
+
+    async def _fetch(self, digest: Digest, size_max: int) -> bool:
         peers = deque(self._transport.connected())
         try:
             first = await self._first(digest, peers)

@@ -31,12 +31,12 @@ from chain.state import MemorySource, State, parameters_of
 from chain.state_range import Entry
 from chain.state_tree import StateTree
 from chain.transition import Execution, Tip, advance, summarise
-from chain.types import Address
+from chain.types import Address, Digest
 from node.errors import ConfigError, CorruptStore
 from node.ports import Executor, KeyValueStore, WriteBatch
 from node.storage import pruning, schema
 from node.storage.adoption import adopt
-from node.storage.chain_reader import ChainReader
+from node.storage.chain_reader import ChainReader, Place
 from node.storage.kv import prefix_end
 from node.storage.state_source import StateSource
 
@@ -114,6 +114,12 @@ class ChainStore(ChainReader):
     def state(self) -> State:
         """The state after the last committed block."""
         return self.tip.state
+
+    def locate(self, id: Digest) -> Place | None:
+        """Return where a transaction of a block up to the tip stands, or None."""
+        place = super().locate(id)
+        # A block is in the store an instant before it is the tip: by then all say it, or none does.
+        return None if place is None or place[0] > self.height else place
 
     def spared_from(self) -> int:
         """Return the lowest height that pruning has to spare.

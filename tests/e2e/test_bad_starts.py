@@ -22,9 +22,12 @@ from cli.signing import Sender
 from node.home import Home
 from tests.e2e.network import (
     PATIENCE_S,
+    POLL_S,
     LiveNetwork,
     commit,
+    is_reachable,
     live_network,
+    patience,
     reading,
     wait_committed,
 )
@@ -237,9 +240,16 @@ async def test_keys_of_another_chain_leave_no_database_and_may_join(tmp_path, ma
         config = home.config.read_text()
         home.config.write_text(config.replace('role = "miner"', 'role = "joiner"'))
         network.start(0)
-        await network.wait_ready()
-        status = await (await network.client(0)).status()
-        assert status["miner_id"] is None
+        client = await network.client(0)
+        async with patience("the node answers"):
+            while not await is_reachable(client):
+                network.require_running(0)
+                await asyncio.sleep(POLL_S)
+        assert (await client.status())["miner_id"] is None
+        # The only miner is one that it cannot reach: whether it keeps up, nobody has told it.
+        with pytest.raises(Refused, match="has not heard yet") as refused:
+            await client.get("/health/ready")
+        assert refused.value.code == "not_ready"
         log = network.layout.log(network.layout.nodes[0]).read_text()
         assert "not a miner yet" in log
         assert "[warning" not in log

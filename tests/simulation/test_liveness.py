@@ -46,7 +46,9 @@ async def send(world: World, load: Workload, device: int, name: str = "m0") -> f
     transaction = load.client.report(load.client.devices[device])
     begun_s = world.time_s
     await load.deliver(name, transaction)
-    await world.until(lambda: transaction.id in world.ledger.places, within_s=60, what="a report")
+    await world.until(
+        lambda: transaction.id in world.ledger.places, within_s=60, what="a report", poll_s=0.001
+    )
     return world.time_s - begun_s
 
 
@@ -240,11 +242,12 @@ def test_what_came_before_its_turn_is_not_lost():
 
 
 @pytest.mark.attack("A1")
-def test_one_silent_miner_of_four_takes_no_tenth_of_the_throughput_once_it_is_passed_over():
+def test_one_silent_miner_of_four_takes_hardly_any_throughput_once_it_is_passed_over():
     """A client that waits for each of its reports to be committed before it sends the next."""
     healthy, beside_silence = _reports_a_second(None), _reports_a_second("says_nothing_at_all")
 
-    assert beside_silence >= 0.9 * healthy
+    # Votes of three of three take longer than those of the fastest three of four: that is all.
+    assert beside_silence >= 0.94 * healthy
 
 
 def _reports_a_second(habit: str | None) -> float:

@@ -522,9 +522,14 @@ class World:
         return {name: self.node(name).chain.height for name in self.up()}
 
     async def until(
-        self, condition: Callable[[], bool], *, within_s: float, what: str = "the condition"
+        self,
+        condition: Callable[[], bool],
+        *,
+        within_s: float,
+        what: str = "the condition",
+        poll_s: float = POLL_S,
     ) -> float:
-        """Wait until `condition` holds; return how long that took.
+        """Wait until `condition` holds, looking every `poll_s`; return how long that took.
 
         Raises
         ------
@@ -537,7 +542,7 @@ class World:
                 raise self._violated(
                     f"{what} did not come within {within_s} s; heights {self.heights()}"
                 )
-            await asyncio.sleep(POLL_S)
+            await asyncio.sleep(poll_s)
         return self.time_s - begun_s
 
     async def reach(self, height: int, *names: str, within_s: float) -> float:

@@ -9,7 +9,7 @@ from aiohttp import web
 from chain.crypto import signing_key
 from cli.client import connect
 from cli.demo.attack import reading
-from cli.errors import TimedOut
+from cli.errors import TimedOut, Unreachable
 from cli.load import post as post_module
 from cli.load.fleet import make_device, register, wait_height
 from cli.load.post import Post
@@ -95,6 +95,30 @@ async def test_what_a_full_pool_refuses_is_offered_again(node, client, watch, fl
 
     assert await watch.settled([id], timeout_s=5)
     assert post.sent == 1
+    assert not post.refused
+
+
+async def test_a_batch_whose_answer_is_lost_is_offered_again(client, watch, fleet, monkeypatch):
+    registrar, devices = fleet
+    await register(client, watch, registrar, devices)
+    transaction = devices["d0"].sign("device.data", reading(1))
+    id = transaction.id.hex()
+    submit = client.submit_batch
+    answers = []
+
+    async def lossy(wires):
+        answers.append(await submit(wires))
+        if len(answers) == 1:
+            raise Unreachable("the connection broke", "try again")
+        return answers[-1]
+
+    monkeypatch.setattr(client, "submit_batch", lossy)
+    post = Post(watch)
+
+    await post.send(client, [transaction.wire], [id])
+
+    assert len(answers) == 2
+    assert await watch.settled([id], timeout_s=5)
     assert not post.refused
 
 

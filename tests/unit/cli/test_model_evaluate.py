@@ -62,7 +62,7 @@ def test_a_folder_that_cannot_be_written_is_refused(securenet, data, tmp_path):
     assert "cannot be written" in ended.err
 
 
-def test_scripts_get_the_figures_of_both_modes(securenet, data):
+def test_scripts_get_the_figures_of_every_mode(securenet, data):
     ended = securenet("model", "evaluate", "--data", data, "--seeds", 2, "--json")
 
     assert ended.code == ExitCode.OK

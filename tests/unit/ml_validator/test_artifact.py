@@ -10,7 +10,12 @@ from chain.blobs import blob_digest
 from chain.types import Digest
 from ml_validator.artifact import ARTIFACT_SIZE_MAX, Artifact, load_artifact, model_digest
 from ml_validator.errors import MalformedArtifact, ModelError, UnknownSchema
-from ml_validator.features import NSL_KDD_SCHEMA
+from ml_validator.features import (
+    NSL_KDD_SCHEMA,
+    CategoricalColumn,
+    FeatureSchema,
+    IntegerColumn,
+)
 from ml_validator.forest import LEAF, NODES_MAX, TREES_MAX, Forest
 from ml_validator.linear import COLUMNS_MAX, MARGIN_MAX, Linear
 from tests.unit.ml_validator.helpers import make_forest
@@ -128,6 +133,48 @@ def test_a_model_of_an_unknown_schema_is_refused():
     with pytest.raises(UnknownSchema) as caught:
         load_artifact(safetensors.numpy.save(changed))
     assert caught.value.digest == Digest(bytes(32))
+
+
+OWN_SCHEMA = FeatureSchema(
+    name="office",
+    integers=(IntegerColumn(name="bytes", unit="bytes", scale=1),),
+    categories=(CategoricalColumn(name="proto", values=("tcp", "udp")),),
+)
+
+
+def make_foreign() -> Artifact:
+    return Artifact(
+        model=make_forest(STUMP, column_count=OWN_SCHEMA.column_count),
+        schema=OWN_SCHEMA,
+        threshold_ppm=30_000,
+    )
+
+
+def test_a_model_of_another_schema_brings_it_along():
+    artifact = make_foreign()
+    again = load_artifact(artifact.data)
+    assert again.schema == OWN_SCHEMA
+    assert again.digest == artifact.digest
+    schema = arrays_of(artifact.data)["schema"].tobytes()
+    assert schema == OWN_SCHEMA.digest + OWN_SCHEMA.encode()
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        OWN_SCHEMA.digest + OWN_SCHEMA.encode()[:-1],
+        OWN_SCHEMA.digest + OWN_SCHEMA.encode() + b"\0",
+        bytes(32) + OWN_SCHEMA.encode(),
+        # What every build knows is named by its digest alone: one model, one encoding.
+        NSL_KDD_SCHEMA.digest + NSL_KDD_SCHEMA.encode(),
+        NSL_KDD_SCHEMA.digest + OWN_SCHEMA.encode(),
+    ],
+)
+def test_a_schema_that_is_not_the_one_named_is_refused(schema):
+    changed = arrays_of(make_foreign().data) | {"schema": np.frombuffer(schema, np.uint8)}
+    with pytest.raises(MalformedArtifact) as caught:
+        load_artifact(safetensors.numpy.save(changed))
+    assert caught.value.where == "schema"
 
 
 @pytest.mark.parametrize("threshold", [0, -1, 1_000_001])

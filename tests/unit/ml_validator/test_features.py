@@ -1,3 +1,5 @@
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -5,13 +7,14 @@ from hypothesis import strategies as st
 
 from chain.payloads import Flow
 from chain.types import Digest
-from ml_validator.errors import InvalidFlow, UnknownSchema
+from ml_validator.errors import InvalidFlow, InvalidSchema, UnknownSchema
 from ml_validator.features import (
     NSL_KDD_SCHEMA,
     SCHEMAS,
     CategoricalColumn,
     FeatureSchema,
     IntegerColumn,
+    decode_schema,
 )
 from ml_validator.nsl_kdd import COLUMNS
 from tests.unit.ml_validator.helpers import WIDTH, flows, make_flow
@@ -135,3 +138,68 @@ def test_rows_hold_the_integers_of_their_flows(batch):
     rows = NSL_KDD_SCHEMA.rows(batch)
     assert [tuple(row[:WIDTH]) for row in rows.tolist()] == [flow.integers for flow in batch]
     assert set(rows[:, WIDTH:].reshape(-1).tolist()) <= {0, 1}
+
+
+def make_schema(**parts) -> FeatureSchema:
+    made = {
+        "name": "office",
+        "integers": (
+            IntegerColumn(name="dur", unit="seconds", scale=1_000_000),
+            IntegerColumn(name="bytes", unit="bytes", scale=1),
+        ),
+        "categories": (CategoricalColumn(name="proto", values=("tcp", "udp")),),
+    }
+    return FeatureSchema(**(made | parts))
+
+
+MILES: Any = "miles"
+
+
+def columns(count: int) -> tuple[IntegerColumn, ...]:
+    return tuple(IntegerColumn(name=f"c{i}", unit="count", scale=1) for i in range(count))
+
+
+def test_a_schema_is_read_back_equal():
+    for schema in (NSL_KDD_SCHEMA, make_schema(), make_schema(categories=())):
+        again = decode_schema(schema.encode())
+        assert again == schema
+        assert again.digest == schema.digest
+
+
+@pytest.mark.parametrize(
+    ("parts", "where"),
+    [
+        ({"name": ""}, "name"),
+        ({"integers": columns(129)}, "integers"),
+        ({"integers": (), "categories": ()}, "columns"),
+        ({"integers": (*columns(1), *columns(1))}, "columns"),
+        ({"integers": (IntegerColumn(name="c", unit="count", scale=3),)}, "c"),
+        ({"integers": (IntegerColumn(name="c", unit="count", scale=10**10),)}, "integers.scale"),
+        ({"integers": (IntegerColumn(name="c", unit=MILES, scale=1),)}, "integers.unit"),
+        ({"categories": (CategoricalColumn(name="dur", values=()),)}, "columns"),
+        ({"categories": (CategoricalColumn(name="c", values=("a", "a")),)}, "c"),
+        ({"categories": (CategoricalColumn(name="c", values=("",)),)}, "categories.values"),
+        (
+            {
+                "categories": tuple(
+                    CategoricalColumn(name=f"c{i}", values=tuple(map(str, range(500))))
+                    for i in range(3)
+                )
+            },
+            "columns",
+        ),
+    ],
+)
+def test_a_schema_that_breaks_a_rule_is_refused(parts, where):
+    with pytest.raises(InvalidSchema) as caught:
+        decode_schema(make_schema(**parts).encode())
+    assert caught.value.where == where
+
+
+@given(st.binary(max_size=200))
+def test_bytes_are_a_schema_or_refused(data):
+    try:
+        schema = decode_schema(data)
+    except InvalidSchema:
+        return
+    assert schema.encode() == data

@@ -113,8 +113,8 @@ def test_rates_are_read_with_up_to_two_places(tmp_path, text, value):
 )
 def test_a_bad_cell_is_named_by_file_row_and_column(tmp_path, column, text):
     if not text.isascii():
-        with pytest.raises(InvalidDataset, match="ASCII"):
-            read(tmp_path, with_cell(column, text))
+        with pytest.raises(InvalidDataset, match="row 2, row: no ASCII"):
+            read(tmp_path, ROW, with_cell(column, text), ROW)
         return
     with pytest.raises(InvalidDataset) as caught:
         read(tmp_path, ROW, with_cell(column, text), ROW)

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from chain.archive import FILE_HEADER, FRAME_HEAD, ArchivedBlock, Begin, End, encode_archive
 from chain.errors import WrongChain
 from node import archive as archive_module
+from node import files
 from node.archive import export_archive, import_archive, verify_archive
 from node.errors import ArchiveGap, BadArchive, DiskFull, FileTaken, Pruned
 from node.storage import schema
@@ -163,7 +164,7 @@ async def test_an_import_interrupted_at_any_write_goes_on(path):
 async def test_a_full_disk_leaves_no_archive_behind(path, monkeypatch):
     stored = StoredChain()
     await stored.fill(2)
-    monkeypatch.setattr(archive_module, "_create", lambda _: os.open("/dev/full", os.O_WRONLY))
+    monkeypatch.setattr(files, "_open", lambda _: os.open("/dev/full", os.O_WRONLY))
 
     with pytest.raises(DiskFull):
         export_archive(stored.store, path, first=1, last=2)

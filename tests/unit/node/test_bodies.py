@@ -143,6 +143,43 @@ async def test_answers_that_nobody_asked_for_are_dropped():
 
 
 @simulated
+async def test_what_comes_for_the_pool_meanwhile_ends_the_question_as_well():
+    exchange, wire, wanted, question = asking(A, B)
+    async with asyncio.TaskGroup() as group:
+        task = group.create_task(question)
+        await settle()
+        exchange.on_transactions([wanted[0].wire, b"junk", make_transaction().wire])
+        await settle()
+        assert not task.done()
+        assert [peer for peer, _ in wire.take(GET_BODIES)] == [A], "it still owes the rest"
+        exchange.on_transactions([tx.wire for tx in wanted[1:]])
+        await settle()
+        assert set(task.result()) == {tx.digest for tx in wanted}
+        exchange.on_bodies(A, bodies(*wanted))
+
+    assert wire.blames == []
+
+
+@simulated
+async def test_what_comes_for_the_pool_and_cannot_be_read_ends_no_question():
+    wire = Wire(A)
+    exchange = BodyExchange(wire, nothing_held)
+    junk, good = b"\x93junk", make_transaction()
+    question = exchange.fetch(
+        BLOCK, [full_digest(junk), good.digest], lambda: [A], size_max=SIZE_MAX
+    )
+    async with asyncio.TaskGroup() as group:
+        task = group.create_task(question)
+        await settle()
+        exchange.on_transactions([junk, good.wire])
+        await settle()
+        assert not task.done()
+        task.cancel()
+
+    assert wire.blames == []
+
+
+@simulated
 async def test_transactions_that_were_not_asked_for_are_not_even_read():
     exchange, wire, wanted, question = asking(A)
     async with asyncio.TaskGroup() as group:

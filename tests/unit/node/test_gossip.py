@@ -48,6 +48,22 @@ async def test_what_comes_later_goes_in_a_message_of_its_own_and_nothing_goes_tw
 
 
 @simulated
+async def test_what_waits_leaves_at_once_when_told_and_not_again():
+    wire = Wire(A)
+    gossip = Gossip(wire, lambda: [A])
+    first, second = make_transaction(), make_transaction()
+
+    gossip.add(first)
+    gossip.flush()
+    gossip.add(second)
+    assert [body.wires for _, body in wire.take(TRANSACTIONS)] == [(first.wire,)]
+    await asyncio.sleep(2 * FLUSH_DELAY_S)
+    gossip.flush()
+
+    assert [body.wires for _, body in wire.take(TRANSACTIONS)] == [(second.wire,)]
+
+
+@simulated
 async def test_batches_are_cut_by_number_and_by_size_and_fit_their_kind():
     wire = Wire(A)
     gossip = Gossip(wire, lambda: [A])

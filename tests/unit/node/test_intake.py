@@ -1,6 +1,8 @@
 """Where transactions enter: what is pooled, sent on, charged, and whom it costs."""
 
 import asyncio
+import gc
+import weakref
 from types import SimpleNamespace
 from typing import Any
 
@@ -532,3 +534,18 @@ async def test_what_has_expired_is_no_work():
     fate = desk.pool.fate(transaction.id)
     assert fate is not None
     assert fate.status == "expired"
+
+
+@pytest.mark.attack("D18")
+async def test_a_refusal_is_gone_as_soon_as_it_is_answered():
+    desk = Desk()
+    device = await desk.device()
+    stranger = forged(desk.chain.by_device(device))
+    gc.disable()
+    try:
+        results = await desk.intake.submit([stranger.wire, b"no transaction"])
+        errors = [weakref.ref(result.error) for result in results]
+        del results
+        assert [error() for error in errors] == [None, None]
+    finally:
+        gc.enable()

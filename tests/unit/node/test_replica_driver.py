@@ -26,6 +26,7 @@ from node.protocol import (
     GET_SHOWN,
     SHOWN,
     STATUS,
+    TRANSACTIONS,
     Bodies,
     GetShown,
     Status,
@@ -93,6 +94,21 @@ async def test_a_committed_block_is_told_to_all_and_its_transactions_leave_the_p
     told = lone.wire.take(STATUS)
     assert {(peer, body.height) for peer, body in told} == {(node_id(n), 1) for n in lone.others}
     assert lone.wire.blames == []
+
+
+@simulated
+async def test_what_a_proposal_names_leaves_before_it():
+    lone = LoneNode(OWN)
+    lone = LoneNode(lone.proposer())
+    _, registration = lone.chain.registration("device")
+    async with lone.running():
+        await lone.node.submit([registration.wire])
+        while "send prepare" not in lone.events:
+            await asyncio.sleep(0)
+
+    peer = node_id(lone.others[0])
+    kinds = [kind for to, kind, _ in lone.wire.sent if to == peer]
+    assert kinds.index(TRANSACTIONS) < kinds.index(CONSENSUS)
 
 
 @simulated

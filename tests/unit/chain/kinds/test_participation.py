@@ -68,18 +68,29 @@ def test_nobody_takes_part_twice(federation):
 def test_a_key_with_which_there_are_no_secrets_is_refused(federation):
     federation.open()
 
-    assert code(federation, federation.join(federation.devices[0], key=bytes(32))) == "malformed"
+    first = federation.devices[0]
+
+    for name in ("key", "box_key"):
+        assert code(federation, federation.join(first, **{name: bytes(32)})) == "malformed"
 
 
-def test_a_copied_key_keeps_nobody_out_and_opens_nothing(federation):
+def test_copied_keys_keep_nobody_out(federation):
     federation.open()
     honest, copier, *_ = federation.devices
-    copied = body_of(federation.join(honest)).key
+    copied = body_of(federation.join(honest))
 
-    federation.chain.commit(federation.join(copier, key=copied))
-
+    federation.chain.commit(federation.join(copier, key=copied.key, box_key=copied.box_key))
     federation.chain.commit(federation.join(honest))
+
     assert federation.member_of(honest).key == federation.member_of(copier).key
+
+
+def test_masks_and_boxes_have_keys_of_their_own(federation):
+    federation.open()
+    first = federation.devices[0]
+    key = body_of(federation.join(first)).key
+
+    assert code(federation, federation.join(first, box_key=key)) == "malformed"
 
 
 def test_another_key_does_not_sign_for_a_participant(federation):
@@ -384,7 +395,8 @@ def test_the_honest_cannot_be_accused():
 def test_a_complaint_is_about_another_of_the_group_with_the_secret_that_joined():
     federation, liar, victim = cheated(breaks_box=True)
 
-    assert code(federation, federation.complaint(victim, liar, secret=bytes(32))) == "wrong_key"
+    for secret in (bytes(32), federation.mask_secret(victim)):
+        assert code(federation, federation.complaint(victim, liar, secret=secret)) == "wrong_key"
     assert code(federation, federation.complaint(victim, victim)) == "invalid_state"
     nobody = federation.complaint(victim, replace(liar, id=digest_of("nobody")))
     assert code(federation, nobody) == "not_found"

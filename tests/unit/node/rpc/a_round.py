@@ -1,5 +1,6 @@
 """A federated round of all devices on the chain behind the RPC, up to its first revelation."""
 
+from hashlib import sha256
 from typing import Any
 
 from chain.crypto import address_of
@@ -79,7 +80,9 @@ def by(node: ChainNode, device: Address, kind: str, body: Any) -> Transaction:
 
 def join(node: ChainNode, round_id: Digest, device: Address) -> Transaction:
     """Return a device's `round.join`."""
-    return by(node, device, "round.join", RoundJoin(round=round_id, key=public_key_of(device)))
+    secret = sha256(device).digest()
+    body = RoundJoin(round=round_id, key=public_key_of(device), box_key=public_key_of(secret))
+    return by(node, device, "round.join", body)
 
 
 def share(node: ChainNode, round_id: Digest, device: Address) -> Transaction:

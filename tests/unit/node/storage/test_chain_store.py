@@ -28,7 +28,7 @@ from node.storage.state_source import StateSource
 from node.storage.verify import verify_store
 from tests.builders import flow, make_genesis, make_model, with_parameters
 from tests.simulation.disk import SimulatedDisk, SimulatedExecutor
-from tests.unit.node.storage.stored_chain import StoredChain, Worn, dump
+from tests.unit.node.storage.stored_chain import Inline, StoredChain, Worn, dump
 
 # --- opening again --------------------------------------------------------------------------------
 
@@ -87,6 +87,25 @@ async def test_a_block_beyond_the_tip_is_nowhere():
     assert stored.store.certificate(beyond) is None
     assert stored.store.receipts(beyond) == ()
     assert stored.store.block_receipt(beyond).events == ()
+
+
+async def test_a_transaction_is_told_once_its_block_is_the_tip():
+    looks = []
+
+    class Looking(Inline):
+        async def run(self, function, *args):
+            result = await super().run(function, *args)
+            looks.append((stored.store.height, stored.store.transaction(registration.id)))
+            return result
+
+    stored = StoredChain(executor=Looking())
+    _, registration = stored.chain.registration("device")
+    await stored.commit(registration)
+
+    assert looks == [(0, None)]
+    found = stored.store.transaction(registration.id)
+    assert found is not None
+    assert found.height == stored.store.height == 1
 
 
 async def test_genesis_has_no_certificate_and_is_not_handed_to_peers():

@@ -1,0 +1,121 @@
+"""All secrets of a participant in one federated round, from one seed.
+
+A participant draws 32 random bytes when it joins and keeps them on its disk until the round has
+ended. Whatever happens in between, it makes the same keys, masks and shares again: a restart cannot
+publish one update under two masks, whose difference would tell something.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+from chain.types import Digest
+from ml_validator.federated.fixed_point import Integers, Words
+from ml_validator.federated.masking import KEY_SIZE, Group, derive, masked, public_key
+from ml_validator.federated.secret_sharing import entropy_size, split
+from ml_validator.federated.share_box import (
+    SALT_SIZE,
+    Kind,
+    Pair,
+    Share,
+    close_box,
+    share_root,
+)
+
+_INFO: Final = b"securenet/fl/participant/1/"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class RoundSecrets:
+    """What a participant knows and nobody else.
+
+    Parameters
+    ----------
+    seed : bytes
+        32 random bytes, drawn for this round.
+    round_id : bytes
+        The federated round.
+    member : bytes
+        Id of the participant.
+    """
+
+    seed: bytes
+    round_id: bytes
+    member: bytes
+
+    def _derive(self, label: bytes, size: int = KEY_SIZE) -> bytes:
+        info = _INFO + label + b"/" + self.member
+        return derive(self.seed, salt=self.round_id, info=info, size=size)
+
+    @property
+    def mask_private(self) -> bytes:
+        """Private key for pair masks; put together in public if the participant drops out."""
+        return self._derive(b"mask-key")
+
+    @property
+    def box_private(self) -> bytes:
+        """Private key for boxes; never shared."""
+        return self._derive(b"box-key")
+
+    @property
+    def self_seed(self) -> bytes:
+        """Seed of the self mask; put together in public if the participant stays."""
+        return self._derive(b"self-mask")
+
+    @property
+    def mask_public(self) -> bytes:
+        """Public key for pair masks."""
+        return public_key(self.mask_private)
+
+    @property
+    def box_public(self) -> bytes:
+        """Public key for boxes."""
+        return public_key(self.box_private)
+
+    def pairs(self, group: Group) -> tuple[Pair, ...]:
+        """Return the shares for each member, itself included, in the order of the members."""
+        count = len(group.members)
+        shares = {}
+        for kind, secret in ((Kind.SELF_MASK, self.self_seed), (Kind.KEY, self.mask_private)):
+            label = bytes((kind,)) + group.index.to_bytes(4, "big")
+            entropy = self._derive(b"shares" + label, entropy_size(count))
+            salts = self._derive(b"salts" + label, SALT_SIZE * count)
+            values = split(secret, members=count, entropy=entropy)
+            shares[kind] = [
+                Share(share=value, salt=salts[SALT_SIZE * i : SALT_SIZE * (i + 1)])
+                for i, value in enumerate(values)
+            ]
+        return tuple(zip(shares[Kind.SELF_MASK], shares[Kind.KEY], strict=True))
+
+    def share_root(self, group: Group) -> Digest:
+        """Return the Merkle root over the salted hashes of `pairs`."""
+        return share_root(group, self.member, self.pairs(group))
+
+    def boxes(self, group: Group) -> dict[bytes, bytes]:
+        """Return a box for each other member.
+
+        Raises
+        ------
+        InvalidShare
+            The key of one agrees on no secret.
+        """
+        return {
+            receiver: close_box(
+                group,
+                owner=self.member,
+                receiver=receiver,
+                pair=pair,
+                box_private=self.box_private,
+            )
+            for receiver, pair in zip(group.members, self.pairs(group), strict=True)
+            if receiver != self.member
+        }
+
+    def masked(self, update: Integers, group: Group) -> Words:
+        """Return what the participant publishes of its update; raises as `boxes`."""
+        return masked(
+            update,
+            group=group,
+            member=self.member,
+            mask_private=self.mask_private,
+            self_seed=self.self_seed,
+        )

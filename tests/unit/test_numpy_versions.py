@@ -1,0 +1,26 @@
+"""What ``make numpy-versions`` calls a difference."""
+
+from ml_validator.bundled import BUNDLED_NAMES
+from scripts.numpy_versions import differences
+
+
+def answer(numpy="2.0.0", **changed):
+    """Answer of a version under which all is as ever but what is named, as ``nsl_kdd_linear``."""
+    return {
+        "numpy": numpy,
+        "digests": {
+            name: {"1": "ab", "7": changed.get(name.replace("-", "_"), "ab")}
+            for name in BUNDLED_NAMES
+        },
+    }
+
+
+def test_equal_digests_are_no_difference():
+    assert differences([answer("2.0.0"), answer("1.26.4")]) == []
+
+
+def test_a_digest_that_differs_in_one_batch_size_or_version_is_told_with_its_model():
+    (line,) = differences([answer("2.0.0"), answer("1.26.4", nsl_kdd_linear="cd")])
+
+    assert "nsl-kdd-linear" in line
+    assert "1.26.4, batches of 7" in line
