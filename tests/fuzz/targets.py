@@ -7,6 +7,7 @@ from tests.fuzz import (
     consensus_targets,
     file_targets,
     node_targets,
+    round_targets,
     rpc_target,
     signer_targets,
 )
@@ -19,6 +20,7 @@ TARGETS: Final[dict[str, Target]] = {
         chain_targets,
         consensus_targets,
         node_targets,
+        round_targets,
         signer_targets,
         rpc_target,
         file_targets,
