@@ -97,7 +97,7 @@ def awaited(found: FederatedRound) -> tuple[Member, ...]:
     """
     match found.phase:
         case "join":
-            waiting = [member for member in found.members if member.key is None]
+            waiting = [member for member in found.members if not member.has_joined]
         case "share":
             waiting = _at("joined", found)
         case "commit":
@@ -124,7 +124,7 @@ def _at(status: str, found: FederatedRound) -> list[Member]:
 def _join(round_id: Digest, found: FederatedRound, block: "BlockContext") -> FederatedRound | None:
     if awaited(found) and block.height < found.terms.deadlines.join:
         return None
-    joined = sum([member.key is not None for member in found.members])
+    joined = sum([member.has_joined for member in found.members])
     if joined < found.terms.group_size * found.terms.groups_min:
         return replace(found, phase="failed", reason="too_few_joined")
     return replace(found, phase="draw")
@@ -133,7 +133,7 @@ def _join(round_id: Digest, found: FederatedRound, block: "BlockContext") -> Fed
 def _draw(round_id: Digest, found: FederatedRound, block: "BlockContext") -> FederatedRound:
     """Draw the groups at the end of the block behind the one that closed joining."""
     groups = draw_groups(
-        [member.device for member in found.members if member.key is not None],
+        [member.device for member in found.members if member.has_joined],
         group_size=found.terms.group_size,
         round_id=round_id,
         seed=block.parent_hash,
