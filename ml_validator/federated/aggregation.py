@@ -192,7 +192,7 @@ def without_copies(contributions: Sequence[Contribution]) -> list[Contribution]:
     Parameters
     ----------
     contributions : sequence of Contribution
-        In the order in which they were committed to.
+        In any fixed order; of those that are alike the first stays.
     """
     kept: list[tuple[Contribution, int]] = []
     for candidate in contributions:
