@@ -57,6 +57,7 @@ help:
 	@echo 'make bench-ml [ARGS=...]         how long the bundled detectors take for a block, and for one flow'
 	@echo 'make report DATA=PATH            what the paper prints beside what its experiment gives; takes minutes'
 	@echo 'make bench-fl DATA=PATH          federated learning against its targets; takes minutes'
+	@echo 'make flower [ARGS=...]           the environment with Flower, and what is tested in it'
 	@echo 'make evaluate DATA=PATH          detectors trained on KDDTrain+, measured on KDDTest+; takes minutes'
 	@echo 'make numpy-versions [DATA=PATH]  the verdicts of the models under several versions of numpy'
 	@echo 'make simulate SEEDS=n FIRST=s    whole nodes in n simulated worlds'
@@ -118,6 +119,25 @@ evaluate: $(VENV)/.installed-dev
 bench-fl: $(VENV)/.installed-dev
 	@test -n "$$DATA" || { echo 'make: name the folder with the NSL-KDD files: make bench-fl DATA=PATH' >&2; exit 2; }
 	@"$(VENV)/bin/securenet" fl bench --data "$$DATA" $(ARGS)
+
+# Flower needs other versions of some libraries than ours are locked at, so it lives apart.
+FLOWER = build/flower-venv
+.PHONY: flower
+flower: $(FLOWER)/.installed
+	@FLWR_TELEMETRY_ENABLED=0 FLWR_DISABLE_UPDATE_CHECK=1 "$(FLOWER)/bin/python" -m pytest --quiet \
+		-W ignore tests/unit/cli/federated/flower $(ARGS)
+
+# Without dependencies: the lock is complete, and holds a Typer that Flower does not ask for.
+$(FLOWER)/.installed: requirements/flower.lock pyproject.toml
+	@test -n "$(PYTHON)" || { echo "make: no python3.11 or python3.12 found; install one, or set PYTHON" >&2; exit 1; }
+	@"$(FLOWER)/bin/python" -c 'import pip' 2>/dev/null || "$(PYTHON)" -m venv --clear "$(FLOWER)"
+	@echo "installing Flower and the locked dependencies into $(FLOWER)"
+	@"$(FLOWER)/bin/python" -m pip --disable-pip-version-check --quiet install --require-hashes \
+		--only-binary :all: --no-deps --requirement requirements/flower.lock
+	@"$(FLOWER)/bin/python" -m pip --disable-pip-version-check --quiet install --no-index --no-deps \
+		--no-build-isolation --editable .
+	@touch "$@"
+
 .PHONY: numpy-versions
 numpy-versions: $(VENV)/.installed-dev
 	@"$(VENV)/bin/python" -m scripts.numpy_versions $(if $(DATA),--data "$$DATA") $(ARGS)
@@ -182,6 +202,8 @@ lock:
 	$(UV_COMPILE) --extra build --output-file requirements/run.lock
 	$(UV_COMPILE) --extra build --extra dev --extra report --extra export --extra adversary --extra features \
 		--constraint requirements/run.lock --output-file requirements/dev.lock
+	$(UV_COMPILE) --extra build --extra dev --extra flower --override requirements/flower-overrides.txt \
+		--output-file requirements/flower.lock
 
 .PHONY: clean
 clean:

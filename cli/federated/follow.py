@@ -36,6 +36,25 @@ PATIENCE_S: Final = 600.0
 ROUNDS_MAX: Final = 1_000
 
 
+class Patience:
+    """Bears that a node is away, or too busy, for `PATIENCE_S` in a row."""
+
+    def __init__(self) -> None:
+        self._clock = SystemClock()
+        self._seen_ns = self._clock.monotonic_ns()
+
+    def renew(self) -> None:
+        """Note that the node has answered."""
+        self._seen_ns = self._clock.monotonic_ns()
+
+    async def bear(self, error: CliError) -> None:
+        """Wait before the node is asked again; raises `error` where that is no use."""
+        waited_s = (self._clock.monotonic_ns() - self._seen_ns) / 1e9
+        if not _is_passing(error) or waited_s > PATIENCE_S:
+            raise error
+        await asyncio.sleep(RETRY_S)
+
+
 async def fetch_round(client: Client, round_id: Digest) -> FederatedRound:
     """Return a federated round; raises `Refused` where there is none."""
     document = await client.get(f"/v1/rounds/{round_id.hex()}")
@@ -123,8 +142,7 @@ class Gateway:
     async def _follow(
         self, chosen: Digest | None, news: asyncio.Event, *, forever: bool
     ) -> tuple[Digest, FederatedRound]:
-        clock = SystemClock()
-        seen_ns = clock.monotonic_ns()
+        patience = Patience()
         while True:
             news.clear()
             try:
@@ -132,12 +150,9 @@ class Gateway:
                     over = await self._look(round_id, is_chosen=chosen is not None)
                     if over is not None and not forever:
                         return round_id, over
-                seen_ns = clock.monotonic_ns()
+                patience.renew()
             except CliError as error:
-                waited_s = (clock.monotonic_ns() - seen_ns) / 1e9
-                if not _is_passing(error) or waited_s > PATIENCE_S:
-                    raise
-                await asyncio.sleep(RETRY_S)
+                await patience.bear(error)
                 continue
             with suppress(TimeoutError):
                 async with asyncio.timeout(POLL_S):

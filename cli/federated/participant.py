@@ -95,6 +95,11 @@ class Participant:
         self._has_delivered = False
         self._has_revealed = False
 
+    @property
+    def has_delivered(self) -> bool:
+        """Whether the update's digest stands, and the node has the update."""
+        return self._has_delivered
+
     async def act(self, found: FederatedRound) -> None:
         """Do what is due in the phase that the round is in.
 

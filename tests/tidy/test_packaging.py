@@ -87,6 +87,7 @@ def test_every_dependency_is_locked_within_its_bounds():
     wanted = {
         "run.lock": PROJECT["dependencies"] + extras["build"],
         "dev.lock": PROJECT["dependencies"] + extras["build"] + extras["dev"],
+        "flower.lock": PROJECT["dependencies"] + extras["build"] + extras["flower"],
     }
     for lock, requirements in wanted.items():
         for requirement in map(Requirement, requirements):
@@ -103,7 +104,7 @@ def test_the_development_lock_extends_the_other_without_a_change():
     assert pins("run.lock") < pins("dev.lock")
 
 
-@pytest.mark.parametrize("lock", ["run.lock", "dev.lock"])
+@pytest.mark.parametrize("lock", ["run.lock", "dev.lock", "flower.lock"])
 def test_every_locked_version_has_its_hashes_and_no_address(lock):
     text = (ROOT / "requirements" / lock).read_text()
     blocks = re.split(r"^(?=[A-Za-z0-9])", text, flags=re.MULTILINE)[1:]

@@ -6,17 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from aiohttp import web
 
-from chain.blobs import CHUNK_SIZE
-from chain.crypto import address_of, signing_key
+from chain.crypto import signing_key
 from chain.federated.records import ROUND_TABLE
-from chain.kinds.rounds import RoundAggregate, RoundAttest
-from chain.merkle import merkle_root
-from chain.types import Digest
 from cli.commands.fl_status import waits_for
 from cli.exit_codes import ExitCode
-from cli.signing import Sender
 from ml_validator.artifact import load_artifact
 from ml_validator.bundled import LINEAR_NAME, bundled_model
 from ml_validator.federated.linear_update import to_parameters
@@ -25,7 +19,8 @@ from ml_validator.nsl_kdd import write_records
 from ml_validator.synthetic import generate_mixture
 from node.storage.lock import FileLock
 from tests.unit.cli.conftest import key_file
-from tests.unit.cli.fake_node import MINER, FakeNode, make_genesis, problem, serving
+from tests.unit.cli.fake_node import make_genesis, problem, serving
+from tests.unit.cli.federated.learning_node import LearningNode
 
 LETTERS = "abc"
 SCHEMA = """
@@ -34,37 +29,6 @@ columns = [{ name = "size", kind = "integer" }, { name = "class", kind = "label"
 [labels]
 normal = ["ok"]
 """
-
-
-class LearningNode(FakeNode):
-    """A node whose miner attests an update as soon as it has it, and says what it is the sum of."""
-
-    def act(self, kind, body):
-        miner = Sender(
-            genesis_hash=self.chain.genesis.hash, address=address_of(MINER.public), key=MINER
-        )
-        self.chain.commit([miner.sign(kind, body)])
-
-    async def _round(self, request: web.Request) -> web.Response:
-        found = record(self, request.match_info["id"])
-        if found is not None and found.phase == "draw":
-            # The heartbeat of a chain on which a round is open.
-            self.chain.commit([])
-        return await super()._round(request)
-
-    async def _put_blob(self, request: web.Request) -> web.Response:
-        answer = await super()._put_blob(request)
-        for key, found in list(self.chain.tip.state.scan(ROUND_TABLE)):
-            updates = [m.update.hex() for m in found.members if m.update is not None]
-            if found.phase == "attest" and set(updates) <= set(self.blobs):
-                said = sum([1 << i for i, m in enumerate(found.members) if m.update is not None])
-                self.act("round.attest", RoundAttest(round=Digest(key), held=bytes([said])))
-                rows = np.array([np.frombuffer(self.blobs[update], "<i8") for update in updates])
-                self.aggregate = (rows.sum(axis=0) // len(rows)).astype("<i8").tobytes()
-                root = merkle_root([self.aggregate[:CHUNK_SIZE]])
-                self.blobs[found.terms.blob_of(root).hex()] = self.aggregate
-                self.act("round.aggregate", RoundAggregate(round=Digest(key), root=root))
-        return answer
 
 
 @pytest.fixture
@@ -231,7 +195,8 @@ def test_a_participant_sees_a_round_through_and_the_outcome_is_published(
     assert isinstance(model, Linear)
     assert isinstance(base, Linear)
     moved = to_parameters(model) - to_parameters(base)
-    change = np.frombuffer(node.aggregate, "<i8") / 2**32 * 40
+    aggregate = node.blobs[record(node, id).aggregate.hex()]
+    change = np.frombuffer(aggregate, "<i8") / 2**32 * 40
     assert np.abs(change).max() > 0.01
     assert np.allclose(moved, change, atol=1e-6)
     assert published.document["model"] in securenet("model", "list").out
