@@ -58,6 +58,7 @@ help:
 	@echo 'make report DATA=PATH            what the paper prints beside what its experiment gives; takes minutes'
 	@echo 'make bench-fl DATA=PATH          federated learning against its targets; takes minutes'
 	@echo 'make flower [ARGS=...]           the environment with Flower, and what is tested in it'
+	@echo 'make flower-e2e                  a SuperLink and two SuperNodes over TLS, anchored on four miners'
 	@echo 'make evaluate DATA=PATH          detectors trained on KDDTrain+, measured on KDDTest+; takes minutes'
 	@echo 'make numpy-versions [DATA=PATH]  the verdicts of the models under several versions of numpy'
 	@echo 'make simulate SEEDS=n FIRST=s    whole nodes in n simulated worlds'
@@ -126,6 +127,10 @@ FLOWER = build/flower-venv
 flower: $(FLOWER)/.installed
 	@FLWR_TELEMETRY_ENABLED=0 FLWR_DISABLE_UPDATE_CHECK=1 "$(FLOWER)/bin/python" -m pytest --quiet \
 		-W ignore tests/unit/cli/federated/flower $(ARGS)
+
+.PHONY: flower-e2e
+flower-e2e: $(FLOWER)/.installed
+	@FLOWER=1 "$(FLOWER)/bin/python" -m pytest --quiet -W ignore -s tests/e2e/test_flower.py $(ARGS)
 
 # Without dependencies: the lock is complete, and holds a Typer that Flower does not ask for.
 $(FLOWER)/.installed: requirements/flower.lock pyproject.toml
