@@ -16,7 +16,7 @@ from tests.e2e.test_membership import Operators
 
 PARTICIPANT_BYTES_MAX = 300 * 2**20
 LIAR = Path(__file__).with_name("lying_participant.py")
-DEADLINES = "60,20,40,20,20,40"
+DEADLINES = "60,20,15,15,15,40"
 
 
 async def start_round(operators: Operators, network: LiveNetwork, base: Path, *options: str) -> str:
