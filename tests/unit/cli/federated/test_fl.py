@@ -3,6 +3,7 @@
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
+from threading import Thread
 
 import numpy as np
 import pytest
@@ -238,6 +239,19 @@ def test_a_participant_sees_a_round_through_and_the_outcome_is_published(
     assert np.abs(change).max() > 0.01
     assert np.allclose(moved, change, atol=1e-6)
     assert published.document["model"] in securenet("model", "list").out
+
+
+def test_a_round_can_be_followed_to_its_end(start, join, securenet, node, devices):
+    id = start(*alone(devices)).document["id"]
+    participant = Thread(target=join, args=("a",))
+    participant.start()
+
+    ended = securenet("fl", "status", id, "--follow")
+
+    participant.join()
+    assert ended.code == ExitCode.OK
+    assert "it is finished" in ended.out
+    assert record(node, id).phase == "finished"
 
 
 def test_an_aggregate_that_does_not_match_is_not_published(
