@@ -37,6 +37,7 @@ from node.bodies import BodyExchange
 from node.diagnosis import Diagnosis
 from node.errors import CorruptStore
 from node.evidence_service import EvidenceService
+from node.federation import Federation
 from node.file_service import FileService
 from node.gossip import Gossip
 from node.intake import Intake
@@ -311,6 +312,16 @@ class Node:
             source=ports.verdicts,
             on_ready=self._on_model_ready,
         )
+        self._federation = Federation(
+            chain=self._chain,
+            blobs=self._blobs,
+            fetcher=self._fetcher,
+            executor=ports.executor,
+            own=own,
+            miner=self._miner,
+            clock=ports.clock,
+            metrics=metrics,
+        )
         self._file_service = FileService(
             chain=self._chain,
             blobs=self._blobs,
@@ -393,6 +404,7 @@ class Node:
             "files": self._file_service.count,
             "candidates": self._maker.candidate_count,
             "fates": self._mempool.remembered_count,
+            "federated_rounds": self._federation.open_count,
             "lookback_ids": tip.recent.id_count,
             "lookback_subjects": tip.recent.subject_count,
             "pooled": len(self._mempool),
@@ -566,6 +578,7 @@ class Node:
                 group.create_task(self._evidence.run())
                 group.create_task(self._pruner.run())
                 group.create_task(self._models.run())
+                group.create_task(self._federation.run())
                 group.create_task(self._file_service.run())
                 if self._verdicts is not None:
                     group.create_task(self._verdicts.run())
@@ -595,6 +608,7 @@ class Node:
         self._state_sync.on_progress()
         self._snapshots.on_committed()
         self._models.on_committed(block)
+        self._federation.on_committed()
         self._file_service.on_committed(block)
         if self._verdicts is not None and self.members.is_member:
             self._verdicts.on_committed()

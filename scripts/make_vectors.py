@@ -500,7 +500,7 @@ def _learning_kinds(
             "round.join",
             RoundJoin(
                 **about,
-                key=public_key_of(bytes(range(32))),
+                mask_key=public_key_of(bytes(range(32))),
                 box_key=public_key_of(bytes(range(1, 33))),
             ),
         ),

@@ -24,6 +24,8 @@ from node.tasks import first_error
 LIE_POINTS: Final = 100
 """No honest node sends a chunk that does not prove itself: whoever does is banned at once."""
 IDLE_S: Final = 0.05
+SILENT_S: Final = 15.0
+"""Who has not answered is left out so long, so that one who never does holds up no other blob."""
 
 log = structlog.get_logger(__name__)
 
@@ -45,6 +47,8 @@ class BlobFetcher:
         self._transport = transport
         self._executor = executor
         self._metrics = metrics
+        # Until when peers are left out; of peers that are connected.
+        self._silent_until_s: dict[Address, float] = {}
         self._under_way: set[Digest] = set()
 
     async def fetch(self, digest: Digest, *, size_max: int) -> bool:
@@ -66,7 +70,7 @@ class BlobFetcher:
             self._under_way.discard(digest)
 
     async def _fetch(self, digest: Digest, size_max: int) -> bool:
-        peers = deque(self._transport.connected())
+        peers = deque(self._peers())
         try:
             first = await self._first(digest, peers)
             if first is None:
@@ -85,6 +89,16 @@ class BlobFetcher:
             return False
         log.info("blob fetched", digest=digest.hex(), size=first.size)
         return True
+
+    def _peers(self) -> list[Address]:
+        connected = self._transport.connected()
+        now_s = asyncio.get_running_loop().time()
+        self._silent_until_s = {
+            peer: until_s
+            for peer, until_s in self._silent_until_s.items()
+            if until_s > now_s and peer in connected
+        }
+        return [peer for peer in connected if peer not in self._silent_until_s]
 
     async def _first(self, digest: Digest, peers: deque[Address]) -> BlobChunk | None:
         """Return the first chunk, which tells the size; who does not have it leaves `peers`."""
@@ -122,7 +136,11 @@ class BlobFetcher:
     async def _ask(self, peer: Address, digest: Digest, index: int) -> BlobChunk | None:
         """Return a chunk that has proven itself, or None."""
         answer = await self.questions.ask(peer, GetChunk(digest=digest, index=index))
-        if not isinstance(answer, ChunkAnswer) or answer.chunk is None:
+        if not isinstance(answer, ChunkAnswer):
+            if peer in self._transport.connected():
+                self._silent_until_s[peer] = asyncio.get_running_loop().time() + SILENT_S
+            return None
+        if answer.chunk is None:
             return None
         try:
             await self._executor.run(answer.chunk.verify, digest, index)

@@ -151,6 +151,7 @@ class BlobStore:
     ----------
     named : mapping of Digest to int
         The blobs that the state names, with the size each may have at most; they are never swept.
+        Set by `name`.
     files : mapping of Digest to int
         The same of devices' files; they are not swept while they are here.
     """
@@ -160,6 +161,7 @@ class BlobStore:
     ) -> None:
         self.limits = limits or BlobLimits()
         self.named: Mapping[Digest, int] = {}
+        self._parts: dict[str, Mapping[Digest, int]] = {}
         self.files: Mapping[Digest, int] = {}
         self._files = files
         self._path = path
@@ -171,6 +173,17 @@ class BlobStore:
         self._uploads = 0
         for name, size in sorted(files.sizes().items()):
             self._open(name, size)
+
+    def name(self, part: str, blobs: Mapping[Digest, int]) -> None:
+        """Say which blobs one part of the state names, as models or federated rounds do."""
+        self._parts[part] = blobs
+        named: dict[Digest, int] = {}
+        for found in self._parts.values():
+            for digest, size in found.items():
+                # A digest holds whoever sends the blob to its size; that somebody else has named a
+                # smaller one keeps nothing out.
+                named[digest] = max(size, named.get(digest, 0))
+        self.named = named
 
     def find(self, digest: Digest) -> Entry | None:
         """Return what is known of a blob that is held."""

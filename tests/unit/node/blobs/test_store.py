@@ -182,6 +182,19 @@ def test_a_file_stays_as_long_as_it_is_named_and_goes_with_what_came_of_it(files
     assert later.held == (0, 0)
 
 
+def test_what_several_parts_of_the_state_name_is_kept_for_the_larger_size():
+    store = blob_store(limits=BlobLimits(store_size_max=4_000))
+    update, model = blob_digest(blob(900)), blob_digest(blob(90, seed=2))
+    store.name("rounds", {update: 900})
+    # A registration may say any size of any digest.
+    store.name("models", {model: 90, update: 1})
+
+    assert store.named == {update: 900, model: 90}
+    assert put(store, blob(900)) == update
+    store.name("rounds", {})
+    assert store.named == {update: 1, model: 90}
+
+
 def test_small_blobs_are_counted_too():
     store = blob_store(limits=BlobLimits(count_max=3))
     for seed in range(3):
