@@ -197,8 +197,9 @@ class BlobStore:
 
     def size_max(self, digest: Digest) -> int | None:
         """Return the size that a blob may have which the chain names; None for another."""
-        size = self.named.get(digest)
-        return self.files.get(digest) if size is None else size
+        # The larger, as within the state: whoever names a blob too small keeps it out nowhere.
+        sizes = [names[digest] for names in (self.named, self.files) if digest in names]
+        return max(sizes, default=None)
 
     # Reading
 
