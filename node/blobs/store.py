@@ -198,8 +198,8 @@ class BlobStore:
     def size_max(self, digest: Digest) -> int | None:
         """Return the size that a blob may have which the chain names; None for another."""
         # The larger, as within the state: whoever names a blob too small keeps it out nowhere.
-        sizes = [names[digest] for names in (self.named, self.files) if digest in names]
-        return max(sizes, default=None)
+        found = (self.named.get(digest), self.files.get(digest))
+        return max([size for size in found if size is not None], default=None)
 
     # Reading
 
