@@ -56,6 +56,7 @@ help:
 	@echo 'make bench [ARGS=...]            transactions per second and latency of four nodes'
 	@echo 'make bench-ml [ARGS=...]         how long the bundled detectors take for a block, and for one flow'
 	@echo 'make report DATA=PATH            what the paper prints beside what its experiment gives; takes minutes'
+	@echo 'make bench-fl DATA=PATH          federated learning against its targets; takes minutes'
 	@echo 'make evaluate DATA=PATH          detectors trained on KDDTrain+, measured on KDDTest+; takes minutes'
 	@echo 'make numpy-versions [DATA=PATH]  the verdicts of the models under several versions of numpy'
 	@echo 'make simulate SEEDS=n FIRST=s    whole nodes in n simulated worlds'
@@ -113,6 +114,10 @@ evaluate: $(VENV)/.installed-dev
 	@test -n "$$DATA" || { echo 'make: name the folder with the NSL-KDD files: make evaluate DATA=PATH' >&2; exit 2; }
 	@"$(VENV)/bin/securenet" model evaluate --data "$$DATA" $(ARGS)
 
+.PHONY: bench-fl
+bench-fl: $(VENV)/.installed-dev
+	@test -n "$$DATA" || { echo 'make: name the folder with the NSL-KDD files: make bench-fl DATA=PATH' >&2; exit 2; }
+	@"$(VENV)/bin/securenet" fl bench --data "$$DATA" $(ARGS)
 .PHONY: numpy-versions
 numpy-versions: $(VENV)/.installed-dev
 	@"$(VENV)/bin/python" -m scripts.numpy_versions $(if $(DATA),--data "$$DATA") $(ARGS)

@@ -30,7 +30,7 @@ from node.errors import ArchiveGap, BadArchive, FileTaken, Pruned
 COMMANDS: Final = (
     "init", "version", "completion", "keys", "testnet", "node", "device", "tx", "query", "miner",
     "param", "policy", "organisation", "model", "blob", "consensus", "signer", "light", "db",
-    "bench", "demo",
+    "fl", "bench", "demo",
 )  # fmt: skip
 
 MARKUP: Final = None

@@ -121,6 +121,16 @@ def learn_schema(layout: Layout, rows: Iterable[Row]) -> FeatureSchema:
     return schema
 
 
+def has_columns(layout: Layout, schema: FeatureSchema) -> bool:
+    """Tell whether the rows of a layout can be labelled under a schema learned from others."""
+    numbers = layout.of_kind("integer", "decimal")
+    return [(column.name, column.unit, column.scale) for column in numbers] == [
+        (column.name, column.unit, column.scale) for column in schema.integers
+    ] and [column.name for column in layout.of_kind("category")] == [
+        column.name for column in schema.categories
+    ]
+
+
 def label_rows(rows: Iterable[Row], schema: FeatureSchema) -> list[LabelledFlow]:
     """Return the flows of rows under a schema."""
     return [

@@ -79,7 +79,7 @@ from chain.kinds.rounds import RoundAbort, RoundAggregate, RoundAttest
 from chain.kinds.verdict import Verdict, opinion_of, pack_opinions
 from chain.kinds.vote import MinerVote
 from chain.limits import parse_limits
-from chain.merkle import inclusion_proof, leaf_hash, merkle_root
+from chain.merkle import MerkleTree, inclusion_proof, leaf_hash, merkle_root
 from chain.payloads import Chunked, Flow, Measurement, Reading
 from chain.records import TABLES, PolicyRecord
 from chain.state_tree import STATE_PROOF, StateTree
@@ -240,7 +240,7 @@ def blobs() -> list[dict[str, Any]]:
         data = bytes(number % 251 for number in range(size))
         parts = [data[start : start + CHUNK_SIZE] for start in range(0, size, CHUNK_SIZE)]
         hashes = [leaf_hash(part) for part in parts]
-        last = prove_chunk(size, hashes, len(parts) - 1, parts[-1])
+        last = prove_chunk(size, MerkleTree(hashes), len(parts) - 1, parts[-1])
         cases.append(
             {
                 "size": size,

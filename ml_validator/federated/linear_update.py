@@ -2,9 +2,9 @@
 
 A linear model is a list of real numbers: for each column, in the order of its feature schema, the
 log odds that the column adds at its cap, and at the end the log odds that every row starts with. An
-update is what training has added to the base model. Caps and schema are the base's, so nobody has
-to tell anything of its data for all to mean the same by a number. docs/spec/aggregation.md,
-section 6.
+update is what a step of training has added to the base model, on average. Caps and schema are the
+base's, so nobody has to tell anything of its data for all to mean the same by a number.
+docs/spec/aggregation.md, section 8.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -103,7 +103,7 @@ def train(
     rate: float,
     random: np.random.Generator,
 ) -> Floats:
-    """Return an update: what `steps` steps of gradient descent from `base` have added to it.
+    """Return an update: what each of `steps` steps of gradient descent from `base` has added to it.
 
     Logistic regression; each step is on `BATCH` rows. It is nobody's business but the participant's
     and need not come out alike on two machines.
@@ -122,7 +122,7 @@ def train(
         error = 1.0 / (1.0 + np.exp(-margins)) - answers[chosen]
         found[:-1] -= rate * (error @ batch) / BATCH
         found[-1] -= rate * error.mean()
-    return found - start
+    return (found - start) / steps
 
 
 def _parts(

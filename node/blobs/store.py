@@ -26,17 +26,18 @@ from chain.blobs import (
     chunk_count,
     chunk_size,
     digest_of_hashes,
+    digest_of_root,
     prove_chunk,
 )
 from chain.errors import InvalidProof
-from chain.merkle import leaf_hash
+from chain.merkle import MerkleTree, leaf_hash
 from chain.types import DIGEST_SIZE, Digest
 from node.errors import BlobRefused, DamagedEntry, StorageError
 from node.ports import Clock, Files
 
 SOURCE_SIZE: Final = 16
 TREES_MAX: Final = 4
-"""Lists of hashes kept in memory, of the blobs that were read last."""
+"""Trees of hashes kept in memory, of the blobs that were read last."""
 PEERS: Final = bytes(SOURCE_SIZE)
 """The source of what was fetched."""
 
@@ -168,7 +169,7 @@ class BlobStore:
         self._lock = Lock()
         self._entries: dict[Digest, Entry] = {}
         self._drafts: dict[str, tuple[Digest, Entry]] = {}
-        self._trees: dict[Digest, list[bytes]] = {}
+        self._trees: dict[Digest, MerkleTree] = {}
         self._uploads = 0
         for name, size in sorted(files.sizes().items()):
             self._open(name, size)
@@ -207,7 +208,7 @@ class BlobStore:
         entry = self._entries.get(digest)
         if data is None or entry is None:
             return None
-        return prove_chunk(entry.size, self._hashes(digest, entry), index, data)
+        return prove_chunk(entry.size, self._tree(digest, entry), index, data)
 
     def read(self, digest: Digest, index: int) -> bytes | None:
         """Return a chunk, or None where it is not held.
@@ -221,9 +222,9 @@ class BlobStore:
         entry = self._entries.get(digest)
         if entry is None or not 0 <= index < chunk_count(entry.size):
             return None
-        hashes = self._hashes(digest, entry)
+        tree = self._tree(digest, entry)
         data = self._files.read(digest.hex(), index * CHUNK_SIZE, chunk_size(entry.size, index))
-        if leaf_hash(data) != hashes[index]:
+        if leaf_hash(data) != tree.leaves[index]:
             raise self._damaged(digest, f"chunk {index} is not what was written")
         return data
 
@@ -365,19 +366,19 @@ class BlobStore:
         yield from self._entries.items()
         yield from self._drafts.values()
 
-    def _hashes(self, digest: Digest, entry: Entry) -> list[bytes]:
-        """Return the leaf hashes of a blob, proven by its digest."""
+    def _tree(self, digest: Digest, entry: Entry) -> MerkleTree:
+        """Return the tree over the chunks of a blob, proven by its digest."""
         with self._lock:
-            hashes = self._trees.get(digest)
-        if hashes is None:
-            hashes = _read_hashes(self._files, digest.hex(), entry.size)
-            if digest_of_hashes(entry.size, hashes) != digest:
+            tree = self._trees.get(digest)
+        if tree is None:
+            tree = MerkleTree(_read_hashes(self._files, digest.hex(), entry.size))
+            if digest_of_root(entry.size, tree.root) != digest:
                 raise self._damaged(digest, "its hashes are not those of its digest")
             with self._lock:
-                self._trees[digest] = hashes
+                self._trees[digest] = tree
                 while len(self._trees) > TREES_MAX:
                     del self._trees[next(iter(self._trees))]
-        return hashes
+        return tree
 
     def _damaged(self, digest: Digest, cause: str) -> DamagedEntry:
         with self._lock:

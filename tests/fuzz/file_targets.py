@@ -18,8 +18,8 @@ from chain.merkle import inclusion_proof
 from chain.miners import MINERS
 from chain.payloads import FLOW, READING
 from chain.types import Digest
+from cli import proofs
 from cli.client import _object
-from cli.commands import light
 from cli.errors import CliError, Unreachable
 from cli.readings import parse_flow_file, parse_readings
 from cli.testnet.network import NETWORK_FILE, load_network
@@ -175,9 +175,9 @@ def _check_proof(data: bytes) -> bool:
     """What a node answers to ``light verify`` ends in a proof or in one of the errors it names."""
     try:
         document = _object("http://node", data, "no JSON")
-        light._decided(document)
-        light._inclusion(document, "leaf_count", "transaction_path")
-        light._inclusion(document, "receipt_leaf_count", "receipt_path")
+        proofs._decided(document)
+        proofs._inclusion(document, "leaf_count", "transaction_path")
+        proofs._inclusion(document, "receipt_leaf_count", "receipt_path")
     except (Unreachable, DecodeError, UntrustedHeader, KeyError):
         return False
     return True

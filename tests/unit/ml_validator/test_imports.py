@@ -6,7 +6,9 @@ import pytest
 HEAVY = ("sklearn", "scipy", "joblib", "pandas", "safetensors")
 
 
-@pytest.mark.parametrize("module", ["ml_validator", "ml_validator.detector"])
+@pytest.mark.parametrize(
+    "module", ["ml_validator", "ml_validator.detector", "ml_validator.federated"]
+)
 def test_judging_imports_no_training_library(module):
     code = f"import sys, {module}; print([m for m in {HEAVY!r} if m in sys.modules])"
     result = subprocess.run(

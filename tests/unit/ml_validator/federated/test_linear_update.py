@@ -63,7 +63,7 @@ def test_training_finds_the_attacks_of_rows_it_has_not_seen(untrained):
     random = np.random.default_rng(3)
     update = train(untrained, rows, answers, steps=200, rate=2.0, random=random)
 
-    model = to_model(to_parameters(untrained) + update, base=untrained)
+    model = to_model(to_parameters(untrained) + 200 * update, base=untrained)
     said = model.scores_ppm(NSL_KDD_SCHEMA.rows([record.flow for record in unseen])) > 500_000
     right = said == np.array([record.is_attack for record in unseen])
     assert right.mean() > 0.9
