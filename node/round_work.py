@@ -6,7 +6,7 @@ docs/spec/federated.md, sections 2 and 4.
 """
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
@@ -29,13 +29,7 @@ from chain.merkle import leaf_hash, root_of_hashes
 from chain.state import miner_sets_of
 from chain.types import Address, Digest
 from ml_validator.errors import InvalidUpdate, ModelError, VoidGroup
-from ml_validator.federated import (
-    Contribution,
-    check_update,
-    contribution_of,
-    encode_update,
-    join,
-)
+from ml_validator.federated import Contribution
 from node.blobs.fetcher import BlobFetcher
 from node.blobs.store import BlobStore
 from node.damage import report_damage
@@ -43,8 +37,8 @@ from node.errors import BlobRefused, DamagedEntry, MissingBlob, StorageError
 from node.metrics import Metrics
 from node.own_transactions import OwnTransactions
 from node.ports import Clock, Executor
+from node.round_sums import RoundSums
 from node.storage.chain_store import ChainStore
-from node.stored_updates import StoredUpdates
 
 PAUSE_S: Final = 0.5
 """Before it is looked again for what is missing; so often, at most, a miner attests."""
@@ -166,7 +160,7 @@ class RoundWork:
         """Tell whether an update may be included; a masked one tells nothing of itself."""
         if not found.terms.is_masked:
             try:
-                await self._bench.executor.run(_check, self._updates(found), member, found)
+                await self._bench.executor.run(self._sums(found).check, member)
             except InvalidUpdate as error:
                 self._bench.metrics.round_update_seen(is_sound=False)
                 log.warning(
@@ -229,7 +223,7 @@ class RoundWork:
                 if not self._is_at("aggregate"):
                     # Others were faster; what was revealed is forgotten.
                     return False
-                data = await self._bench.executor.run(_join, found, contributions)
+                data = await self._bench.executor.run(self._sums(found).join, contributions)
             except MissingBlob:
                 # It was lost a moment ago.
                 return False
@@ -242,17 +236,15 @@ class RoundWork:
             return await self._publish(data, groups=len(contributions))
 
     async def _contributions(self, found: FederatedRound) -> list[Contribution]:
-        updates, run = self._updates(found), self._bench.executor.run
+        sums, run = self._sums(found), self._bench.executor.run
         contributions: list[Contribution] = []
         for group in found.groups:
             if not self._is_at("aggregate"):
                 break
             try:
                 revealed = self._revealed(found, group)
-                contributions.append(
-                    await run(_contribution, self.id, found, group, revealed, updates)
-                )
-            except VoidGroup as error:
+                contributions.append(await run(sums.contribution_of, group, revealed))
+            except (VoidGroup, InvalidUpdate) as error:
                 self._bench.metrics.round_group_void()
                 log.warning(
                     "a group is left out of the aggregate",
@@ -328,8 +320,8 @@ class RoundWork:
         current, _ = miner_sets_of(state)
         return miner in current and is_active(state, miner)
 
-    def _updates(self, found: FederatedRound) -> StoredUpdates:
-        return StoredUpdates(found, self._bench.blobs)
+    def _sums(self, found: FederatedRound) -> RoundSums:
+        return RoundSums(id=self.id, found=found, blobs=self._bench.blobs)
 
     def _tell_end(self, found: FederatedRound) -> None:
         own = [vote.digest for vote in found.votes if vote.miner == self._bench.miner]
@@ -348,27 +340,6 @@ class RoundWork:
             reason=found.reason,
             aggregate=None if found.aggregate is None else found.aggregate.hex(),
         )
-
-
-# --- run aside ------------------------------------------------------------------------------------
-
-
-def _check(updates: StoredUpdates, member: Member, found: FederatedRound) -> None:
-    check_update(updates[member.device], member, found)
-
-
-def _contribution(
-    id: Digest,
-    found: FederatedRound,
-    group: int,
-    revealed: Mapping[Address, RevealRecord],
-    updates: StoredUpdates,
-) -> Contribution:
-    return contribution_of(id, found, group, reveals=revealed, blobs=updates)
-
-
-def _join(found: FederatedRound, contributions: Sequence[Contribution]) -> bytes:
-    return encode_update(join(found, contributions))
 
 
 def _chunks(data: bytes) -> list[bytes]:

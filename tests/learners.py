@@ -5,7 +5,6 @@ aggregate by another way: from the updates in the clear, in fractions.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 from fractions import Fraction
 from hashlib import sha256
 from random import Random
@@ -14,6 +13,7 @@ from statistics import median
 import numpy as np
 
 from chain.blobs import CHUNK_SIZE
+from chain.federated.boxes import ShareKind
 from chain.federated.records import (
     BOX_SIZE,
     FederatedRound,
@@ -23,14 +23,7 @@ from chain.federated.records import (
 from chain.kinds.participation import RoundJoin, RoundShare, UpdateCommit, UpdateReveal
 from chain.merkle import leaf_hash, root_of_hashes
 from chain.types import Address, Digest
-from ml_validator.federated import (
-    Group,
-    RoundSecrets,
-    encode_update,
-    group_of,
-    open_checked,
-    to_reveal,
-)
+from ml_validator.federated import Group, RoundSecrets, encode_update, open_checked
 
 Integers = np.ndarray
 
@@ -65,7 +58,7 @@ class Learner:
 
     def share(self, round_id: Digest, found: FederatedRound) -> RoundShare:
         """Return its `round.share`."""
-        group = _group_of(round_id, found, self.id)
+        group = group_of(round_id, found, self.id)
         own = self.secrets(round_id)
         if self.lies:
             own = _Liar(seed=own.seed, round_id=round_id, member=self.id)
@@ -84,7 +77,7 @@ class Learner:
         weighted = np.array(self.update(found), np.int64) * member_of(found, self.id).weight
         if not found.terms.is_masked:
             return encode_update(weighted)
-        group = _group_of(round_id, found, self.id)
+        group = group_of(round_id, found, self.id)
         return encode_update(self.secrets(round_id).masked(weighted, group))
 
     def commit(self, round_id: Digest, found: FederatedRound) -> UpdateCommit:
@@ -98,23 +91,29 @@ class Learner:
         self, round_id: Digest, found: FederatedRound, shares: Mapping[Address, SharesRecord]
     ) -> UpdateReveal:
         """Return its `update.reveal`: of each that has shared the one share that may be known."""
-        group = _group_of(round_id, found, self.id)
+        group = group_of(round_id, found, self.id)
         own = self.secrets(round_id)
-        held = {self.id: own.pairs(group)[group.members.index(self.id)]}
-        for owner in group.sharing:
-            if owner != self.id:
-                receivers = [member for member in group.members if member != owner]
-                start = BOX_SIZE * receivers.index(self.id)
-                held[owner] = open_checked(
+        place = group.members.index(self.id)
+        revealed: list[bytes | None] = []
+        for owner in found.members_of(member_of(found, self.id).group):
+            if not owner.has_shared:
+                continue
+            kind = ShareKind.SELF_MASK if owner.status == "included" else ShareKind.KEY
+            if owner.device == self.id:
+                share = own.pairs(group)[place][kind]
+            else:
+                at = place - (place > group.members.index(owner.device))
+                record = shares[owner.device]
+                share = open_checked(
                     group,
-                    owner=owner,
+                    owner=owner.device,
                     receiver=self.id,
-                    box=shares[owner].boxes[start : start + BOX_SIZE],
-                    hashes=shares[owner].hashes,
+                    hashes=record.hashes,
+                    box=record.boxes[BOX_SIZE * at : BOX_SIZE * (at + 1)],
                     box_private=own.box_private,
-                )
-        included = [member.device for member in found.members if member.status == "included"]
-        return UpdateReveal(round=round_id, shares=to_reveal(group, held=held, included=included))
+                )[kind]
+            revealed.append(share)
+        return UpdateReveal(round=round_id, shares=tuple(revealed))
 
 
 class _Liar(RoundSecrets):
@@ -132,12 +131,21 @@ def member_of(found: FederatedRound, device: Address) -> Member:
     return found.members[place]
 
 
-def _group_of(round_id: Digest, found: FederatedRound, device: Address) -> Group:
+def group_of(round_id: Digest, found: FederatedRound, device: Address) -> Group:
+    """Return the group that a participant was drawn into."""
     index = member_of(found, device).group
     assert index is not None, "groups are drawn"
-    group = group_of(round_id, found, index)
-    # Before the end of `share` nobody is absent yet.
-    return replace(group, absent=frozenset()) if found.phase == "share" else group
+    members = found.members_of(index)
+    has_begun = found.phase not in ("join", "draw", "share")
+    absent = [m.device for m in members if has_begun and not m.has_shared]
+    return Group(
+        round_id=round_id,
+        index=index,
+        members=tuple([member.device for member in members]),
+        mask_keys=tuple([member.mask_key or b"" for member in members]),
+        box_keys=tuple([member.box_key or b"" for member in members]),
+        absent=frozenset(absent),
+    )
 
 
 def root_of(data: bytes) -> Digest:

@@ -37,7 +37,7 @@ def submit_data(
     flow: Annotated[
         Path | None,
         typer.Option(
-            "--flow", metavar="FILE", help="A flow as JSON, or the first row of an NSL-KDD file."
+            "--flow", metavar="FILE", help="A flow as JSON, or a file of JSON lines or NSL-KDD."
         ),
     ] = None,
     file: Annotated[
@@ -52,6 +52,9 @@ def submit_data(
             help="Who may read the file (keys new --algorithm x25519); repeat. None: everybody.",
         ),
     ] = None,
+    row: Annotated[
+        int, typer.Option("--row", min=1, help="With --flow: which row of the file.")
+    ] = 1,
     device: Annotated[
         str | None,
         typer.Option("--device", metavar="ID", help="The device, where its key was rotated."),
@@ -88,7 +91,7 @@ def submit_data(
 
         show_outcome(ask(rpc, sending), as_json=as_json)
         return
-    payload = parse_readings(reading) if reading else parse_flow_file(flow or Path())
+    payload = parse_readings(reading) if reading else parse_flow_file(flow or Path(), row)
 
     async def question(client: Client) -> Document:
         sender = await find_device_sender(client, signing, organisation, device)

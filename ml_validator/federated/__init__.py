@@ -27,9 +27,9 @@ from ml_validator.federated.group_sum import GroupInput, group_mean, group_sum
 from ml_validator.federated.masking import Group
 from ml_validator.federated.on_chain import (
     aggregate_of,
-    check_update,
     contribution_of,
     group_of,
+    is_sound,
     join,
     rules_of,
 )
@@ -45,7 +45,6 @@ __all__ = [
     "UpdateRules",
     "aggregate",
     "aggregate_of",
-    "check_update",
     "contribution",
     "contribution_of",
     "decode_update",
@@ -56,6 +55,7 @@ __all__ = [
     "group_size_max",
     "group_sum",
     "honest_forests",
+    "is_sound",
     "join",
     "open_checked",
     "prepared",

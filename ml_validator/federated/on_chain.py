@@ -1,7 +1,6 @@
 """From what the chain has on record of a federated round to the arithmetic, for miners and members.
 
-`aggregate_of` is what every miner computes for itself, whose digest it sends as `round.aggregate`;
-a miner does it group by group.
+`aggregate_of` is what every miner computes for itself, whose digest it sends as `round.aggregate`.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -55,67 +54,19 @@ def group_of(round_id: Digest, found: FederatedRound, index: int) -> Group:
     )
 
 
-def check_update(data: bytes, member: Member, found: FederatedRound) -> None:
-    """Make sure that a miner may attest an update whose blob it holds.
+def is_sound(data: bytes, member: Member, found: FederatedRound) -> bool:
+    """Tell whether a miner may attest an update whose blob it holds.
 
     Of a masked one only the size can be told; in the audit mode its norm has to be within bounds.
-
-    Raises
-    ------
-    InvalidUpdate
-        It may not.
     """
-    if found.terms.is_masked:
-        decode_words(data, parameters=found.terms.parameter_count)
-    else:
-        decode_update(data, rules=rules_of(found), weight=member.weight)
-
-
-def contribution_of(
-    round_id: Digest, found: FederatedRound, group: int, *, reveals: Reveals, blobs: Blobs
-) -> Contribution:
-    """Return what a group that counts brings in: the mean of its included updates.
-
-    Parameters
-    ----------
-    reveals : mapping of Address to RevealRecord
-        What members of the group have revealed, by their ids; empty in the audit mode.
-    blobs : mapping of Address to bytes
-        The updates of its included members; each is looked up when it is added, so they need not
-        be in memory together.
-
-    Raises
-    ------
-    VoidGroup
-        A secret does not come out, or an update breaks the rules: the group is left out.
-    """
-    if found.terms.is_masked:
-        given = _group_input(round_id, found, group, reveals, blobs)
-        weights = {member.device: member.weight for member in found.members_of(group)}
-        return contribution(group_mean(given, weights=weights, rules=rules_of(found)))
-    (member,) = found.members_of(group)
     try:
-        # An update that an honest miner would not have attested is left out, whoever has.
-        update = decode_update(blobs[member.device], rules=rules_of(found), weight=member.weight)
-    except InvalidUpdate as error:
-        raise VoidGroup(group, str(error)) from error
-    return contribution(divided(update, member.weight))
-
-
-def join(found: FederatedRound, contributions: Sequence[Contribution]) -> Integers:
-    """Return the aggregate of what the groups bring in.
-
-    Raises
-    ------
-    TooFewContributions
-        So many groups turned out void that fewer than `groups_min` are left, or fewer than the rule
-        needs: the miner says nothing.
-    """
-    terms = found.terms
-    kept = list(contributions) if terms.is_masked else without_copies(contributions)
-    if len(kept) < terms.groups_min:
-        raise TooFewContributions(terms.rule, len(kept), terms.groups_min)
-    return aggregate(kept, rule=Rule(terms.rule), attackers=terms.tolerated)
+        if found.terms.is_masked:
+            decode_words(data, parameters=found.terms.parameter_count)
+        else:
+            decode_update(data, rules=rules_of(found), weight=member.weight)
+    except InvalidUpdate:
+        return False
+    return True
 
 
 def aggregate_of(
@@ -134,15 +85,48 @@ def aggregate_of(
     Raises
     ------
     TooFewContributions
-        As `join`.
+        So many groups turn out void that fewer than `groups_min` are left, or fewer than the rule
+        needs: the miner says nothing.
     """
-    contributions = []
-    for group in found.groups:
-        with suppress(VoidGroup):
-            contributions.append(
-                contribution_of(round_id, found, group, reveals=reveals, blobs=blobs)
-            )
-    return join(found, contributions)
+    rows = []
+    for index in found.groups:
+        with suppress(VoidGroup, InvalidUpdate):
+            rows.append(contribution_of(round_id, found, index, reveals=reveals, blobs=blobs))
+    return join(found, rows)
+
+
+def contribution_of(
+    round_id: Digest, found: FederatedRound, index: int, *, reveals: Reveals, blobs: Blobs
+) -> Contribution:
+    """Return what a group contributes: the mean of its included updates.
+
+    Parameters
+    ----------
+    blobs : mapping of Address to bytes
+        As for `aggregate_of`; each is looked up when it is added, so they need not be in memory
+        together.
+
+    Raises
+    ------
+    VoidGroup, InvalidUpdate
+        It contributes nothing: a secret does not come out, or the sum breaks the clip; in the audit
+        mode its update does, whoever has attested it.
+    """
+    if found.terms.is_masked:
+        given = _group_input(round_id, found, index, reveals, blobs)
+        weights = {member.device: member.weight for member in found.members}
+        return contribution(group_mean(given, weights=weights, rules=rules_of(found)))
+    (member,) = found.members_of(index)
+    update = decode_update(blobs[member.device], rules=rules_of(found), weight=member.weight)
+    return contribution(divided(update, member.weight))
+
+
+def join(found: FederatedRound, rows: Sequence[Contribution]) -> Integers:
+    """Join what the groups of a round contribute; raises `TooFewContributions`."""
+    kept = list(rows) if found.terms.is_masked else without_copies(rows)
+    if len(kept) < found.terms.groups_min:
+        raise TooFewContributions(found.terms.rule, len(kept), found.terms.groups_min)
+    return aggregate(kept, rule=Rule(found.terms.rule), attackers=found.terms.tolerated)
 
 
 def _group_input(
@@ -158,29 +142,28 @@ def _group_input(
                     shares[owner][group.place(receiver)] = salted[:SHARE_SIZE]
     return GroupInput(
         group=group,
-        blobs=_Words(blobs, included, found.terms.parameter_count),
+        blobs=_Decoded(included, blobs, found.terms.parameter_count),
         self_shares={owner: of for owner, of in shares.items() if owner in included},
         key_shares={owner: of for owner, of in shares.items() if owner not in included},
     )
 
 
-class _Words(Mapping[Address, Words]):
-    """Masked updates, each read when it is asked for."""
+class _Decoded(Mapping[Address, Words]):
+    """Masked updates, each decoded when it is looked up."""
 
-    def __init__(self, blobs: Blobs, devices: Sequence[Address], parameters: int) -> None:
+    def __init__(self, included: Sequence[Address], blobs: Blobs, parameters: int) -> None:
+        self._included = included
         self._blobs = blobs
-        self._devices = devices
         self._parameters = parameters
 
     def __getitem__(self, device: Address) -> Words:
         return decode_words(self._blobs[device], parameters=self._parameters)
 
     def __contains__(self, device: object) -> bool:
-        # Without reading it.
-        return device in self._devices
+        return device in self._included
 
     def __iter__(self) -> Iterator[Address]:
-        return iter(self._devices)
+        return iter(self._included)
 
     def __len__(self) -> int:
-        return len(self._devices)
+        return len(self._included)

@@ -58,6 +58,11 @@ class RoundSecrets:
         return self._derive(b"self-mask")
 
     @property
+    def noise_seed(self) -> bytes:
+        """Seed of the noise of differential privacy; never shared."""
+        return self._derive(b"noise")
+
+    @property
     def mask_public(self) -> bytes:
         """Public key for pair masks."""
         return public_key_of(self.mask_private)

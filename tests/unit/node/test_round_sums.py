@@ -1,4 +1,4 @@
-"""What miners compute of a round from the updates that they hold, and what the chain says of it."""
+"""The arithmetic of a round gives what the updates come to, from what the chain and blobs say."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -20,16 +20,8 @@ from chain.federated.records import (
 )
 from chain.types import Address, Digest, Height
 from ml_validator.errors import InvalidUpdate, TooFewContributions, VoidGroup
-from ml_validator.federated import (
-    Contribution,
-    aggregate_of,
-    check_update,
-    contribution_of,
-    encode_update,
-    join,
-)
 from node.errors import DamagedEntry, MissingBlob
-from node.stored_updates import StoredUpdates
+from node.round_sums import RoundSums
 from tests.builders import digest_of
 from tests.federation import make_terms
 from tests.learners import Learner, expected, root_of
@@ -94,18 +86,13 @@ class Played:
                 self.revealed[learner.id] = RevealRecord(shares=body.shares)
 
     @property
-    def updates(self) -> StoredUpdates:
-        return StoredUpdates(self.found, self.store)
-
-    def contribution(self, group: int) -> Contribution:
-        return contribution_of(ROUND, self.found, group, reveals=self.revealed, blobs=self.updates)
-
-    def joined(self, *contributions: Contribution) -> Digest:
-        return self.found.terms.blob_of(root_of(encode_update(join(self.found, contributions))))
+    def sums(self) -> RoundSums:
+        return RoundSums(id=ROUND, found=self.found, blobs=self.store)
 
     def aggregate(self) -> Digest:
-        values = aggregate_of(ROUND, self.found, reveals=self.revealed, blobs=self.updates)
-        return self.found.terms.blob_of(root_of(encode_update(values)))
+        sums = self.sums
+        contributions = [sums.contribution_of(group, self.revealed) for group in self.found.groups]
+        return self.found.terms.blob_of(root_of(sums.join(contributions)))
 
     def _joined(self, place: int, groups: int) -> Member:
         join = self.learners[place].join(ROUND)
@@ -170,9 +157,11 @@ def test_an_update_beyond_the_clip_spoils_its_masked_group_and_no_other():
     played = Played(8, groups=2, clip=10_000, factors={4: 1_000_000})
 
     with pytest.raises(VoidGroup, match="no permitted sum"):
-        played.contribution(0)
+        played.sums.contribution_of(0, played.revealed)
+    other = played.sums.contribution_of(1, played.revealed)
 
-    assert played.aggregate() == expected(played.found, played.learners, without=[0])
+    aggregate = played.found.terms.blob_of(root_of(played.sums.join([other])))
+    assert aggregate == expected(played.found, played.learners, without=[0])
 
 
 def test_of_more_shares_than_needed_the_first_count():
@@ -186,7 +175,7 @@ def test_of_more_shares_than_needed_the_first_count():
     first = min(played.revealed)
     played.revealed[first] = RevealRecord(shares=false)
     with pytest.raises(VoidGroup):
-        played.contribution(0)
+        played.aggregate()
 
 
 def test_a_group_of_which_too_little_is_revealed_is_void():
@@ -195,7 +184,7 @@ def test_a_group_of_which_too_little_is_revealed_is_void():
         played.revealed[device] = RevealRecord(shares=(None,) * 7)
 
     with pytest.raises(VoidGroup, match="4, and 5 are needed"):
-        played.contribution(0)
+        played.aggregate()
 
 
 @pytest.mark.attack("F2")
@@ -212,20 +201,20 @@ def test_in_the_audit_mode_an_update_beyond_the_clip_is_not_sound():
     played = audit(clip=10_000, factors={4: 100})
     *others, long = played.found.members
     for member in others:
-        check_update(played.updates[member.device], member, played.found)
+        played.sums.check(member)
 
     with pytest.raises(InvalidUpdate, match="norm"):
-        check_update(played.updates[long.device], long, played.found)
-    with pytest.raises(VoidGroup, match="norm"):
-        played.contribution(4)
+        played.sums.check(long)
+    with pytest.raises(InvalidUpdate, match="norm"):
+        played.sums.contribution_of(4, {})
 
 
 def test_with_fewer_groups_than_the_terms_ask_for_nothing_comes_out():
     played = Played(8, groups=2, groups_min=2)
-    one = played.contribution(0)
+    one = played.sums.contribution_of(0, played.revealed)
 
     with pytest.raises(TooFewContributions) as refused:
-        played.joined(one)
+        played.sums.join([one])
 
     assert (refused.value.count, refused.value.needed) == (1, 2)
 
