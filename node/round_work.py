@@ -140,6 +140,8 @@ class RoundWork:
         except DamagedEntry as error:
             # The store has dropped it; it is fetched again.
             report_damage(error, self._bench.metrics)
+        except MissingBlob as error:
+            log.debug("an update was lost a moment ago", reason=str(error))
         except StorageError as error:
             # The chain goes on without blobs; a failing disk stops it where it must.
             log.warning("an update cannot be read", round=self.id.hex(), reason=str(error))
@@ -231,9 +233,6 @@ class RoundWork:
                     # Others were faster; what was revealed is forgotten.
                     return False
                 data = await self._bench.executor.run(self._sums(found).join, contributions)
-            except MissingBlob:
-                # It was lost a moment ago.
-                return False
             except ModelError as error:
                 self._abstains = True
                 self._bench.metrics.round_aggregate("abstained")
