@@ -11,6 +11,7 @@
     ├── PortTaken          ``port`` is in use
     ├── AlreadyThere       ``path`` would be overwritten
     ├── NotRunning         a process that should run does not
+    ├── NotForThisKey      a file is encrypted for others
     ├── Missed             what was checked or measured is not as it should be
     └── Contradicted       a participant is shown another federated round than before
 """
@@ -163,6 +164,17 @@ class NotRunning(CliError):
     """A process which should run does not."""
 
     exit_code = ExitCode.NOT_RUNNING
+
+
+class NotForThisKey(CliError):
+    """A file which is not encrypted for the key that should open it."""
+
+    exit_code = ExitCode.KEY
+
+    def __init__(self, what: str) -> None:
+        super().__init__(
+            what, "name the key file of a reader with --key; its sender says who they are"
+        )
 
 
 class Missed(CliError):

@@ -18,6 +18,7 @@
         ├── InvalidShare         shares that give no secret, or a box that does not open
         ├── VoidGroup            a group whose sum cannot be known or breaks a rule
         ├── TooFewContributions  fewer than an aggregation rule can stand on
+        ├── PrivacySpent         a round that would tell more than a participant allows
         └── UnexportableModel    a model that another form cannot hold
 """
 
@@ -264,3 +265,18 @@ class TooFewContributions(ModelError):
 
 class UnexportableModel(ModelError):
     """A model that the form it should be written in cannot hold."""
+
+
+class PrivacySpent(ModelError):
+    """A federated round which would tell more than a participant allows.
+
+    Parameters
+    ----------
+    epsilon, epsilon_max : float
+        What would have been spent, and what may be.
+    """
+
+    def __init__(self, epsilon: float, epsilon_max: float) -> None:
+        super().__init__(f"epsilon would be {epsilon:.3g}, at most {epsilon_max:g} is allowed")
+        self.epsilon = epsilon
+        self.epsilon_max = epsilon_max

@@ -13,11 +13,14 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Final
 
+import structlog
+
 from chain.federated.progress import open_round_ids
 from chain.federated.records import CLOSED_ROUNDS, ROUND_TABLE, FederatedRound
 from chain.types import Address, Digest
 from node.blobs.fetcher import BlobFetcher
 from node.blobs.store import BlobStore
+from node.errors import StorageError
 from node.metrics import Metrics
 from node.own_transactions import OwnTransactions
 from node.ports import Clock, Executor
@@ -31,6 +34,8 @@ RETRY_S_MAX: Final = 640.0
 """How often a missing aggregate is asked for, in pauses that double."""
 
 _PART: Final = "federated rounds"
+
+log = structlog.get_logger(__name__)
 
 
 class Federation:
@@ -57,6 +62,7 @@ class Federation:
         self._chain = chain
         self._blobs = blobs
         self._fetcher = fetcher
+        self._executor = executor
         self._bench = Bench(
             chain=chain,
             blobs=blobs,
@@ -73,6 +79,9 @@ class Federation:
         self._rounds: dict[Digest, FederatedRound] = {}
         self._changed = asyncio.Event()
         self._closed = asyncio.Event()
+        self._named: dict[Digest, int] = {}
+        # What is not named any more and may still lie on the disk.
+        self._gone: set[Digest] = set()
         metrics.watch("rounds_open", "Open federated rounds", lambda: self.open_count)
         metrics.watch(
             "rounds_updates_missing",
@@ -107,7 +116,7 @@ class Federation:
     async def run(self) -> None:
         """Take part until cancelled."""
         async with asyncio.TaskGroup() as group:
-            group.create_task(self._keep_aggregates())
+            group.create_task(self._keep_blobs())
             while True:
                 self._changed.clear()
                 for id, found in self._rounds.items():
@@ -120,13 +129,14 @@ class Federation:
         await work.run()
         del self._works[work.id]
 
-    async def _keep_aggregates(self) -> None:
-        """Fetch what finished rounds have come to."""
+    async def _keep_blobs(self) -> None:
+        """Fetch what finished rounds have come to, and let go what no round names any more."""
         pause_s = RETRY_S
         while True:
             if self._closed.is_set():
                 pause_s = RETRY_S
             self._closed.clear()
+            await self._forget()
             fetched = [
                 await self._fetcher.fetch(found.aggregate, size_max=found.terms.update_size)
                 for found in tuple(self._rounds.values())
@@ -140,7 +150,19 @@ class Federation:
     def _name(self) -> None:
         """Tell the store which blobs are to be here."""
         limit = self._blobs.limits.store_size_max // PAST_SHARE
-        self._blobs.name(_PART, _names(tuple(self._rounds.values()), limit) | self._computed())
+        named = _names(tuple(self._rounds.values()), limit) | self._computed()
+        self._gone = (self._gone | self._named.keys()) - named.keys()
+        self._named = named
+        self._blobs.name(_PART, named)
+
+    async def _forget(self) -> None:
+        gone, self._gone = self._gone, set()
+        if gone:
+            try:
+                await self._executor.run(self._blobs.forget, gone)
+            except StorageError as error:
+                # The store sweeps them once they are old.
+                log.warning("blobs of federated rounds could not be removed", reason=str(error))
 
     def _computed(self) -> dict[Digest, int]:
         """Return the aggregates of open rounds that were computed here."""
@@ -162,7 +184,11 @@ def _names(rounds: Sequence[FederatedRound], past_size_max: int) -> dict[Digest,
     named: dict[Digest, int] = {}
     past_size = 0
     for found in reversed(rounds):
-        updates = [member.update for member in found.members if member.update is not None]
+        updates = [
+            member.update
+            for member in found.members
+            if member.update is not None and (found.is_open or member.status == "included")
+        ]
         if found.aggregate is not None:
             named[found.aggregate] = found.terms.update_size
             past_size += len(updates) * found.terms.update_size

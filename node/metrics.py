@@ -89,6 +89,10 @@ class Metrics:
             ["what"],
             registry=self.registry,
         )
+        self._beyond_share = self._counter(
+            "files_beyond_share",
+            "Files that devices have registered beyond their share of the store",
+        )
         self._mempool_size = self._gauge("mempool_size", "Waiting transactions")
         self._mempool_bytes = self._gauge("mempool_size_bytes", "Bytes of waiting transactions")
         self._peers = self._gauge("p2p_peers", "Peers with a standing session")
@@ -206,6 +210,10 @@ class Metrics:
     def pruned(self, what: str, count: int) -> None:
         """Count what was removed of a class of data."""
         self._pruned.labels(what).inc(count)
+
+    def file_beyond_share(self) -> None:
+        """Count a file for which its device or organisation has no share left."""
+        self._beyond_share.inc()
 
     def log_written(self, took_ns: int) -> None:
         """Note how long a write to the consensus log took."""

@@ -5,6 +5,9 @@ from typing import Any
 
 import numpy as np
 
+from chain.federated.boxes import ShareKind
+from chain.federated.records import SHARE_SIZE
+from chain.types import Address, Digest
 from ml_validator.federated.aggregation import (
     Contribution,
     Rule,
@@ -23,9 +26,8 @@ from ml_validator.federated.fixed_point import (
 from ml_validator.federated.group_sum import GroupInput, group_mean, group_sum
 from ml_validator.federated.masking import Group
 from ml_validator.federated.round_secrets import RoundSecrets
-from ml_validator.federated.share_box import Kind, prove_share
 
-ROUND_ID = sha256(b"a federated round").digest()
+ROUND_ID = Digest(sha256(b"a federated round").digest())
 PARAMETERS = 4
 
 
@@ -72,8 +74,9 @@ def _fixed_point() -> dict[str, Any]:
 
 
 def _group() -> dict[str, Any]:
-    """Four members, the second of which drops out after it has shared its secrets."""
-    ids = sorted(sha256(b"participant" + bytes((i,))).digest() for i in range(4))
+    """Seven members: one shares nothing, one drops out behind that, five survive."""
+    ids = sorted(Address(sha256(b"participant" + bytes((i,))).digest()) for i in range(7))
+    absent, dropped = ids[3], ids[1]
     secrets = [
         RoundSecrets(seed=sha256(b"seed" + id).digest(), round_id=ROUND_ID, member=id) for id in ids
     ]
@@ -83,36 +86,43 @@ def _group() -> dict[str, Any]:
         members=tuple(ids),
         mask_keys=tuple(own.mask_public for own in secrets),
         box_keys=tuple(own.box_public for own in secrets),
+        absent=frozenset({absent}),
     )
-    rules = UpdateRules(parameters=PARAMETERS, fraction_bits=16, norm_max=2**30, weight_total=10)
-    weights = dict(zip(ids, (1, 2, 3, 4), strict=True))
-    dropped = ids[1]
+    rules = UpdateRules(parameters=PARAMETERS, fraction_bits=16, norm_max=2**30, weight_total=28)
+    weights = dict(zip(ids, (1, 2, 3, 4, 5, 6, 7), strict=True))
+    sharing = [own for own in secrets if own.member != absent]
     updates = {
         own.member: prepared(
-            np.array([0.25, -1.5, 1e-5, 100.0]) * (i + 1),
+            np.array([0.25, -1.5, 1e-5, 100.0]) * weights[own.member],
             rules=rules,
             weight=weights[own.member],
         )
-        for i, own in enumerate(secrets)
+        for own in sharing
     }
-    blobs = {own.member: own.masked(updates[own.member], group) for own in secrets}
-    pairs = {own.member: own.pairs(group) for own in secrets}
-    revealing = [i for i, id in enumerate(ids) if id != dropped]
+    blobs = {own.member: own.masked(updates[own.member], group) for own in sharing}
+    # What the survivors, and they alone, reveal.
+    revealed = {
+        own.member: {
+            group.place(receiver): pair[
+                ShareKind.KEY if own.member == dropped else ShareKind.SELF_MASK
+            ][:SHARE_SIZE]
+            for receiver, pair in zip(ids, own.pairs(group), strict=True)
+            if receiver not in (absent, dropped)
+        }
+        for own in sharing
+    }
     given = GroupInput(
         group=group,
         blobs={id: blob for id, blob in blobs.items() if id != dropped},
-        self_shares={
-            owner: {i + 1: pairs[owner][i][Kind.SELF_MASK].share for i in revealing}
-            for owner in ids
-            if owner != dropped
-        },
-        key_shares={dropped: {i + 1: pairs[dropped][i][Kind.KEY].share for i in revealing}},
+        self_shares={id: shares for id, shares in revealed.items() if id != dropped},
+        key_shares={dropped: revealed[dropped]},
     )
     mean = group_mean(given, weights=weights, rules=rules)
     return {
         "round_id": ROUND_ID.hex(),
         "index": group.index,
         "threshold": group.threshold,
+        "ids": [id.hex() for id in ids],
         "members": [
             {
                 "id": own.member.hex(),
@@ -124,38 +134,20 @@ def _group() -> dict[str, Any]:
                 "self_seed": own.self_seed.hex(),
                 "update": updates[own.member].tolist(),
                 "blob": encode_update(blobs[own.member]).hex(),
-                "shares": [
-                    {
-                        "receiver": receiver.hex(),
-                        **{
-                            kind.name.lower(): {
-                                "share": pair[kind].share.hex(),
-                                "salt": pair[kind].salt.hex(),
-                            }
-                            for kind in Kind
-                        },
-                    }
-                    for receiver, pair in zip(ids, pairs[own.member], strict=True)
+                "salted_shares": [
+                    {kind.name.lower(): pair[kind].hex() for kind in ShareKind}
+                    for pair in own.pairs(group)
                 ],
-                "share_root": own.share_root(group).hex(),
-                "boxes": [
-                    {"receiver": receiver.hex(), "box": box.hex()}
+                "hashes": own.hashes(group).hex(),
+                "boxes": {
+                    receiver.hex(): box.hex()
                     for receiver, box in own.boxes(group).items()
-                ],
+                    if receiver != absent
+                },
             }
-            for own in secrets
+            for own in sharing
         ],
-        "proof": {
-            "owner": ids[0].hex(),
-            "receiver": ids[2].hex(),
-            "kind": int(Kind.KEY),
-            "path": [
-                digest.hex()
-                for digest in prove_share(
-                    group, ids[0], pairs[ids[0]], receiver=ids[2], kind=Kind.KEY
-                )
-            ],
-        },
+        "absent": absent.hex(),
         "dropped": dropped.hex(),
         "sum": group_sum(given).tolist(),
         "mean": mean.tolist(),

@@ -1,4 +1,4 @@
-"""Judge the same flows under several versions of numpy, with and without vector instructions.
+"""Compare verdicts and aggregates over versions of numpy, with and without vector instructions.
 
 ``make numpy-versions [DATA=PATH]``, or ``python -m scripts.numpy_versions``. Each version is
 installed for itself under ``build/numpy`` and laid before the one of the environment; it stays
@@ -22,7 +22,7 @@ from ml_validator.bundled import BUNDLED_NAMES, bundled_model
 from ml_validator.export import probing_flows
 from ml_validator.nsl_kdd import TEST_FILE, read_records
 from ml_validator.synthetic import generate_mixture
-from scripts.score_digests import SIZES, write_flows
+from scripts.score_digests import AGGREGATES, SIZES, write_flows
 
 ROOT: Final = Path(__file__).parents[1]
 FOLDER: Final = ROOT / "build" / "numpy"
@@ -65,7 +65,8 @@ def main(arguments: Sequence[str]) -> int:
         sys.stderr.write(f"{line}\n")
     versions = sorted({answer["numpy"] for answer in answers})
     sys.stdout.write(
-        f"numpy-versions: {len(differing)} of {len(BUNDLED_NAMES)} models differ;"
+        f"numpy-versions: {len(differing)} of {len(BUNDLED_NAMES)} models and"
+        f" {len(answers[0]['digests'][AGGREGATES])} aggregates differ;"
         f" {answers[0]['flows']} flows, batches of {', '.join(map(str, SIZES))}, numpy"
         f" {', '.join(versions)}, each with and without vector instructions\n"
     )
@@ -119,7 +120,7 @@ def ask(flows: Path, before: Sequence[Path], version: str, without: Sequence[str
 
 
 def differences(answers: Sequence[Any]) -> list[str]:
-    """Return a line for each model whose digests are not all the same."""
+    """Return a line for each model, and each rule of aggregation, with digests that differ."""
     lines = []
     for name in BUNDLED_NAMES:
         found = {
@@ -129,6 +130,10 @@ def differences(answers: Sequence[Any]) -> list[str]:
         }
         if len(found) > 1:
             lines.append(f"{name}: {'; '.join(sorted(found.values()))} say different things")
+    for rule in answers[0]["digests"][AGGREGATES]:
+        found = {answer["digests"][AGGREGATES][rule]: answer["numpy"] for answer in answers}
+        if len(found) > 1:
+            lines.append(f"{AGGREGATES}, {rule}: {'; '.join(sorted(found.values()))} differ")
     return lines
 
 

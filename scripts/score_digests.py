@@ -2,7 +2,8 @@
 
 ``python -m scripts.score_digests FLOWS`` reads what `scripts.numpy_versions` wrote and prints JSON:
 the version of numpy, the vector instructions it uses, how many flows it judged, and for each model
-and batch size the SHA-256 of the scores.
+and batch size the SHA-256 of the scores; and the same of aggregates of federated learning, for each
+rule.
 """
 
 import hashlib
@@ -18,8 +19,15 @@ from chain.payloads import Flow
 from ml_validator.artifact import Artifact
 from ml_validator.bundled import BUNDLED_NAMES, bundled_model
 from ml_validator.features import NSL_KDD_SCHEMA
+from ml_validator.federated.aggregation import Rule, aggregate, contribution
+from ml_validator.federated.fixed_point import clipped
+from ml_validator.federated.masking import keystream
+from scripts.aggregation_cases import aggregation
 
 SIZES: Final = (1, 7, 4096)
+AGGREGATES: Final = "federated aggregates"
+AGGREGATED: Final = 12
+AGGREGATED_PARAMETERS: Final = 5_000
 
 
 def vector_features() -> tuple[list[str], list[str]]:
@@ -38,6 +46,22 @@ def score_digest(artifact: Artifact, flows: Sequence[Flow], size: int) -> str:
         rows = artifact.schema.rows(flows[start : start + size])
         digest.update(artifact.model.scores_ppm(rows).astype("<i8").tobytes())
     return digest.hexdigest()
+
+
+def aggregate_digests() -> dict[str, str]:
+    """Return for each rule the digest of an aggregate, and that of the golden vectors."""
+    size = AGGREGATED * AGGREGATED_PARAMETERS
+    words = keystream(hashlib.sha256(b"updates").digest(), size).view(np.int64)
+    # Of all sizes up to what no sum of so many exceeds.
+    sizes = np.arange(size) % 60
+    updates = (words >> np.maximum(sizes, 6)).reshape(AGGREGATED, AGGREGATED_PARAMETERS)
+    rows = [contribution(clipped(update, 2**56)) for update in updates]
+    digests = {
+        rule.value: contribution(aggregate(rows, rule=rule, attackers=3)).digest.hex()
+        for rule in Rule
+    }
+    vectors = json.dumps(aggregation(), sort_keys=True).encode()
+    return {**digests, "vectors": hashlib.sha256(vectors).hexdigest()}
 
 
 def write_flows(path: Path, flows: Sequence[Flow]) -> None:
@@ -65,7 +89,8 @@ def main(arguments: Sequence[str]) -> int:
         "digests": {
             name: {size: score_digest(bundled_model(name)[0], flows, size) for size in SIZES}
             for name in BUNDLED_NAMES
-        },
+        }
+        | {AGGREGATES: aggregate_digests()},
     }
     sys.stdout.write(json.dumps(document) + "\n")
     return 0

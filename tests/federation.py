@@ -298,11 +298,10 @@ def make_terms(height: int = 1, **fields: Any) -> Terms:
 
 
 def make_deadlines(height: int, step: int = 3) -> Deadlines:
-    """Return deadlines that lie `step` heights apart, behind `height`."""
-    names = ("join", "share", "commit", "attest", "reveal", "aggregate")
-    return Deadlines(
-        **{name: Height(height + step * number) for number, name in enumerate(names, start=1)}
-    )
+    """Return deadlines `step` heights apart behind `height`, with one for the draw."""
+    names = ("share", "commit", "attest", "reveal", "aggregate")
+    later = {name: Height(height + 1 + step * number) for number, name in enumerate(names, start=2)}
+    return Deadlines(join=Height(height + step), **later)
 
 
 def invite(device: Device) -> Invitation:

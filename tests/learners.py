@@ -13,6 +13,7 @@ from statistics import median
 import numpy as np
 
 from chain.blobs import CHUNK_SIZE
+from chain.federated.boxes import ShareKind
 from chain.federated.records import (
     BOX_SIZE,
     FederatedRound,
@@ -22,8 +23,7 @@ from chain.federated.records import (
 from chain.kinds.participation import RoundJoin, RoundShare, UpdateCommit, UpdateReveal
 from chain.merkle import leaf_hash, root_of_hashes
 from chain.types import Address, Digest
-from ml_validator.federated import Group, RoundSecrets, encode_update, open_box
-from ml_validator.federated.share_box import Kind, leaves
+from ml_validator.federated import Group, RoundSecrets, encode_update, open_checked
 
 Integers = np.ndarray
 
@@ -62,12 +62,13 @@ class Learner:
         own = self.secrets(round_id)
         if self.lies:
             own = _Liar(seed=own.seed, round_id=round_id, member=self.id)
-        hashes = b"".join(leaves(group, self.id, own.pairs(group)))
-        return RoundShare(round=round_id, hashes=hashes, boxes=b"".join(own.boxes(group).values()))
+        return RoundShare(
+            round=round_id, hashes=own.hashes(group), boxes=b"".join(own.boxes(group).values())
+        )
 
     def update(self, found: FederatedRound) -> list[int]:
         """Return what it has learned, before it is weighted."""
-        random = Random(self.id)
+        random = Random(f"{self.id.hex()} at {found.opened_height}")
         count = found.terms.parameter_count
         return [self.factor * random.randrange(-1_000, 1_000) for _ in range(count)]
 
@@ -97,19 +98,21 @@ class Learner:
         for owner in found.members_of(member_of(found, self.id).group):
             if not owner.has_shared:
                 continue
-            kind = Kind.SELF_MASK if owner.status == "included" else Kind.KEY
+            kind = ShareKind.SELF_MASK if owner.status == "included" else ShareKind.KEY
             if owner.device == self.id:
                 share = own.pairs(group)[place][kind]
             else:
                 at = place - (place > group.members.index(owner.device))
-                share = open_box(
+                record = shares[owner.device]
+                share = open_checked(
                     group,
                     owner=owner.device,
                     receiver=self.id,
-                    box=shares[owner.device].boxes[BOX_SIZE * at : BOX_SIZE * (at + 1)],
+                    hashes=record.hashes,
+                    box=record.boxes[BOX_SIZE * at : BOX_SIZE * (at + 1)],
                     box_private=own.box_private,
                 )[kind]
-            revealed.append(share.share + share.salt)
+            revealed.append(share)
         return UpdateReveal(round=round_id, shares=tuple(revealed))
 
 

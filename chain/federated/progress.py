@@ -4,11 +4,13 @@ Transactions only put on record what members and miners have done; here, and now
 goes from one phase to the next: as soon as nothing is left to wait for, or at the phase's deadline.
 """
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from chain.blocks import Event
+from chain.eligibility import counted
 from chain.federated.draw import draw_groups
 from chain.federated.records import (
     CLOSED_ROUNDS,
@@ -22,19 +24,31 @@ from chain.federated.records import (
     RoundIds,
     threshold,
 )
-from chain.governance import counted
-from chain.kinds.base import BlockContext
 from chain.state import View
+from chain.table import Table
 from chain.types import Digest
+
+if TYPE_CHECKING:
+    # The kinds of transactions use this module.
+    from chain.kinds.base import BlockContext
 
 
 def open_round_ids(view: View) -> tuple[Digest, ...]:
     """Return the ids of the open rounds, oldest first."""
-    rounds = view.get(OPEN_ROUNDS)
+    return _ids(OPEN_ROUNDS, view)
+
+
+def round_ids(view: View) -> tuple[Digest, ...]:
+    """Return the ids of all rounds that the state has."""
+    return (*_ids(OPEN_ROUNDS, view), *_ids(CLOSED_ROUNDS, view))
+
+
+def _ids(table: Table[RoundIds], view: View) -> tuple[Digest, ...]:
+    rounds = view.get(table)
     return () if rounds is None else rounds.ids
 
 
-def settle_rounds(block: BlockContext) -> tuple[Event, ...]:
+def settle_rounds(block: "BlockContext") -> tuple[Event, ...]:
     """Move on every open round that has nothing left to wait for, or is out of time."""
     events: list[Event] = []
     for round_id in open_round_ids(block.state):
@@ -52,7 +66,9 @@ def settle_rounds(block: BlockContext) -> tuple[Event, ...]:
     return tuple(events)
 
 
-def close_round(round_id: Digest, closed: FederatedRound, block: BlockContext) -> tuple[Event, ...]:
+def close_round(
+    round_id: Digest, closed: FederatedRound, block: "BlockContext"
+) -> tuple[Event, ...]:
     """Put a closed round on record, forget what only an open one needs, and say how it ended."""
     for member in closed.members:
         block.state.remove_if_present(SHARES_TABLE, round_id + member.device)
@@ -60,8 +76,7 @@ def close_round(round_id: Digest, closed: FederatedRound, block: BlockContext) -
     block.state.put(ROUND_TABLE, replace(closed, phase_height=block.height), round_id)
     ids = tuple(id for id in open_round_ids(block.state) if id != round_id)
     block.state.put(OPEN_ROUNDS, RoundIds(ids=ids))
-    past = block.state.get(CLOSED_ROUNDS)
-    closed_ids = (*(() if past is None else past.ids), round_id)
+    closed_ids = (*_ids(CLOSED_ROUNDS, block.state), round_id)
     for forgotten in closed_ids[:-CLOSED_ROUNDS_MAX]:
         block.state.remove(ROUND_TABLE, forgotten)
     block.state.put(CLOSED_ROUNDS, RoundIds(ids=closed_ids[-CLOSED_ROUNDS_MAX:]))
@@ -106,7 +121,7 @@ def _at(status: str, found: FederatedRound) -> list[Member]:
 # --- one step for each phase: the round in its next phase, or None while it has to wait -----------
 
 
-def _join(round_id: Digest, found: FederatedRound, block: BlockContext) -> FederatedRound | None:
+def _join(round_id: Digest, found: FederatedRound, block: "BlockContext") -> FederatedRound | None:
     if awaited(found) and block.height < found.terms.deadlines.join:
         return None
     joined = sum([member.has_joined for member in found.members])
@@ -115,7 +130,7 @@ def _join(round_id: Digest, found: FederatedRound, block: BlockContext) -> Feder
     return replace(found, phase="draw")
 
 
-def _draw(round_id: Digest, found: FederatedRound, block: BlockContext) -> FederatedRound:
+def _draw(round_id: Digest, found: FederatedRound, block: "BlockContext") -> FederatedRound:
     """Draw the groups at the end of the block behind the one that closed joining."""
     groups = draw_groups(
         [member.device for member in found.members if member.has_joined],
@@ -128,19 +143,23 @@ def _draw(round_id: Digest, found: FederatedRound, block: BlockContext) -> Feder
     return replace(found, members=tuple(members), phase=phase)
 
 
-def _share(round_id: Digest, found: FederatedRound, block: BlockContext) -> FederatedRound | None:
+def _share(round_id: Digest, found: FederatedRound, block: "BlockContext") -> FederatedRound | None:
     if awaited(found) and block.height < found.terms.deadlines.share:
         return None
     return _without_weak_groups(replace(found, phase="commit"), "shared")
 
 
-def _commit(round_id: Digest, found: FederatedRound, block: BlockContext) -> FederatedRound | None:
+def _commit(
+    round_id: Digest, found: FederatedRound, block: "BlockContext"
+) -> FederatedRound | None:
     if awaited(found) and block.height < found.terms.deadlines.commit:
         return None
     return _without_weak_groups(replace(found, phase="attest"), "committed")
 
 
-def _attest(round_id: Digest, found: FederatedRound, block: BlockContext) -> FederatedRound | None:
+def _attest(
+    round_id: Digest, found: FederatedRound, block: "BlockContext"
+) -> FederatedRound | None:
     groups = found.groups
     held = {
         position: _is_held(found, position, block)
@@ -157,7 +176,9 @@ def _attest(round_id: Digest, found: FederatedRound, block: BlockContext) -> Fed
     return _without_weak_groups(replace(found, members=tuple(members), phase=phase), "included")
 
 
-def _reveal(round_id: Digest, found: FederatedRound, block: BlockContext) -> FederatedRound | None:
+def _reveal(
+    round_id: Digest, found: FederatedRound, block: "BlockContext"
+) -> FederatedRound | None:
     hidden = set(found.groups).difference(found.revealed)
     if hidden and block.height < found.terms.deadlines.reveal:
         return None
@@ -165,7 +186,7 @@ def _reveal(round_id: Digest, found: FederatedRound, block: BlockContext) -> Fed
 
 
 def _aggregate(
-    round_id: Digest, found: FederatedRound, block: BlockContext
+    round_id: Digest, found: FederatedRound, block: "BlockContext"
 ) -> FederatedRound | None:
     for digest in sorted({vote.digest for vote in found.votes}):
         voters = tuple([vote.miner for vote in found.votes if vote.digest == digest])
@@ -177,7 +198,7 @@ def _aggregate(
 
 
 _STEPS: Final[
-    dict[str, Callable[[Digest, FederatedRound, BlockContext], FederatedRound | None]]
+    dict[str, Callable[[Digest, FederatedRound, "BlockContext"], FederatedRound | None]]
 ] = {
     "join": _join,
     "draw": _draw,
@@ -189,7 +210,7 @@ _STEPS: Final[
 }
 
 
-def _is_held(found: FederatedRound, position: int, block: BlockContext) -> bool:
+def _is_held(found: FederatedRound, position: int, block: "BlockContext") -> bool:
     """Tell whether an honest miner is sure to hold an update, and so whoever asks for it."""
     miners = [entry.miner for entry in found.attestations if entry.holds(position)]
     return counted(tuple(miners), block.miners, block.state) >= block.miners.weak_quorum
@@ -197,11 +218,9 @@ def _is_held(found: FederatedRound, position: int, block: BlockContext) -> bool:
 
 def _without_weak_groups(found: FederatedRound, status: str) -> FederatedRound:
     """Void the groups in which fewer than the threshold have this status."""
-    weak = {
-        group
-        for group in found.groups
-        if found.count_in(group, status) < threshold(len(found.members_of(group)))
-    }
+    sizes = Counter([member.group for member in found.members])
+    able = Counter([member.group for member in found.members if member.status == status])
+    weak = {group for group in found.groups if able[group] < threshold(sizes[group])}
     return _without(found, weak)
 
 

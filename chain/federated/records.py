@@ -247,10 +247,6 @@ class FederatedRound:
         """Return who was drawn into a group; shares are numbered in this order."""
         return tuple([member for member in self.members if member.group == group])
 
-    def count_in(self, group: int, *statuses: str) -> int:
-        """Return how many members of a group have one of these statuses."""
-        return sum([member.status in statuses for member in self.members_of(group)])
-
     def with_member(self, position: int, member: Member) -> "FederatedRound":
         """Return the round with one member changed."""
         members = (*self.members[:position], member, *self.members[position + 1 :])

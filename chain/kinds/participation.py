@@ -136,13 +136,6 @@ def _join(body: RoundJoin, transaction: Transaction, block: BlockContext) -> tup
     keys = {body.mask_key, body.box_key}
     require(all(map(is_usable_key, keys)), "malformed", "with this key every secret would be 0")
     require(len(keys) == 2, "malformed", "one key for masks and for boxes")
-    require(
-        keys.isdisjoint(
-            [key for other in found.members for key in (other.mask_key, other.box_key)]
-        ),
-        "already_exists",
-        "another member has joined with this key",
-    )
     joined = replace(member, status="joined", mask_key=body.mask_key, box_key=body.box_key)
     _put(body.round, found.with_member(position, joined), block)
     return ()

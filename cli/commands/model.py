@@ -9,10 +9,12 @@ from chain.kinds.models import ModelActivate
 from cli.arguments import parse_digest, read_bytes
 from cli.client import Client, Document, ask
 from cli.commands import (
+    model_adversary,
     model_bench,
     model_data,
     model_evaluate,
     model_export,
+    model_features,
     model_report,
     model_sizes,
     model_train,
@@ -34,12 +36,14 @@ from cli.sending import send_as_miner, show_outcome
 
 app = typer.Typer(help="The models that judge flows.", no_args_is_help=True)
 app.add_typer(model_data.app, name="data")
+app.add_typer(model_features.app)
 app.add_typer(model_report.app)
 app.add_typer(model_train.app)
 app.add_typer(model_evaluate.app)
 app.add_typer(model_bench.app)
 app.add_typer(model_export.app)
 app.add_typer(model_sizes.app)
+app.add_typer(model_adversary.app)
 
 
 @app.command("list")

@@ -13,7 +13,7 @@ from typing import Any, Final, Protocol
 import numpy as np
 
 from chain.blobs import CHUNK_SIZE
-from chain.federated.boxes import Handover, ShareKind, share_hash
+from chain.federated.boxes import ShareKind
 from chain.federated.records import BOX_SIZE, FederatedRound, Member, SharesRecord, Terms
 from chain.kinds.participation import (
     RoundComplaint,
@@ -23,7 +23,7 @@ from chain.kinds.participation import (
     UpdateReveal,
 )
 from chain.merkle import merkle_root
-from chain.types import DIGEST_SIZE, Address, Digest
+from chain.types import Address, Digest
 from cli.errors import BadInput, Contradicted, Refused
 from cli.federated.memory import CHANGES_MAX, SEED_SIZE, Memory, MemoryStore, check_same
 from ml_validator.errors import InvalidShare
@@ -33,11 +33,12 @@ from ml_validator.federated import (
     UpdateRules,
     decode_words,
     encode_update,
-    open_box,
+    group_of,
+    open_checked,
     prepared,
 )
 from ml_validator.federated.fixed_point import Floats
-from ml_validator.federated.share_box import Pair, leaves
+from ml_validator.federated.share_box import Pair
 from node.ports import Random
 
 OVERTAKEN: Final = frozenset(
@@ -160,7 +161,7 @@ class Participant:
         boxes = secrets.boxes(group)
         body = RoundShare(
             round=self.round_id,
-            hashes=b"".join(leaves(group, self.device, secrets.pairs(group))),
+            hashes=secrets.hashes(group),
             boxes=b"".join([boxes[other] for other in group.members if other != self.device]),
         )
         await self._port.send("round.share", body)
@@ -259,7 +260,7 @@ class Participant:
         opened = await self._open_boxes(found, member, memory)
         shares = tuple(
             [
-                None if (pair := opened[owner]) is None else pair[kind].share + pair[kind].salt
+                None if (pair := opened[owner]) is None else pair[kind]
                 for owner, kind in kinds.items()
             ]
         )
@@ -286,8 +287,17 @@ class Participant:
                 raise Contradicted(self.round_id.hex(), "who has shared")
             start = BOX_SIZE * (place - (place > index))
             box = record.boxes[start : start + BOX_SIZE]
-            handover = Handover(round_id=self.round_id, owner=Address(owner), receiver=self.device)
-            opened[owner] = _sound(group, box, record.hashes, place, handover, secrets.box_private)
+            try:
+                opened[owner] = open_checked(
+                    group,
+                    owner=owner,
+                    receiver=self.device,
+                    box=box,
+                    hashes=record.hashes,
+                    box_private=secrets.box_private,
+                )
+            except InvalidShare:
+                opened[owner] = None
         return opened
 
     def _memory(self, member: Member) -> Memory:
@@ -314,16 +324,8 @@ class Participant:
         return RoundSecrets(seed=memory.seed, round_id=self.round_id, member=self.device)
 
     def _group(self, found: FederatedRound, member: Member) -> Group:
-        members = found.members_of(member.group)
         assert member.group is not None, "it was drawn"
-        return Group(
-            round_id=self.round_id,
-            index=member.group,
-            members=tuple([other.device for other in members]),
-            mask_keys=tuple([other.mask_key or b"" for other in members]),
-            box_keys=tuple([other.box_key or b"" for other in members]),
-            absent=frozenset([other.device for other in members if not other.has_shared]),
-        )
+        return group_of(self.round_id, found, member.group)
 
 
 def member_of(found: FederatedRound, device: Address) -> Member:
@@ -332,24 +334,6 @@ def member_of(found: FederatedRound, device: Address) -> Member:
     if position is None:
         raise _refused("not_invited", "the federated round is not open to this device")
     return found.members[position]
-
-
-def _sound(
-    group: Group, box: bytes, hashes: bytes, place: int, handover: Handover, private: bytes
-) -> Pair | None:
-    """Return what a box holds if it opens and its shares are those that were hashed."""
-    owner, receiver = handover.owner, handover.receiver
-    try:
-        pair = open_box(group, owner=owner, receiver=receiver, box=box, box_private=private)
-    except InvalidShare:
-        return None
-    start = 2 * DIGEST_SIZE * place
-    expected = hashes[start : start + 2 * DIGEST_SIZE]
-    found = [
-        share_hash(share.share + share.salt, kind, handover)
-        for share, kind in zip(pair, ShareKind, strict=True)
-    ]
-    return pair if b"".join(found) == expected else None
 
 
 def _digest_of(group: Group) -> Digest:

@@ -25,32 +25,43 @@ from ml_validator.federated.fixed_point import (
 from ml_validator.federated.forest_union import honest_forests, union
 from ml_validator.federated.group_sum import GroupInput, group_mean, group_sum
 from ml_validator.federated.masking import Group
+from ml_validator.federated.on_chain import (
+    aggregate_of,
+    contribution_of,
+    group_of,
+    is_sound,
+    join,
+    rules_of,
+)
 from ml_validator.federated.round_secrets import RoundSecrets
-from ml_validator.federated.share_box import Kind, Share, open_box, to_reveal, verify_share
+from ml_validator.federated.share_box import open_checked, to_reveal
 
 __all__ = [
     "Contribution",
     "Group",
     "GroupInput",
-    "Kind",
     "RoundSecrets",
     "Rule",
-    "Share",
     "UpdateRules",
     "aggregate",
+    "aggregate_of",
     "contribution",
+    "contribution_of",
     "decode_update",
     "decode_words",
     "encode_update",
     "group_mean",
+    "group_of",
     "group_size_max",
     "group_sum",
     "honest_forests",
-    "open_box",
+    "is_sound",
+    "join",
+    "open_checked",
     "prepared",
+    "rules_of",
     "to_floats",
     "to_reveal",
     "union",
-    "verify_share",
     "without_copies",
 ]

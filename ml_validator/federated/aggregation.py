@@ -184,18 +184,14 @@ def krum_selection(rows: Integers, *, attackers: int) -> list[int]:
 
 
 def without_copies(contributions: Sequence[Contribution]) -> list[Contribution]:
-    """Leave out what repeats an earlier contribution, whole or nearly, whatever its length.
+    """Leave out what repeats another contribution, whole or nearly, whatever its length.
 
-    Whoever copies an update votes twice for what another has learned, and is paid for nothing.
-    Needs to see updates, so it belongs to the audit mode.
-
-    Parameters
-    ----------
-    contributions : sequence of Contribution
-        In the order in which they were committed to.
+    Whoever copies an update votes twice for what another has learned. Of a set of copies the one
+    with the lowest digest stays: which is the original does not matter to the aggregate. Needs to
+    see updates, so it belongs to the audit mode.
     """
     kept: list[tuple[Contribution, int]] = []
-    for candidate in contributions:
+    for candidate in sorted(contributions, key=lambda contribution: contribution.digest):
         square = squared_norm(candidate.values)
         if not any(_is_copy(candidate, square, other, norm) for other, norm in kept):
             kept.append((candidate, square))

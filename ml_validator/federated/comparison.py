@@ -12,10 +12,10 @@ from typing import Any, Final, Literal, NamedTuple
 
 import numpy as np
 
+from chain.federated.records import PARAMETER_BYTES
 from ml_validator.artifact import Artifact
 from ml_validator.features import NSL_KDD_SCHEMA
 from ml_validator.federated.federation import Plan, learn
-from ml_validator.federated.fixed_point import BYTES_PER_PARAMETER
 from ml_validator.federated.forests import (
     TREES,
     calibrated,
@@ -288,5 +288,5 @@ def score_forest(artifact: Artifact, part: Part) -> Score:
 
 def _row_bytes(task: Task) -> int:
     """Return what the rows of all organisations are as flows: an integer each, and three names."""
-    flow = BYTES_PER_PARAMETER * len(NSL_KDD_SCHEMA.integers) + len(NSL_KDD_SCHEMA.categories)
+    flow = PARAMETER_BYTES * len(NSL_KDD_SCHEMA.integers) + len(NSL_KDD_SCHEMA.categories)
     return flow * sum(map(len, task.clients))

@@ -13,9 +13,11 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
+from chain.federated.boxes import ShareKind
+from chain.federated.records import BOX_SIZE, PARAMETER_BYTES, SALTED_SHARE_SIZE, SHARE_SIZE
+from chain.types import Address, Digest
 from ml_validator.federated.aggregation import Contribution, Rule, aggregate, contribution
 from ml_validator.federated.fixed_point import (
-    BYTES_PER_PARAMETER,
     Integers,
     UpdateRules,
     divided,
@@ -26,7 +28,6 @@ from ml_validator.federated.group_sum import GroupInput, group_mean
 from ml_validator.federated.local_training import Floats, Network, train
 from ml_validator.federated.masking import Group
 from ml_validator.federated.round_secrets import RoundSecrets
-from ml_validator.federated.secret_sharing import SHARE_SIZE
 from ml_validator.federated.server_optimisers import (
     Doubles,
     FedAdam,
@@ -34,7 +35,6 @@ from ml_validator.federated.server_optimisers import (
     ServerOptimiser,
     next_control,
 )
-from ml_validator.federated.share_box import BOX_SIZE, SALT_SIZE, Kind
 from ml_validator.federated.task import Part
 
 FRACTION_BITS: Final = 24
@@ -201,11 +201,11 @@ def masked_group(
     index, number : int
         Of the group, and of the federated round.
     """
-    round_id = sha256(b"federated round" + number.to_bytes(4, "big")).digest()
+    round_id = Digest(sha256(b"federated round" + number.to_bytes(4, "big")).digest())
     update_of = {}
     secrets = []
     for member in members:
-        id = sha256(b"participant" + int(member).to_bytes(4, "big")).digest()
+        id = Address(sha256(b"participant" + member.to_bytes(4, "big")).digest())
         secrets.append(RoundSecrets(seed=random.bytes(32), round_id=round_id, member=id))
         if member in updates:
             update_of[id] = updates[member]
@@ -217,12 +217,12 @@ def masked_group(
         mask_keys=tuple(own.mask_public for own in secrets),
         box_keys=tuple(own.box_public for own in secrets),
     )
-    revealed: dict[bool, dict[bytes, dict[int, bytes]]] = {True: {}, False: {}}
+    revealed: dict[bool, dict[Address, dict[int, bytes]]] = {True: {}, False: {}}
     for own in secrets:
         stays = own.member in update_of
-        kind = Kind.SELF_MASK if stays else Kind.KEY
+        kind = ShareKind.SELF_MASK if stays else ShareKind.KEY
         revealed[stays][own.member] = {
-            place: pair[kind].share
+            place: pair[kind][:SHARE_SIZE]
             for place, (receiver, pair) in enumerate(
                 zip(group.members, own.pairs(group), strict=True), 1
             )
@@ -296,11 +296,11 @@ def _flipped(part: Part) -> Part:
 
 
 def _bytes_of_round(participants: int, sent: int, received: int, plan: Plan) -> int:
-    plain = participants * BYTES_PER_PARAMETER * (sent + received)
+    plain = participants * PARAMETER_BYTES * (sent + received)
     if plan.group_size is None:
         return plain
     groups = max(participants // plan.group_size, 1)
     size = -(-participants // groups)
-    path = 32 * (2 * size - 1).bit_length()
-    revealed = SHARE_SIZE + SALT_SIZE + path
-    return plain + participants * (2 * 32 + (size - 1) * BOX_SIZE + 32 + size * revealed)
+    # Two keys; two hashes of each member's shares and a box for each other; the shares revealed.
+    of_masks = 2 * 32 + 2 * 32 * size + (size - 1) * BOX_SIZE + size * SALTED_SHARE_SIZE
+    return plain + participants * of_masks

@@ -12,14 +12,16 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
+from chain.federated.records import PARAMETER_BYTES, PARAMETERS_MAX
 from ml_validator.errors import InvalidUpdate
 
-SUM_MAX: Final = 2**62
+SUM_MAX: Final = 2**63 - 1
 """What no sum of a federated round exceeds in absolute value."""
 
-PARAMETERS_MAX: Final = 2**20
+INPUT_MAX: Final = 2**62
+"""Numbers that are not smaller in fixed point are refused."""
+
 FRACTION_BITS_MAX: Final = 48
-BYTES_PER_PARAMETER: Final = 8
 
 _LIMB_BITS: Final = 21
 
@@ -81,7 +83,7 @@ def to_fixed(values: Floats, *, rules: UpdateRules) -> Integers:
     # Scaling by a power of two is exact, so this rounds once.
     with np.errstate(over="ignore"):
         scaled = np.rint(np.ldexp(values, rules.fraction_bits))
-    if (np.abs(scaled) >= float(SUM_MAX)).any():
+    if (np.abs(scaled) >= float(INPUT_MAX)).any():
         raise InvalidUpdate("value", f"not below 2^62 with {rules.fraction_bits} fraction bits")
     return scaled.astype(np.int64)
 
@@ -115,8 +117,8 @@ def decode_words(data: bytes, *, parameters: int) -> Words:
     InvalidUpdate
         It has not `parameters` parameters.
     """
-    if len(data) != BYTES_PER_PARAMETER * parameters:
-        raise InvalidUpdate("size", f"{len(data)} bytes, not {BYTES_PER_PARAMETER * parameters}")
+    if len(data) != PARAMETER_BYTES * parameters:
+        raise InvalidUpdate("size", f"{len(data)} bytes, not {PARAMETER_BYTES * parameters}")
     return np.frombuffer(data, "<u8").astype(np.uint64)
 
 

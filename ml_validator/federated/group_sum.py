@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from chain.types import Address
 from ml_validator.errors import InvalidShare, InvalidUpdate, VoidGroup
 from ml_validator.federated.fixed_point import (
     Integers,
@@ -21,7 +22,8 @@ from ml_validator.federated.masking import Group, pair_mask, private_key, self_m
 from ml_validator.federated.secret_sharing import combine
 
 Shares = Mapping[int, bytes]
-"""Revealed shares of one secret, by their places, each proven to be what the owner committed to."""
+"""Revealed shares of one secret, without salt, by their places; the chain has compared them with
+their hashes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,19 +33,19 @@ class GroupInput:
     Parameters
     ----------
     group : Group
-    blobs : mapping of bytes to ndarray of shape (n_parameters,), uint64
+    blobs : mapping of Address to ndarray of shape (n_parameters,), uint64
         Masked updates of the survivors, by their ids; each is looked up when it is added, so they
         need not be in memory together.
-    self_shares : mapping of bytes to Shares
+    self_shares : mapping of Address to Shares
         Of the seeds of the survivors' self masks.
-    key_shares : mapping of bytes to Shares
-        Of the mask keys of the dropped members.
+    key_shares : mapping of Address to Shares
+        Of the mask keys of the dropped members that have shared them.
     """
 
     group: Group
-    blobs: Mapping[bytes, Words]
-    self_shares: Mapping[bytes, Shares]
-    key_shares: Mapping[bytes, Shares]
+    blobs: Mapping[Address, Words]
+    self_shares: Mapping[Address, Shares]
+    key_shares: Mapping[Address, Shares]
 
 
 def group_sum(given: GroupInput) -> Integers:
@@ -53,7 +55,7 @@ def group_sum(given: GroupInput) -> Integers:
     ------
     VoidGroup
         Fewer survivors than the threshold, or a secret that its shares do not give: too few, or
-        not those of one secret, or of another key than the announced one.
+        of no secret, or of another key than the announced one.
     """
     group, blobs = given.group, given.blobs
     if len(blobs) < group.threshold:
@@ -79,12 +81,14 @@ def group_sum(given: GroupInput) -> Integers:
     return total.view(np.int64)
 
 
-def group_mean(given: GroupInput, *, weights: Mapping[bytes, int], rules: UpdateRules) -> Integers:
+def group_mean(
+    given: GroupInput, *, weights: Mapping[Address, int], rules: UpdateRules
+) -> Integers:
     """Return the weighted mean of a group's updates, rounded half to even.
 
     Parameters
     ----------
-    weights : mapping of bytes to int
+    weights : mapping of Address to int
         With which each member multiplied its update.
 
     Raises
@@ -102,5 +106,5 @@ def group_mean(given: GroupInput, *, weights: Mapping[bytes, int], rules: Update
     return divided(total, weight)
 
 
-def _secret(shares: Mapping[bytes, Shares], group: Group, owner: bytes) -> bytes:
+def _secret(shares: Mapping[Address, Shares], group: Group, owner: Address) -> bytes:
     return combine(shares.get(owner, {}), members=len(group.members), owner=owner)

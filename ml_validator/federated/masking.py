@@ -13,7 +13,6 @@ K. Bonawitz et al., "Practical Secure Aggregation for Privacy-Preserving Machine
 2017, doi:10.1145/3133956.3133982.
 """
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
@@ -25,14 +24,15 @@ from cryptography.hazmat.primitives.ciphers import Cipher
 from cryptography.hazmat.primitives.ciphers.algorithms import ChaCha20
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
+from chain.federated.boxes import Handover
+from chain.federated.records import GROUP_MEMBERS_MAX, PARAMETER_BYTES, threshold
+from chain.types import Address, Digest
 from ml_validator.errors import InvalidShare
-from ml_validator.federated.fixed_point import BYTES_PER_PARAMETER, Integers, Words
-from ml_validator.federated.secret_sharing import GROUP_SIZE_MAX, threshold
+from ml_validator.federated.fixed_point import Integers, Words
 
 MASK_INFO: Final = b"securenet/fl/mask/1"
 SELF_INFO: Final = b"securenet/fl/self/1"
 KEY_SIZE: Final = 32
-ID_SIZE: Final = 32
 
 _NONCE: Final = bytes(16)
 """Counter and nonce of ChaCha20: each key makes one keystream."""
@@ -44,29 +44,28 @@ class Group:
 
     Parameters
     ----------
-    round_id : bytes
+    round_id : Digest
         Of the federated round.
     index : int
         Of the group in it.
-    members : tuple of bytes
-        Ids in ascending order, at least 2.
+    members : tuple of Address
+        Ids of the devices that were drawn into it, ascending, at least 2.
     mask_keys, box_keys : tuple of bytes
         Public X25519 keys of the members, made for this round alone: for pair masks, and for the
         boxes of shares.
-    absent : frozenset of bytes
-        Members that have handed out no shares in time. They keep their places, but nobody masks
-        for their sake: such masks could not be taken off.
+    absent : frozenset of Address
+        Members that have not shared their secrets in time: with them nobody has a pair mask.
     """
 
-    round_id: bytes
+    round_id: Digest
     index: int
-    members: tuple[bytes, ...]
+    members: tuple[Address, ...]
     mask_keys: tuple[bytes, ...]
     box_keys: tuple[bytes, ...]
-    absent: frozenset[bytes] = frozenset()
+    absent: frozenset[Address] = frozenset()
 
     def __post_init__(self) -> None:
-        assert 2 <= len(self.members) <= GROUP_SIZE_MAX, "a group hides each in the others"
+        assert 2 <= len(self.members) <= GROUP_MEMBERS_MAX, "a group hides each in the others"
         assert list(self.members) == sorted(set(self.members)), "ids ascend"
         assert len(self.mask_keys) == len(self.box_keys) == len(self.members), "a key for each"
 
@@ -75,9 +74,18 @@ class Group:
         """How many members must remain, and shares be revealed."""
         return threshold(len(self.members))
 
-    def place(self, member: bytes) -> int:
+    @property
+    def sharing(self) -> tuple[Address, ...]:
+        """The members that have shared their secrets, in order."""
+        return tuple(member for member in self.members if member not in self.absent)
+
+    def place(self, member: Address) -> int:
         """Return the place of a member's shares: its index and 1."""
         return self.members.index(member) + 1
+
+    def handover(self, owner: Address, receiver: Address) -> Handover:
+        """Return what hashes and boxes of shares are bound to."""
+        return Handover(round_id=self.round_id, owner=owner, receiver=receiver)
 
 
 def private_key(private: bytes) -> X25519PrivateKey:
@@ -85,12 +93,7 @@ def private_key(private: bytes) -> X25519PrivateKey:
     return X25519PrivateKey.from_private_bytes(private)
 
 
-def public_key(private: bytes) -> bytes:
-    """Return the public key of a private X25519 key."""
-    return private_key(private).public_key().public_bytes_raw()
-
-
-def agree(private: X25519PrivateKey, public: bytes, *, owner: bytes) -> bytes:
+def agree(private: X25519PrivateKey, public: bytes, *, owner: Address) -> bytes:
     """Return the X25519 secret of two keys.
 
     Raises
@@ -118,17 +121,17 @@ def keystream(key: bytes, count: int) -> Words:
 
 @lru_cache(maxsize=1)
 def _zeros(count: int) -> bytes:
-    return bytes(BYTES_PER_PARAMETER * count)
+    return bytes(PARAMETER_BYTES * count)
 
 
-def self_mask(group: Group, member: bytes, *, seed: bytes, count: int) -> Words:
+def self_mask(group: Group, member: Address, *, seed: bytes, count: int) -> Words:
     """Return the mask of `member` alone."""
     info = SELF_INFO + group.index.to_bytes(4, "big") + member
     return keystream(derive(seed, salt=group.round_id, info=info), count)
 
 
 def pair_mask(
-    group: Group, member: bytes, other: bytes, *, private: X25519PrivateKey, count: int
+    group: Group, member: Address, other: Address, *, private: X25519PrivateKey, count: int
 ) -> Words:
     """Return what `member` adds for the sake of `other`, by the mask key of `member`.
 
@@ -153,7 +156,7 @@ def pair_mask(
 
 
 def masked(
-    update: Integers, *, group: Group, member: bytes, mask_private: bytes, self_seed: bytes
+    update: Integers, *, group: Group, member: Address, mask_private: bytes, self_seed: bytes
 ) -> Words:
     """Return what `member` publishes of its update.
 
@@ -165,10 +168,7 @@ def masked(
     count = len(update)
     total = update.view(np.uint64) + self_mask(group, member, seed=self_seed, count=count)
     key = private_key(mask_private)
-    for other in _others(group, member):
-        total += pair_mask(group, member, other, private=key, count=count)
+    for other in group.sharing:
+        if other != member:
+            total += pair_mask(group, member, other, private=key, count=count)
     return total
-
-
-def _others(group: Group, member: bytes) -> Iterable[bytes]:
-    return (other for other in group.members if other != member and other not in group.absent)

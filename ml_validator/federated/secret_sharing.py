@@ -14,19 +14,13 @@ from functools import lru_cache
 from operator import mul
 from typing import Final
 
+from chain.federated.records import GROUP_MEMBERS_MAX, SHARE_SIZE, threshold
 from ml_validator.errors import InvalidShare
 
 PRIME: Final = 2**521 - 1
 SECRET_SIZE: Final = 32
-SHARE_SIZE: Final = 66
-GROUP_SIZE_MAX: Final = 100
 COEFFICIENTS_CACHED: Final = 256
 """Sets of places whose coefficients are kept; the least recent is dropped."""
-
-
-def threshold(members: int) -> int:
-    """Return how many shares give a secret that `members` members share: ⌊2g/3⌋ + 1."""
-    return 2 * members // 3 + 1
 
 
 def entropy_size(members: int) -> int:
@@ -42,12 +36,12 @@ def split(secret: bytes, *, members: int, entropy: bytes) -> tuple[bytes, ...]:
     secret : bytes
         32 bytes.
     members : int
-        1 to `GROUP_SIZE_MAX`.
+        1 to `GROUP_MEMBERS_MAX`.
     entropy : bytes
         `entropy_size` random bytes, used for nothing else.
     """
     assert len(secret) == SECRET_SIZE, "the field holds secrets of 32 bytes"
-    assert 1 <= members <= GROUP_SIZE_MAX, "the group has a size that a round can have"
+    assert 1 <= members <= GROUP_MEMBERS_MAX, "the group has a size that a round can have"
     assert len(entropy) == entropy_size(members), "each coefficient has bits of its own"
     polynomial = [int.from_bytes(secret, "big")] + [
         # 521 bits are an element, but for the one string that stands for 2^521 − 1.
@@ -62,29 +56,26 @@ def split(secret: bytes, *, members: int, entropy: bytes) -> tuple[bytes, ...]:
 def combine(shares: Mapping[int, bytes], *, members: int, owner: bytes) -> bytes:
     """Put a secret together from at least `threshold` shares by their places, from 1.
 
-    All of them count: shares beyond the threshold have to agree with the others.
+    The first of them in the order of places count, so that everyone restores the same whatever is
+    shown beyond them.
 
     Raises
     ------
     InvalidShare
-        Too few, one of the wrong form, or they do not lie on one polynomial with a secret of 32
-        bytes; as each was committed to by `owner`, that was the owner's doing.
+        Too few, one of the wrong form, or what they share is no secret of 32 bytes; as each was
+        hashed by `owner`, that was the owner's doing.
     """
     needed = threshold(members)
     if len(shares) < needed:
         raise InvalidShare(owner, f"{len(shares)}, and {needed} are needed")
-    values = {}
-    for place, share in sorted(shares.items()):
-        value = int.from_bytes(share, "big")
-        if len(share) != SHARE_SIZE or value >= PRIME or not 1 <= place <= members:
+    places = tuple(sorted(shares)[:needed])
+    values = []
+    for place in places:
+        value = int.from_bytes(shares[place], "big")
+        if len(shares[place]) != SHARE_SIZE or value >= PRIME or not 1 <= place <= members:
             raise InvalidShare(owner, f"the one at place {place} is no share")
-        values[place] = value
-    places = tuple(values)[:needed]
-    known = [values[place] for place in places]
-    for place in tuple(values)[needed:]:
-        if _interpolate(known, places, place) != values[place]:
-            raise InvalidShare(owner, f"the one at place {place} does not fit the others")
-    secret = _interpolate(known, places, 0)
+        values.append(value)
+    secret: int = sum(map(mul, _coefficients(places), values)) % PRIME
     if secret >> (8 * SECRET_SIZE):
         raise InvalidShare(owner, "what they share is no secret of 32 bytes")
     return secret.to_bytes(SECRET_SIZE, "big")
@@ -97,20 +88,15 @@ def _evaluate(polynomial: Sequence[int], at: int) -> int:
     return value
 
 
-def _interpolate(values: Sequence[int], places: tuple[int, ...], at: int) -> int:
-    total: int = sum(map(mul, _coefficients(places, at), values))
-    return total % PRIME
-
-
 @lru_cache(maxsize=COEFFICIENTS_CACHED)
-def _coefficients(places: tuple[int, ...], at: int) -> tuple[int, ...]:
-    """Return the values at `at` of Lagrange's basis over `places`."""
+def _coefficients(places: tuple[int, ...]) -> tuple[int, ...]:
+    """Return the values at 0 of Lagrange's basis over `places`."""
     found = []
     for place in places:
         above, below = 1, 1
         for other in places:
             if other != place:
-                above = above * (at - other) % PRIME
+                above = -above * other % PRIME
                 below = below * (place - other) % PRIME
         found.append(above * pow(below, -1, PRIME) % PRIME)
     return tuple(found)

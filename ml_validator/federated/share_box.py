@@ -1,177 +1,111 @@
-"""The shares of a participant's two secrets: committed to, boxed for each member, and opened.
+"""The shares of a participant's two secrets: hashed, boxed for each member, opened and revealed.
 
-A share is committed to by a salted hash, and all of a participant by the Merkle root over them, so
-that a false share proves its owner a liar without telling the others. The key under which a box is
-closed is agreed on between keys for boxes, not those for masks: the mask key of a dropped member is
-put together in public, and would open the boxes that hold its self mask.
-docs/spec/aggregation.md, section 3.
+Hashes and keys of boxes are `chain.federated.boxes`, by which the chain judges. The keys under
+which boxes are closed are not those for masks: the mask key of a dropped member is put together in
+public, and would open the boxes that hold its self mask. docs/spec/federated.md, section 5.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from enum import IntEnum
-from hashlib import sha256
 from typing import Final
 
-from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 
-from chain.errors import InvalidProof
-from chain.merkle import inclusion_proof, merkle_root, verify_inclusion
-from chain.types import Digest
+from chain.federated.boxes import (
+    BOX_NONCE,
+    ShareKind,
+    box_key,
+    is_usable_key,
+    open_box,
+    share_hash,
+)
+from chain.types import DIGEST_SIZE, Address
 from ml_validator.errors import InvalidShare
-from ml_validator.federated.masking import Group, agree, derive, private_key
-from ml_validator.federated.secret_sharing import SHARE_SIZE
+from ml_validator.federated.masking import Group
 
-SHARE_INFO: Final = b"securenet/fl/share/1"
-BOX_INFO: Final = b"securenet/fl/box/1"
-SALT_SIZE: Final = 16
-BOX_SIZE: Final = 2 * (SHARE_SIZE + SALT_SIZE) + 16
-"""Two shares with their salts, and the tag of Poly1305."""
+Pair = tuple[bytes, bytes]
+"""What one receiver gets: salted shares of the self mask's seed and of the mask key."""
 
-_NONCE: Final = bytes(12)
-"""Each key closes one box."""
+_HASHES_OF_ONE: Final = len(ShareKind) * DIGEST_SIZE
 
 
-class Kind(IntEnum):
-    """Which of a participant's secrets."""
-
-    SELF_MASK = 0
-    KEY = 1
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Share:
-    """A share with the salt of its hash."""
-
-    share: bytes
-    salt: bytes
-
-    def leaf(self, *, round_id: bytes, owner: bytes, receiver: bytes, kind: Kind) -> bytes:
-        """Return the salted hash."""
-        place = round_id + owner + receiver + bytes((kind,))
-        return sha256(SHARE_INFO + place + self.salt + self.share).digest()
-
-
-Pair = tuple[Share, Share]
-"""What one receiver gets: the shares of the self mask's seed and of the mask key."""
-
-
-def leaves(group: Group, owner: bytes, pairs: Sequence[Pair]) -> list[bytes]:
-    """Return the salted hashes in the order of the tree: receivers ascend, the self mask first."""
-    return [
-        pair[kind].leaf(round_id=group.round_id, owner=owner, receiver=receiver, kind=kind)
+def share_hashes(group: Group, owner: Address, pairs: Sequence[Pair]) -> bytes:
+    """Return `hashes` of a `round.share`: members in order, the owner among them."""
+    return b"".join(
+        share_hash(salted, kind, group.handover(owner, receiver))
         for receiver, pair in zip(group.members, pairs, strict=True)
-        for kind in Kind
-    ]
-
-
-def share_root(group: Group, owner: bytes, pairs: Sequence[Pair]) -> Digest:
-    """Return what the owner commits to on the chain."""
-    return merkle_root(leaves(group, owner, pairs))
-
-
-def prove_share(
-    group: Group, owner: bytes, pairs: Sequence[Pair], *, receiver: bytes, kind: Kind
-) -> tuple[Digest, ...]:
-    """Return the path from a share to the owner's root."""
-    return inclusion_proof(leaves(group, owner, pairs), _leaf_index(group, receiver, kind))
-
-
-def verify_share(
-    group: Group,
-    owner: bytes,
-    share: Share,
-    *,
-    receiver: bytes,
-    kind: Kind,
-    root: bytes,
-    path: Sequence[bytes],
-) -> None:
-    """Check that the owner committed to this share for this receiver.
-
-    Raises
-    ------
-    InvalidShare
-        It did not.
-    """
-    if len(share.share) != SHARE_SIZE or len(share.salt) != SALT_SIZE:
-        raise InvalidShare(owner, "not the size of a share and its salt")
-    leaf = share.leaf(round_id=group.round_id, owner=owner, receiver=receiver, kind=kind)
-    try:
-        verify_inclusion(
-            root=root,
-            leaf=leaf,
-            index=_leaf_index(group, receiver, kind),
-            leaf_count=len(Kind) * len(group.members),
-            path=path,
-        )
-    except InvalidProof as error:
-        raise InvalidShare(owner, f"not what it committed to: {error}") from error
+        for kind, salted in zip(ShareKind, pair, strict=True)
+    )
 
 
 def close_box(
-    group: Group, *, owner: bytes, receiver: bytes, pair: Pair, box_private: bytes
+    group: Group, *, owner: Address, receiver: Address, pair: Pair, box_private: bytes
 ) -> bytes:
-    """Encrypt a receiver's two shares, under the owner's private key for boxes.
+    """Encrypt a receiver's two shares, under the owner's secret for boxes.
 
     Raises
     ------
     InvalidShare
-        The receiver's key agrees on no secret.
+        The receiver's key agrees on no secret; the chain takes no such key.
     """
-    key = _box_key(group, owner, receiver, private=box_private, other=receiver)
-    content = b"".join(share.share + share.salt for share in pair)
-    return ChaCha20Poly1305(key).encrypt(_NONCE, content, None)
+    key = _key(group, owner, receiver, private=box_private, other=receiver)
+    return ChaCha20Poly1305(key).encrypt(BOX_NONCE, b"".join(pair), None)
 
 
-def open_box(
-    group: Group, *, owner: bytes, receiver: bytes, box: bytes, box_private: bytes
+def open_checked(
+    group: Group,
+    *,
+    owner: Address,
+    receiver: Address,
+    box: bytes,
+    hashes: bytes,
+    box_private: bytes,
 ) -> Pair:
-    """Decrypt the shares that `owner` made for `receiver`, under the receiver's private key.
+    """Decrypt the shares that `owner` made for `receiver`, under the receiver's secret for boxes.
+
+    Parameters
+    ----------
+    hashes : bytes
+        Of the owner's `round.share`.
 
     Raises
     ------
     InvalidShare
-        It does not open.
+        It does not open, or holds other shares than were hashed: grounds for a complaint.
     """
-    if len(box) != BOX_SIZE:
-        raise InvalidShare(owner, f"a box of {len(box)} bytes, not {BOX_SIZE}")
-    key = _box_key(group, owner, receiver, private=box_private, other=owner)
-    try:
-        content = ChaCha20Poly1305(key).decrypt(_NONCE, box, None)
-    except InvalidTag as error:
-        raise InvalidShare(owner, "a box that does not open") from error
-    half = SHARE_SIZE + SALT_SIZE
-    first, second = (
-        Share(share=content[start : start + SHARE_SIZE], salt=content[start + SHARE_SIZE :][:16])
-        for start in (0, half)
+    key = _key(group, owner, receiver, private=box_private, other=owner)
+    pair = open_box(key, box)
+    if pair is None:
+        raise InvalidShare(owner, "a box that does not open")
+    start = _HASHES_OF_ONE * group.members.index(receiver)
+    found = b"".join(
+        share_hash(salted, kind, group.handover(owner, receiver))
+        for kind, salted in zip(ShareKind, pair, strict=True)
     )
-    return first, second
+    if found != hashes[start : start + _HASHES_OF_ONE]:
+        raise InvalidShare(owner, "others than it has hashed")
+    return pair
 
 
 def to_reveal(
-    group: Group, *, held: Mapping[bytes, Pair], survivors: Iterable[bytes]
-) -> dict[bytes, tuple[Kind, Share]]:
-    """Return what a member reveals of the shares it holds, by their owners.
+    group: Group, *, held: Mapping[Address, Pair], included: Iterable[Address]
+) -> tuple[bytes | None, ...]:
+    """Return `shares` of an `update.reveal`: one for each member that has shared, in order.
 
-    One share of each owner: of a survivor's self mask, or of a dropped member's key. The set of
-    survivors is final when it is asked for; a member reveals once, and for one such set.
+    Of an included member that of the self mask, of a dropped one that of the key; None where none
+    is held. Who is included is final when it is asked for; a member reveals once.
     """
-    remained = set(survivors)
-    revealed = {}
-    for owner in group.members:
-        if owner in held:
-            kind = Kind.SELF_MASK if owner in remained else Kind.KEY
-            revealed[owner] = (kind, held[owner][kind])
-    return revealed
+    remained = set(included)
+    shares = []
+    for owner in group.sharing:
+        kind = ShareKind.SELF_MASK if owner in remained else ShareKind.KEY
+        shares.append(held[owner][kind] if owner in held else None)
+    return tuple(shares)
 
 
-def _leaf_index(group: Group, receiver: bytes, kind: Kind) -> int:
-    return len(Kind) * group.members.index(receiver) + kind
-
-
-def _box_key(group: Group, owner: bytes, receiver: bytes, *, private: bytes, other: bytes) -> bytes:
+def _key(
+    group: Group, owner: Address, receiver: Address, *, private: bytes, other: Address
+) -> bytes:
     public = group.box_keys[group.members.index(other)]
-    secret = agree(private_key(private), public, owner=other)
-    return derive(secret, salt=group.round_id, info=BOX_INFO + owner + receiver)
+    if not is_usable_key(public):
+        raise InvalidShare(other, "its key for boxes agrees on no secret")
+    return box_key(private, public, group.handover(owner, receiver))

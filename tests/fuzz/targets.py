@@ -5,8 +5,10 @@ from typing import Final
 from tests.fuzz import (
     chain_targets,
     consensus_targets,
+    data_targets,
     file_targets,
     node_targets,
+    round_targets,
     rpc_target,
     signer_targets,
 )
@@ -19,9 +21,11 @@ TARGETS: Final[dict[str, Target]] = {
         chain_targets,
         consensus_targets,
         node_targets,
+        round_targets,
         signer_targets,
         rpc_target,
         file_targets,
+        data_targets,
     )
     for target in module.targets()
 }

@@ -2,6 +2,7 @@
 
 from ml_validator.bundled import BUNDLED_NAMES
 from scripts.numpy_versions import differences
+from scripts.score_digests import AGGREGATES
 
 
 def answer(numpy="2.0.0", **changed):
@@ -11,7 +12,8 @@ def answer(numpy="2.0.0", **changed):
         "digests": {
             name: {"1": "ab", "7": changed.get(name.replace("-", "_"), "ab")}
             for name in BUNDLED_NAMES
-        },
+        }
+        | {AGGREGATES: {"median": changed.get("median", "ab")}},
     }
 
 
@@ -24,3 +26,9 @@ def test_a_digest_that_differs_in_one_batch_size_or_version_is_told_with_its_mod
 
     assert "nsl-kdd-linear" in line
     assert "1.26.4, batches of 7" in line
+
+
+def test_an_aggregate_that_differs_is_told_with_its_rule():
+    (line,) = differences([answer("2.0.0"), answer("1.26.4", median="cd")])
+
+    assert "median: 1.26.4; 2.0.0 differ" in line

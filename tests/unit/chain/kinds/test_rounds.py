@@ -45,6 +45,7 @@ def deadlines(height, **fields):
         {"rule": "multi_krum", "group_size": 1, "groups_min": 4, "tolerated": 1},
         deadlines(2, join=2),
         deadlines(2, share=5),
+        deadlines(2, share=6),
         deadlines(2, commit=99),
         deadlines(2, aggregate=2 + ROUND_HEIGHTS_MAX + 1),
     ],
@@ -67,7 +68,7 @@ def test_participants_are_named_once_and_in_order(federation):
 @pytest.mark.attack("F9")
 def test_a_sum_that_could_overflow_is_refused(federation):
     # Four weights of ten.
-    largest = 2**62 // 40
+    largest = (2**63 - 1) // 40
     fits, overflows = (replace(federation.terms, clip=clip) for clip in (largest, largest + 1))
 
     assert federation.chain.rejection(federation.opening(terms=overflows)).code == "overflow"

@@ -231,7 +231,7 @@ class World:
         for index in record.groups:
             members = record.members_of(index)
             included = [m for m in members if m.status == "included" and m.update is not None]
-            blobs: dict[bytes, Words] = {
+            blobs: dict[Address, Words] = {
                 m.device: decode_words(self.blobs[m.update], parameters=terms.parameter_count)
                 for m in included
                 if m.update is not None
@@ -247,7 +247,7 @@ class World:
                 box_keys=tuple([m.box_key or b"" for m in members]),
                 absent=frozenset([m.device for m in members if not m.has_shared]),
             )
-            shares: dict[bytes, dict[int, bytes]] = {m.device: {} for m in members}
+            shares: dict[Address, dict[int, bytes]] = {m.device: {} for m in members}
             owners = [m for m in members if m.has_shared]
             for place, receiver in enumerate(members, 1):
                 revealed = self.federation.chain.state.get(

@@ -137,7 +137,7 @@ def test_groups_are_small_enough_that_most_stay_whole():
 
 
 @pytest.mark.attack("F2")
-def test_a_copied_update_counts_once_and_the_earlier_stays():
+def test_a_copied_update_counts_once():
     first, other, copied, near, longer, opposite = contributions(
         [100_000, -50_000, 7],
         [3, 100_000, 50_000],
@@ -149,14 +149,17 @@ def test_a_copied_update_counts_once_and_the_earlier_stays():
 
     kept = without_copies([first, other, copied, near, longer, opposite])
 
-    assert kept == [first, other, opposite]
+    digests = {row.digest for row in kept}
+    lowest = min(first.digest, near.digest, longer.digest)
+    assert len(kept) == 3
+    assert digests == {lowest, other.digest, opposite.digest}
 
 
 @pytest.mark.attack("F2")
 def test_updates_that_only_point_the_same_way_are_no_copies():
     rows = contributions([100, 100, 0], [100, 95, 3], [0, 0, 0], [0, 1, 0])
 
-    assert without_copies(rows) == rows
+    assert without_copies(rows) == sorted(rows, key=lambda row: row.digest)
 
 
 SPLIT = [(0, 5), (LEAF, 0), (LEAF, 10_000)]

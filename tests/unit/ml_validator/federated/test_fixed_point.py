@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from chain.federated.records import PARAMETERS_MAX
 from ml_validator.errors import InvalidUpdate
 from ml_validator.federated.fixed_point import (
-    PARAMETERS_MAX,
     SUM_MAX,
     UpdateRules,
     clipped,
@@ -88,7 +88,7 @@ def test_an_update_with_a_norm_above_the_bound_is_refused():
         {"fraction_bits": -1},
         {"fraction_bits": 49},
         {"norm_max": 0},
-        {"norm_max": 2**62 // 100 + 1},
+        {"norm_max": SUM_MAX // 100 + 1},
         {"weight_total": 0},
     ],
 )
@@ -99,7 +99,7 @@ def test_rules_under_which_a_sum_could_overflow_are_refused(wrong):
 
 def test_the_largest_permitted_updates_sum_without_overflow():
     rules = UpdateRules(parameters=1, fraction_bits=0, norm_max=SUM_MAX // 3, weight_total=3)
-    update = prepared(np.array([2.0**61]), rules=rules)
+    update = prepared(np.array([4e18]), rules=rules)
 
     assert update.tolist() == [SUM_MAX // 3]
     assert 3 * int(update[0]) <= SUM_MAX

@@ -7,20 +7,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from chain.federated.boxes import ShareKind, box_key, open_box, public_key_of
+from chain.federated.records import SHARE_SIZE
+from chain.types import Digest
 from ml_validator.errors import InvalidShare, VoidGroup
 from ml_validator.federated.fixed_point import prepared
-from ml_validator.federated.group_sum import GroupInput, group_mean, group_sum
-from ml_validator.federated.masking import public_key
+from ml_validator.federated.group_sum import group_mean, group_sum
 from ml_validator.federated.secret_sharing import combine
-from ml_validator.federated.share_box import (
-    Kind,
-    close_box,
-    open_box,
-    prove_share,
-    share_root,
-    to_reveal,
-    verify_share,
-)
+from ml_validator.federated.share_box import close_box, open_checked, to_reveal
 from tests.unit.ml_validator.federated.helpers import (
     collect,
     held_by,
@@ -106,7 +100,7 @@ def test_masks_of_other_rounds_groups_and_members_differ():
     group = make_group(secrets)
     zero = np.zeros(COUNT, np.int64)
 
-    other_round = make_secrets(3, round_id=b"r" * 32)
+    other_round = make_secrets(3, round_id=Digest(b"r" * 32))
     blobs = [
         secrets[0].masked(zero, group),
         secrets[1].masked(zero, group),
@@ -126,7 +120,7 @@ def test_a_restarted_participant_sends_the_same_bytes():
         secrets[0].masked(update_of(5), group).tobytes()
     )
     assert again.boxes(group) == secrets[0].boxes(group)
-    assert again.share_root(group) == secrets[0].share_root(group)
+    assert again.hashes(group) == secrets[0].hashes(group)
 
 
 class Public:
@@ -135,52 +129,38 @@ class Public:
     def __init__(self, secrets, group, survivors):
         self.group = group
         self.boxes = {own.member: own.boxes(group) for own in secrets}
-        self.shares: dict[Kind, dict[bytes, dict[int, bytes]]] = {
-            kind: {member: {} for member in group.members} for kind in Kind
+        self.shares: dict[ShareKind, dict[bytes, dict[int, bytes]]] = {
+            kind: {member: {} for member in group.members} for kind in ShareKind
         }
         for member, held in held_by(secrets, group).items():
             if member in survivors:
-                for owner, (kind, share) in to_reveal(
-                    group, held=held, survivors=survivors
-                ).items():
-                    self.shares[kind][owner][group.place(member)] = share.share
+                revealed = to_reveal(group, held=held, included=survivors)
+                for owner, salted in zip(group.members, revealed, strict=True):
+                    kind = ShareKind.SELF_MASK if owner in survivors else ShareKind.KEY
+                    self.learn(kind, owner, member, salted)
+
+    def learn(self, kind, owner, receiver, salted):
+        self.shares[kind][owner][self.group.place(receiver)] = salted[:SHARE_SIZE]
 
     def secrets_of(self, kind):
-        found = {}
-        for owner, shares in self.shares[kind].items():
-            if len(shares) >= self.group.threshold:
-                found[owner] = combine(shares, members=len(self.group.members), owner=owner)
-        return found
+        return {
+            owner: combine(shares, members=len(self.group.members), owner=owner)
+            for owner, shares in self.shares[kind].items()
+            if len(shares) >= self.group.threshold
+        }
 
     def open_all(self, private_keys):
-        """Try every box with every private key, as its owner and as its receiver."""
+        """Try every box with the private keys of its owner and its receiver."""
         for owner, sent in self.boxes.items():
             for receiver, box in sent.items():
-                for name, private in private_keys.items():
-                    if name not in (owner, receiver):
-                        continue
-                    try:
-                        pair = open_box(
-                            with_keys(self.group, owner, receiver, name),
-                            owner=owner,
-                            receiver=receiver,
-                            box=box,
-                            box_private=private,
-                        )
-                    except InvalidShare:
-                        continue
-                    for kind in Kind:
-                        place = self.group.place(receiver)
-                        self.shares[kind][owner][place] = pair[kind].share
-
-
-def with_keys(group, owner, receiver, name):
-    """Make `open_box` agree with the side that is not `name`."""
-    if name == receiver:
-        return group
-    keys = list(group.box_keys)
-    keys[group.members.index(owner)] = keys[group.members.index(receiver)]
-    return replace(group, box_keys=tuple(keys))
+                for name, other in ((owner, receiver), (receiver, owner)):
+                    if name in private_keys:
+                        public = self.group.box_keys[self.group.members.index(other)]
+                        handover = self.group.handover(owner, receiver)
+                        pair = open_box(box_key(private_keys[name], public, handover), box)
+                        for kind in ShareKind:
+                            if pair is not None:
+                                self.learn(kind, owner, receiver, pair[kind])
 
 
 @pytest.mark.attack("F10")
@@ -193,9 +173,9 @@ def test_no_reveal_yields_both_secrets_of_one_participant(pattern):
     remained = {secrets[i].member for i in survivors}
 
     public = Public(secrets, group, remained)
-    public.open_all(public.secrets_of(Kind.KEY))
+    public.open_all(public.secrets_of(ShareKind.KEY))
 
-    self_seeds, keys = public.secrets_of(Kind.SELF_MASK), public.secrets_of(Kind.KEY)
+    self_seeds, keys = public.secrets_of(ShareKind.SELF_MASK), public.secrets_of(ShareKind.KEY)
     assert not self_seeds.keys() & keys.keys()
     if len(remained) >= group.threshold:
         assert self_seeds.keys() == remained
@@ -215,12 +195,12 @@ def test_colluders_below_the_threshold_learn_no_two_secrets_of_another(pattern, 
     held = held_by(secrets, group)
     for colluder in colluders:
         for owner, pair in held[colluder].items():
-            for kind in Kind:
-                public.shares[kind][owner][group.place(colluder)] = pair[kind].share
-    public.open_all(public.secrets_of(Kind.KEY))
+            for kind in ShareKind:
+                public.learn(kind, owner, colluder, pair[kind])
+    public.open_all(public.secrets_of(ShareKind.KEY))
     public.open_all({own.member: own.box_private for own in secrets if own.member in colluders})
 
-    both = public.secrets_of(Kind.SELF_MASK).keys() & public.secrets_of(Kind.KEY).keys()
+    both = public.secrets_of(ShareKind.SELF_MASK).keys() & public.secrets_of(ShareKind.KEY).keys()
     assert not both - colluders
 
 
@@ -248,34 +228,36 @@ def test_with_one_key_for_masks_and_boxes_the_dropped_would_lose_both_secrets():
         for own in secrets
     }
 
-    public.open_all(public.secrets_of(Kind.KEY))
+    public.open_all(public.secrets_of(ShareKind.KEY))
 
-    assert public.secrets_of(Kind.SELF_MASK)[dropped] == secrets[0].self_seed
-    assert public.secrets_of(Kind.KEY)[dropped] == secrets[0].mask_private
+    assert public.secrets_of(ShareKind.SELF_MASK)[dropped] == secrets[0].self_seed
+    assert public.secrets_of(ShareKind.KEY)[dropped] == secrets[0].mask_private
 
 
-def test_a_share_proves_itself_under_its_owner_root_and_no_other_does():
+@pytest.mark.parametrize("kind", ShareKind)
+def test_a_box_with_other_shares_than_were_hashed_is_refused(kind):
     secrets = make_secrets(3)
     group = make_group(secrets)
-    owner, receiver = secrets[1].member, secrets[2].member
-    pairs = secrets[1].pairs(group)
-    root = share_root(group, owner, pairs)
-    path = prove_share(group, owner, pairs, receiver=receiver, kind=Kind.KEY)
-    true = pairs[2][Kind.KEY]
+    owner, receiver = secrets[1], secrets[2]
+    pair = list(owner.pairs(group)[2])
+    pair[kind] = bytes(len(pair[kind]))
+    box = close_box(
+        group,
+        owner=owner.member,
+        receiver=receiver.member,
+        pair=(pair[0], pair[1]),
+        box_private=owner.box_private,
+    )
 
-    verify_share(group, owner, true, receiver=receiver, kind=Kind.KEY, root=root, path=path)
-
-    for share, said_receiver, kind in (
-        (pairs[1][Kind.KEY], receiver, Kind.KEY),
-        (replace(true, salt=bytes(16)), receiver, Kind.KEY),
-        (replace(true, salt=b""), receiver, Kind.KEY),
-        (true, receiver, Kind.SELF_MASK),
-        (true, owner, Kind.KEY),
-    ):
-        with pytest.raises(InvalidShare):
-            verify_share(
-                group, owner, share, receiver=said_receiver, kind=kind, root=root, path=path
-            )
+    with pytest.raises(InvalidShare, match="others than it has hashed"):
+        open_checked(
+            group,
+            owner=owner.member,
+            receiver=receiver.member,
+            box=box,
+            hashes=owner.hashes(group),
+            box_private=receiver.box_private,
+        )
 
 
 def test_a_box_opens_for_its_receiver_alone():
@@ -284,38 +266,58 @@ def test_a_box_opens_for_its_receiver_alone():
     owner, receiver, third = secrets
     box = owner.boxes(group)[receiver.member]
 
-    opened = open_box(
-        group,
-        owner=owner.member,
-        receiver=receiver.member,
-        box=box,
-        box_private=receiver.box_private,
-    )
+    def opened(who, private, data):
+        return open_checked(
+            group,
+            owner=owner.member,
+            receiver=who.member,
+            box=data,
+            hashes=owner.hashes(group),
+            box_private=private,
+        )
 
-    assert opened == owner.pairs(group)[1]
-    for said_receiver, private, data in (
-        (third.member, third.box_private, box),
-        (receiver.member, third.box_private, box),
-        (receiver.member, receiver.box_private, box[:-1] + bytes((box[-1] ^ 1,))),
-        (receiver.member, receiver.box_private, box[:-1]),
+    assert opened(receiver, receiver.box_private, box) == owner.pairs(group)[1]
+    for who, private, data in (
+        (third, third.box_private, box),
+        (receiver, third.box_private, box),
+        (receiver, receiver.box_private, box[:-1] + bytes((box[-1] ^ 1,))),
+        (receiver, receiver.box_private, box[:-1]),
     ):
-        with pytest.raises(InvalidShare):
-            open_box(
-                group,
-                owner=owner.member,
-                receiver=said_receiver,
-                box=data,
-                box_private=private,
-            )
+        with pytest.raises(InvalidShare, match="does not open"):
+            opened(who, private, data)
+
+
+def test_a_share_that_is_not_held_is_left_out_of_what_is_revealed():
+    secrets = make_secrets(3)
+    group = make_group(secrets, absent=frozenset({secrets[2].member}))
+    held = held_by(secrets, group)[secrets[0].member]
+    missing = {secrets[0].member: held[secrets[0].member]}
+
+    revealed = to_reveal(group, held=missing, included=group.members)
+
+    assert revealed == (held[secrets[0].member][ShareKind.SELF_MASK], None)
+
+
+def test_whoever_has_shared_nothing_is_in_no_mask():
+    secrets = make_secrets(5)
+    group = make_group(secrets, absent=frozenset({secrets[3].member}))
+    updates = {own.member: update_of(i) for i, own in enumerate(secrets) if i != 3}
+
+    assert group_sum(collect(group, secrets, updates)).tolist() == (
+        np.sum(list(updates.values()), axis=0).tolist()
+    )
 
 
 def test_a_key_that_agrees_on_no_secret_names_its_owner():
     secrets = make_secrets(3)
     group = make_group(secrets)
-    weak = replace(group, mask_keys=(group.mask_keys[0], bytes(32), group.mask_keys[2]))
+    masks = replace(group, mask_keys=(group.mask_keys[0], bytes(32), group.mask_keys[2]))
+    boxes = replace(group, box_keys=(group.box_keys[0], bytes(32), group.box_keys[2]))
 
     with pytest.raises(InvalidShare, match=secrets[1].member.hex()):
-        secrets[0].masked(update_of(1), weak)
+        secrets[0].masked(update_of(1), masks)
+    with pytest.raises(InvalidShare, match=secrets[1].member.hex()):
+        secrets[0].boxes(boxes)
 
 
 def test_shares_of_another_key_than_the_announced_void_the_group():
@@ -323,7 +325,7 @@ def test_shares_of_another_key_than_the_announced_void_the_group():
     group = make_group(secrets)
     updates = {own.member: update_of(1) for own in secrets[:3]}
     given_input = collect(group, secrets, updates)
-    announced = (*group.mask_keys[:3], public_key(b"k" * 32))
+    announced = (*group.mask_keys[:3], public_key_of(b"k" * 32))
 
     with pytest.raises(VoidGroup, match="another key than the announced"):
         group_sum(replace(given_input, group=replace(group, mask_keys=announced)))
@@ -373,7 +375,6 @@ def test_blobs_must_be_those_of_the_sum():
     tampered = dict(given_input.blobs)
     tampered[secrets[0].member] = tampered[secrets[0].member] + np.uint64(1)
 
-    assert isinstance(given_input, GroupInput)
     assert group_sum(replace(given_input, blobs=tampered)).tolist() == [
         value * 3 + 1 for value in update_of(1).tolist()
     ]

@@ -5,6 +5,7 @@ Nothing of the project is used below; integers are Python's.
 
 import hashlib
 import hmac
+import itertools
 import json
 from fractions import Fraction
 from math import isqrt
@@ -70,55 +71,42 @@ def test_a_stranger_masks_an_update():
         assert blob.hex() == member["blob"]
 
 
-def test_a_stranger_commits_to_shares_and_closes_boxes():
+def test_a_stranger_hashes_shares_and_closes_boxes():
     for member in group["members"]:
         owner = bytes.fromhex(member["id"])
-        leaves = []
-        for share in member["shares"]:
-            receiver = bytes.fromhex(share["receiver"])
+        hashes = b""
+        for receiver, pair in zip(group["ids"], member["salted_shares"], strict=True):
             for kind, name in enumerate(("self_mask", "key")):
-                salt, value = (bytes.fromhex(share[name][part]) for part in ("salt", "share"))
-                content = ROUND + owner + receiver + bytes((kind,)) + salt + value
-                leaf = hashlib.sha256(b"securenet/fl/share/1" + content).digest()
-                leaves.append(hashlib.sha256(b"\x00" + leaf).digest())
-        while len(leaves) > 1:
-            leaves = [
-                hashlib.sha256(b"\x01" + leaves[i] + leaves[i + 1]).digest()
-                for i in range(0, len(leaves), 2)
-            ]
-        assert leaves[0].hex() == member["share_root"]
+                salted = bytes.fromhex(pair[name])
+                content = ROUND + owner + bytes.fromhex(receiver) + bytes((kind,))
+                content += salted[66:] + salted[:66]
+                hashes += hashlib.sha256(b"securenet/fl/share/1" + content).digest()
+        assert hashes.hex() == member["hashes"]
 
-        of_receiver = {share["receiver"]: share for share in member["shares"]}
-        for box in member["boxes"]:
-            (other,) = (m for m in group["members"] if m["id"] == box["receiver"])
-            info = b"securenet/fl/box/1" + owner + bytes.fromhex(other["id"])
-            key = hkdf(agreed(member["box_private"], other["box_public"]), info)
-            share = of_receiver[box["receiver"]]
-            content = bytes.fromhex(
-                "".join(
-                    share[name][part] for name in ("self_mask", "key") for part in ("share", "salt")
-                )
-            )
-            sealed = ChaCha20Poly1305(key).encrypt(bytes(12), content, None)
-            assert sealed.hex() == box["box"]
+        for other in group["members"]:
+            if other is not member:
+                info = b"securenet/fl/box/1" + owner + bytes.fromhex(other["id"])
+                key = hkdf(agreed(member["box_private"], other["box_public"]), info)
+                pair = member["salted_shares"][group["ids"].index(other["id"])]
+                content = bytes.fromhex(pair["self_mask"] + pair["key"])
+                sealed = ChaCha20Poly1305(key).encrypt(bytes(12), content, None)
+                assert sealed.hex() == member["boxes"][other["id"]]
 
 
 def test_a_stranger_puts_secrets_together_from_any_threshold_of_shares():
     for member in group["members"]:
         for name, secret in (("self_mask", "self_seed"), ("key", "mask_private")):
             points = {
-                i + 1: int(share[name]["share"], 16) for i, share in enumerate(member["shares"])
+                i + 1: int(pair[name][:132], 16) for i, pair in enumerate(member["salted_shares"])
             }
-            for left_out in points:
-                chosen = {x: y for x, y in points.items() if x != left_out}
-                assert len(chosen) == group["threshold"]
+            for chosen in itertools.combinations(points, group["threshold"]):
                 value = 0
-                for x, y in chosen.items():
+                for x in chosen:
                     above, below = 1, 1
                     for z in chosen:
                         if z != x:
                             above, below = above * -z, below * (x - z)
-                    value += y * above * pow(below, -1, PRIME)
+                    value += points[x] * above * pow(below, -1, PRIME)
                 assert (value % PRIME).to_bytes(32, "big").hex() == member[secret]
 
 
