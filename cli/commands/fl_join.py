@@ -45,6 +45,15 @@ def join(
         bool, typer.Option("--all", help="Take part in every round, until it is stopped.")
     ] = False,
     schema: SchemaFile = None,
+    trust: Annotated[
+        str | None,
+        typer.Option(
+            "--trust",
+            metavar="HASH",
+            help="Hash of a block, or of the genesis document, from somebody you trust: "
+            "the node has to prove the round.",
+        ),
+    ] = None,
     rate: Annotated[
         float, typer.Option("--rate", min=1e-6, max=1e3, help="Step size of local training.")
     ] = 2.0,
@@ -66,7 +75,7 @@ def join(
     """Train on own data in a federated round; nothing leaves but a masked update.
 
     May be killed and started again at any moment, with the same --home. Ends with 0 when the round
-    is finished. Ask a node of your own organisation: it tells what the chain says.
+    is finished. Without --trust the node is believed: ask one of your own organisation.
 
     Example: securenet fl join --key gateway.json --data flows.txt
     """
@@ -81,6 +90,7 @@ def join(
     if forever and round_id is not None:
         raise BadInput("--all and --round are two things", "give one of them")
     chosen = None if round_id is None else parse_digest(round_id, "round id")
+    trusted = None if trust is None else parse_digest(trust, "hash")
     if not data.exists():
         raise BadInput(f"there is no {data}", "name the file of your rows with --data")
     signing = open_key(key, passphrase_file)
@@ -101,6 +111,7 @@ def join(
         gateway = Gateway(
             client,
             sender,
+            trust=trusted,
             shard=Shard(data, schema, client=client, rate=rate, random=SystemRandom()),
             store=store,
             progress=Progress(),

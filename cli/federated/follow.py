@@ -21,6 +21,7 @@ from cli.federated.memory import MemoryStore
 from cli.federated.participant import Participant, member_of
 from cli.federated.shard import Shard
 from cli.progress import Progress
+from cli.proofs import ProvenState
 from cli.render import show_error
 from cli.signing import Sender, submit
 from node.clock import SystemClock
@@ -40,6 +41,31 @@ async def fetch_round(client: Client, round_id: Digest) -> FederatedRound:
     document = await client.get(f"/v1/rounds/{round_id.hex()}")
     found: FederatedRound = _parsed(client, ROUND_TABLE.record, document)
     return found
+
+
+class RoundReader:
+    """The federated rounds as a node tells of them, proven where a hash is trusted.
+
+    Parameters
+    ----------
+    trust : Digest or None
+        Hash of a block, or of the genesis document. None: the node is believed.
+    """
+
+    def __init__(self, client: Client, trust: Digest | None) -> None:
+        self._client = client
+        self._proven = None if trust is None else ProvenState(client, trust)
+
+    async def find(self, round_id: Digest) -> FederatedRound:
+        """Return a round; raises `Refused` if there is none, `Missed` if it is not proven."""
+        if self._proven is None:
+            return await fetch_round(self._client, round_id)
+        path = f"/v1/rounds/{round_id.hex()}/proof"
+        found = await self._proven.record(path, ROUND_TABLE, round_id)
+        if found is None:
+            detail = f"there is no federated round {round_id.hex()}, or it is long over"
+            raise Refused(status=404, code="not_found", detail=detail)
+        return found
 
 
 class ChainPort:
@@ -72,6 +98,8 @@ class Gateway:
 
     Parameters
     ----------
+    trust : Digest or None
+        As in `RoundReader`.
     tell : callable
         Told of every round with a part of the device that is over.
     complains : bool
@@ -83,6 +111,7 @@ class Gateway:
         client: Client,
         sender: Sender,
         *,
+        trust: Digest | None,
         shard: Shard,
         store: MemoryStore,
         progress: Progress,
@@ -91,6 +120,7 @@ class Gateway:
     ) -> None:
         self.device = sender.address
         self._client = client
+        self._reader = RoundReader(client, trust)
         self._port = ChainPort(client, sender)
         self._shard = shard
         self._store = store
@@ -136,7 +166,7 @@ class Gateway:
                     if chosen is None:
                         over = await self._look(round_id, stays=forever)
                     else:
-                        over = await self._act(chosen, await fetch_round(self._client, chosen))
+                        over = await self._act(chosen, await self._reader.find(chosen))
                     if over is not None and not forever:
                         return over
                 seen_ns = clock.monotonic_ns()
@@ -164,7 +194,7 @@ class Gateway:
     async def _look(self, round_id: Digest, *, stays: bool) -> FederatedRound | None:
         """Do what is due in one round, if it is for the device; return it if it is over."""
         try:
-            found = await fetch_round(self._client, round_id)
+            found = await self._reader.find(round_id)
         except Refused as refusal:
             if refusal.status != 404:
                 raise

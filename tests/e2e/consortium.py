@@ -46,6 +46,7 @@ class Gateway:
     ) -> None:
         self._folder = folder / f"gateway-{number}"
         self._folder.mkdir()
+        self._trust = network.genesis.hash.hex()
         self.name = f"gateway-{number}"
         self.number = number
         self.rpc = network.layout.nodes[number % network.size].rpc
@@ -72,6 +73,7 @@ class Gateway:
         command = [
             *run, "fl", "join", "--home", str(self._folder), *which, "--json",
             "--key", str(self._folder / "key.json"), "--data", str(self.shard), "--rpc", self.rpc,
+            "--trust", self._trust,
         ]  # fmt: skip
         log = (self._folder / "log").open("ab")
         self.process = subprocess.Popen([*dying_with_parent(), *command], stdout=log, stderr=log)

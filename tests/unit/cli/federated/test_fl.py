@@ -49,12 +49,27 @@ class LearningNode(FakeNode):
         )
         self.chain.commit([miner.sign(kind, body)])
 
+    lies = False
+
     async def _round(self, request: web.Request) -> web.Response:
-        found = record(self, request.match_info["id"])
-        if found is not None and found.phase == "draw":
-            # The heartbeat of a chain on which a round is open.
-            self.chain.commit([])
+        self.beat(request.match_info["id"])
         return await super()._round(request)
+
+    async def _round_proof(self, request: web.Request) -> web.Response:
+        self.beat(request.match_info["id"])
+        answer = await super()._round_proof(request)
+        if self.lies:
+            # Another word of the same length in the record: still a round, but not this one.
+            text = answer.text or ""
+            assert b"round".hex() in text
+            return web.json_response(text=text.replace(b"round".hex(), b"other".hex()))
+        return answer
+
+    def beat(self, id):
+        """Make the empty block of a chain on which a round is open."""
+        found = record(self, id)
+        if found is not None and found.phase == "draw":
+            self.chain.commit([])
 
     async def _put_blob(self, request: web.Request) -> web.Response:
         answer = await super()._put_blob(request)
@@ -279,6 +294,30 @@ def test_a_node_that_is_busy_for_a_moment_is_asked_again(start, join, node, devi
     ended = join("a", "--round", id)
 
     assert ended.code == ExitCode.OK
+
+
+def test_with_a_trusted_hash_every_step_is_proven(start, join, node, devices):
+    id = start(*alone(devices)).document["id"]
+
+    ended = join("a", "--round", id, "--trust", node.chain.genesis.hash.hex(), "--json")
+
+    assert ended.code == ExitCode.OK, ended.err
+    assert ended.document["part"] == "included"
+    assert f"GET /v1/rounds/{id}" not in node.requests
+    assert f"GET /v1/rounds/{id}/proof" in node.requests
+
+
+def test_a_round_that_is_not_proven_is_not_joined(start, join, node, devices):
+    id = start(*alone(devices)).document["id"]
+    trust = ("--trust", node.chain.genesis.hash.hex())
+    other = join("a", "--round", id, "--trust", "11" * 32)
+    node.lies = True
+
+    lied = join("a", "--round", id, *trust)
+
+    assert (other.code, lied.code) == (ExitCode.NOT_FOUND, ExitCode.MISSED)
+    assert "proof does not hold" in lied.err
+    assert record(node, id).members[0].status == "invited"
 
 
 def test_a_closed_round_and_one_of_others_are_refused(start, join, securenet, registrar, devices):
