@@ -9,7 +9,6 @@ import numpy as np
 from chain.federated.records import Terms
 from chain.types import Digest
 from cli.client import Client
-from cli.data_schema import load_schema_file
 from cli.errors import BadInput
 from cli.models import fetch_model
 from ml_validator import NSL_KDD_SCHEMA, Artifact
@@ -18,8 +17,6 @@ from ml_validator.federated.linear_update import Answers, Rows, parameter_count,
 from ml_validator.labelled import Labelled
 from ml_validator.linear import Linear
 from ml_validator.nsl_kdd import TRAIN_FILE, read_records
-from ml_validator.table_data import has_columns, label_rows
-from ml_validator.tables import read_table
 from node.ports import Random
 
 
@@ -55,6 +52,11 @@ def read_labelled(data: Path, schema: Path | None, base: Artifact) -> Iterable[L
                 "say with --schema what the columns of --data are",
             )
         return read_records(data / TRAIN_FILE if data.is_dir() else data)
+    # Imported late: it takes as long as the rest of a participant's start.
+    from cli.data_schema import load_schema_file
+    from ml_validator.table_data import has_columns, label_rows
+    from ml_validator.tables import read_table
+
     layout = load_schema_file(schema)
     if not has_columns(layout, base.schema):
         raise BadInput(
