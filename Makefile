@@ -180,7 +180,7 @@ $(VENV)/.installed-dev: requirements/dev.lock $(VENV)/.installed-run
 lock:
 	@test -x build/uv/bin/uv || { "$(PYTHON)" -m venv build/uv && build/uv/bin/python -m pip install --quiet uv; }
 	$(UV_COMPILE) --extra build --output-file requirements/run.lock
-	$(UV_COMPILE) --extra build --extra dev --extra report --extra export --extra adversary \
+	$(UV_COMPILE) --extra build --extra dev --extra report --extra export --extra adversary --extra features \
 		--constraint requirements/run.lock --output-file requirements/dev.lock
 
 .PHONY: clean

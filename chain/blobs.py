@@ -11,7 +11,7 @@ from typing import Final
 
 from chain.crypto import tagged_hash
 from chain.errors import InvalidProof
-from chain.merkle import leaf_hash, path_of_hashes, root_of_hashes, verify_inclusion
+from chain.merkle import MerkleTree, leaf_hash, root_of_hashes, verify_inclusion
 from chain.types import Digest
 
 BLOB_TAG: Final = b"securenet/blob/v1"
@@ -95,12 +95,12 @@ def chunk_size(size: int, index: int) -> int:
     return min(CHUNK_SIZE, size - index * CHUNK_SIZE)
 
 
-def prove_chunk(size: int, hashes: Sequence[bytes], index: int, data: bytes) -> BlobChunk:
-    """Return a chunk with its proof, given the leaf hashes of all chunks."""
+def prove_chunk(size: int, tree: MerkleTree, index: int, data: bytes) -> BlobChunk:
+    """Return a chunk with its proof, given the tree over all chunks."""
     return BlobChunk(
         size=size,
-        root=root_of_hashes(hashes),
+        root=tree.root,
         index=index,
-        path=path_of_hashes(hashes, index),
+        path=tree.path(index),
         data=data,
     )

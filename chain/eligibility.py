@@ -112,3 +112,8 @@ def is_active(view: View, miner: Address) -> bool:
     """Tell whether a miner is approved and not demoted, as it has to be to act."""
     record = view.get(MINER_TABLE, miner)
     return record is not None and record.status == "active"
+
+
+def counted(voters: tuple[Address, ...], miners: MinerSet, view: View) -> int:
+    """Count the voters that are active miners of this height."""
+    return sum([voter in miners and is_active(view, voter) for voter in voters])

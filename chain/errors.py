@@ -7,6 +7,8 @@
     │   ├── DecodeError            bytes or JSON that are no value of ours
     │   ├── InvalidKey             not a key of a known algorithm
     │   ├── InvalidProof           a Merkle or state proof that proves nothing
+    │   ├── InvalidChunk           bytes that are no chunk of a file
+    │   ├── NotAReader             a file is not encrypted for a key
     │   ├── InvalidCertificate     votes that do not prove a block
     │   ├── InvalidGenesis         a genesis document nobody can start from
     │   ├── InvalidBlock           a block that breaks a rule
@@ -52,6 +54,26 @@ class InvalidKey(ChainError):
 
 class InvalidProof(ChainError):
     """A proof which does not lead to the root it was given for."""
+
+
+class InvalidChunk(ChainError):
+    """Bytes which are not those of a chunk of a file.
+
+    Parameters
+    ----------
+    index : int
+        The chunk's place.
+    reason : str
+        What is wrong, in words.
+    """
+
+    def __init__(self, index: int, reason: str) -> None:
+        super().__init__(reason)
+        self.index = index
+
+
+class NotAReader(ChainError):
+    """A file is not encrypted for the key that is to open it."""
 
 
 class InvalidCertificate(ChainError):

@@ -11,10 +11,9 @@ from dataclasses import replace
 from typing import Any
 
 from chain.blocks import Event
-from chain.eligibility import is_active
+from chain.eligibility import counted
 from chain.errors import Rejection
 from chain.kinds.base import BlockContext, Kind, require
-from chain.miners import MinerSet
 from chain.records import (
     CLOSED_PROPOSALS,
     CLOSED_PROPOSALS_MAX,
@@ -125,11 +124,6 @@ def settle_proposals(kinds: Mapping[str, Kind], block: BlockContext) -> tuple[Ev
         else:
             events += _settle(proposal_id, proposal, kinds[proposal.kind], block)
     return tuple(events)
-
-
-def counted(voters: tuple[Address, ...], miners: MinerSet, view: View) -> int:
-    """Count the voters that are active miners of this height."""
-    return sum([voter in miners and is_active(view, voter) for voter in voters])
 
 
 def _settle(

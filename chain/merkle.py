@@ -28,12 +28,7 @@ def leaf_hash(leaf: bytes) -> Digest:
 
 def root_of_hashes(hashes: Sequence[bytes]) -> Digest:
     """Return the root over leaves of which only the hashes are given."""
-    if not hashes:
-        return Digest(sha256(b"").digest())
-    level = list(hashes)
-    while len(level) > 1:
-        level = _next_level(level)
-    return Digest(level[0])
+    return MerkleTree(hashes).root
 
 
 def inclusion_proof(leaves: Sequence[bytes], index: int) -> tuple[Digest, ...]:
@@ -49,17 +44,47 @@ def inclusion_proof(leaves: Sequence[bytes], index: int) -> tuple[Digest, ...]:
 
 def path_of_hashes(hashes: Sequence[bytes], index: int) -> tuple[Digest, ...]:
     """Return the same path from the hashes of the leaves; raises as `inclusion_proof`."""
-    if not 0 <= index < len(hashes):
-        raise InvalidProof(f"no leaf {index} among {len(hashes)}")
-    level = list(hashes)
-    path: list[Digest] = []
-    while len(level) > 1:
-        sibling = index ^ 1
-        if sibling < len(level):
-            path.append(Digest(level[sibling]))
-        level = _next_level(level)
-        index >>= 1
-    return tuple(path)
+    return MerkleTree(hashes).path(index)
+
+
+class MerkleTree:
+    """A tree that is kept, so that a path costs its own length and not a pass over the leaves.
+
+    Parameters
+    ----------
+    hashes : sequence of bytes
+        Of the leaves, in order.
+    """
+
+    __slots__ = ("_levels",)
+
+    def __init__(self, hashes: Sequence[bytes]) -> None:
+        self._levels = [list(hashes)]
+        while len(self._levels[-1]) > 1:
+            self._levels.append(_next_level(self._levels[-1]))
+
+    @property
+    def leaves(self) -> Sequence[bytes]:
+        """The hashes of the leaves."""
+        return self._levels[0]
+
+    @property
+    def root(self) -> Digest:
+        """The root; SHA-256 of nothing where there is no leaf."""
+        top = self._levels[-1]
+        return Digest(top[0] if top else sha256(b"").digest())
+
+    def path(self, index: int) -> tuple[Digest, ...]:
+        """Return PATH(index, leaves); raises as `inclusion_proof`."""
+        if not 0 <= index < len(self.leaves):
+            raise InvalidProof(f"no leaf {index} among {len(self.leaves)}")
+        path: list[Digest] = []
+        for level in self._levels[:-1]:
+            sibling = index ^ 1
+            if sibling < len(level):
+                path.append(Digest(level[sibling]))
+            index >>= 1
+        return tuple(path)
 
 
 def verify_inclusion(

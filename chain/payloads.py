@@ -4,6 +4,8 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
+from chain.blobs import BLOB_SIZE_MAX, chunk_count, digest_of_root
+from chain.chunks import TAG_SIZE
 from chain.schema import Blob, Integer, ListOf, Record, Tagged, Text
 from chain.types import DIGEST_SIZE, Digest
 
@@ -55,6 +57,35 @@ class Reading:
     values: tuple[Measurement, ...]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chunked:
+    """A file that is kept outside the chain, in encrypted chunks (`chain.chunks`).
+
+    Parameters
+    ----------
+    root : Digest
+        Merkle root over the chunks.
+    size_bytes : int
+        Bytes of all of them together, from which their number follows.
+    manifest : Digest
+        Digest of the file's manifest as a blob.
+    """
+
+    root: Digest
+    size_bytes: int
+    manifest: Digest
+
+    @property
+    def chunks(self) -> Digest:
+        """Digest of the chunks as a blob."""
+        return digest_of_root(self.size_bytes, self.root)
+
+    @property
+    def count(self) -> int:
+        """How many chunks there are."""
+        return chunk_count(self.size_bytes)
+
+
 FLOW: Final = Record(
     Flow,
     schema=Blob(DIGEST_SIZE),
@@ -77,7 +108,14 @@ READING: Final = Record(
     ),
 )
 
-DEVICE_PAYLOAD: Final = Tagged({"flow": FLOW, "reading": READING})
+CHUNKED: Final = Record(
+    Chunked,
+    root=Blob(DIGEST_SIZE),
+    size_bytes=Integer(TAG_SIZE, BLOB_SIZE_MAX),
+    manifest=Blob(DIGEST_SIZE),
+)
+
+DEVICE_PAYLOAD: Final = Tagged({"flow": FLOW, "reading": READING, "chunked": CHUNKED})
 """The payload types; a further type is one more record here."""
 
-DevicePayload = Flow | Reading
+DevicePayload = Flow | Reading | Chunked

@@ -8,6 +8,7 @@ from typing import Any, Final
 from chain.crypto import check_public_key
 from chain.errors import DecodeError, InvalidKey
 from chain.limits import RateLimits, parse_limits
+from chain.reader_keys import check_reader_key
 from chain.records import HOST
 from chain.types import DIGEST_SIZE, Address, Digest, PublicKey
 from cli.errors import BadInput
@@ -33,6 +34,17 @@ def parse_public_key(text: str) -> PublicKey:
         raise BadInput(
             f"{text[:80]!r} is no public key: {error}",
             "give 64 (Ed25519) or 66 (P-256) hex digits, as securenet keys show prints them",
+        ) from error
+
+
+def parse_reader_key(text: str) -> bytes:
+    """Read the public key of a reader in hex."""
+    try:
+        return check_reader_key(bytes.fromhex(text))
+    except (ValueError, InvalidKey) as error:
+        raise BadInput(
+            f"{text[:80]!r} is no reader's public key: {error}",
+            "give the 64 hex digits that securenet keys new --algorithm x25519 prints",
         ) from error
 
 

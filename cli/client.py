@@ -59,6 +59,22 @@ class Pooled:
     refusal: Refused | None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stream:
+    """Bytes that are made while they are sent.
+
+    Parameters
+    ----------
+    size : int
+        How many they are.
+    parts : callable
+        Yields them, from the beginning at each call.
+    """
+
+    size: int
+    parts: Callable[[], AsyncGenerator[bytes, None]]
+
+
 class Client:
     """Talks to one node.
 
@@ -227,19 +243,32 @@ class Client:
         """Send canonical msgpack and return the JSON of the answer."""
         return await self._request("POST", path, query, body)
 
-    async def put_blob(self, id: str, body: bytes | Path) -> Document:
-        """Hand in a blob, given as its bytes or as the file in which they are."""
+    async def put_blob(self, id: str, body: bytes | Path | Stream) -> Document:
+        """Hand in a blob: its bytes, the file in which they are, or what makes them."""
         return await self._request("PUT", f"/v1/blobs/{id}", {}, body)
 
-    async def blob(self, id: str) -> AsyncGenerator[bytes, None]:
-        """Yield the bytes of a blob piece by piece; who uses them checks their digest."""
-        url = f"{self.url}/v1/blobs/{id}"
+    async def has_blob(self, id: str) -> bool:
+        """Tell whether the node holds a blob."""
         try:
-            async with self._session.get(url, timeout=BLOB_TIMEOUT) as response:
+            async with self._session.head(f"{self.url}/v1/blobs/{id}") as response:
+                return response.status == 200
+        except TimeoutError as error:
+            raise Unreachable(self.url, "no answer in time") from error
+        except (aiohttp.ClientError, OSError) as error:
+            raise Unreachable(self.url, _reason(error)) from error
+
+    async def blob(self, id: str, *, start: int = 0) -> AsyncGenerator[bytes, None]:
+        """Yield the bytes of a blob from `start` on; who uses them checks their digest."""
+        url = f"{self.url}/v1/blobs/{id}"
+        headers = {"Range": f"bytes={start}-"} if start else {}
+        try:
+            async with self._session.get(url, timeout=BLOB_TIMEOUT, headers=headers) as response:
                 if response.status >= 400:
                     text = await response.content.read(ANSWER_SIZE_MAX)
                     said = f"HTTP {response.status} without JSON; is it a node?"
                     raise _refused(response.status, _object(self.url, text, said), None)
+                if start and response.status != 206:
+                    raise Unreachable(self.url, "it does not send a part of a blob; is it a node?")
                 async for part in response.content.iter_chunked(CHUNK_SIZE):
                     yield part
         except TimeoutError as error:
@@ -248,7 +277,7 @@ class Client:
             raise Unreachable(self.url, _reason(error)) from error
 
     async def _request(
-        self, method: str, path: str, query: dict[str, str], body: bytes | Path | None
+        self, method: str, path: str, query: dict[str, str], body: bytes | Path | Stream | None
     ) -> Document:
         for attempt in range(1, self._attempts + 1):
             try:
@@ -261,13 +290,14 @@ class Client:
         raise AssertionError("the last attempt returns or raises")
 
     async def _request_once(
-        self, method: str, path: str, query: dict[str, str], body: bytes | Path | None
+        self, method: str, path: str, query: dict[str, str], body: bytes | Path | Stream | None
     ) -> Document:
         headers = {"Accept": "application/json"}
         if body is not None:
             headers["Content-Type"] = OCTETS if method == "PUT" else MSGPACK
-        # The session closes the file.
-        data = body.open("rb") if isinstance(body, Path) else body
+        if isinstance(body, Stream):
+            headers["Content-Length"] = str(body.size)
+        data = _data(body)
         timeout = BLOB_TIMEOUT if method == "PUT" else self._session.timeout
         try:
             async with self._session.request(
@@ -308,6 +338,17 @@ def ask(url: str, question: Callable[[Client], Awaitable[T]], *, attempts: int =
             return await question(client)
 
     return asyncio.run(run())
+
+
+def _data(body: bytes | Path | Stream | None) -> Any:
+    """Return a body as the session takes it, which closes what is open in it."""
+    match body:
+        case Path():
+            return body.open("rb")
+        case Stream():
+            return body.parts()
+        case _:
+            return body
 
 
 def _is_address(url: str) -> bool:

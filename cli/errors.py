@@ -11,7 +11,9 @@
     ├── PortTaken          ``port`` is in use
     ├── AlreadyThere       ``path`` would be overwritten
     ├── NotRunning         a process that should run does not
-    └── Missed             what was checked or measured is not as it should be
+    ├── NotForThisKey      a file is encrypted for others
+    ├── Missed             what was checked or measured is not as it should be
+    └── Contradicted       a participant is shown another federated round than before
 """
 
 from pathlib import Path
@@ -164,10 +166,41 @@ class NotRunning(CliError):
     exit_code = ExitCode.NOT_RUNNING
 
 
+class NotForThisKey(CliError):
+    """A file which is not encrypted for the key that should open it."""
+
+    exit_code = ExitCode.KEY
+
+    def __init__(self, what: str) -> None:
+        super().__init__(
+            what, "name the key file of a reader with --key; its sender says who they are"
+        )
+
+
 class Missed(CliError):
     """What was checked or measured is not as it should be."""
 
     exit_code = ExitCode.MISSED
+
+
+class Contradicted(CliError):
+    """A participant is shown another federated round than the one it has acted in.
+
+    Parameters
+    ----------
+    round_id : str
+        The round, in hex.
+    what : str
+        What is another now.
+    """
+
+    exit_code = ExitCode.MISSED
+
+    def __init__(self, round_id: str, what: str) -> None:
+        super().__init__(
+            f"federated round {round_id}: {what} is another than the one acted upon before",
+            "the node, or whoever uses this device's key elsewhere, lies; sit this round out",
+        )
 
 
 _ADVICE = {

@@ -3,10 +3,12 @@
 import re
 from pathlib import Path
 
+from chain.blobs import blob_digest
+from chain.types import Digest
 from cli.arguments import parse_digest, read_bytes
 from cli.client import Client, ask
 from cli.errors import Missed
-from ml_validator import Artifact, load_artifact, model_digest
+from ml_validator import Artifact, load_artifact
 from ml_validator.artifact import ARTIFACT_SIZE_MAX
 from ml_validator.bundled import BUNDLED_NAMES, bundled_model
 
@@ -28,23 +30,42 @@ def find_model(text: str, *, rpc: str) -> tuple[str, Artifact]:
     if not _DIGEST.fullmatch(text):
         path = Path(text)
         return path.stem, load_artifact(read_bytes(path))
-    for name in BUNDLED_NAMES:
-        artifact, _ = bundled_model(name)
-        if artifact.digest.hex() == text:
-            return name, artifact
-    return f"model-{text[:8]}", load_artifact(_fetch(text, rpc))
+    digest = parse_digest(text, "model digest")
+    name = _bundled_name(digest)
+    if name is not None:
+        return name, bundled_model(name)[0]
+    return f"model-{text[:8]}", ask(rpc, lambda client: fetch_model(client, digest))
 
 
-def _fetch(digest: str, rpc: str) -> bytes:
-    async def question(client: Client) -> bytes:
-        data = b""
-        async for part in client.blob(digest):
-            data += part
-            if len(data) > ARTIFACT_SIZE_MAX:
-                break
-        return data
+async def fetch_model(client: Client, digest: Digest) -> Artifact:
+    """Return the model with a digest: a bundled one, or one that the node has.
 
-    data = ask(rpc, question)
-    if model_digest(data) != parse_digest(digest, "model digest"):
+    Raises
+    ------
+    ModelError, CliError
+        There is none, or what is there is no model.
+    """
+    name = _bundled_name(digest)
+    if name is not None:
+        return bundled_model(name)[0]
+    data = await fetch_blob(client, digest, size_max=ARTIFACT_SIZE_MAX)
+    return load_artifact(data)
+
+
+async def fetch_blob(client: Client, digest: Digest, *, size_max: int) -> bytes:
+    """Return a blob of up to `size_max` bytes; raises `Missed` where the node sends another."""
+    data = b""
+    async for part in client.blob(digest.hex()):
+        data += part
+        if len(data) > size_max:
+            break
+    if not data or blob_digest(data) != digest:
         raise Missed("the node sent other bytes than those of the digest", "ask another node")
     return data
+
+
+def _bundled_name(digest: Digest) -> str | None:
+    for name in BUNDLED_NAMES:
+        if bundled_model(name)[0].digest == digest:
+            return name
+    return None

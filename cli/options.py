@@ -61,6 +61,13 @@ TestData = Annotated[
     typer.Option("--test", metavar="FILE", help="With --schema: a CSV file to be measured on."),
 ]
 
+TrafficOnly = Annotated[
+    bool,
+    typer.Option(
+        "--traffic-only", help="Do without what captures and logs cannot show (NSL-KDD only)."
+    ),
+]
+
 PassphraseFile = Annotated[
     Path | None,
     typer.Option(

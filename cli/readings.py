@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Final
 
@@ -52,25 +53,49 @@ def parse_readings(texts: Sequence[str]) -> Reading:
     return reading
 
 
-def parse_flow_file(path: Path) -> Flow:
-    """Read a flow: a JSON object, or the first row of a file in NSL-KDD's format.
+def parse_flow_file(path: Path, row: int = 1) -> Flow:
+    """Read a flow: a JSON object, or a row of a file of JSON lines or in NSL-KDD's format.
+
+    Parameters
+    ----------
+    row : int
+        Which one, from 1.
 
     Raises
     ------
     BadInput
-        It is neither.
+        It is neither, or has not so many rows.
     """
     data = read_bytes(path)
     if not data.lstrip().startswith(b"{"):
-        from ml_validator.nsl_kdd import read_records  # slow to import, and seldom needed
+        from ml_validator.nsl_kdd import read_flows  # slow to import, and seldom needed
 
-        record = next(read_records(path), None)
-        if record is None:
-            raise BadInput(f"{path} is empty", "give a flow as JSON or a row of NSL-KDD")
-        return record.flow
+        flow = next(islice(read_flows(path), row - 1, None), None)
+        if flow is None:
+            raise BadInput(f"{path} has no row {row}", "give a flow as JSON or a row of NSL-KDD")
+        return flow
+    if _is_json_lines(data):
+        lines = data.splitlines()
+        if len(lines) < row:
+            raise BadInput(f"{path} has no row {row}", f"it has {len(lines)}")
+        data = lines[row - 1]
+    elif row > 1:
+        raise BadInput(f"{path} has no row {row}", "it is one flow")
     try:
         return FLOW.parse(json.loads(data), "flow")
     except (ValueError, RecursionError) as error:
         raise BadInput(f"{path} is no JSON: {error}", "check the file") from error
     except DecodeError as error:
         raise BadInput(f"{path}: {error}", "give schema, integers and categories") from error
+
+
+def _is_json_lines(data: bytes) -> bool:
+    """Whether the first of several lines is a whole document, as it is not in a printed one."""
+    first, _, others = data.partition(b"\n")
+    if not others.strip():
+        return False
+    try:
+        json.loads(first)
+    except (ValueError, RecursionError):
+        return False
+    return True

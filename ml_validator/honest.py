@@ -55,12 +55,18 @@ class Run:
 
 
 def run_all(
-    data: Path, *, seeds: Sequence[int] = SEEDS, on_seed: Callable[[int], None] = lambda seed: None
+    data: Path,
+    *,
+    seeds: Sequence[int] = SEEDS,
+    traffic_only: bool = False,
+    on_seed: Callable[[int], None] = lambda seed: None,
 ) -> list[Run]:
     """Follow the protocol once for each seed, on the genuine files in folder `data`.
 
     Parameters
     ----------
+    traffic_only : bool
+        Whether models do without what captures and logs cannot show.
     on_seed : callable, optional
         Told of each seed when it is done: one takes a minute or two.
 
@@ -69,7 +75,7 @@ def run_all(
     MissingDataset, AlteredDataset, InvalidDataset
         A file is not there, not the genuine one or cannot be read.
     """
-    dataset = read_dataset(data, tests=TESTS)
+    dataset = read_dataset(data, tests=TESTS, traffic_only=traffic_only)
     runs = []
     for seed in seeds:
         runs += run_seed(dataset.training, dataset.tests, seed=seed)

@@ -84,6 +84,8 @@ class Dataset:
 
     Parameters
     ----------
+    name : str
+        With which names of models begin.
     schema : FeatureSchema
         Of all flows.
     training : sequence of Labelled
@@ -96,6 +98,7 @@ class Dataset:
         What the training rows are called.
     """
 
+    name: str
     schema: FeatureSchema
     training: Sequence[Labelled]
     tests: Mapping[str, Sequence[Labelled]]

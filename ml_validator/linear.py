@@ -16,6 +16,9 @@ from ml_validator.verdicts import SCORE_PPM_MAX
 FRACTION_BITS: Final = 32
 """Bits of a margin below one part per million."""
 
+PPM_PER_LOGIT: Final = 25_000
+"""The scale of the scores: log odds from -20 to 20 fill it."""
+
 COLUMNS_MAX: Final = 2**15
 MARGIN_MAX: Final = 2**62
 """What no row's margin reaches: a cap on every column makes that a property of the model."""

@@ -20,10 +20,7 @@ from ml_validator.features import NSL_KDD_SCHEMA, FeatureSchema
 from ml_validator.forest import saturated
 from ml_validator.forest_training import Trained
 from ml_validator.labelled import Labelled
-from ml_validator.linear import FRACTION_BITS, Linear
-
-PPM_PER_LOGIT: Final = 25_000
-"""The scale of the scores: log odds from -20 to 20 fill it."""
+from ml_validator.linear import FRACTION_BITS, PPM_PER_LOGIT, Linear
 
 CAP_QUANTILE: Final = 0.999
 """Of a column's training values; larger ones count as this one, and one column cannot rule."""

@@ -14,7 +14,7 @@ IEEE CISDA 2009, doi:10.1109/CISDA.2009.5356528.
 import hashlib
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Final, Literal
@@ -36,6 +36,9 @@ ATTACK_TYPES_FILE: Final = "Attack Types.csv"
 FIELD_NAMES_FILE: Final = "Field Names.csv"
 
 LINE_LENGTH_MAX: Final = 1024
+INTEGER_MAX: Final = 10**15 - 1
+"""The largest number of a column."""
+
 ROWS_MAX: Final = 5_000_000
 """Rows read of one file; a longer file is refused at the first row above."""
 
@@ -65,6 +68,14 @@ _COLUMN_NAMES: Final = (
 )
 COLUMNS: Final = tuple(_COLUMN_NAMES.split())
 """The columns of a line, in file order."""
+
+
+CONTENT_FEATURES: Final = (
+    *("hot", "num_failed_logins", "logged_in", "num_compromised", "root_shell", "su_attempted"),
+    *("num_root", "num_file_creations", "num_shells", "num_access_files", "num_outbound_cmds"),
+    *("is_host_login", "is_guest_login"),
+)
+"""What only someone who reads along on the hosts can count; captures and logs do not show it."""
 
 
 def _families(**labels: str) -> Mapping[str, Family]:
@@ -164,6 +175,24 @@ def read_records(path: Path) -> Iterator[Record]:
         yield _parse(path.name, row, line)
 
 
+def read_flows(path: Path) -> Iterator[Flow]:
+    """Read the flows of a file of rows, with label and difficulty or without both.
+
+    Raises
+    ------
+    MissingDataset, InvalidDataset
+        As in `read_records`.
+    """
+    for row, line in read_lines(path, encoding="ascii", length_max=LINE_LENGTH_MAX):
+        if row > ROWS_MAX:
+            raise InvalidDataset(path.name, row, "row", f"more than {ROWS_MAX} rows")
+        cells = line.split(",")
+        if len(cells) == _LABEL:
+            yield _parse_flow(path.name, row, cells)
+        else:
+            yield _parse(path.name, row, line).flow
+
+
 def read_attack_types(path: Path) -> dict[str, str]:
     """Read "Attack Types.csv": the family of each label, with its line ends of any kind.
 
@@ -185,16 +214,18 @@ def read_attack_types(path: Path) -> dict[str, str]:
 
 def to_row(record: Record) -> str:
     """Return `record` as a line of the text format, without a line end."""
-    cells = [""] * len(COLUMNS)
-    flow = record.flow
+    return f"{to_flow_row(record.flow)},{record.label},{record.difficulty}"
+
+
+def to_flow_row(flow: Flow) -> str:
+    """Return the features of `flow` as a line that has neither label nor difficulty."""
+    cells = [""] * _LABEL
     for column, place, value in zip(
         NSL_KDD_SCHEMA.integers, _INTEGER_PLACES, flow.integers, strict=True
     ):
         cells[place] = f"{value // 100}.{value % 100:02d}" if column.scale == 100 else str(value)
     for place, name in zip(_CATEGORY_PLACES, flow.categories, strict=True):
         cells[place] = name
-    cells[_LABEL] = record.label
-    cells[_DIFFICULTY] = str(record.difficulty)
     return ",".join(cells)
 
 
@@ -219,8 +250,13 @@ def file_digest(path: Path) -> str:
         raise MissingDataset(path.name, error.strerror or str(error)) from error
 
 
-def read_dataset(folder: Path, *, tests: Sequence[str]) -> Dataset:
+def read_dataset(folder: Path, *, tests: Sequence[str], traffic_only: bool = False) -> Dataset:
     """Read the genuine training file in `folder`, and test files by their names.
+
+    Parameters
+    ----------
+    traffic_only : bool
+        Whether the `CONTENT_FEATURES` of all rows are 0, as in flows from captures and logs.
 
     Raises
     ------
@@ -230,13 +266,30 @@ def read_dataset(folder: Path, *, tests: Sequence[str]) -> Dataset:
     files = (TRAIN_FILE, *tests)
     for name in files:
         check_genuine(folder / name)
+    rows = {
+        name: [
+            without_content(record) if traffic_only else record
+            for record in read_records(folder / name)
+        ]
+        for name in files
+    }
     return Dataset(
+        name=NSL_KDD_SCHEMA.name + ("-traffic" if traffic_only else ""),
         schema=NSL_KDD_SCHEMA,
-        training=list(read_records(folder / TRAIN_FILE)),
-        tests={name: list(read_records(folder / name)) for name in tests},
+        training=rows[TRAIN_FILE],
+        tests={name: rows[name] for name in tests},
         digests={name: GENUINE_DIGESTS[name] for name in files},
         training_name=TRAIN_FILE,
     )
+
+
+def without_content(record: Record) -> Record:
+    """Return a row whose `CONTENT_FEATURES` are 0."""
+    integers = [
+        0 if column.name in CONTENT_FEATURES else value
+        for column, value in zip(NSL_KDD_SCHEMA.integers, record.flow.integers, strict=True)
+    ]
+    return replace(record, flow=replace(record.flow, integers=tuple(integers)))
 
 
 def check_genuine(path: Path) -> None:
@@ -260,6 +313,19 @@ def _parse(file: str, row: int, line: str) -> Record:
     cells = line.split(",")
     if len(cells) != len(COLUMNS):
         raise InvalidDataset(file, row, "row", f"{len(cells)} columns, not {len(COLUMNS)}")
+    flow = _parse_flow(file, row, cells)
+    label = cells[_LABEL]
+    if label not in FAMILIES:
+        raise InvalidDataset(file, row, "label", f"{label[:32]!r} is not known")
+    difficulty = _whole(cells[_DIFFICULTY])
+    if difficulty is None or difficulty > _DIFFICULTY_MAX:
+        raise InvalidDataset(
+            file, row, "difficulty", f"{cells[_DIFFICULTY][:32]!r} is not 0 to {_DIFFICULTY_MAX}"
+        )
+    return Record(flow=flow, label=label, difficulty=difficulty)
+
+
+def _parse_flow(file: str, row: int, cells: list[str]) -> Flow:
     integers = []
     for column, place in zip(NSL_KDD_SCHEMA.integers, _INTEGER_PLACES, strict=True):
         value = _hundredths(cells[place]) if column.scale == 100 else _whole(cells[place])
@@ -271,22 +337,10 @@ def _parse(file: str, row: int, line: str) -> Record:
     for place in _CATEGORY_PLACES:
         if not _NAME.fullmatch(cells[place]):
             raise InvalidDataset(file, row, COLUMNS[place], f"{cells[place][:32]!r} is no name")
-    label = cells[_LABEL]
-    if label not in FAMILIES:
-        raise InvalidDataset(file, row, "label", f"{label[:32]!r} is not known")
-    difficulty = _whole(cells[_DIFFICULTY])
-    if difficulty is None or difficulty > _DIFFICULTY_MAX:
-        raise InvalidDataset(
-            file, row, "difficulty", f"{cells[_DIFFICULTY][:32]!r} is not 0 to {_DIFFICULTY_MAX}"
-        )
-    return Record(
-        flow=Flow(
-            schema=NSL_KDD_SCHEMA.digest,
-            integers=tuple(integers),
-            categories=tuple(cells[place] for place in _CATEGORY_PLACES),
-        ),
-        label=label,
-        difficulty=difficulty,
+    return Flow(
+        schema=NSL_KDD_SCHEMA.digest,
+        integers=tuple(integers),
+        categories=tuple(cells[place] for place in _CATEGORY_PLACES),
     )
 
 

@@ -7,11 +7,11 @@ a detector would be asked what it has been told.
 import hashlib
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from chain import codec
 from chain.payloads import Flow
-from ml_validator.errors import UntrainableData
+from ml_validator.errors import InvalidSchema, UntrainableData
 from ml_validator.features import (
     CategoricalColumn,
     FeatureSchema,
@@ -50,7 +50,7 @@ def make_dataset(
     """
     known: Sequence[Row] = training.rows
     asked: Sequence[Row] = () if test is None else test.rows
-    name = "test" if test is None else test.name
+    name = "test" if test is None else name_of(test, beside=training)
     if split_seed is not None:
         known, asked = split(training.rows, seed=split_seed)
     seen = {row.features for row in known}
@@ -60,10 +60,11 @@ def make_dataset(
     schema = learn_schema(layout, known)
     has_test = test is not None or split_seed is not None
     dataset = Dataset(
+        name=layout.name,
         schema=schema,
         training=label_rows(known, schema),
         tests={name: label_rows(fresh, schema)} if has_test else {},
-        digests={table.name: table.digest for table in (training, test) if table is not None},
+        digests=digests_of(training, test),
         training_name=training.name,
     )
     findings: dict[str, Any] = {
@@ -77,6 +78,17 @@ def make_dataset(
             **describe(schema, dataset.tests[name]),
         }
     return dataset, findings
+
+
+def name_of(test: Table, *, beside: Table) -> str:
+    """Return the name of a test's file, told from that of the training file."""
+    return test.name if test.name != beside.name else f"{test.name} (test)"
+
+
+def digests_of(training: Table, test: Table | None) -> dict[str, str]:
+    """Return SHA-256 of the files by their names."""
+    tests = {} if test is None else {name_of(test, beside=training): test.digest}
+    return {training.name: training.digest} | tests
 
 
 def split(rows: Sequence[Row], *, seed: int) -> tuple[list[Row], list[Row]]:
@@ -106,12 +118,10 @@ def learn_schema(layout: Layout, rows: Iterable[Row]) -> FeatureSchema:
     for row in rows:
         for count, value in zip(counts, row.categories, strict=True):
             count[value] += 1
+    stated = _columns(layout)
     schema = FeatureSchema(
-        name=layout.name,
-        integers=tuple(
-            IntegerColumn(name=column.name, unit=column.unit, scale=column.scale)
-            for column in layout.of_kind("integer", "decimal")
-        ),
+        name=stated.name,
+        integers=stated.integers,
         categories=tuple(
             CategoricalColumn(name=column.name, values=_values(column, count))
             for column, count in zip(columns, counts, strict=True)
@@ -119,6 +129,31 @@ def learn_schema(layout: Layout, rows: Iterable[Row]) -> FeatureSchema:
     )
     check_schema(schema)
     return schema
+
+
+def has_columns(layout: Layout, schema: FeatureSchema) -> bool:
+    """Tell whether the rows of a layout can be labelled under a schema learned from others."""
+    numbers = layout.of_kind("integer", "decimal")
+    return [(column.name, column.unit, column.scale) for column in numbers] == [
+        (column.name, column.unit, column.scale) for column in schema.integers
+    ] and [column.name for column in layout.of_kind("category")] == [
+        column.name for column in schema.categories
+    ]
+
+
+def flows_for(schema: FeatureSchema, layout: Layout, rows: Iterable[Row]) -> list[Flow]:
+    """Return rows as flows of the schema of a model that was made by the same layout.
+
+    Raises
+    ------
+    InvalidSchema
+        The model reads other columns.
+    """
+    if _columns(layout) != _Columns(
+        schema.name, schema.integers, tuple(column.name for column in schema.categories)
+    ):
+        raise InvalidSchema("columns", "those of the model are not those of the schema file")
+    return [record.flow for record in label_rows(rows, schema)]
 
 
 def label_rows(rows: Iterable[Row], schema: FeatureSchema) -> list[LabelledFlow]:
@@ -158,6 +193,25 @@ def describe(schema: FeatureSchema, records: Iterable[Labelled]) -> dict[str, An
             if counts
         },
     }
+
+
+class _Columns(NamedTuple):
+    """What a layout states of a feature schema, before values are learned."""
+
+    name: str
+    integers: tuple[IntegerColumn, ...]
+    categories: tuple[str, ...]
+
+
+def _columns(layout: Layout) -> _Columns:
+    return _Columns(
+        layout.name,
+        tuple(
+            IntegerColumn(name=column.name, unit=column.unit, scale=column.scale)
+            for column in layout.of_kind("integer", "decimal")
+        ),
+        tuple(column.name for column in layout.of_kind("category")),
+    )
 
 
 def _values(column: Column, counts: Counter[str]) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ import csv
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -69,7 +69,7 @@ class Column:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Layout:
-    """What a file of flows looks like; one column is the label.
+    """What a file of flows looks like; one column is the label, or none is.
 
     Parameters
     ----------
@@ -97,6 +97,17 @@ class Layout:
     ignores_unlisted: bool = False
     drops_duplicates: bool = True
 
+    def unlabelled(self) -> "Layout":
+        """Return the layout of files of the same kind that do not say what their flows were.
+
+        Each of their rows counts, be it equal to another.
+        """
+        columns = [
+            replace(column, kind="ignored") if column.kind == "label" else column
+            for column in self.columns
+        ]
+        return replace(self, columns=tuple(columns), drops_duplicates=False)
+
     def of_kind(self, *kinds: Kind) -> list[Column]:
         """Return the columns of these kinds, in order."""
         return [column for column in self.columns if column.kind in kinds]
@@ -111,7 +122,7 @@ class Row:
     integers, categories : tuple
         In the order of the layout's columns.
     label, family : str
-        `NORMAL` for both, or the attack's.
+        `NORMAL` for both, or the attack's; empty where the file does not say.
     """
 
     integers: tuple[int, ...]
@@ -195,9 +206,7 @@ def read_table(path: Path, layout: Layout) -> Table:
         parsed = _parse(path.name, number, row, places, table.missing)
         labels.add(parsed.label)
         if len(labels) > LABELS_MAX:
-            raise InvalidDataset(
-                path.name, number, places.label[1].name, f"more than {LABELS_MAX} labels"
-            )
+            raise InvalidDataset(path.name, number, "row", f"more than {LABELS_MAX} labels")
         is_duplicate = table.repetitions.add(parsed.features, parsed.label)
         if not (is_duplicate and layout.drops_duplicates):
             table.rows.append(parsed)
@@ -231,7 +240,7 @@ class _Places:
     width: int
     numbers: tuple[tuple[int, Column], ...]
     categories: tuple[tuple[int, Column], ...]
-    label: tuple[int, Column]
+    label: tuple[int, Column] | None
 
 
 def _places(file: str, layout: Layout, header: list[str] | None) -> _Places:
@@ -244,7 +253,7 @@ def _places(file: str, layout: Layout, header: list[str] | None) -> _Places:
         width = len(header)
         if not any(header):
             raise InvalidDataset(file, 1, "row", "there is no header")
-        for name in names:
+        for name in [column.name for column in layout.columns if column.kind != "ignored"]:
             if name not in place_of:
                 raise InvalidDataset(file, 1, name, "the header has no such column")
             if header.count(name) > 1:
@@ -255,13 +264,13 @@ def _places(file: str, layout: Layout, header: list[str] | None) -> _Places:
                     raise InvalidDataset(
                         file, 1, f"column {place + 1}", f"{_shown(name)} is not in the schema file"
                     )
-    (label,) = layout.of_kind("label")
+    labels = [(place_of[column.name], column) for column in layout.of_kind("label")]
     return _Places(
         layout=layout,
         width=width,
         numbers=tuple((place_of[c.name], c) for c in layout.of_kind("integer", "decimal")),
         categories=tuple((place_of[c.name], c) for c in layout.of_kind("category")),
-        label=(place_of[label.name], label),
+        label=labels[0] if labels else None,
     )
 
 
@@ -285,9 +294,12 @@ def _cells(path: Path, layout: Layout) -> Iterator[tuple[int, list[str]]]:
 
 def _parse(file: str, number: int, row: list[str], places: _Places, missing: Counter[str]) -> Row:
     integers, categories = [], []
-    at, column = places.label
+    label = family = ""
+    column = places.layout.columns[0]
     try:
-        label, family = _label(_present(row[at], column, missing), places.layout)
+        if places.label is not None:
+            at, column = places.label
+            label, family = _label(row[at], places.layout)
         for at, column in places.numbers:
             integers.append(_number(_present(row[at], column, missing), column))
         for at, column in places.categories:

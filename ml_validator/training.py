@@ -44,21 +44,26 @@ _LINEAR: Final = "linear"
 Made = tuple[Artifact, Manifest]
 
 
-def train(data: Path, *, seed: int) -> list[Made]:
+def train(data: Path, *, seed: int, traffic_only: bool = False) -> list[Made]:
     """Make every model from the genuine KDDTrain+ in folder `data`; measure them on its KDDTest+.
+
+    Parameters
+    ----------
+    traffic_only : bool
+        Whether models do without what captures and logs cannot show.
 
     Raises
     ------
     MissingDataset, AlteredDataset, InvalidDataset
         A file is not there, not the genuine one or cannot be read.
     """
-    return train_on(read_dataset(data, tests=(TEST_FILE,)), seed=seed, command=COMMAND)
+    dataset = read_dataset(data, tests=(TEST_FILE,), traffic_only=traffic_only)
+    command = COMMAND + (" --traffic-only" if traffic_only else "")
+    return train_on(dataset, seed=seed, command=command)
 
 
 def train_on(dataset: Dataset, *, seed: int, command: str) -> list[Made]:
     """Make every model from the training rows of `dataset`, then measure it on its tests.
-
-    Names of models begin with that of the schema.
 
     Parameters
     ----------
@@ -89,7 +94,7 @@ def train_on(dataset: Dataset, *, seed: int, command: str) -> list[Made]:
     trained.append((_LINEAR, linear, FALSE_ALARMS_PPM, {"folds": FOLDS}))
     return [
         _describe(
-            f"{schema.name}-{name}",
+            f"{dataset.name}-{name}",
             model,
             dataset,
             {"seed": seed} | shape,

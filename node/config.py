@@ -13,6 +13,7 @@ from chain.errors import InvalidKey
 from chain.genesis import Genesis
 from chain.transactions import TRANSACTION_SIZE_MAX
 from chain.types import HEIGHT_MAX, Address, Digest, PublicKey
+from node.blobs.ledger import FileLimits
 from node.blobs.store import BlobLimits
 from node.errors import ConfigError
 from node.executor_pool import THREADS_DEFAULT, THREADS_MAX
@@ -33,6 +34,7 @@ PEERS_MAX: Final = 256
 CONFIG_SIZE_MAX: Final = 1024 * 1024
 
 Port = Annotated[int, Field(ge=0, le=65_535)]
+_DAY_MS: Final = 24 * 3_600_000
 _ADDRESS: Final = r"^([A-Za-z0-9.-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\]):[0-9]{1,5}$"
 NodeKey = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 
@@ -188,12 +190,33 @@ class BlobConfig(_Section):
         Of those that the chain does not name, from one address.
     keep_hours : int
         How long those are kept.
+    device_size_max_bytes, organisation_size_max_bytes : int
+        Of the files that one device, or the devices of one organisation, have registered.
+    retention_days : int
+        How long such a file is kept after the block that names it.
+    fetch_files : bool
+        Whether this node fetches those that others hold.
     """
 
     blob_size_max_bytes: Annotated[int, Field(ge=1024, le=2**32)] = BlobLimits().blob_size_max
     store_size_max_bytes: Annotated[int, Field(ge=1024, le=2**50)] = BlobLimits().store_size_max
     uploader_size_max_bytes: Annotated[int, Field(ge=1024, le=2**50)] = BlobLimits().source_size_max
     keep_hours: Annotated[int, Field(ge=1, le=1_000_000)] = BlobLimits().keep_ms // 3_600_000
+    device_size_max_bytes: Annotated[int, Field(ge=0, le=2**50)] = FileLimits().device_size_max
+    organisation_size_max_bytes: Annotated[int, Field(ge=0, le=2**50)] = (
+        FileLimits().organisation_size_max
+    )
+    retention_days: Annotated[int, Field(ge=1, le=100_000)] = FileLimits().keep_ms // _DAY_MS
+    fetch_files: bool = True
+
+    def files(self) -> FileLimits:
+        """Return what is kept of devices' files."""
+        return FileLimits(
+            device_size_max=self.device_size_max_bytes,
+            organisation_size_max=self.organisation_size_max_bytes,
+            keep_ms=self.retention_days * _DAY_MS,
+            fetches=self.fetch_files,
+        )
 
     def limits(self) -> BlobLimits:
         """Return what a node takes."""

@@ -11,6 +11,7 @@
     ├── NotSigned              a remote signer refuses, or cannot be reached
     ├── MempoolFull            no room for a transaction; ``retry_after_ms`` says when to try again
     ├── BlobRefused            a blob that is not taken in; ``code`` says why
+    ├── MissingBlob            a blob that is needed and not held here; ``digest`` says which
     ├── Pruned                 a part of the chain that is not kept; ``first`` is where it begins
     ├── BadArchive             a file of blocks that is damaged, or proves nothing
     │   └── ArchiveGap         a sound one that begins behind the blocks which are here
@@ -30,6 +31,7 @@ from pathlib import Path
 from typing import Literal
 
 from chain.errors import SecureNetError
+from chain.types import Digest
 
 
 class NodeError(SecureNetError):
@@ -98,6 +100,14 @@ class MempoolFull(NodeError):
     def __init__(self, *, retry_after_ms: int) -> None:
         super().__init__(f"the mempool is full; send it again in {retry_after_ms} ms")
         self.retry_after_ms = retry_after_ms
+
+
+class MissingBlob(NodeError):
+    """A blob that is needed and that this node does not hold."""
+
+    def __init__(self, digest: Digest) -> None:
+        super().__init__(f"the blob {digest.hex()} is not here")
+        self.digest = digest
 
 
 class BlobRefused(NodeError):

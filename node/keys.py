@@ -3,6 +3,8 @@
 The file is JSON: the algorithm and the public key in the open, and the seed, in hex or encrypted
 with ChaCha20-Poly1305 under a key made from a passphrase by scrypt. A checksum over the rest tells
 a damaged file from a wrong passphrase. Error messages never contain any of it.
+
+A key signs (Ed25519, P-256) or reads (X25519); who asks for the one is refused a file of the other.
 """
 
 import hashlib
@@ -13,7 +15,7 @@ import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, assert_never
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
@@ -21,6 +23,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from chain.crypto import SEED_SIZE, Algorithm, SigningKey, signing_key
 from chain.errors import InvalidKey
+from chain.reader_keys import ReaderKey
 from chain.types import PublicKey
 from node.errors import KeyFileError, WrongPassphrase
 from node.ports import Random
@@ -33,6 +36,9 @@ SALT_SIZE: Final = 16
 NONCE_SIZE: Final = 12
 SCRYPT_MEMORY_MAX: Final = 256 * 1024 * 1024
 """A file that asks for more is refused; making a key never needs to."""
+
+KeyAlgorithm = Algorithm | Literal["x25519"]
+AnyKey = SigningKey | ReaderKey
 
 _ENCRYPTION_KEY_SIZE: Final = 32
 _OTHERS: Final = stat.S_IRWXG | stat.S_IRWXO
@@ -57,16 +63,24 @@ class ScryptCost(BaseModel):
 class KeyInfo:
     """What a key file says without its passphrase."""
 
-    algorithm: Algorithm
+    algorithm: KeyAlgorithm
     public: PublicKey
     is_encrypted: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PrivateKey:
-    """A key and the secret it is made from, which TLS asks for."""
+    """A key that signs and the secret it is made from, which TLS asks for."""
 
     key: SigningKey
+    seed: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Secret:
+    """Any key and the secret it is made from."""
+
+    key: AnyKey
     seed: bytes = field(repr=False)
 
 
@@ -85,7 +99,7 @@ class _KeyFile(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, hide_input_in_errors=True)
 
     version: Literal[1]
-    algorithm: Literal["ed25519", "p256"]
+    algorithm: Literal["ed25519", "p256", "x25519"]
     public: str = Field(pattern=r"^[0-9a-f]{64,66}$")
     seed: str | _Encrypted
     checksum: str
@@ -99,7 +113,7 @@ def create_key(
     *,
     cost: ScryptCost | None = None,
 ) -> SigningKey:
-    """Make a new key and its file.
+    """Make a new key that signs and its file.
 
     Parameters
     ----------
@@ -115,18 +129,45 @@ def create_key(
     StorageError
         The disk refused; no file is left.
     """
-    private = _new_key(algorithm, random)
-    _save(path, private, random, _passphrase(path, passphrase), cost or ScryptCost())
-    return private.key
+    secret = _new_secret(algorithm, random)
+    _save(path, secret, random, _passphrase(path, passphrase), cost or ScryptCost())
+    assert not isinstance(secret.key, ReaderKey), "a key that signs was asked for"
+    return secret.key
+
+
+def create_reader_key(
+    path: Path, random: Random, passphrase: str | None = None, *, cost: ScryptCost | None = None
+) -> ReaderKey:
+    """Make a new key that reads and its file; see `create_key`."""
+    seed = random.bytes(SEED_SIZE)
+    key = ReaderKey(seed)
+    secret = _Secret(key=key, seed=seed)
+    _save(path, secret, random, _passphrase(path, passphrase), cost or ScryptCost())
+    return key
 
 
 def load_key(path: Path, passphrase: str | None = None) -> SigningKey:
-    """Read the key of a file; see `load_private_key`."""
+    """Read the key that signs of a file; see `load_private_key`."""
     return load_private_key(path, passphrase).key
 
 
+def load_reader_key(path: Path, passphrase: str | None = None) -> ReaderKey:
+    """Read the key that reads of a file; see `load_private_key`."""
+    key = load_any_key(path, passphrase)
+    if isinstance(key, ReaderKey):
+        return key
+    raise KeyFileError(
+        path, "the key signs and cannot read; make one with keys new --algorithm x25519"
+    )
+
+
+def load_any_key(path: Path, passphrase: str | None = None) -> AnyKey:
+    """Read the key of a file, whatever it does; see `load_private_key`."""
+    return _load(path, passphrase).key
+
+
 def load_private_key(path: Path, passphrase: str | None = None) -> PrivateKey:
-    """Read the key of a file, with its seed.
+    """Read the key that signs of a file, with its seed.
 
     Parameters
     ----------
@@ -139,8 +180,15 @@ def load_private_key(path: Path, passphrase: str | None = None) -> PrivateKey:
     WrongPassphrase
         The file is encrypted, and no passphrase or a wrong one was given.
     KeyFileError
-        No such file, readable by others than its owner, or damaged.
+        No such file, readable by others than its owner, damaged, or of a key that reads.
     """
+    secret = _load(path, passphrase)
+    if isinstance(secret.key, ReaderKey):
+        raise KeyFileError(path, "the key reads data and signs nothing; name one that signs")
+    return PrivateKey(key=secret.key, seed=secret.seed)
+
+
+def _load(path: Path, passphrase: str | None) -> _Secret:
     file = _read(path)
     if isinstance(file.seed, str):
         return _checked(path, file, file.seed)
@@ -170,7 +218,7 @@ def copy_key(
     passphrase: str | None = None,
     new_passphrase: str | None,
     cost: ScryptCost | None = None,
-) -> SigningKey:
+) -> AnyKey:
     """Write the key of a file into another, under another passphrase, or none where it is None.
 
     Raises
@@ -180,23 +228,23 @@ def copy_key(
     StorageError
         The disk refused; no new file is left.
     """
-    private = load_private_key(path, passphrase)
-    _save(out, private, random, new_passphrase, cost or ScryptCost())
-    return private.key
+    secret = _load(path, passphrase)
+    _save(out, secret, random, new_passphrase, cost or ScryptCost())
+    return secret.key
 
 
 def _save(
-    path: Path, private: PrivateKey, random: Random, passphrase: str | None, cost: ScryptCost
+    path: Path, secret: _Secret, random: Random, passphrase: str | None, cost: ScryptCost
 ) -> None:
     document: dict[str, Any] = {
         "version": KEY_FILE_VERSION,
-        "algorithm": private.key.algorithm,
-        "public": private.key.public.hex(),
+        "algorithm": secret.key.algorithm,
+        "public": secret.key.public.hex(),
     }
     if passphrase:
-        document["seed"] = _seal(document, private.seed, random, passphrase, cost)
+        document["seed"] = _seal(document, secret.seed, random, passphrase, cost)
     else:
-        document["seed"] = private.seed.hex()
+        document["seed"] = secret.seed.hex()
     document["checksum"] = _checksum(document)
     _create(path, json.dumps(document, indent=2).encode() + b"\n")
 
@@ -212,11 +260,11 @@ def _passphrase(path: Path, passphrase: str | None) -> str | None:
         raise WrongPassphrase(path, f"{PASSPHRASE_VARIABLE} holds no UTF-8 text") from None
 
 
-def _new_key(algorithm: Algorithm, random: Random) -> PrivateKey:
+def _new_secret(algorithm: Algorithm, random: Random) -> _Secret:
     while True:
         seed = random.bytes(SEED_SIZE)
         try:
-            return PrivateKey(key=signing_key(algorithm, seed), seed=seed)
+            return _Secret(key=signing_key(algorithm, seed), seed=seed)
         except InvalidKey:
             # About one seed in 2^32 is no scalar of P-256.
             continue
@@ -263,15 +311,25 @@ def _read(path: Path) -> _KeyFile:
     return file
 
 
-def _checked(path: Path, file: _KeyFile, seed_hex: str) -> PrivateKey:
+def _checked(path: Path, file: _KeyFile, seed_hex: str) -> _Secret:
     try:
         seed = bytes.fromhex(seed_hex)
-        key = signing_key(file.algorithm, seed)
+        key = _key_of(file.algorithm, seed)
     except (InvalidKey, ValueError):
         raise _damaged(path, "it holds no private key") from None
     if key.public.hex() != file.public:
         raise _damaged(path, "its public key is that of another private key")
-    return PrivateKey(key=key, seed=seed)
+    return _Secret(key=key, seed=seed)
+
+
+def _key_of(algorithm: KeyAlgorithm, seed: bytes) -> AnyKey:
+    match algorithm:
+        case "x25519":
+            return ReaderKey(seed)
+        case "ed25519" | "p256":
+            return signing_key(algorithm, seed)
+        case _:
+            assert_never(algorithm)
 
 
 def _damaged(path: Path, what: str) -> KeyFileError:

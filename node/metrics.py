@@ -89,6 +89,10 @@ class Metrics:
             ["what"],
             registry=self.registry,
         )
+        self._beyond_share = self._counter(
+            "files_beyond_share",
+            "Files that devices have registered beyond their share of the store",
+        )
         self._mempool_size = self._gauge("mempool_size", "Waiting transactions")
         self._mempool_bytes = self._gauge("mempool_size_bytes", "Bytes of waiting transactions")
         self._peers = self._gauge("p2p_peers", "Peers with a standing session")
@@ -125,6 +129,27 @@ class Metrics:
         )
         self._verdicts_abstained = self._counter(
             "verdicts_abstained", "Blocks whose flows were not judged for want of the model"
+        )
+        self._round_updates = Counter(
+            "securenet_rounds_updates",
+            "Updates of federated rounds that this miner has, sound or not",
+            ["label"],
+            registry=self.registry,
+        )
+        self._round_aggregates = Counter(
+            "securenet_rounds_aggregates",
+            "Federated rounds by what became of this miner's aggregate",
+            ["label"],
+            registry=self.registry,
+        )
+        self._round_groups_void = self._counter(
+            "rounds_groups_void", "Groups that this miner has left out of an aggregate"
+        )
+        self._round_compute = Histogram(
+            "securenet_rounds_aggregate_seconds",
+            "Time to compute the aggregate of a federated round",
+            buckets=INTERVAL_BUCKETS,
+            registry=self.registry,
         )
         self._lag = self._gauge(
             "eventloop_lag_seconds", "Largest delay of the event loop among the last looks at it"
@@ -186,6 +211,10 @@ class Metrics:
         """Count what was removed of a class of data."""
         self._pruned.labels(what).inc(count)
 
+    def file_beyond_share(self) -> None:
+        """Count a file for which its device or organisation has no share left."""
+        self._beyond_share.inc()
+
     def log_written(self, took_ns: int) -> None:
         """Note how long a write to the consensus log took."""
         self._log_write.observe(took_ns / _NS_PER_S)
@@ -239,6 +268,22 @@ class Metrics:
     def verdict_abstained(self) -> None:
         """Count a block whose model is not here."""
         self._verdicts_abstained.inc()
+
+    def round_update_seen(self, *, is_sound: bool) -> None:
+        """Count an update of a federated round that is here."""
+        self._round_updates.labels("sound" if is_sound else "unsound").inc()
+
+    def round_aggregate(self, label: str) -> None:
+        """Count what became of this miner's aggregate: `sent`, `abstained` or `overruled`."""
+        self._round_aggregates.labels(label).inc()
+
+    def round_group_void(self) -> None:
+        """Count a group whose sum cannot be known."""
+        self._round_groups_void.inc()
+
+    def round_computed(self, took_ns: int) -> None:
+        """Note how long an aggregate took."""
+        self._round_compute.observe(took_ns / _NS_PER_S)
 
     def eventloop_lag(self, seconds: float) -> None:
         """Note how late the event loop was."""

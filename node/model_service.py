@@ -36,6 +36,7 @@ SWEEP_S: Final = 600.0
 FETCHED_SIZE_MAX: Final = 4 * 1024 * 1024
 """Larger artefacts are no models (`ml_validator.artifact`), and are not fetched."""
 
+_PART: Final = "models"
 _KINDS: Final = frozenset({REGISTER.name, ACTIVATE.name, "miner.vote"})
 """The kinds of transaction by which other models may judge, or be named."""
 
@@ -75,25 +76,24 @@ class ModelService:
         self._changed.set()
         # What organisations have brought; genesis names what came with the package.
         self._published: dict[Digest, int] = {}
-        named: dict[Digest, int] = {}
+        self._named: dict[Digest, int] = {}
         for key, record in chain.state.scan(MODEL_TABLE):
-            _name(named, Digest(key), record.size_bytes, record.manifest)
+            _name(self._named, Digest(key), record.size_bytes, record.manifest)
             if record.organisation is not None:
                 _name(self._published, Digest(key), record.size_bytes, record.manifest)
-        self._blobs.named = named
+        self._blobs.name(_PART, self._named)
 
     def on_committed(self, block: Block) -> None:
         """Look again if a block has registered, proposed or activated a model."""
         kinds = {transaction.payload.kind for transaction in block.transactions}
         if not kinds & _KINDS:
             return
-        named = dict(self._blobs.named)
         for transaction in block.transactions:
             if transaction.payload.kind == REGISTER.name:
                 body = REGISTER.decode(transaction)
                 _name(self._published, body.model, body.size_bytes, body.manifest)
-                _name(named, body.model, body.size_bytes, body.manifest)
-        self._blobs.named = named
+                _name(self._named, body.model, body.size_bytes, body.manifest)
+        self._blobs.name(_PART, self._named)
         self._changed.set()
 
     async def run(self) -> None:
@@ -140,7 +140,7 @@ class ModelService:
         try:
             await source.judge(model, ())
         except MissingModel:
-            size = self._blobs.named.get(model, 0)
+            size = self._named.get(model, 0)
             if not await self._fetcher.fetch(model, size_max=min(size, FETCHED_SIZE_MAX)):
                 self._tell(model, "nobody has sent it yet")
                 return False

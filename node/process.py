@@ -170,6 +170,7 @@ async def _run(
         pruning=config.pruning.policy(),
         watches_behaviour=True,
         blobs=config.blobs.limits(),
+        files=config.blobs.files(),
         path=home.path,
         on_membership=lambda: transport.update_directory(_directory(node.members, config)),
     )

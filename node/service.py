@@ -30,12 +30,15 @@ from node.answers import Answers
 from node.api import NodeStatus, Submission, TransactionStatus
 from node.behaviour_service import BehaviourService, Watched
 from node.blobs.fetcher import BlobFetcher
+from node.blobs.ledger import FileLimits
 from node.blobs.store import BlobLimits, BlobStore
 from node.block_maker import BlockMaker
 from node.bodies import BodyExchange
 from node.diagnosis import Diagnosis
 from node.errors import CorruptStore
 from node.evidence_service import EvidenceService
+from node.federation import Federation
+from node.file_service import FileService
 from node.gossip import Gossip
 from node.intake import Intake
 from node.key_watch import KeyWatch
@@ -146,6 +149,8 @@ class Node:
         Whether it watches how devices behave, for those who ask.
     blobs : BlobLimits, optional
         Bounds of the blob store.
+    files : FileLimits, optional
+        What is kept of devices' files in it, and for how long.
     """
 
     def __init__(
@@ -163,6 +168,7 @@ class Node:
         sync: SyncSettings = SyncSettings(),  # noqa: B008 (immutable)
         pruning: PruningPolicy | None = None,
         blobs: BlobLimits | None = None,
+        files: FileLimits = FileLimits(),  # noqa: B008 (immutable)
         next_key: SigningKey | None = None,
         miner: Address | None = None,
         watches_behaviour: bool = False,
@@ -306,6 +312,25 @@ class Node:
             source=ports.verdicts,
             on_ready=self._on_model_ready,
         )
+        self._federation = Federation(
+            chain=self._chain,
+            blobs=self._blobs,
+            fetcher=self._fetcher,
+            executor=ports.executor,
+            own=own,
+            miner=self._miner,
+            clock=ports.clock,
+            metrics=metrics,
+        )
+        self._file_service = FileService(
+            chain=self._chain,
+            blobs=self._blobs,
+            fetcher=self._fetcher,
+            clock=ports.clock,
+            executor=ports.executor,
+            metrics=metrics,
+            limits=files,
+        )
         self._pruner = Pruner(
             chain=self._chain,
             executor=ports.executor,
@@ -376,8 +401,10 @@ class Node:
         tip = self._chain.tip
         return {
             "blobs": self._blobs.held[0],
+            "files": self._file_service.count,
             "candidates": self._maker.candidate_count,
             "fates": self._mempool.remembered_count,
+            "federated_rounds": self._federation.open_count,
             "lookback_ids": tip.recent.id_count,
             "lookback_subjects": tip.recent.subject_count,
             "pooled": len(self._mempool),
@@ -551,6 +578,8 @@ class Node:
                 group.create_task(self._evidence.run())
                 group.create_task(self._pruner.run())
                 group.create_task(self._models.run())
+                group.create_task(self._federation.run())
+                group.create_task(self._file_service.run())
                 if self._verdicts is not None:
                     group.create_task(self._verdicts.run())
                 if self._behaviour is not None:
@@ -579,6 +608,8 @@ class Node:
         self._state_sync.on_progress()
         self._snapshots.on_committed()
         self._models.on_committed(block)
+        self._federation.on_committed()
+        self._file_service.on_committed(block)
         if self._verdicts is not None and self.members.is_member:
             self._verdicts.on_committed()
         if self._behaviour is not None:

@@ -79,13 +79,14 @@ from chain.kinds.rounds import RoundAbort, RoundAggregate, RoundAttest
 from chain.kinds.verdict import Verdict, opinion_of, pack_opinions
 from chain.kinds.vote import MinerVote
 from chain.limits import parse_limits
-from chain.merkle import inclusion_proof, leaf_hash, merkle_root
-from chain.payloads import Flow, Measurement, Reading
+from chain.merkle import MerkleTree, inclusion_proof, leaf_hash, merkle_root
+from chain.payloads import Chunked, Flow, Measurement, Reading
 from chain.records import TABLES, PolicyRecord
 from chain.state_tree import STATE_PROOF, StateTree
 from chain.transactions import PAYLOAD, SIGNATURE_TAG, Transaction
 from chain.types import Address, Height, Round
 from scripts.aggregation_cases import aggregation
+from scripts.file_cases import file_cases
 from scripts.signature_cases import key_cases, signature_cases
 from tests.builders import (
     ACCEPTANCE_MS,
@@ -124,6 +125,10 @@ TAGS = (
     "securenet/evidence/v1",
     "securenet/judged-flows/v1",
     "securenet/blob/v1",
+    "securenet/file-id/v1",
+    "securenet/file-chunk/v1",
+    "securenet/file-key/v1",
+    "securenet/file-name/v1",
     "securenet/round-draw/v1",
     "securenet/state-key/v1",
     "securenet/state-value/v1",
@@ -140,6 +145,7 @@ def vectors() -> dict[str, Any]:
         "signatures.json": {"keys": key_cases(), "signatures": signature_cases()},
         "merkle.json": merkle(),
         "blobs.json": blobs(),
+        "files.json": file_cases(),
         "state_tree.json": state_tree(),
         "digests.json": digests(),
         "transactions.json": transactions(),
@@ -234,7 +240,7 @@ def blobs() -> list[dict[str, Any]]:
         data = bytes(number % 251 for number in range(size))
         parts = [data[start : start + CHUNK_SIZE] for start in range(0, size, CHUNK_SIZE)]
         hashes = [leaf_hash(part) for part in parts]
-        last = prove_chunk(size, hashes, len(parts) - 1, parts[-1])
+        last = prove_chunk(size, MerkleTree(hashes), len(parts) - 1, parts[-1])
         cases.append(
             {
                 "size": size,
@@ -473,6 +479,10 @@ def examples(chain: Chain) -> Iterable[tuple[str, Transaction, bytes]]:
     crime = chain.equivocation(1, type="commit", round=2)
     yield "evidence", chain.by_miner(0, "evidence", crime), miner
     yield from _learning_kinds(chain, sensor, registrar, miner)
+    file = Chunked(
+        root=digest_of("chunks"), size_bytes=262_144 + 17, manifest=digest_of("a manifest")
+    )
+    yield "a file", chain.by_device(sensor, replace(report, payload=file)), sensor.key.public
 
 
 def _learning_kinds(
@@ -490,7 +500,7 @@ def _learning_kinds(
             "round.join",
             RoundJoin(
                 **about,
-                key=public_key_of(bytes(range(32))),
+                mask_key=public_key_of(bytes(range(32))),
                 box_key=public_key_of(bytes(range(1, 33))),
             ),
         ),

@@ -44,7 +44,7 @@ from chain.limits import parse_limits
 from chain.lookback import Lookback
 from chain.miners import MINERS_MAX, Miner, MinerSet
 from chain.parameters import Parameters
-from chain.payloads import Flow, Measurement, Reading
+from chain.payloads import Chunked, Flow, Measurement, Reading
 from chain.records import DEVICE_TABLE, MINER_TABLE, DeviceRecord
 from chain.state import MemorySource, State, active_model_at, miner_sets_of
 from chain.table import Table
@@ -146,6 +146,20 @@ def reading(value: int = 215) -> DeviceData:
     """Return a report of one measurement."""
     measurement = Measurement(name="temperature", value=value, exponent=-1, unit="C")
     return DeviceData(payload=Reading(values=(measurement,)))
+
+
+def chunked(label: str = "file", *, size: int = 100) -> Chunked:
+    """Return a file in chunks of `size` bytes together."""
+    return Chunked(
+        root=digest_of(f"chunks of {label}"),
+        size_bytes=size,
+        manifest=digest_of(f"manifest of {label}"),
+    )
+
+
+def named_file(label: str = "file") -> DeviceData:
+    """Return a report that names a file in chunks."""
+    return DeviceData(payload=chunked(label))
 
 
 def flow(*, schema: Digest = SCHEMA) -> DeviceData:

@@ -73,6 +73,7 @@ class Story:
         self.committed: list[Transaction] = []
         self.registered = 0
         self.federation = Federation(self.chain, count=4)
+        self.is_cheated = random.random() < 0.3
         first = [self._registration(), self._policy_of("acme"), self._policy_of("globex")]
         self.commit(self.split(first)[0])
 
@@ -312,15 +313,15 @@ class Story:
         found = self.chain.state.get(ROUND_TABLE, federation.id)
         if found is None or not found.is_open:
             height = self.chain.tip.next_height
-            group_size = self.random.choice([1, 3, 3])
-            deadlines = make_deadlines(height, step=self.random.choice([1, 2, 4]))
+            group_size = 3 if self.is_cheated else self.random.choice([1, 3, 3])
+            deadlines = make_deadlines(height, step=self.random.choice([2, 4]))
             federation.terms = make_terms(height, group_size=group_size, deadlines=deadlines)
             opening = federation.opening(organisation=self.random.choice(ORGANISATIONS))
             federation.id = opening.id
             return [opening]
         if self.random.random() < 0.03:
             return [federation.abort(organisation=self.random.choice(ORGANISATIONS))]
-        phases = [found.phase] * 8 + list(OPEN_PHASES)
+        phases = [found.phase] * 30 + list(OPEN_PHASES)
         steps: list[Transaction] = []
         for device in federation.devices:
             steps += self._step_of(device, self.random.choice(phases))
@@ -335,12 +336,12 @@ class Story:
             case "join":
                 return [federation.join(device)]
             case "share":
-                is_liar = device == first and self.random.random() < 0.5
-                forgery = Forgery(victim=second) if is_liar else None
+                forgery = Forgery(victim=second) if self.is_cheated and device == first else None
                 return [federation.share(device, forgery=forgery)]
             case "commit":
-                complaint = federation.complaint(second, first)
-                return [federation.commit(device), *([complaint] if device == second else [])]
+                if self.is_cheated and device == second:
+                    return [federation.complaint(second, first)]
+                return [federation.commit(device)]
             case "reveal":
                 return [federation.reveal(device)]
             case _:

@@ -99,7 +99,7 @@ class Federation:
         """Return a participant's `round.join`."""
         body = RoundJoin(
             round=self.id,
-            key=public_key_of(self.mask_secret(device)),
+            mask_key=public_key_of(self.secret(device, "masks")),
             box_key=public_key_of(self.secret(device)),
         )
         return self.by(device, "round.join", replace(body, **fields))
@@ -254,13 +254,9 @@ class Federation:
         """Return the device that a member is."""
         return next(device for device in self.devices if device.id == member.device)
 
-    def secret(self, device: Device) -> bytes:
-        """Return the secret of a participant's key for boxes."""
-        return sha256(b"secret" + self.id + device.id).digest()
-
-    def mask_secret(self, device: Device) -> bytes:
-        """Return the secret of a participant's key for masks."""
-        return sha256(b"mask" + self.id + device.id).digest()
+    def secret(self, device: Device, purpose: str = "boxes") -> bytes:
+        """Return one of a participant's two X25519 secrets for this round."""
+        return sha256(purpose.encode() + self.id + device.id).digest()
 
     def handover(self, owner: Device, receiver: Device) -> Handover:
         """Return between whom shares go."""
@@ -302,11 +298,10 @@ def make_terms(height: int = 1, **fields: Any) -> Terms:
 
 
 def make_deadlines(height: int, step: int = 3) -> Deadlines:
-    """Return deadlines that lie `step` heights apart, behind `height`."""
-    names = ("join", "share", "commit", "attest", "reveal", "aggregate")
-    return Deadlines(
-        **{name: Height(height + step * number) for number, name in enumerate(names, start=1)}
-    )
+    """Return deadlines `step` heights apart behind `height`, with one for the draw."""
+    names = ("share", "commit", "attest", "reveal", "aggregate")
+    later = {name: Height(height + 1 + step * number) for number, name in enumerate(names, start=2)}
+    return Deadlines(join=Height(height + step), **later)
 
 
 def invite(device: Device) -> Invitation:

@@ -4,11 +4,13 @@ Transactions only put on record what members and miners have done; here, and now
 goes from one phase to the next: as soon as nothing is left to wait for, or at the phase's deadline.
 """
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from chain.blocks import Event
+from chain.eligibility import counted
 from chain.federated.draw import draw_groups
 from chain.federated.records import (
     CLOSED_ROUNDS,
@@ -22,10 +24,12 @@ from chain.federated.records import (
     RoundIds,
     threshold,
 )
-from chain.governance import counted
-from chain.kinds.base import BlockContext
 from chain.state import View
 from chain.types import Digest
+
+if TYPE_CHECKING:
+    # The kinds of transactions use this module.
+    from chain.kinds.base import BlockContext
 
 
 def open_round_ids(view: View) -> tuple[Digest, ...]:
@@ -34,7 +38,7 @@ def open_round_ids(view: View) -> tuple[Digest, ...]:
     return () if rounds is None else rounds.ids
 
 
-def settle_rounds(block: BlockContext) -> tuple[Event, ...]:
+def settle_rounds(block: "BlockContext") -> tuple[Event, ...]:
     """Move on every open round that has nothing left to wait for, or is out of time."""
     events: list[Event] = []
     for round_id in open_round_ids(block.state):
@@ -52,7 +56,9 @@ def settle_rounds(block: BlockContext) -> tuple[Event, ...]:
     return tuple(events)
 
 
-def close_round(round_id: Digest, closed: FederatedRound, block: BlockContext) -> tuple[Event, ...]:
+def close_round(
+    round_id: Digest, closed: FederatedRound, block: "BlockContext"
+) -> tuple[Event, ...]:
     """Put a closed round on record, forget what only an open one needs, and say how it ended."""
     for member in closed.members:
         block.state.remove_if_present(SHARES_TABLE, round_id + member.device)
@@ -82,7 +88,7 @@ def awaited(found: FederatedRound) -> tuple[Member, ...]:
     """
     match found.phase:
         case "join":
-            waiting = [member for member in found.members if member.key is None]
+            waiting = [member for member in found.members if not member.has_joined]
         case "share":
             waiting = _at("joined", found)
         case "commit":
@@ -106,19 +112,19 @@ def _at(status: str, found: FederatedRound) -> list[Member]:
 # --- one step for each phase: the round in its next phase, or None while it has to wait -----------
 
 
-def _join(round_id: Digest, found: FederatedRound, block: BlockContext) -> FederatedRound | None:
+def _join(round_id: Digest, found: FederatedRound, block: "BlockContext") -> FederatedRound | None:
     if awaited(found) and block.height < found.terms.deadlines.join:
         return None
-    joined = sum([member.key is not None for member in found.members])
+    joined = sum([member.has_joined for member in found.members])
     if joined < found.terms.group_size * found.terms.groups_min:
         return replace(found, phase="failed", reason="too_few_joined")
     return replace(found, phase="draw")
 
 
-def _draw(round_id: Digest, found: FederatedRound, block: BlockContext) -> FederatedRound:
+def _draw(round_id: Digest, found: FederatedRound, block: "BlockContext") -> FederatedRound:
     """Draw the groups at the end of the block behind the one that closed joining."""
     groups = draw_groups(
-        [member.device for member in found.members if member.key is not None],
+        [member.device for member in found.members if member.has_joined],
         group_size=found.terms.group_size,
         round_id=round_id,
         seed=block.parent_hash,
@@ -128,19 +134,23 @@ def _draw(round_id: Digest, found: FederatedRound, block: BlockContext) -> Feder
     return replace(found, members=tuple(members), phase=phase)
 
 
-def _share(round_id: Digest, found: FederatedRound, block: BlockContext) -> FederatedRound | None:
+def _share(round_id: Digest, found: FederatedRound, block: "BlockContext") -> FederatedRound | None:
     if awaited(found) and block.height < found.terms.deadlines.share:
         return None
     return _without_weak_groups(replace(found, phase="commit"), "shared")
 
 
-def _commit(round_id: Digest, found: FederatedRound, block: BlockContext) -> FederatedRound | None:
+def _commit(
+    round_id: Digest, found: FederatedRound, block: "BlockContext"
+) -> FederatedRound | None:
     if awaited(found) and block.height < found.terms.deadlines.commit:
         return None
     return _without_weak_groups(replace(found, phase="attest"), "committed")
 
 
-def _attest(round_id: Digest, found: FederatedRound, block: BlockContext) -> FederatedRound | None:
+def _attest(
+    round_id: Digest, found: FederatedRound, block: "BlockContext"
+) -> FederatedRound | None:
     groups = found.groups
     held = {
         position: _is_held(found, position, block)
@@ -157,7 +167,9 @@ def _attest(round_id: Digest, found: FederatedRound, block: BlockContext) -> Fed
     return _without_weak_groups(replace(found, members=tuple(members), phase=phase), "included")
 
 
-def _reveal(round_id: Digest, found: FederatedRound, block: BlockContext) -> FederatedRound | None:
+def _reveal(
+    round_id: Digest, found: FederatedRound, block: "BlockContext"
+) -> FederatedRound | None:
     hidden = set(found.groups).difference(found.revealed)
     if hidden and block.height < found.terms.deadlines.reveal:
         return None
@@ -165,7 +177,7 @@ def _reveal(round_id: Digest, found: FederatedRound, block: BlockContext) -> Fed
 
 
 def _aggregate(
-    round_id: Digest, found: FederatedRound, block: BlockContext
+    round_id: Digest, found: FederatedRound, block: "BlockContext"
 ) -> FederatedRound | None:
     for digest in sorted({vote.digest for vote in found.votes}):
         voters = tuple([vote.miner for vote in found.votes if vote.digest == digest])
@@ -177,7 +189,7 @@ def _aggregate(
 
 
 _STEPS: Final[
-    dict[str, Callable[[Digest, FederatedRound, BlockContext], FederatedRound | None]]
+    dict[str, Callable[[Digest, FederatedRound, "BlockContext"], FederatedRound | None]]
 ] = {
     "join": _join,
     "draw": _draw,
@@ -189,7 +201,7 @@ _STEPS: Final[
 }
 
 
-def _is_held(found: FederatedRound, position: int, block: BlockContext) -> bool:
+def _is_held(found: FederatedRound, position: int, block: "BlockContext") -> bool:
     """Tell whether an honest miner is sure to hold an update, and so whoever asks for it."""
     miners = [entry.miner for entry in found.attestations if entry.holds(position)]
     return counted(tuple(miners), block.miners, block.state) >= block.miners.weak_quorum
@@ -197,11 +209,9 @@ def _is_held(found: FederatedRound, position: int, block: BlockContext) -> bool:
 
 def _without_weak_groups(found: FederatedRound, status: str) -> FederatedRound:
     """Void the groups in which fewer than the threshold have this status."""
-    weak = {
-        group
-        for group in found.groups
-        if found.count_in(group, status) < threshold(len(found.members_of(group)))
-    }
+    sizes = Counter([member.group for member in found.members])
+    able = Counter([member.group for member in found.members if member.status == status])
+    weak = {group for group in found.groups if able[group] < threshold(sizes[group])}
     return _without(found, weak)
 
 

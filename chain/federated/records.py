@@ -136,8 +136,9 @@ class Member:
         How far it has come: `invited`, `joined`, `shared`, `committed`; then `included`, or
         `withheld` where too few miners hold its update. `complained`: it has shown that somebody
         cheated it, at the price of its own part; `expelled`: it was shown to have cheated.
-    key, box_key : bytes or None
-        Its X25519 keys for this round: for masks, and for the boxes of shares.
+    mask_key, box_key : bytes or None
+        Its X25519 keys for this round. They are two: the secret of the first becomes known when
+        the member drops out, and must not open the boxes with the shares of its other secret.
     group : int or None
         The group into which it was drawn.
     update : Digest or None
@@ -148,10 +149,15 @@ class Member:
     weight: int
     steps: int
     status: str = "invited"
-    key: bytes | None = None
+    mask_key: bytes | None = None
     box_key: bytes | None = None
     group: int | None = None
     update: Digest | None = None
+
+    @property
+    def has_joined(self) -> bool:
+        """Whether it takes part."""
+        return self.mask_key is not None
 
     @property
     def has_shared(self) -> bool:
@@ -240,10 +246,6 @@ class FederatedRound:
     def members_of(self, group: int | None) -> tuple[Member, ...]:
         """Return who was drawn into a group; shares are numbered in this order."""
         return tuple([member for member in self.members if member.group == group])
-
-    def count_in(self, group: int, *statuses: str) -> int:
-        """Return how many members of a group have one of these statuses."""
-        return sum([member.status in statuses for member in self.members_of(group)])
 
     def with_member(self, position: int, member: Member) -> "FederatedRound":
         """Return the round with one member changed."""
@@ -341,7 +343,7 @@ ROUND_TABLE: Final = Table(
                 weight=WEIGHT,
                 steps=STEPS,
                 status=Word(*STATUSES),
-                key=Optional(X25519_KEY),
+                mask_key=Optional(X25519_KEY),
                 box_key=Optional(X25519_KEY),
                 group=Optional(Integer(0, PARTICIPANTS_MAX - 1)),
                 update=Optional(_DIGEST),

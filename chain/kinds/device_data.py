@@ -4,10 +4,11 @@ from dataclasses import dataclass
 from typing import Final
 
 from chain.kinds.base import Kind, Lane, Signer
-from chain.payloads import DEVICE_PAYLOAD, DevicePayload, Flow
+from chain.payloads import DEVICE_PAYLOAD, Chunked, DevicePayload, Flow
 from chain.records import MODEL_TABLE
 from chain.schema import Record
 from chain.state import View, active_model_at
+from chain.transactions import Transaction
 from chain.types import Height
 
 
@@ -25,6 +26,14 @@ def is_judged(payload: DevicePayload, view: View, height: Height) -> bool:
     digest = active_model_at(view, height)
     model = None if digest is None else view.get(MODEL_TABLE, digest)
     return model is not None and model.schema == payload.schema
+
+
+def file_of(transaction: Transaction) -> Chunked | None:
+    """Return the file that a transaction names; None for all but such a report of a device."""
+    if transaction.payload.kind != KIND.name:
+        return None
+    payload = KIND.decode(transaction).payload
+    return payload if isinstance(payload, Chunked) else None
 
 
 KIND: Final = Kind(

@@ -45,18 +45,10 @@ _DIGEST: Final = Blob(DIGEST_SIZE)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RoundJoin:
-    """Takes part, with X25519 keys made for this round.
-
-    Parameters
-    ----------
-    key : bytes
-        For masks. Whoever drops out has its secret put together in public.
-    box_key : bytes
-        For the boxes of shares, which that secret must not open.
-    """
+    """Takes part, with two X25519 keys made for this round; as in `Member`."""
 
     round: Digest
-    key: bytes
+    mask_key: bytes
     box_key: bytes
 
 
@@ -106,7 +98,7 @@ class RoundComplaint:
     accused : Address
         The member that sealed it.
     secret : bytes
-        Of the sender's key for boxes; with it ends the sender's part.
+        The secret of the sender's key for boxes; with it ends the sender's part.
     """
 
     round: Digest
@@ -140,16 +132,11 @@ def _put(round_id: Digest, found: FederatedRound, block: BlockContext) -> None:
 
 def _join(body: RoundJoin, transaction: Transaction, block: BlockContext) -> tuple[Event, ...]:
     found, position, member = _member(body.round, "join", transaction, block)
-    require(member.key is None, "already_done", "the sender has joined")
-    keys = (body.key, body.box_key)
+    require(not member.has_joined, "already_done", "the sender has joined")
+    keys = {body.mask_key, body.box_key}
     require(all(map(is_usable_key, keys)), "malformed", "with this key every secret would be 0")
-    require(body.key != body.box_key, "malformed", "one key for masks and boxes")
-    require(
-        all(key not in keys for other in found.members for key in (other.key, other.box_key)),
-        "already_exists",
-        "another member has joined with this key",
-    )
-    joined = replace(member, status="joined", key=body.key, box_key=body.box_key)
+    require(len(keys) == 2, "malformed", "one key for masks and for boxes")
+    joined = replace(member, status="joined", mask_key=body.mask_key, box_key=body.box_key)
     _put(body.round, found.with_member(position, joined), block)
     return ()
 
@@ -334,7 +321,7 @@ JOIN: Final = Kind(
     name="round.join",
     signer=Signer.DEVICE,
     lane=Lane.REGISTRY,
-    body=Record(RoundJoin, round=_DIGEST, key=X25519_KEY, box_key=X25519_KEY),
+    body=Record(RoundJoin, round=_DIGEST, mask_key=X25519_KEY, box_key=X25519_KEY),
     apply=_join,
 )
 SHARE: Final = Kind(

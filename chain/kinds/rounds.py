@@ -41,6 +41,8 @@ from chain.types import DIGEST_SIZE, Address, Digest
 
 SUM_MAX: Final = 2**63 - 1
 """The largest sum of updates that a parameter of 64 bits with a sign holds."""
+DRAW_HEIGHTS: Final = 1
+"""Between joining and sharing."""
 _DIGEST: Final = Blob(DIGEST_SIZE)
 
 
@@ -140,6 +142,7 @@ def _check_terms(body: RoundOpen, block: BlockContext) -> None:
     heights = [
         block.height,
         deadlines.join,
+        deadlines.join + DRAW_HEIGHTS,
         deadlines.share,
         deadlines.commit,
         deadlines.attest,
@@ -149,7 +152,8 @@ def _check_terms(body: RoundOpen, block: BlockContext) -> None:
     require(
         _is_ascending(heights),
         "malformed",
-        f"the deadlines do not ascend from height {block.height} on",
+        f"the deadlines do not ascend from height {block.height} on, with a block for the draw "
+        "behind that for joining",
     )
     require(
         deadlines.aggregate <= block.height + ROUND_HEIGHTS_MAX,
@@ -185,7 +189,7 @@ def _check_terms(body: RoundOpen, block: BlockContext) -> None:
     require(
         weights * terms.clip <= SUM_MAX,
         "overflow",
-        "a sum of all updates at the clip, times their weights, leaves 64 bits",
+        "a sum of all updates at the clip, times their weights, is more than 2^62",
     )
 
 

@@ -11,8 +11,8 @@ from typing import Final
 
 from chain.blocks import BLOCK_TRANSACTIONS_MAX, Event
 from chain.detectors import count_outcome, count_verdict
+from chain.eligibility import counted
 from chain.errors import Rejection
-from chain.governance import counted
 from chain.kinds.base import BlockContext, Kind, Lane, Signer, require
 from chain.measures import Judged, tally_flows
 from chain.parameters import VERDICT_WINDOW

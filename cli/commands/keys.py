@@ -6,12 +6,15 @@ from typing import Annotated, Any
 
 import typer
 
-from chain.crypto import SigningKey, address_of
-from cli.key_files import encrypt_key, make_key, open_key, read_passphrase
+from chain.crypto import address_of
+from chain.reader_keys import ReaderKey
+from chain.types import PublicKey
+from cli.key_files import encrypt_key, make_key, open_any_key, read_passphrase
 from cli.options import AsJson, PassphraseFile
 from cli.render import show_fields, show_json
+from node.keys import AnyKey
 
-app = typer.Typer(help="Key files of devices, registrars and miners.", no_args_is_help=True)
+app = typer.Typer(help="Key files: of senders, miners, readers.", no_args_is_help=True)
 
 
 class Algorithm(StrEnum):
@@ -19,6 +22,7 @@ class Algorithm(StrEnum):
 
     ED25519 = "ed25519"
     P256 = "p256"
+    X25519 = "x25519"
 
 
 KeyFile = Annotated[Path, typer.Argument(metavar="FILE", help="The key file.")]
@@ -28,12 +32,15 @@ KeyFile = Annotated[Path, typer.Argument(metavar="FILE", help="The key file.")]
 def new(
     out: Annotated[Path, typer.Option("--out", metavar="FILE", help="Where to write the key.")],
     algorithm: Annotated[
-        Algorithm, typer.Option("--algorithm", help="Miners and nodes need ed25519.")
+        Algorithm,
+        typer.Option("--algorithm", help="Miners and nodes need ed25519, readers x25519."),
     ] = Algorithm.ED25519,
     passphrase_file: PassphraseFile = None,
     as_json: AsJson = False,
 ) -> None:
     """Make a key and write it to a file that only you can read.
+
+    One of x25519 reads what others encrypt for its public part; the others sign.
 
     With --passphrase-file it is encrypted. An existing file is never overwritten.
 
@@ -49,7 +56,7 @@ def show(file: KeyFile, passphrase_file: PassphraseFile = None, as_json: AsJson 
 
     Example: securenet keys show registrar.json --json
     """
-    _show(file, open_key(file, passphrase_file), as_json)
+    _show(file, open_any_key(file, passphrase_file), as_json)
 
 
 @app.command()
@@ -79,12 +86,13 @@ def encrypt(
     _show(out, key, as_json)
 
 
-def _show(path: Path, key: SigningKey, as_json: bool) -> None:
+def _show(path: Path, key: AnyKey, as_json: bool) -> None:
+    is_of_miner = not isinstance(key, ReaderKey) and key.algorithm == "ed25519"
     document: dict[str, Any] = {
         "file": str(path),
         "algorithm": key.algorithm,
         "public_key": key.public.hex(),
-        "miner_id": address_of(key.public).hex() if key.algorithm == "ed25519" else None,
+        "miner_id": address_of(PublicKey(key.public)).hex() if is_of_miner else None,
     }
     if as_json:
         show_json(document)

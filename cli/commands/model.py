@@ -5,19 +5,20 @@ from typing import Annotated
 
 import typer
 
-from chain.kinds.models import ModelActivate, ModelRegister
+from chain.kinds.models import ModelActivate
 from cli.arguments import parse_digest, read_bytes
 from cli.client import Client, Document, ask
 from cli.commands import (
+    model_adversary,
     model_bench,
     model_data,
     model_evaluate,
     model_export,
+    model_features,
     model_report,
     model_sizes,
     model_train,
 )
-from cli.errors import Refused
 from cli.key_files import open_key
 from cli.options import (
     DEFAULT_RPC,
@@ -32,16 +33,17 @@ from cli.options import (
 )
 from cli.render import show_json, show_table
 from cli.sending import send_as_miner, show_outcome
-from cli.signing import registrar_sender, submit
 
 app = typer.Typer(help="The models that judge flows.", no_args_is_help=True)
 app.add_typer(model_data.app, name="data")
+app.add_typer(model_features.app)
 app.add_typer(model_report.app)
 app.add_typer(model_train.app)
 app.add_typer(model_evaluate.app)
 app.add_typer(model_bench.app)
 app.add_typer(model_export.app)
 app.add_typer(model_sizes.app)
+app.add_typer(model_adversary.app)
 
 
 @app.command("list")
@@ -77,34 +79,18 @@ def publish(
 
     Example: securenet model publish forest.safetensors --manifest forest.json --key registrar.json
     """
-    from cli.testnet.create import manifest_digest
+    from cli.publishing import publish_model
     from ml_validator import load_artifact, load_manifest
 
     model = load_artifact(read_bytes(artifact))
     described = load_manifest(read_bytes(manifest))
     described.check(model)
-    body = ModelRegister(
-        model=model.digest,
-        name=described.name,
-        schema=model.schema.digest,
-        threshold_ppm=model.threshold_ppm,
-        size_bytes=len(model.data),
-        manifest=manifest_digest(described),
-    )
     signing = open_key(key, passphrase_file)
 
     async def question(client: Client) -> Document:
-        sender = registrar_sender(await client.genesis(), signing, organisation)
-        try:
-            outcome = await submit(client, sender.sign("model.register", body), wait=wait)
-        except Refused as refusal:
-            if refusal.code != "already_exists":
-                raise
-            outcome = {"id": model.digest.hex(), "status": "registered before"}
-        # Behind the registration: what the chain names is taken from any machine.
-        await client.put_blob(body.model.hex(), model.data)
-        await client.put_blob(body.manifest.hex(), described.to_json().encode())
-        return outcome
+        return await publish_model(
+            client, model, described, key=signing, organisation=organisation, wait=wait
+        )
 
     show_outcome(ask(rpc, question), as_json=as_json)
 

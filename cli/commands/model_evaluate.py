@@ -5,8 +5,8 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from cli.errors import BadInput
-from cli.options import AsJson, SchemaFile, TestData
+from cli.data_options import check_for_nsl_kdd, check_for_tables
+from cli.options import AsJson, SchemaFile, TestData, TrafficOnly
 from cli.progress import Progress
 from cli.render import show_json, show_line, show_table
 
@@ -26,6 +26,7 @@ def evaluate(
     ],
     schema: SchemaFile = None,
     test: TestData = None,
+    traffic_only: TrafficOnly = False,
     seeds: Annotated[
         int, typer.Option("--seeds", min=1, max=SEEDS_MAX, help="How often all is trained.")
     ] = 5,
@@ -39,12 +40,12 @@ def evaluate(
 
     Example: securenet model evaluate --data nsl-kdd --json
     """
-    if schema is None and test is not None:
-        raise BadInput("--test is for CSV files", "give --schema too")
     chosen = range(FIRST_SEED, FIRST_SEED + seeds)
     if schema is None:
-        document, tests = _on_nsl_kdd(data, chosen)
+        check_for_nsl_kdd(test)
+        document, tests = _on_nsl_kdd(data, chosen, traffic_only=traffic_only)
     else:
+        check_for_tables(traffic_only=traffic_only)
         document, tests = _on_tables(schema, data, test, chosen)
     if as_json:
         show_json(document)
@@ -53,13 +54,17 @@ def evaluate(
         _show(name, part, seeds)
 
 
-def _on_nsl_kdd(data: Path, seeds: range) -> tuple[dict[str, Any], dict[str, Any]]:
+def _on_nsl_kdd(
+    data: Path, seeds: range, *, traffic_only: bool
+) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the document, and the figures in it by the name of the test."""
     from ml_validator.honest import TESTS, run_all, summary
     from ml_validator.nsl_kdd import GENUINE_DIGESTS, HARD_TEST_FILE, TEST_FILE, TRAIN_FILE
 
     with Progress().bar("seeds done", len(seeds)) as bar:
-        runs = run_all(data, seeds=seeds, on_seed=lambda _: bar.advance())
+        runs = run_all(
+            data, seeds=seeds, traffic_only=traffic_only, on_seed=lambda _: bar.advance()
+        )
     digests = {name: GENUINE_DIGESTS[name] for name in (TRAIN_FILE, *TESTS)}
     document = summary(runs, digests=digests)
     return document, {
@@ -73,19 +78,21 @@ def _on_tables(
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     from cli.data_schema import load_schema_file
     from ml_validator.honest import run_tables, summary
+    from ml_validator.table_data import digests_of
     from ml_validator.tables import read_table
 
     layout = load_schema_file(schema)
     progress = Progress()
     progress.phase(f"reading {data}")
-    tables = [read_table(path, layout) for path in (data, test) if path is not None]
+    table = read_table(data, layout)
+    asked = None if test is None else read_table(test, layout)
     with progress.bar("seeds done", len(seeds)) as bar:
-        runs, found = run_tables(layout, *tables, seeds=seeds, on_seed=lambda _: bar.advance())
-    document = summary(runs, digests={table.name: table.digest for table in tables}) | {
-        "files": [table.facts() for table in tables],
+        runs, found = run_tables(layout, table, asked, seeds=seeds, on_seed=lambda _: bar.advance())
+    document = summary(runs, digests=digests_of(table, asked)) | {
+        "files": [read.facts() for read in (table, asked) if read is not None],
         "first_seed": found,
     }
-    return document, {"a part set aside" if test is None else test.name: document}
+    return document, {"a part set aside" if asked is None else asked.name: document}
 
 
 def _show(name: str, part: dict[str, Any], seeds: int) -> None:

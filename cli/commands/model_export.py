@@ -4,7 +4,7 @@ from dataclasses import asdict
 from enum import StrEnum
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -12,7 +12,10 @@ from cli.errors import CliError
 from cli.new_file import new_file
 from cli.options import DEFAULT_RPC, AsJson, Rpc
 from cli.render import show_fields, show_json, show_line
-from ml_validator import Artifact
+
+if TYPE_CHECKING:
+    # It brings numpy, for which no other command should wait.
+    from ml_validator import Artifact
 
 app = typer.Typer()
 
@@ -71,7 +74,7 @@ def export(
         show_line("no compiler is here: flash and RAM are estimates, and nothing was compared")
 
 
-def _to_c(artifact: Artifact, name: str, draft: Path) -> dict[str, Any]:
+def _to_c(artifact: "Artifact", name: str, draft: Path) -> dict[str, Any]:
     from cli.c_measure import measure
     from ml_validator.export import to_c
 
@@ -81,7 +84,7 @@ def _to_c(artifact: Artifact, name: str, draft: Path) -> dict[str, Any]:
     return {"table_bytes": source.table_bytes, **asdict(cost)}
 
 
-def _to_onnx(artifact: Artifact, name: str, draft: Path) -> dict[str, Any]:
+def _to_onnx(artifact: "Artifact", name: str, draft: Path) -> dict[str, Any]:
     from ml_validator.export.onnx_graph import OPSET, OPSET_ML, to_onnx
 
     draft.write_bytes(to_onnx(artifact, name=name))

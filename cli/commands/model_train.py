@@ -5,8 +5,9 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
+from cli.data_options import check_for_nsl_kdd, check_for_tables
 from cli.errors import BadInput
-from cli.options import AsJson, SchemaFile, TestData
+from cli.options import AsJson, SchemaFile, TestData, TrafficOnly
 from cli.progress import Progress
 from cli.render import show_json, show_line
 
@@ -17,6 +18,7 @@ app = typer.Typer()
 
 SEED_MAX: Final = 2**32 - 1
 FIRST_SEED: Final = 42
+_PHASE: Final = "training the forest and the logistic regression"
 TABLE_COMMAND: Final = "securenet model train --schema SCHEMA --data DATA --out FOLDER"
 
 
@@ -31,6 +33,7 @@ def train(
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Where the models go.")],
     schema: SchemaFile = None,
     test: TestData = None,
+    traffic_only: TrafficOnly = False,
     seed: Annotated[
         int, typer.Option("--seed", min=0, max=SEED_MAX, help="What chance starts from.")
     ] = FIRST_SEED,
@@ -43,11 +46,17 @@ def train(
 
     Example: securenet model train --data nsl-kdd --out models
     """
-    from ml_validator.training import render, write
+    from ml_validator import training
 
-    made = _train(data, schema, test, seed)
+    if schema is None:
+        check_for_nsl_kdd(test)
+        Progress().phase(_PHASE)
+        made = training.train(data, seed=seed, traffic_only=traffic_only)
+    else:
+        check_for_tables(traffic_only=traffic_only)
+        made = _train_on_tables(schema, data, test, seed)
     try:
-        write(made, out)
+        training.write(made, out)
     except OSError as error:
         raise BadInput(
             f"{out} cannot be written: {error.strerror}", "choose another --out"
@@ -67,29 +76,23 @@ def train(
         )
         return
     for _, manifest in made:
-        for line in render(manifest).splitlines():
+        for line in training.render(manifest).splitlines():
             show_line(line)
 
 
-def _train(data: Path, schema: Path | None, test: Path | None, seed: int) -> "list[Made]":
+def _train_on_tables(schema: Path, data: Path, test: Path | None, seed: int) -> "list[Made]":
     from cli.data_schema import load_schema_file
     from ml_validator import training
     from ml_validator.table_data import make_dataset
     from ml_validator.tables import read_table
 
     progress = Progress()
-    phase = "training the forest and the logistic regression"
-    if schema is None:
-        if test is not None:
-            raise BadInput("--test is for CSV files", "give --schema too")
-        progress.phase(phase)
-        return training.train(data, seed=seed)
     layout = load_schema_file(schema)
     progress.phase(f"reading {data}")
     table = read_table(data, layout)
     asked = None if test is None else read_table(test, layout)
     dataset, _ = make_dataset(layout, table, asked)
-    progress.phase(phase)
+    progress.phase(_PHASE)
     return training.train_on(
         dataset, seed=seed, command=TABLE_COMMAND + (" --test TEST" if test else "")
     )

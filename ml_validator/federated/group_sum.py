@@ -34,7 +34,8 @@ class GroupInput:
     ----------
     group : Group
     blobs : mapping of Address to ndarray of shape (n_parameters,), uint64
-        Masked updates of the survivors, by their ids.
+        Masked updates of the survivors, by their ids; each is looked up when it is added, so they
+        need not be in memory together.
     self_shares : mapping of Address to Shares
         Of the seeds of the survivors' self masks.
     key_shares : mapping of Address to Shares

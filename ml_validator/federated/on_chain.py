@@ -40,7 +40,7 @@ def group_of(round_id: Digest, found: FederatedRound, index: int) -> Group:
         round_id=round_id,
         index=index,
         members=tuple(member.device for member in members),
-        mask_keys=tuple(member.key or b"" for member in members),
+        mask_keys=tuple(member.mask_key or b"" for member in members),
         box_keys=tuple(member.box_key or b"" for member in members),
         absent=frozenset(member.device for member in members if not member.has_shared),
     )

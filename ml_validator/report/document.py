@@ -32,12 +32,15 @@ class Report:
         Python and the libraries that took part.
     runs : sequence of Run
         All of them, in any order.
+    adversaries : mapping, optional
+        The document of `ml_validator.adversaries`, where evasion was measured.
     """
 
     data: Mapping[str, str]
     versions: Mapping[str, str]
     description: Description
     runs: Sequence[Run]
+    adversaries: Mapping[str, Any] | None = None
 
 
 def to_json(report: Report) -> str:
@@ -55,6 +58,7 @@ def to_json(report: Report) -> str:
                 },
                 "table_2": table_2(report.runs),
                 "runs": [asdict(run) for run in report.runs],
+                "adversaries": report.adversaries,
             },
             indent=1,
         )

@@ -24,12 +24,14 @@ from node.tasks import first_error
 LIE_POINTS: Final = 100
 """No honest node sends a chunk that does not prove itself: whoever does is banned at once."""
 IDLE_S: Final = 0.05
+SILENT_S: Final = 15.0
+"""Who has not answered is left out so long, so that one who never does holds up no other blob."""
 
 log = structlog.get_logger(__name__)
 
 
 class BlobFetcher:
-    """Fetches blobs, one at a time.
+    """Fetches blobs, several at a time, but none twice at once.
 
     Attributes
     ----------
@@ -45,6 +47,9 @@ class BlobFetcher:
         self._transport = transport
         self._executor = executor
         self._metrics = metrics
+        # Until when peers are left out; of peers that are connected.
+        self._silent_until_s: dict[Address, float] = {}
+        self._under_way: set[Digest] = set()
 
     async def fetch(self, digest: Digest, *, size_max: int) -> bool:
         """Return whether the blob is held in the end; chunks that came stay for the next time.
@@ -56,7 +61,16 @@ class BlobFetcher:
         """
         if self._store.find(digest) is not None:
             return True
-        peers = deque(self._transport.connected())
+        if digest in self._under_way:
+            return False
+        self._under_way.add(digest)
+        try:
+            return await self._fetch(digest, size_max)
+        finally:
+            self._under_way.discard(digest)
+
+    async def _fetch(self, digest: Digest, size_max: int) -> bool:
+        peers = deque(self._peers())
         try:
             first = await self._first(digest, peers)
             if first is None:
@@ -75,6 +89,16 @@ class BlobFetcher:
             return False
         log.info("blob fetched", digest=digest.hex(), size=first.size)
         return True
+
+    def _peers(self) -> list[Address]:
+        connected = self._transport.connected()
+        now_s = asyncio.get_running_loop().time()
+        self._silent_until_s = {
+            peer: until_s
+            for peer, until_s in self._silent_until_s.items()
+            if until_s > now_s and peer in connected
+        }
+        return [peer for peer in connected if peer not in self._silent_until_s]
 
     async def _first(self, digest: Digest, peers: deque[Address]) -> BlobChunk | None:
         """Return the first chunk, which tells the size; who does not have it leaves `peers`."""
@@ -112,7 +136,11 @@ class BlobFetcher:
     async def _ask(self, peer: Address, digest: Digest, index: int) -> BlobChunk | None:
         """Return a chunk that has proven itself, or None."""
         answer = await self.questions.ask(peer, GetChunk(digest=digest, index=index))
-        if not isinstance(answer, ChunkAnswer) or answer.chunk is None:
+        if not isinstance(answer, ChunkAnswer):
+            if peer in self._transport.connected():
+                self._silent_until_s[peer] = asyncio.get_running_loop().time() + SILENT_S
+            return None
+        if answer.chunk is None:
             return None
         try:
             await self._executor.run(answer.chunk.verify, digest, index)

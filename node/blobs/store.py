@@ -4,12 +4,13 @@ A blob is one file: its bytes, the leaf hashes of its chunks, and a foot. It is 
 draft's name and gets its own only when it is whole, proven and synced; so a crash leaves drafts and
 nothing half. Drafts of what peers send are gone on with: a chunk counts where its hash agrees.
 
-What the chain names is kept; the rest goes after a time, and has no more than its share of room.
-All methods but `find` and `held` touch the disk; they may be called from any thread.
+What the state names is kept; files of devices as long as they are named to the store; the rest
+goes after a time. Neither of the latter two takes more than its share of room.
+All methods but `find`, `held` and `size_max` touch the disk; any thread may call them.
 docs/spec/durability.md, section "Blobs".
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -25,17 +26,18 @@ from chain.blobs import (
     chunk_count,
     chunk_size,
     digest_of_hashes,
+    digest_of_root,
     prove_chunk,
 )
 from chain.errors import InvalidProof
-from chain.merkle import leaf_hash
+from chain.merkle import MerkleTree, leaf_hash
 from chain.types import DIGEST_SIZE, Digest
 from node.errors import BlobRefused, DamagedEntry, StorageError
 from node.ports import Clock, Files
 
 SOURCE_SIZE: Final = 16
 TREES_MAX: Final = 4
-"""Lists of hashes kept in memory, of the blobs that were read last."""
+"""Trees of hashes kept in memory, of the blobs that were read last."""
 PEERS: Final = bytes(SOURCE_SIZE)
 """The source of what was fetched."""
 
@@ -56,7 +58,8 @@ class BlobLimits:
     blob_size_max : int
         Bytes of one.
     store_size_max : int
-        Of all, drafts included; those that the chain does not name may have half of it.
+        Of all, drafts included; those that the chain does not name may have half of it, and
+        together with the files of devices three quarters.
     source_size_max : int
         Of those that the chain does not name, from one address.
     count_max : int
@@ -147,7 +150,10 @@ class BlobStore:
     Attributes
     ----------
     named : mapping of Digest to int
-        The blobs that the chain names, with the size each may have at most; they are never swept.
+        The blobs that the state names, with the size each may have at most; they are never swept.
+        Set by `name`.
+    files : mapping of Digest to int
+        The same of devices' files; they are not swept while they are here.
     """
 
     def __init__(
@@ -155,16 +161,29 @@ class BlobStore:
     ) -> None:
         self.limits = limits or BlobLimits()
         self.named: Mapping[Digest, int] = {}
+        self._parts: dict[str, Mapping[Digest, int]] = {}
+        self.files: Mapping[Digest, int] = {}
         self._files = files
         self._path = path
         self._clock = clock
         self._lock = Lock()
         self._entries: dict[Digest, Entry] = {}
-        self._drafts: dict[str, Entry] = {}
-        self._trees: dict[Digest, list[bytes]] = {}
+        self._drafts: dict[str, tuple[Digest, Entry]] = {}
+        self._trees: dict[Digest, MerkleTree] = {}
         self._uploads = 0
         for name, size in sorted(files.sizes().items()):
             self._open(name, size)
+
+    def name(self, part: str, blobs: Mapping[Digest, int]) -> None:
+        """Say which blobs one part of the state names, as models or federated rounds do."""
+        self._parts[part] = blobs
+        named: dict[Digest, int] = {}
+        for found in self._parts.values():
+            for digest, size in found.items():
+                # A digest holds whoever sends the blob to its size; that somebody else has named a
+                # smaller one keeps nothing out.
+                named[digest] = max(size, named.get(digest, 0))
+        self.named = named
 
     def find(self, digest: Digest) -> Entry | None:
         """Return what is known of a blob that is held."""
@@ -174,7 +193,12 @@ class BlobStore:
     def held(self) -> tuple[int, int]:
         """How many blobs are held, and the bytes of their files with those of drafts."""
         with self._lock:
-            return len(self._entries), self._size_of_all()
+            return len(self._entries), sum(entry.file_size for _, entry in self._all())
+
+    def size_max(self, digest: Digest) -> int | None:
+        """Return the size that a blob may have which the chain names; None for another."""
+        size = self.named.get(digest)
+        return self.files.get(digest) if size is None else size
 
     # Reading
 
@@ -184,7 +208,7 @@ class BlobStore:
         entry = self._entries.get(digest)
         if data is None or entry is None:
             return None
-        return prove_chunk(entry.size, self._hashes(digest, entry), index, data)
+        return prove_chunk(entry.size, self._tree(digest, entry), index, data)
 
     def read(self, digest: Digest, index: int) -> bytes | None:
         """Return a chunk, or None where it is not held.
@@ -198,9 +222,9 @@ class BlobStore:
         entry = self._entries.get(digest)
         if entry is None or not 0 <= index < chunk_count(entry.size):
             return None
-        hashes = self._hashes(digest, entry)
+        tree = self._tree(digest, entry)
         data = self._files.read(digest.hex(), index * CHUNK_SIZE, chunk_size(entry.size, index))
-        if leaf_hash(data) != hashes[index]:
+        if leaf_hash(data) != tree.leaves[index]:
             raise self._damaged(digest, f"chunk {index} is not what was written")
         return data
 
@@ -225,7 +249,7 @@ class BlobStore:
     def begin_part(self, size: int, digest: Digest) -> Draft:
         """Begin a blob that peers send, or go on with it; raises as `begin_upload`."""
         name = digest.hex() + _PART
-        entry = self._drafts.get(name)
+        _, entry = self._drafts.get(name, (digest, None))
         if entry is not None and entry.size == size:
             draft = Draft(self._files, name, entry)
             draft.resume()
@@ -263,28 +287,47 @@ class BlobStore:
             old = [
                 digest
                 for digest, entry in self._entries.items()
-                if entry.time_ms < oldest_ms and digest not in self.named
+                if entry.time_ms < oldest_ms and self.size_max(digest) is None
             ]
             # Names of drafts that peers send; an upload ends by itself.
             left = [
                 name
-                for name, entry in self._drafts.items()
+                for name, (_, entry) in self._drafts.items()
                 if entry.time_ms < oldest_ms and name.endswith(_PART)
             ]
-            for digest in old:
-                del self._entries[digest]
-                self._trees.pop(digest, None)
-            for name in left:
-                del self._drafts[name]
-        for name in (*(digest.hex() for digest in old), *left):
-            self._files.remove(name)
+        self._remove(old, left)
         return len(old)
+
+    def forget(self, digests: Iterable[Digest]) -> int:
+        """Remove blobs and what peers have sent of them, unless the chain names them still.
+
+        Returns
+        -------
+        int
+            How many blobs were held.
+        """
+        with self._lock:
+            gone = [digest for digest in digests if self.size_max(digest) is None]
+            held = [digest for digest in gone if digest in self._entries]
+            parts = [name for digest in gone if (name := digest.hex() + _PART) in self._drafts]
+        self._remove(held, parts)
+        return len(held)
+
+    def _remove(self, held: Sequence[Digest], drafts: Sequence[str]) -> None:
+        with self._lock:
+            for digest in held:
+                self._entries.pop(digest, None)
+                self._trees.pop(digest, None)
+            for name in drafts:
+                self._drafts.pop(name, None)
+        for name in (*(digest.hex() for digest in held), *drafts):
+            self._files.remove(name)
 
     def _begin(self, name: str, size: int, source: bytes, digest: Digest) -> Draft:
         entry = Entry(size=size, time_ms=self._clock.wall_ms(), source=source)
         with self._lock:
             self._require_room(entry, digest)
-            self._drafts[name] = entry
+            self._drafts[name] = (digest, entry)
         draft = Draft(self._files, name, entry)
         try:
             self._files.remove(name)
@@ -297,40 +340,45 @@ class BlobStore:
 
     def _require_room(self, entry: Entry, digest: Digest) -> None:
         limits = self.limits
-        if entry.size > min(limits.blob_size_max, self.named.get(digest, BLOB_SIZE_MAX)):
+        named = self.size_max(digest)
+        if entry.size > min(limits.blob_size_max, BLOB_SIZE_MAX if named is None else named):
             raise BlobRefused("too_large", f"a blob of {entry.size} bytes is more than is taken")
-        used, bound = self._size_of_all(), limits.store_size_max
-        if digest not in self.named:
-            others = [
-                other for known, other in self._entries.items() if known not in self.named
-            ] + list(self._drafts.values())
-            # What the chain names finds room whatever else clients bring.
-            used, bound = sum(other.file_size for other in others), bound // 2
+        if named is None:
+            others = [other for known, other in self._all() if self.size_max(known) is None]
             own = sum(other.file_size for other in others if other.source == entry.source)
             if len(others) >= limits.count_max:
                 raise BlobRefused("blobs_full", f"{len(others)} blobs that nobody names are here")
             if own + entry.file_size > limits.source_size_max:
                 raise BlobRefused("blobs_full", "the sender's share of the blob store is used up")
-        if used + entry.file_size > bound:
+            self._require(entry, others, limits.store_size_max // 2)
+        if digest not in self.named:
+            # What the state names finds room whatever else clients and devices bring.
+            rest = [other for known, other in self._all() if known not in self.named]
+            self._require(entry, rest, limits.store_size_max * 3 // 4)
+        self._require(entry, [other for _, other in self._all()], limits.store_size_max)
+
+    def _require(self, entry: Entry, others: Sequence[Entry], bound: int) -> None:
+        if sum(other.file_size for other in others) + entry.file_size > bound:
             raise BlobRefused("blobs_full", "the blob store is full")
 
-    def _size_of_all(self) -> int:
-        entries = (*self._entries.values(), *self._drafts.values())
-        return sum(entry.file_size for entry in entries)
+    def _all(self) -> Iterator[tuple[Digest, Entry]]:
+        """Yield what is held, and what drafts will be; the lock is the caller's."""
+        yield from self._entries.items()
+        yield from self._drafts.values()
 
-    def _hashes(self, digest: Digest, entry: Entry) -> list[bytes]:
-        """Return the leaf hashes of a blob, proven by its digest."""
+    def _tree(self, digest: Digest, entry: Entry) -> MerkleTree:
+        """Return the tree over the chunks of a blob, proven by its digest."""
         with self._lock:
-            hashes = self._trees.get(digest)
-        if hashes is None:
-            hashes = _read_hashes(self._files, digest.hex(), entry.size)
-            if digest_of_hashes(entry.size, hashes) != digest:
+            tree = self._trees.get(digest)
+        if tree is None:
+            tree = MerkleTree(_read_hashes(self._files, digest.hex(), entry.size))
+            if digest_of_root(entry.size, tree.root) != digest:
                 raise self._damaged(digest, "its hashes are not those of its digest")
             with self._lock:
-                self._trees[digest] = hashes
+                self._trees[digest] = tree
                 while len(self._trees) > TREES_MAX:
                     del self._trees[next(iter(self._trees))]
-        return hashes
+        return tree
 
     def _damaged(self, digest: Digest, cause: str) -> DamagedEntry:
         with self._lock:
@@ -355,7 +403,7 @@ class BlobStore:
                 if name == stem:
                     self._entries[Digest(bytes.fromhex(stem))] = entry
                 else:
-                    self._drafts[name] = entry
+                    self._drafts[name] = (Digest(bytes.fromhex(stem)), entry)
                 return
         log.info("a file that is no blob is removed", name=name[:80])
         self._files.remove(name)

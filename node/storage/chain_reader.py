@@ -242,6 +242,18 @@ class ChainReader:
         """Return height, index and id of the verdict transactions behind `after`, oldest first."""
         return self._page(schema.VERDICT, after, limit)
 
+    def files_from(self, height: int) -> Iterator[Place]:
+        """Iterate the places of transactions that name a file in chunks, from `height` on."""
+        start, stop = schema.FILE + schema.height_bytes(height), prefix_end(schema.FILE)
+        for key, _ in self._store.scan(start=start, stop=stop):
+            yield schema.read_place(key[1:])
+
+    def file_at(self, place: Place) -> tuple[int, Transaction] | None:
+        """Return a transaction that names a file, with the time of its block; None once pruned."""
+        height, index = place
+        header, transaction = self.header(height), self._kept(height, index)
+        return None if header is None or transaction is None else (header.time_ms, transaction)
+
     def proposed(self, block_hash: Digest) -> Block | None:
         """Return a block that was stored before a vote on it, or None."""
         return self._load(schema.PROPOSED + block_hash, decode_block)

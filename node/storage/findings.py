@@ -50,7 +50,8 @@ class Entries:
     def __init__(self, store: KeyValueStore) -> None:
         self.store = store
         # How many entries of the indexes belong there.
-        self.counts = {schema.HASH: 0, schema.TRANSACTION: 0, schema.SENDER: 0, schema.VERDICT: 0}
+        indexes = (schema.TRANSACTION, schema.SENDER, schema.VERDICT, schema.FILE)
+        self.counts = dict.fromkeys((schema.HASH, *indexes), 0)
 
     def check_genesis(self, header: Header, miners: MinerSet) -> Iterator[Finding]:
         """Compare the entries of block 0 with what the genesis document gives."""

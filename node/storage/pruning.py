@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from chain.kinds.base import Lane
+from chain.kinds.device_data import file_of
 from chain.transactions import Transaction, decode_transaction
 from chain.transition import lane_of
 from node.ports import KeyValueStore, WriteBatch
@@ -33,6 +34,7 @@ _HEIGHTS: Final = (
     schema.RECEIPTS,
     schema.SUMMARY,
     schema.VERDICT,
+    schema.FILE,
 )
 _SCATTERED: Final = (schema.TRANSACTION, schema.SENDER)
 _BY_LANE: Final = {Lane.TELEMETRY: schema.TELEMETRY, Lane.VERDICT: schema.VERDICTS}
@@ -135,6 +137,8 @@ def index_entries(
     yield schema.sender_key(payload.sender, place), transaction.id
     if payload.kind == "verdict":
         yield schema.VERDICT + place, transaction.id
+    if file_of(transaction) is not None:
+        yield schema.FILE + place, transaction.id
 
 
 def _first_after(first: Mapping[bytes, int], what: bytes, height: int) -> dict[bytes, int]:

@@ -49,6 +49,8 @@ SENDER: Final = b"a"
 """``a sender height index`` → transaction id."""
 VERDICT: Final = b"v"
 """``v height index`` → id of a verdict transaction."""
+FILE: Final = b"d"
+"""``d height index`` → id of a transaction that names a file in chunks."""
 STATE: Final = b"s"
 """``s state-key`` → state value."""
 UNDO: Final = b"u"
@@ -87,6 +89,7 @@ CLASSES: Final = {
     TRANSACTION: "transaction index",
     SENDER: "sender index",
     VERDICT: "verdict index",
+    FILE: "file index",
     STATE: "state",
     UNDO: "undo",
     PROPOSED: "proposed block",

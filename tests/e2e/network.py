@@ -86,7 +86,7 @@ class LiveNetwork:
             command = python_command("node", "run", "--home", str(self.home(number)))
             with self.layout.log(node).open("ab") as log:
                 self._children[number] = subprocess.Popen(
-                    [*_die_with_parent(), *through, *command],
+                    [*dying_with_parent(), *through, *command],
                     cwd=self.layout.directory,
                     stdin=subprocess.DEVNULL,
                     stdout=log,
@@ -302,7 +302,7 @@ async def is_reachable(client: Client) -> bool:
     return True
 
 
-def _die_with_parent() -> list[str]:
+def dying_with_parent() -> list[str]:
     """Return what to put before a command so that it ends with this process, however that ends."""
     setpriv = shutil.which("setpriv")
     return [] if setpriv is None else [setpriv, "--pdeathsig", "KILL"]

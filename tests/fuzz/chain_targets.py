@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from chain import codec
+from chain.blobs import CHUNK_SIZE
 from chain.blocks import (
     BLOCK_RECEIPT,
     HEADER,
@@ -18,13 +19,22 @@ from chain.blocks import (
     encode_block,
 )
 from chain.certificate import CERTIFICATE, VoteType, decode_certificate
+from chain.chunks import PLAIN_CHUNK_SIZE, FileCipher
 from chain.crypto import check_public_key, verify
-from chain.errors import ChainError, DecodeError, InvalidCertificate, InvalidKey, InvalidProof
+from chain.errors import (
+    ChainError,
+    DecodeError,
+    InvalidCertificate,
+    InvalidChunk,
+    InvalidKey,
+    InvalidProof,
+)
 from chain.genesis import GENESIS, parse_genesis, render_genesis
 from chain.kinds import KINDS
 from chain.kinds.base import Kind
 from chain.kinds.evidence import read_head
 from chain.limits import parse_limits, render_limits
+from chain.manifests import MANIFEST, decode_manifest
 from chain.merkle import inclusion_proof, merkle_root, verify_inclusion
 from chain.miners import MinerSet, decode_miners, encode_miners
 from chain.records import TABLES
@@ -36,6 +46,9 @@ from chain.transactions import decode_transaction
 from chain.types import Digest
 from tests.builders import Chain, make_genesis, make_miner_set, make_model
 from tests.fuzz.target import Target, codec_target, drawn_seeds, pure, record_target
+
+_PARTS: Final = (bytes(PLAIN_CHUNK_SIZE), b"the end")
+_FILE: Final = FileCipher(b"k" * 32, sum(map(len, _PARTS)))
 
 VECTORS: Final = Path(__file__).parents[1] / "vectors"
 
@@ -74,6 +87,8 @@ def targets() -> Iterator[Target]:
         decode_miners,
         encode_miners,
     )
+    yield codec_target("file manifest", _manifests, decode_manifest, MANIFEST.encode)
+    yield pure("file chunk", "msgpack", _file_chunks, _check_file_chunk)
     yield pure("state piece", "msgpack", _pieces, _check_piece)
     for kind in KINDS.values():
         yield _body(kind)
@@ -105,6 +120,27 @@ def genesis_documents() -> list[bytes]:
 def _encodings() -> list[bytes]:
     accepted = json.loads((VECTORS / "encoding.json").read_text())["accepted"]
     return [bytes.fromhex(vector["bytes"]) for vector in accepted]
+
+
+def _manifests() -> list[bytes]:
+    cases = json.loads((VECTORS / "files.json").read_text())
+    return [bytes.fromhex(case["manifest"]) for case in cases]
+
+
+def _file_chunks() -> list[bytes]:
+    return [codec.encode([index, _FILE.seal(index, part)]) for index, part in enumerate(_PARTS)]
+
+
+def _check_file_chunk(data: bytes) -> bool:
+    try:
+        index, sealed = codec.decode(data, what="chunk", size_max=2 * CHUNK_SIZE)
+        if type(index) is not int or type(sealed) is not bytes:
+            return False
+        opened = _FILE.open(index, sealed)
+    except (DecodeError, ValueError, InvalidChunk):
+        return False
+    assert opened == _PARTS[index], "another chunk passed for one of the file"
+    return True
 
 
 def _blocks() -> list[bytes]:

@@ -1,15 +1,17 @@
 """What a target of fuzzing is."""
 
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from random import Random
-from typing import Any
+from typing import Any, Final
 
 import structlog
 
 from chain import codec
-from chain.errors import DecodeError
+from chain.errors import DecodeError, SecureNetError
 from chain.schema import Record
 from tests.fuzz.mutate import Form
 from tests.fuzz.values import drawn
@@ -19,6 +21,8 @@ Check = Callable[[bytes], bool]
 it raises is a failure, also where what was accepted is not what the bytes say."""
 
 SEEDS = 12
+SHARED_MEMORY: Final = Path("/dev/shm")
+"""Where files cost nothing, if it is there."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +54,37 @@ def pure(name: str, form: Form, seeds: Callable[[], Sequence[bytes]], check: Che
         yield check
 
     return Target(name=name, form=form, seeds=seeds, opened=opened, life=1)
+
+
+def file_target(
+    name: str,
+    form: Form,
+    seeds: Callable[[], Sequence[bytes]],
+    read: Callable[[Path], Any],
+    *refusals: type[SecureNetError],
+) -> Target:
+    """Return the target of a file: it is read, or refused with one of `refusals`."""
+
+    @contextmanager
+    def opened() -> Iterator[Check]:
+        base = SHARED_MEMORY if SHARED_MEMORY.is_dir() else None
+        with tempfile.TemporaryDirectory(dir=base) as directory:
+            path = Path(directory) / name
+            path.touch(mode=0o600)
+
+            def check(data: bytes) -> bool:
+                path.write_bytes(data)
+                try:
+                    read(path)
+                except refusals as error:
+                    if "\n" in str(error):
+                        raise AssertionError("a refusal is one line") from error
+                    return False
+                return True
+
+            yield check
+
+    return Target(name=name, form=form, seeds=seeds, opened=opened, life=100_000)
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from typing import Final
 from tests.fuzz import (
     chain_targets,
     consensus_targets,
+    data_targets,
     file_targets,
     node_targets,
     rpc_target,
@@ -22,6 +23,7 @@ TARGETS: Final[dict[str, Target]] = {
         signer_targets,
         rpc_target,
         file_targets,
+        data_targets,
     )
     for target in module.targets()
 }

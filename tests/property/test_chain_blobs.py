@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from chain import blobs
 from chain.blobs import BlobChunk, blob_digest, chunk_count, prove_chunk
 from chain.errors import InvalidProof
-from chain.merkle import leaf_hash
+from chain.merkle import MerkleTree, leaf_hash
 from chain.types import Digest
 
 CHUNK = 8
@@ -28,7 +28,7 @@ def chunks_of(data: bytes) -> tuple[Digest, list[BlobChunk]]:
     parts = [data[at : at + CHUNK] for at in range(0, len(data), CHUNK)]
     hashes = [leaf_hash(part) for part in parts]
     return blob_digest(data), [
-        prove_chunk(len(data), hashes, index, part) for index, part in enumerate(parts)
+        prove_chunk(len(data), MerkleTree(hashes), index, part) for index, part in enumerate(parts)
     ]
 
 

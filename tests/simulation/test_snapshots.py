@@ -341,8 +341,9 @@ LIES = {
 @pytest.mark.parametrize("name", LIES)
 def test_whoever_lies_about_a_snapshot_is_blamed_and_holds_nobody_up(name, monkeypatch):
     kind, lie = LIES[name]
-    # Short ranges, so that everybody is asked for some.
+    # Short ranges and small pieces, so that everybody is asked for some.
     monkeypatch.setattr("node.state_sync.SYNC_BLOCKS_MAX", 3)
+    monkeypatch.setattr("chain.state_range.PIECE_SIZE", 1_000)
 
     async def scene(world):
         liar = Hostile(world, "m1", say_nothing)

@@ -74,8 +74,11 @@ async def put_blob(rpc: Rpc, request: web.Request, query: Query) -> Any:
     entry = store.find(digest)
     if entry is not None:
         return _describe(digest, entry)
-    if digest not in store.named and not _is_local(request.remote):
-        raise UploadForbidden("the chain does not name this blob; hand it in on the node's machine")
+    if store.size_max(digest) is None and not _is_local(request.remote):
+        raise UploadForbidden(
+            "the chain does not name this blob, or its device has no share left in this node's "
+            "store; hand it in on the node's machine"
+        )
     size = request.content_length
     if size is None:
         raise LengthRequired("Content-Length says how many bytes a blob has")

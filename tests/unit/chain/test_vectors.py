@@ -12,6 +12,9 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+from msgpack import unpackb
 
 from chain.blocks import decode_block, decode_header
 from chain.certificate import VoteType, decode_certificate
@@ -53,6 +56,7 @@ def made():
         "digests.json",
         "encoding.json",
         "federated.json",
+        "files.json",
         "merkle.json",
         "signatures.json",
         "state_tree.json",
@@ -309,6 +313,61 @@ def test_blobs_are_named_as_the_page_says():
             leaf_count=len(chunks),
             path=[bytes.fromhex(sibling) for sibling in case["last_chunk"]["path"]],
         )
+
+
+def derive(secret, tag, salt=b""):
+    info = bytes([len(tag)]) + tag.encode()
+    return HKDF(algorithm=SHA256(), length=32, salt=salt or None, info=info).derive(secret)
+
+
+def test_a_reader_of_the_page_reads_the_files():
+    for case in load("files.json"):
+        version, file, size, root, entries, open_key, name = unpackb(
+            bytes.fromhex(case["manifest"])
+        )
+        assert (version, file.hex(), size, root.hex()) == (
+            1,
+            case["file"],
+            case["size"],
+            case["chunks"]["root"],
+        )
+        keys = [open_key] if open_key else []
+        for reader, (ephemeral, wrapped) in zip(case["readers"], entries, strict=True):
+            private = X25519PrivateKey.from_private_bytes(bytes.fromhex(reader["private"]))
+            shared = private.exchange(X25519PublicKey.from_public_bytes(ephemeral))
+            salt = ephemeral + bytes.fromhex(reader["public"])
+            cipher = ChaCha20Poly1305(derive(shared, "securenet/file-key/v1", salt))
+            keys.append(cipher.decrypt(bytes(12), wrapped, file))
+        assert {key.hex() for key in keys} == {case["content_key"]}
+        assert derive(keys[0], "securenet/file-id/v1") == file
+        if case["name"] is not None:
+            cipher = ChaCha20Poly1305(derive(keys[0], "securenet/file-name/v1"))
+            padded = cipher.decrypt(bytes(12), name, file)
+            assert padded[1 : 1 + padded[0]].decode() == case["name"]
+            assert len(padded) == 256
+        chunk_key = ChaCha20Poly1305(derive(keys[0], "securenet/file-chunk/v1"))
+        data = bytes(number % 251 for number in range(size))
+        count = max(1, -(-size // 262_128))
+        leaves = []
+        for index in range(count):
+            nonce = index.to_bytes(11, "big") + bytes([index == count - 1])
+            bound = b"\x17securenet/file-chunk/v1" + file + pack_u32(index) + pack_u32(count)
+            part = data[index * 262_128 : (index + 1) * 262_128]
+            leaves.append(chunk_key.encrypt(nonce, part, bound))
+        assert [hashlib.sha256(b"\0" + leaf).hexdigest() for leaf in leaves] == (
+            case["chunks"]["leaves"]
+        )
+        assert tree(leaves) == case["chunks"]["root"]
+        assert case["chunks"]["size"] == size + 16 * count
+        stored = case["chunks"]["size"].to_bytes(8, "big") + root
+        assert tagged("securenet/blob/v1", stored) == case["chunks"]["digest"]
+        manifest = bytes.fromhex(case["manifest"])
+        named = len(manifest).to_bytes(8, "big") + merkle_root([manifest])
+        assert tagged("securenet/blob/v1", named) == case["manifest_digest"]
+
+
+def pack_u32(number):
+    return number.to_bytes(4, "big")
 
 
 def test_paths_of_the_merkle_trees_verify():

@@ -178,6 +178,7 @@ class FakeNode:
         self.overrides: dict[str, list[web.Response]] = {}
         self.requests: list[str] = []
         self.blobs: dict[str, bytes] = {}
+        self.refuses_large_blobs = False
         self.ready = True
 
     def register(self, key: SigningKey, name: str = "sensor-1", **fields: Any) -> str:
@@ -265,10 +266,16 @@ class FakeNode:
         )
 
     async def _blob(self, request: web.Request) -> web.Response:
-        return web.Response(body=self.blobs[request.match_info["id"]])
+        data = self.blobs[request.match_info["id"]]
+        start = request.http_range.start
+        if start is None:
+            return web.Response(body=data)
+        return web.Response(body=data[start:], status=206)
 
     async def _put_blob(self, request: web.Request) -> web.Response:
         id, data = request.match_info["id"], await request.read()
+        if self.refuses_large_blobs and len(data) > 10_000:
+            return problem(507, "blobs_full", "the blob store is full")
         self.blobs[id] = data
         return web.json_response({"id": id, "size": len(data), "chunks": chunk_count(len(data))})
 

@@ -11,6 +11,7 @@ from chain.payloads import Flow
 from cli.data_schema import load_schema_file
 from cli.errors import BadInput
 from cli.exit_codes import ExitCode
+from cli.readings import parse_flow_file
 from ml_validator import Detector, load_artifact, load_manifest, nsl_kdd
 from ml_validator.nsl_kdd import TRAIN_FILE, file_digest, write_records
 from ml_validator.synthetic import generate_mixture
@@ -124,7 +125,8 @@ def test_models_of_other_data_judge_its_flows_and_bring_their_schema(securenet, 
     )
 
     assert ended.code == ExitCode.OK, ended.err
-    names = ["office-forest-low-false-alarm", "office-forest", "office-linear"]
+    kinds = ("forest-low-false-alarm", "forest", "forest-small", "linear")
+    names = [f"office-{kind}" for kind in kinds]
     assert [made["name"] for made in ended.document] == names
     for name in names:
         artifact = load_artifact((out / f"{name}.safetensors").read_bytes())
@@ -140,6 +142,43 @@ def test_models_of_other_data_judge_its_flows_and_bring_their_schema(securenet, 
         )
         scores = Detector(artifact).judge([quiet, flood])
         assert [score >= artifact.threshold_ppm for score in scores] == [False, True]
+
+
+def test_rows_without_labels_become_flows_that_the_model_reads(securenet, files):
+    trained = securenet(
+        *("model", "train", "--schema", files / "flows.toml", "--data", files / "train.csv"),
+        *("--out", files / "models"),
+    )
+    assert trained.code == ExitCode.OK, trained.err
+    model = files / "models" / "office-forest.safetensors"
+    (files / "live.csv").write_text("bytes,proto,dur\n600,tcp,50\n20,udp,0.1\n-,gre,1\n")
+    arguments = ("model", "features", "--csv", files / "live.csv", "--model", model)
+
+    ended = securenet(
+        *arguments, "--schema", files / "flows.toml", "--out", files / "live.jsonl", "--json"
+    )
+
+    assert ended.code == ExitCode.OK, ended.err
+    artifact = load_artifact(model.read_bytes())
+    assert ended.document["schema"] == artifact.schema.digest.hex()
+    assert ended.document["missing"] == {"bytes": 1}
+    assert ended.document["proto"] == {"tcp": 1, "udp": 1, "gre": 1}
+    flows = [parse_flow_file(files / "live.jsonl", row) for row in (1, 2, 3)]
+    assert flows[0].integers == (50_000, 600)
+    scores = Detector(artifact).judge(flows)
+    assert [score >= artifact.threshold_ppm for score in scores[:2]] == [False, True]
+
+    refused = [
+        (("--out", files / "o.jsonl"), "give --schema and --model"),
+        (("--out", files / "o.csv", "--schema", files / "flows.toml"), "is not .jsonl"),
+        (("--out", files / "o.jsonl", "--schema", files / "other.toml"), "those of the model"),
+    ]
+    (files / "other.toml").write_text(SMALL.replace("scale = 1000", "scale = 100"))
+    for more, told in refused:
+        ended = securenet(*arguments, *more)
+        assert ended.code == ExitCode.USAGE
+        assert told in ended.err
+    assert not (files / "o.jsonl").exists()
 
 
 def test_an_evaluation_on_a_test_file_has_the_form_of_that_on_nsl_kdd(securenet, files):
@@ -221,6 +260,16 @@ def test_a_test_file_without_a_schema_is_refused(securenet, files):
         ended = securenet("model", *command, "--data", files, "--test", files / "test.csv")
         assert ended.code == ExitCode.USAGE
         assert "--schema" in ended.err
+
+
+def test_traffic_only_is_for_nsl_kdd(securenet, files):
+    for command in (("train", "--out", files / "o"), ("evaluate",)):
+        ended = securenet(
+            *("model", *command, "--schema", files / "flows.toml", "--data", files / "train.csv"),
+            "--traffic-only",
+        )
+        assert ended.code == ExitCode.USAGE
+        assert "--traffic-only is for NSL-KDD" in ended.err
 
 
 @pytest.mark.parametrize(

@@ -1,17 +1,21 @@
 """``securenet model train`` and ``model evaluate``: what they write and say, what they refuse."""
 
+from pathlib import Path
+
 import pytest
 
 from cli.exit_codes import ExitCode
 from ml_validator import forest_training, nsl_kdd
 from ml_validator.artifact import load_artifact
 from ml_validator.bundled import BUNDLED_NAMES
+from ml_validator.detector import Detector
 from ml_validator.manifest import load_manifest
 from ml_validator.nsl_kdd import (
     HARD_TEST_FILE,
     TEST_FILE,
     TRAIN_FILE,
     file_digest,
+    without_content,
     write_records,
 )
 from ml_validator.synthetic import generate_mixture
@@ -41,6 +45,30 @@ def test_trained_models_load_and_are_described(securenet, data, tmp_path):
         manifest = load_manifest((out / f"{name}.json").read_bytes())
         manifest.check(artifact)
         assert manifest.settings["seed"] == 5
+
+
+def test_models_of_traffic_alone_read_no_content(securenet, data, tmp_path):
+    out = tmp_path / "models"
+
+    ended = securenet("model", "train", "--data", data, "--out", out, "--traffic-only", "--json")
+
+    assert ended.code == ExitCode.OK
+    flows = [record.flow for record in generate_mixture(20, seed=3)]
+    silent = [without_content(record).flow for record in generate_mixture(20, seed=3)]
+    assert flows != silent
+    for made in ended.document:
+        assert made["name"].startswith("nsl-kdd-traffic-")
+        detector = Detector(load_artifact(Path(made["file"]).read_bytes()))
+        assert detector.judge(flows) == detector.judge(silent)
+
+
+def test_an_evaluation_of_traffic_alone_has_the_same_form(securenet, data):
+    arguments = ("--data", data, "--seeds", 1, "--traffic-only", "--json")
+
+    ended = securenet("model", "evaluate", *arguments)
+
+    assert ended.code == ExitCode.OK
+    assert ended.document["modes"]["detect"]["seeds"] == [42]
 
 
 def test_training_for_people_says_what_was_measured(securenet, data, tmp_path):

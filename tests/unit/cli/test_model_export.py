@@ -7,6 +7,7 @@ from cli.commands import model_export
 from cli.exit_codes import ExitCode
 from ml_validator.artifact import load_artifact, model_digest
 from ml_validator.bundled import LINEAR_NAME, bundled_model
+from tests.unit.ml_validator.export.models import MODELS
 
 LINEAR = bundled_model(LINEAR_NAME)[0]
 
@@ -91,6 +92,18 @@ def test_a_model_is_found_by_its_file_and_by_its_digest(securenet, out, tmp_path
         )
         assert ended.document["name"] == name
         assert ended.document["model"] == LINEAR.digest.hex()
+
+
+@compiles
+def test_a_model_with_features_of_its_own_is_exported_too(securenet, out, tmp_path):
+    own = MODELS["trees of all sizes"]
+    (tmp_path / "own").write_bytes(own.data)
+
+    ended = securenet("model", "export", tmp_path / "own", "--target", "c", "--out", out, "--json")
+
+    assert ended.code == ExitCode.OK, ended.err
+    assert ended.document["flows_compared"] == c_measure.PROBES
+    assert own.schema.digest.hex() in out.read_text()
 
 
 def test_a_model_that_is_not_bundled_is_asked_of_the_node(securenet, node, out, no_compiler):

@@ -7,7 +7,7 @@ import pytest
 from chain.payloads import FLOW, Measurement
 from cli.errors import BadInput
 from cli.readings import parse_flow_file, parse_readings
-from ml_validator.nsl_kdd import write_records
+from ml_validator.nsl_kdd import to_flow_row, write_records
 from ml_validator.synthetic import Profile, generate
 
 
@@ -49,6 +49,24 @@ def test_a_flow_is_read_from_json_or_from_a_row(tmp_path):
 
     assert parse_flow_file(tmp_path / "flow.json") == record.flow
     assert parse_flow_file(tmp_path / "flow.txt") == record.flow
+
+
+def test_a_row_of_a_file_of_flows_is_chosen_by_its_number(tmp_path):
+    records = generate(Profile.DNS, 3, seed=1)
+    flows = [record.flow for record in records]
+    rendered = [FLOW.render(flow) for flow in flows]
+    write_records(tmp_path / "labelled.txt", records)
+    (tmp_path / "bare.csv").write_text("".join(to_flow_row(flow) + "\n" for flow in flows))
+    (tmp_path / "flows.jsonl").write_text("".join(json.dumps(flow) + "\n" for flow in rendered))
+    for name in ("labelled.txt", "bare.csv", "flows.jsonl"):
+        assert [parse_flow_file(tmp_path / name, row) for row in (1, 2, 3)] == flows
+        with pytest.raises(BadInput, match="has no row 4"):
+            parse_flow_file(tmp_path / name, 4)
+
+    (tmp_path / "printed.json").write_text(json.dumps(rendered[0], indent=2))
+    assert parse_flow_file(tmp_path / "printed.json") == flows[0]
+    with pytest.raises(BadInput, match="has no row 2"):
+        parse_flow_file(tmp_path / "printed.json", 2)
 
 
 @pytest.mark.parametrize("content", ["", "{", '{"integers": []}', '{"a":' * 100_000])

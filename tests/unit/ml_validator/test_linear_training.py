@@ -5,8 +5,8 @@ from sklearn.linear_model import LogisticRegression
 from ml_validator.artifact import load_artifact
 from ml_validator.errors import UntrainableData
 from ml_validator.features import NSL_KDD_SCHEMA
-from ml_validator.linear import EVEN_PPM
-from ml_validator.linear_training import PPM_PER_LOGIT, fit_and_pack, fit_linear, pack_linear
+from ml_validator.linear import EVEN_PPM, PPM_PER_LOGIT
+from ml_validator.linear_training import fit_and_pack, fit_linear, pack_linear
 from ml_validator.synthetic import Profile, generate, generate_mixture
 from ml_validator.training import judge
 

@@ -9,7 +9,14 @@ from hypothesis import strategies as st
 
 from ml_validator import tables
 from ml_validator.errors import InvalidDataset, InvalidSchema, MissingDataset, UntrainableData
-from ml_validator.table_data import describe, label_rows, learn_schema, make_dataset, split
+from ml_validator.table_data import (
+    describe,
+    flows_for,
+    label_rows,
+    learn_schema,
+    make_dataset,
+    split,
+)
 from ml_validator.tables import Column, Layout, Row, Table, read_table, scaled
 
 COLUMNS = (
@@ -160,6 +167,14 @@ def test_columns_that_are_not_listed_may_be_ignored(read):
     assert table.rows[0].integers == (1000, 2)
 
 
+def test_files_may_lack_labels_where_none_are_asked_for_and_ignored_columns_always(read):
+    (row,) = read("dur,proto,bytes", "1,tcp,2", by=LAYOUT.unlabelled(), header=False).rows
+    assert (row.integers, row.label) == ((1000, 2), "")
+    twice = read("1,tcp,2,x,ok", "1,tcp,2,x,scan", by=LAYOUT.unlabelled())
+    assert len(twice.rows) == 2
+    assert read("dur,proto,bytes,label", "1,tcp,2,ok", header=False).rows[0].label == "normal"
+
+
 def test_a_file_without_flows_is_refused(read):
     for lines in ((), ("",)):
         with pytest.raises(InvalidDataset, match="no flows"):
@@ -184,7 +199,7 @@ def test_bounds_on_rows_and_labels_hold(read, monkeypatch):
     with pytest.raises(InvalidDataset, match="row 4, row: more than 2 rows"):
         read("1,tcp,2,x,ok", "1,tcp,2,x,ok", "1,tcp,2,x,ok")
     monkeypatch.setattr(tables, "ROWS_MAX", 9)
-    with pytest.raises(InvalidDataset, match="row 4, label: more than 2 labels"):
+    with pytest.raises(InvalidDataset, match="row 4, row: more than 2 labels"):
         read("1,tcp,2,x,a", "1,tcp,2,x,b", "1,tcp,2,x,c")
 
 
@@ -276,6 +291,25 @@ def test_test_rows_that_training_knows_are_left_out():
     assert [record.flow.integers for record in dataset.tests["test.csv"]] == [(3, 3)]
     assert found["test"]["left_out"] == 1
     assert dataset.digests.keys() == {"train.csv", "test.csv"}
+
+
+def test_rows_become_flows_of_a_model_of_the_same_layout_alone():
+    schema = learn_schema(LAYOUT, [row(1, 1)])
+    (flow,) = flows_for(schema, LAYOUT, [row(3, 4, proto="gre")])
+    assert (flow.schema, flow.integers, flow.categories) == (schema.digest, (3, 4), ("gre",))
+    for other in (
+        layout(name="home"),
+        layout(Column(name="dur", kind="decimal", unit="seconds", scale=10)),
+        layout(Column(name="proto", kind="ignored")),
+    ):
+        with pytest.raises(InvalidSchema, match="those of the model"):
+            flows_for(schema, other, [])
+
+
+def test_files_of_one_name_are_told_apart():
+    dataset, _ = make_dataset(LAYOUT, table(row(1, 1)), table(row(2, 2)))
+    assert dataset.tests.keys() == {"train.csv (test)"}
+    assert dataset.digests.keys() == {"train.csv", "train.csv (test)"}
 
 
 def test_a_test_of_nothing_new_is_refused():

@@ -15,7 +15,12 @@ from ml_validator.artifact import Artifact
 from ml_validator.bundled import bundled_model
 from ml_validator.detector import Detector
 from ml_validator.errors import MissingModel, ModelError
-from ml_validator.features import NSL_KDD_SCHEMA
+from ml_validator.features import (
+    NSL_KDD_SCHEMA,
+    CategoricalColumn,
+    FeatureSchema,
+    IntegerColumn,
+)
 from ml_validator.forest import LEAF
 from node.verdict_worker import (
     LENGTH_SIZE,
@@ -85,6 +90,27 @@ def test_flows_are_judged_as_the_detector_judges_them():
     answer = WORKER.answer(body(encode_request(ARTIFACT.digest, flows)))
 
     assert decode_answer(body(answer)) == DETECTORS[ARTIFACT.digest].judge(flows)
+
+
+def test_a_model_of_data_that_no_build_knows_is_loaded_and_judges():
+    schema = FeatureSchema(
+        name="office",
+        integers=(IntegerColumn(name="bytes", unit="bytes", scale=1),),
+        categories=(CategoricalColumn(name="proto", values=("tcp", "udp")),),
+    )
+    tree = [(0, 100), (LEAF, 10_000), (LEAF, 0)]
+    artifact = Artifact(
+        model=make_forest(tree, column_count=schema.column_count),
+        schema=schema,
+        threshold_ppm=500_000,
+    )
+    flows = [Flow(schema=schema.digest, integers=(size,), categories=("tcp",)) for size in (7, 700)]
+    worker = Worker()
+
+    worker.answer(body(encode_load(artifact.data)))
+    answer = worker.answer(body(encode_request(artifact.digest, [*flows, flow()])))
+
+    assert decode_answer(body(answer)) == [1_000_000, 0, None]
 
 
 def test_a_flow_that_the_model_cannot_read_is_said_to_be_so_and_spoils_no_other():

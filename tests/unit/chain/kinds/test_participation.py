@@ -19,6 +19,8 @@ from chain.kinds.participation import UpdateCommit
 from tests.builders import digest_of, key_of
 from tests.federation import Federation, Forgery, make_terms
 
+OTHER_KEY = bytes(31) + b"\x09"
+
 
 @pytest.fixture
 def federation():
@@ -60,30 +62,36 @@ def test_nobody_takes_part_twice(federation):
     joined = federation.join(first)
 
     assert code(federation, federation.join(first), joined) == "already_done"
-    assert code(federation, federation.join(first, key=bytes(31) + b"\x09"), joined) == (
-        "already_done"
+    assert code(federation, federation.join(first, mask_key=OTHER_KEY), joined) == "already_done"
+
+
+def test_a_key_with_which_there_are_no_secrets_is_refused(federation):
+    federation.open()
+
+    device = federation.devices[0]
+    assert code(federation, federation.join(device, mask_key=bytes(32))) == "malformed"
+    assert code(federation, federation.join(device, box_key=bytes(32))) == "malformed"
+
+
+@pytest.mark.attack("F10")
+def test_the_key_for_masks_which_may_become_known_is_not_that_for_boxes(federation):
+    federation.open()
+    joining = federation.join(federation.devices[0], mask_key=OTHER_KEY, box_key=OTHER_KEY)
+
+    assert code(federation, joining) == "malformed"
+
+
+def test_copied_keys_keep_nobody_out_and_open_nothing(federation):
+    federation.open()
+    honest, copier, *_ = federation.devices
+    copied = body_of(federation.join(honest))
+
+    federation.chain.commit(
+        federation.join(copier, mask_key=copied.mask_key, box_key=copied.box_key)
     )
 
-
-def test_a_key_is_usable_and_nobody_elses(federation):
-    federation.open()
-    first, second, *_ = federation.devices
-    taken = federation.join(first)
-
-    assert code(federation, federation.join(second, key=bytes(32))) == "malformed"
-    assert code(federation, federation.join(second, box_key=bytes(32))) == "malformed"
-    for name in ("key", "box_key"):
-        for other in ("key", "box_key"):
-            copied = federation.join(second, **{name: getattr(body_of(taken), other)})
-            assert code(federation, copied, taken) == "already_exists"
-
-
-def test_masks_and_boxes_have_keys_of_their_own(federation):
-    federation.open()
-    first = federation.devices[0]
-    key = body_of(federation.join(first)).key
-
-    assert code(federation, federation.join(first, box_key=key)) == "malformed"
+    federation.chain.commit(federation.join(honest))
+    assert federation.member_of(honest).mask_key == federation.member_of(copier).mask_key
 
 
 def test_another_key_does_not_sign_for_a_participant(federation):
@@ -388,8 +396,7 @@ def test_the_honest_cannot_be_accused():
 def test_a_complaint_is_about_another_of_the_group_with_the_secret_that_joined():
     federation, liar, victim = cheated(breaks_box=True)
 
-    for secret in (bytes(32), federation.mask_secret(victim)):
-        assert code(federation, federation.complaint(victim, liar, secret=secret)) == "wrong_key"
+    assert code(federation, federation.complaint(victim, liar, secret=bytes(32))) == "wrong_key"
     assert code(federation, federation.complaint(victim, victim)) == "invalid_state"
     nobody = federation.complaint(victim, replace(liar, id=digest_of("nobody")))
     assert code(federation, nobody) == "not_found"

@@ -45,6 +45,7 @@ def deadlines(height, **fields):
         {"rule": "multi_krum", "group_size": 1, "groups_min": 4, "tolerated": 1},
         deadlines(2, join=2),
         deadlines(2, share=5),
+        deadlines(2, share=6),
         deadlines(2, commit=99),
         deadlines(2, aggregate=2 + ROUND_HEIGHTS_MAX + 1),
     ],

@@ -69,6 +69,20 @@ def test_a_group_is_void_when_too_few_survivors_reveal():
         group_sum(collect(group, secrets, updates, revealing=set(names[:2])))
 
 
+def test_nobody_masks_for_members_that_never_shared_and_places_stay():
+    secrets = make_secrets(7)
+    silent, dropped, *rest = [own.member for own in secrets]
+    group = replace(make_group(secrets), absent=frozenset({silent}))
+    updates = {member: update_of(2) for member in rest}
+
+    collected = collect(group, secrets, updates)
+    key_shares = {dropped: collected.key_shares[dropped]}
+    given_input = replace(collected, key_shares=key_shares)
+
+    assert group.threshold == len(rest) == 5
+    assert group_sum(given_input).tolist() == [5 * value for value in update_of(2).tolist()]
+
+
 def test_a_masked_update_looks_like_noise():
     secrets = make_secrets(3)
     group = make_group(secrets)

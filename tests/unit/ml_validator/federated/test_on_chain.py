@@ -68,7 +68,7 @@ class LearningFederation(Federation):
 
     def join(self, device: Device, **fields: Any) -> Transaction:
         own = self.secrets_of(device)
-        return super().join(device, key=own.mask_public, box_key=own.box_public, **fields)
+        return super().join(device, mask_key=own.mask_public, box_key=own.box_public, **fields)
 
     def share(self, device: Device, **fields: Any) -> Transaction:
         own, group = self.secrets_of(device), self.group_at(device)

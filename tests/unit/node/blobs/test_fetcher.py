@@ -9,7 +9,7 @@ import pytest
 
 from chain.blobs import CHUNK_SIZE, BlobChunk, blob_digest
 from chain.types import Address
-from node.blobs.fetcher import LIE_POINTS, BlobFetcher
+from node.blobs.fetcher import LIE_POINTS, SILENT_S, BlobFetcher
 from node.metrics import Metrics
 from node.protocol import CHUNK, GET_CHUNK, ChunkAnswer, decode_body, encode_body
 from tests.simulation.disk import SimulatedDisk
@@ -116,6 +116,27 @@ async def test_who_does_not_hold_it_or_is_silent_is_passed_over_without_blame():
 
     assert await peers.fetch()
 
+    assert peers.blames == []
+
+
+@simulated
+async def test_who_does_not_answer_holds_up_no_other_blob_and_is_asked_again_later():
+    peers = Peers(a=silent)
+    others = [put(peers.holder, blob(100, seed=seed)) for seed in range(3)]
+
+    def asked() -> bool:
+        return any(peer == A for peer, _ in peers.asked)
+
+    assert await peers.fetcher.fetch(others[0], size_max=100)
+    assert asked()
+    peers.asked.clear()
+    assert await peers.fetcher.fetch(others[1], size_max=100)
+    assert not asked()
+    await asyncio.sleep(SILENT_S)
+    peers.behaviours[A] = honest
+    assert await peers.fetcher.fetch(others[2], size_max=100)
+
+    assert [peer for peer, _ in peers.asked] == [B, A]
     assert peers.blames == []
 
 

@@ -148,6 +148,53 @@ def test_bounds_of_one_of_a_sender_and_of_all():
     assert store.held[0] == 3
 
 
+def test_files_of_devices_leave_room_to_what_the_state_names():
+    store = blob_store(limits=BlobLimits(store_size_max=4_000))
+    files = [blob_digest(blob(900, seed=seed)) for seed in range(4)]
+    model = blob_digest(blob(900, seed=9))
+    store.files, store.named = dict.fromkeys(files, 900), {model: 900}
+    put(store, blob(900, seed=5))
+    for seed in range(2):
+        assert put(store, blob(900, seed=seed), source="anyone") == files[seed]
+
+    # Three quarters are taken by files and by what nobody names.
+    with pytest.raises(BlobRefused, match="full"):
+        put(store, blob(900, seed=2))
+
+    assert put(store, blob(900, seed=9)) == model
+
+
+def test_a_file_stays_as_long_as_it_is_named_and_goes_with_what_came_of_it(files):
+    store = blob_store(files)
+    whole, part = put(store, DATA), blob_digest(blob(300))
+    store.begin_part(300, part)
+    store.files = {whole: len(DATA), part: 300}
+    later = blob_store(files, now_ms=NOW_MS + 10 * BlobLimits().keep_ms)
+    later.files = store.files
+
+    assert later.sweep() == 0
+    assert later.forget([whole, part]) == 0
+    assert later.find(whole) is not None
+    later.files = {}
+    assert later.forget([whole, part]) == 1
+
+    assert files.sizes() == {}
+    assert later.held == (0, 0)
+
+
+def test_what_several_parts_of_the_state_name_is_kept_for_the_larger_size():
+    store = blob_store(limits=BlobLimits(store_size_max=4_000))
+    update, model = blob_digest(blob(900)), blob_digest(blob(90, seed=2))
+    store.name("rounds", {update: 900})
+    # A registration may say any size of any digest.
+    store.name("models", {model: 90, update: 1})
+
+    assert store.named == {update: 900, model: 90}
+    assert put(store, blob(900)) == update
+    store.name("rounds", {})
+    assert store.named == {update: 1, model: 90}
+
+
 def test_small_blobs_are_counted_too():
     store = blob_store(limits=BlobLimits(count_max=3))
     for seed in range(3):

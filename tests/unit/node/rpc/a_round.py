@@ -80,8 +80,11 @@ def by(node: ChainNode, device: Address, kind: str, body: Any) -> Transaction:
 
 def join(node: ChainNode, round_id: Digest, device: Address) -> Transaction:
     """Return a device's `round.join`."""
-    secret = sha256(device).digest()
-    body = RoundJoin(round=round_id, key=public_key_of(device), box_key=public_key_of(secret))
+    body = RoundJoin(
+        round=round_id,
+        mask_key=public_key_of(sha256(device).digest()),
+        box_key=public_key_of(device),
+    )
     return by(node, device, "round.join", body)
 
 

@@ -16,7 +16,7 @@ from node.ports import Executor, KeyValueStore
 from node.storage import chain_store
 from node.storage.chain_store import ChainStore
 from node.storage.kv import MemoryStore
-from tests.builders import Chain, flow, make_genesis, make_model, reading
+from tests.builders import Chain, flow, make_genesis, make_model, named_file, reading
 
 PATH = Path("memory")
 
@@ -96,7 +96,7 @@ class StoredChain:
         return check_block(self.store.tip, block, lambda transaction, key: True)
 
     async def fill(self, blocks: int = 3) -> None:
-        """Commit devices, a gateway's among them, then blocks with readings, flows and verdicts.
+        """Commit devices, a gateway's among them, then blocks with all reports and verdicts.
 
         The first block is of a later round, so that its end brings something about.
         """
@@ -104,6 +104,7 @@ class StoredChain:
         await self.commit(first, round=1)
         device, second = self.chain.registration("device", gateway=gateway)
         await self.commit(second)
+        reported = reading()
         for _ in range(blocks):
             judged = self.store.height
             verdicts = []
@@ -111,9 +112,10 @@ class StoredChain:
                 verdicts = [self.chain.verdict(miner, judged, [0]) for miner in range(3)]
             reports = [
                 self.chain.by_device(device, flow()),
-                self.chain.by_device(gateway, reading()),
+                self.chain.by_device(gateway, reported),
             ]
             await self.commit(*verdicts, *reports)
+            reported = named_file()
 
     async def fill_more(self) -> None:
         """Commit two blocks more, a device and what it sends."""

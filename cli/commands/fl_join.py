@@ -1,0 +1,120 @@
+"""``securenet fl join``: a participant of federated rounds."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cli.arguments import expand_home, parse_digest
+from cli.client import Client, ask
+from cli.errors import BadInput, Missed
+from cli.key_files import open_key
+from cli.options import (
+    DEFAULT_HOME,
+    DEFAULT_RPC,
+    AsJson,
+    Home,
+    Organisation,
+    PassphraseFile,
+    Rpc,
+    SchemaFile,
+)
+from cli.progress import Progress
+from cli.render import show_fields, show_json
+
+app = typer.Typer()
+
+
+@app.command()
+def join(
+    key: Annotated[Path, typer.Option("--key", metavar="FILE", help="Key file of the device.")],
+    data: Annotated[
+        Path,
+        typer.Option(
+            "--data", metavar="PATH", help="Own rows: NSL-KDD, or with --schema a CSV file."
+        ),
+    ],
+    home: Home = Path(DEFAULT_HOME),
+    round_id: Annotated[
+        str | None,
+        typer.Option("--round", metavar="ROUND", help="This round; by default the next one."),
+    ] = None,
+    forever: Annotated[
+        bool, typer.Option("--all", help="Take part in every round, until it is stopped.")
+    ] = False,
+    schema: SchemaFile = None,
+    rate: Annotated[
+        float, typer.Option("--rate", min=1e-6, max=1e3, help="Step size of local training.")
+    ] = 2.0,
+    complain: Annotated[
+        bool,
+        typer.Option(
+            "--complain", help="Name a member that hands out false shares; ends the own part."
+        ),
+    ] = False,
+    organisation: Organisation = None,
+    device: Annotated[
+        str | None,
+        typer.Option("--device", metavar="ID", help="Needed once its key was replaced."),
+    ] = None,
+    passphrase_file: PassphraseFile = None,
+    rpc: Rpc = DEFAULT_RPC,
+    as_json: AsJson = False,
+) -> None:
+    """Train on own data in a federated round; nothing leaves but a masked update.
+
+    May be killed and started again at any moment, with the same --home. Ends with 0 when the round
+    is finished. Ask a node of your own organisation: it tells what the chain says.
+
+    Example: securenet fl join --key gateway.json --data flows.txt
+    """
+    from chain.federated.records import FederatedRound
+    from chain.types import Digest
+    from cli.federated.follow import Gateway
+    from cli.federated.memory import MemoryStore
+    from cli.federated.shard import Shard
+    from cli.signing import find_device_sender
+    from node.random_source import SystemRandom
+    from node.storage.lock import FileLock
+
+    if forever and round_id is not None:
+        raise BadInput("--all and --round are two things", "give one of them")
+    chosen = None if round_id is None else parse_digest(round_id, "round id")
+    if not data.exists():
+        raise BadInput(f"there is no {data}", "name the file of your rows with --data")
+    signing = open_key(key, passphrase_file)
+    store = MemoryStore(expand_home(home))
+
+    async def question(client: Client) -> "tuple[str, Digest, FederatedRound]":
+        sender = await find_device_sender(client, signing, organisation, device)
+        gateway = Gateway(
+            client,
+            sender,
+            shard=Shard(data, schema, client=client, rate=rate, random=SystemRandom()),
+            store=store,
+            progress=Progress(),
+            complains=complain,
+        )
+        return sender.address.hex(), *await gateway.run(chosen, forever=forever)
+
+    with FileLock(store.folder / "lock", guards=store.folder):
+        device_id, id, over = ask(rpc, question)
+    (member,) = [m for m in over.members if m.device.hex() == device_id]
+    outcome = {
+        "round": id.hex(),
+        "phase": over.phase,
+        "device": device_id,
+        "part": "void group" if member.group in over.void else member.status,
+        "update": None if member.update is None else member.update.hex(),
+        "aggregate": None if over.aggregate is None else over.aggregate.hex(),
+        "reason": over.reason,
+    }
+    if as_json:
+        show_json(outcome)
+    else:
+        show_fields(outcome)
+    if over.phase != "finished":
+        raise Missed(
+            f"federated round {id.hex()} is {over.phase}: {over.reason or 'by its opener'}",
+            "wait for another; nothing of your data has left",
+        )

@@ -1,0 +1,158 @@
+"""``securenet fl status``: how federated rounds are getting on."""
+
+import asyncio
+from typing import Annotated, Final
+
+import typer
+
+from chain.types import Digest
+from cli.arguments import parse_digest
+from cli.client import Client, Document, ask
+from cli.errors import BadInput, Missed
+from cli.options import DEFAULT_RPC, AsJson, Limit, Rpc
+from cli.progress import Progress
+from cli.render import show_fields, show_json, show_line, show_table
+
+app = typer.Typer()
+
+POLL_S: Final = 0.5
+CLOSED: Final = ("finished", "failed", "aborted")
+AWAITED: Final = {
+    "join": "participants to join",
+    "share": "members to hand out shares of their masks",
+    "commit": "members to commit their updates",
+    "reveal": "members to reveal shares; some are enough",
+}
+_OTHER: Final = {
+    "draw": "the next block, which draws the groups",
+    "attest": "miners to say which updates they hold",
+    "aggregate": "a quorum of miners to say the same aggregate",
+}
+
+
+@app.command()
+def status(
+    round_id: Annotated[
+        str | None, typer.Argument(metavar="[ROUND]", help="A federated round, to show it alone.")
+    ] = None,
+    follow: Annotated[
+        bool, typer.Option("--follow", help="Show how it goes until it is over.")
+    ] = False,
+    limit: Limit = 100,
+    rpc: Rpc = DEFAULT_RPC,
+    as_json: AsJson = False,
+) -> None:
+    """Show what federated rounds are at, what they wait for, and until which height.
+
+    With --follow it ends when the round does: with 0 if it is finished, else with 14.
+
+    Example: securenet fl status 5c1d… --follow
+    """
+    if round_id is None:
+        if follow:
+            raise BadInput("--follow is for one round", "name it: securenet fl status ROUND")
+        _show_all(rpc, limit, as_json)
+        return
+    id = parse_digest(round_id, "round id")
+    if follow:
+        follow_round(rpc, id, as_json=as_json)
+        return
+    found = ask(rpc, lambda client: client.get(f"/v1/rounds/{id.hex()}"))
+    if as_json:
+        show_json(found)
+    else:
+        _show(found)
+
+
+def waits_for(found: Document) -> str:
+    """Say in one line what a round waits for."""
+    phase = found["phase"]
+    if phase in CLOSED:
+        return f"it is {phase}"
+    until = "" if found["deadline"] is None else f", until height {found['deadline']}"
+    count = len(found["awaited"])
+    what = f"{count} {AWAITED[phase]}" if phase in AWAITED else _OTHER[phase]
+    return f"waits for {what}{until}"
+
+
+def follow_round(rpc: str, id: Digest, *, as_json: bool) -> None:
+    """Show each phase of a round as it passes, and the outcome; raises `Missed` for none."""
+
+    async def question(client: Client) -> Document:
+        path = f"/v1/rounds/{id.hex()}"
+        found = await client.get(path)
+        progress = Progress()
+        while found["phase"] not in CLOSED:
+            phase, total = found["phase"], len(found["awaited"])
+            if phase not in AWAITED:
+                progress.phase(f"{phase}: {waits_for(found)}")
+                found = await _next(client, path, phase)
+                continue
+            text = f"{phase}: {AWAITED[phase]}, until height {found['deadline']}"
+            with progress.bar(text, total) as bar:
+                done = 0
+                while found["phase"] == phase:
+                    now = max(total - len(found["awaited"]), done)
+                    bar.advance(now - done)
+                    done = now
+                    await asyncio.sleep(POLL_S)
+                    found = await client.get(path)
+        return found
+
+    found = ask(rpc, question)
+    if as_json:
+        show_json(found)
+    else:
+        _show(found)
+    if found["phase"] != "finished":
+        raise Missed(
+            f"federated round {id.hex()} is {found['phase']}: {found['reason'] or 'by its opener'}",
+            "see who was missing with securenet query rounds ID, and open another",
+        )
+
+
+async def _next(client: Client, path: str, phase: str) -> Document:
+    found = await client.get(path)
+    while found["phase"] == phase:
+        await asyncio.sleep(POLL_S)
+        found = await client.get(path)
+    return found
+
+
+def _show(found: Document) -> None:
+    members = found["members"]
+    counts: dict[str, int] = {}
+    for member in members:
+        counts[member["status"]] = counts.get(member["status"], 0) + 1
+    terms = found["terms"]
+    show_fields(
+        {
+            "round": found["id"],
+            "name": terms["name"],
+            "base": terms["base"],
+            "phase": found["phase"],
+            "members": ", ".join(f"{count} {status}" for status, count in sorted(counts.items())),
+            "groups": f"{len(found['groups'])} that count, {len(found['void'])} void",
+            "rule": f"{terms['rule']}, withstands {terms['tolerated']} spoiled groups",
+            "aggregate": found["aggregate"],
+            "reason": found["reason"],
+        }
+    )
+    show_line(waits_for(found))
+
+
+def _show_all(rpc: str, limit: int, as_json: bool) -> None:
+    async def question(client: Client) -> list[Document]:
+        items = await client.pages("/v1/rounds", limit=limit)
+        return [await client.get(f"/v1/rounds/{item['id']}") for item in items]
+
+    items = ask(rpc, question)
+    if as_json:
+        show_json(items)
+        return
+    rows = [
+        [item["id"], item["terms"]["name"], len(item["members"]), item["phase"], waits_for(item)]
+        for item in items
+    ]
+    columns = ["round", "name", "participants", "phase", ""]
+    show_table(columns, rows, empty="no federated rounds")

@@ -1,0 +1,241 @@
+"""A device that follows the chain and takes part in federated rounds as they come."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from contextlib import aclosing, suppress
+from functools import partial
+from typing import Any, Final
+
+from chain.errors import DecodeError
+from chain.federated.records import (
+    OPEN_PHASES,
+    PARTICIPANTS_MAX,
+    ROUND_TABLE,
+    SHARES_TABLE,
+    FederatedRound,
+    SharesRecord,
+)
+from chain.types import Address, Digest
+from cli.client import Client, Document
+from cli.errors import CliError, Refused, TimedOut, Unreachable
+from cli.federated.memory import MemoryStore
+from cli.federated.participant import Participant, member_of
+from cli.federated.shard import Shard
+from cli.progress import Progress
+from cli.render import show_error
+from cli.signing import Sender, submit
+from node.clock import SystemClock
+from node.random_source import SystemRandom
+from node.tasks import first_error
+
+POLL_S: Final = 5.0
+"""The round is looked at so often even where no block is heard of."""
+RETRY_S: Final = 1.0
+PATIENCE_S: Final = 600.0
+"""For so long a node may be away, or too busy, before a participant gives up."""
+ROUNDS_MAX: Final = 1_000
+
+
+async def fetch_round(client: Client, round_id: Digest) -> FederatedRound:
+    """Return a federated round; raises `Refused` where there is none."""
+    document = await client.get(f"/v1/rounds/{round_id.hex()}")
+    found: FederatedRound = _parsed(client, ROUND_TABLE.record, document)
+    return found
+
+
+class ChainPort:
+    """The chain as one device sees it through one node; a `RoundPort`."""
+
+    def __init__(self, client: Client, sender: Sender) -> None:
+        self._client = client
+        self._sender = sender
+
+    async def shares(self, round_id: Digest) -> Mapping[Address, SharesRecord]:
+        """Return what the members have handed to each other."""
+        path = f"/v1/rounds/{round_id.hex()}/shares"
+        items = await self._client.pages(path, limit=PARTICIPANTS_MAX)
+        return {
+            Address(bytes.fromhex(item["device"])): _parsed(self._client, SHARES_TABLE.record, item)
+            for item in items
+        }
+
+    async def send(self, kind: str, body: Any) -> None:
+        """Send a transaction of the device and wait until it is committed."""
+        await submit(self._client, self._sender.sign(kind, body), wait=True)
+
+    async def hand_in(self, digest: Digest, data: bytes) -> None:
+        """Hand a blob to the node."""
+        await self._client.put_blob(digest.hex(), data)
+
+
+class Gateway:
+    """Takes part in federated rounds with one device and its data.
+
+    Parameters
+    ----------
+    complains : bool
+        As in `Participant`.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        sender: Sender,
+        *,
+        shard: Shard,
+        store: MemoryStore,
+        progress: Progress,
+        complains: bool,
+    ) -> None:
+        self.device = sender.address
+        self._client = client
+        self._port = ChainPort(client, sender)
+        self._shard = shard
+        self._store = store
+        self._progress = progress
+        self._complains = complains
+        self._parts: dict[Digest, Participant] = {}
+        self._left: set[Digest] = set()
+        """Rounds of others, those that are over, and those in which it cannot go on."""
+        self._said: dict[Digest, str] = {}
+
+    async def run(self, chosen: Digest | None, *, forever: bool) -> tuple[Digest, FederatedRound]:
+        """Take part until a round is over, and return it; with `forever`, in one after another.
+
+        Parameters
+        ----------
+        chosen : Digest or None
+            The round; None: the next that invites the device.
+
+        Raises
+        ------
+        CliError
+            It cannot take part, or the node was away for `PATIENCE_S`.
+        """
+        news = asyncio.Event()
+        with first_error():
+            async with asyncio.TaskGroup() as tasks:
+                watcher = tasks.create_task(_watch(self._client, news))
+                over = await self._follow(chosen, news, forever=forever)
+                watcher.cancel()
+        return over
+
+    async def _follow(
+        self, chosen: Digest | None, news: asyncio.Event, *, forever: bool
+    ) -> tuple[Digest, FederatedRound]:
+        clock = SystemClock()
+        seen_ns = clock.monotonic_ns()
+        while True:
+            news.clear()
+            try:
+                for round_id in await self._rounds(chosen):
+                    over = await self._look(round_id, is_chosen=chosen is not None)
+                    if over is not None and not forever:
+                        return round_id, over
+                seen_ns = clock.monotonic_ns()
+            except CliError as error:
+                waited_s = (clock.monotonic_ns() - seen_ns) / 1e9
+                if not _is_passing(error) or waited_s > PATIENCE_S:
+                    raise
+                await asyncio.sleep(RETRY_S)
+                continue
+            with suppress(TimeoutError):
+                async with asyncio.timeout(POLL_S):
+                    await news.wait()
+
+    async def _rounds(self, chosen: Digest | None) -> Sequence[Digest]:
+        """Return the rounds to look at: the chosen one, or those one is in and all open ones."""
+        if chosen is not None:
+            return (chosen,)
+        items = await self._client.pages("/v1/rounds", limit=ROUNDS_MAX)
+        open_ids = [
+            Digest(bytes.fromhex(item["id"])) for item in items if item["phase"] in OPEN_PHASES
+        ]
+        return [*self._parts, *[id for id in open_ids if id not in (self._left | set(self._parts))]]
+
+    async def _look(self, round_id: Digest, *, is_chosen: bool) -> FederatedRound | None:
+        """Do what is due in one round; return it if it is over."""
+        found = await fetch_round(self._client, round_id)
+        if is_chosen:
+            return await self._act(round_id, found)
+        is_mine = round_id in self._parts or self._may_take_part(round_id, found)
+        try:
+            return await self._act(round_id, found) if is_mine else None
+        except CliError as error:
+            if _is_passing(error):
+                raise
+            # One round that goes wrong is no reason to miss the others.
+            show_error(error.what, error.advice)
+            is_mine = False
+            return None
+        finally:
+            if not is_mine:
+                self._left.add(round_id)
+                self._parts.pop(round_id, None)
+
+    def _may_take_part(self, round_id: Digest, found: FederatedRound) -> bool:
+        if found.position_of(self.device) is None:
+            return False
+        return found.phase == "join" or self._store.find(round_id, self.device) is not None
+
+    async def _act(self, round_id: Digest, found: FederatedRound) -> FederatedRound | None:
+        part = self._parts.get(round_id) or self._take_part(round_id, found)
+        self._say(round_id, found)
+        if found.is_open:
+            if found.phase == "join":
+                # Before anything is promised to the others.
+                await self._shard.prepare(found.terms.base, found.terms.parameter_count)
+            await part.act(found)
+            return None
+        part.close()
+        self._parts.pop(round_id, None)
+        self._left.add(round_id)
+        if member_of(found, self.device).mask_key is None:
+            detail = f"the federated round is {found.phase}, and the device had not joined it"
+            raise Refused(status=422, code="round_closed", detail=detail)
+        return found
+
+    def _take_part(self, round_id: Digest, found: FederatedRound) -> Participant:
+        terms = found.terms
+        part = self._parts[round_id] = Participant(
+            round_id,
+            self.device,
+            store=self._store,
+            port=self._port,
+            train=partial(self._shard.train, terms.base, terms.parameter_count),
+            random=SystemRandom(),
+            complains=self._complains,
+        )
+        return part
+
+    def _say(self, round_id: Digest, found: FederatedRound) -> None:
+        if self._said.get(round_id) != found.phase:
+            self._said[round_id] = found.phase
+            until = "" if found.deadline is None else f", until height {found.deadline}"
+            name = f"{found.terms.name} ({round_id.hex()[:8]})"
+            self._progress.phase(f"federated round {name}: {found.phase}{until}")
+
+
+def _is_passing(error: CliError) -> bool:
+    """Tell whether the same may succeed later."""
+    if isinstance(error, Refused):
+        return error.status in (429, 503, 507)
+    return isinstance(error, Unreachable | TimedOut)
+
+
+async def _watch(client: Client, news: asyncio.Event) -> None:
+    """Tell of every block. Where nothing is heard, who waits looks for itself now and then."""
+    while True:
+        with suppress(Unreachable, Refused):
+            async with aclosing(client.events({"subscribe": ["block"]})) as events:
+                async for _ in events:
+                    news.set()
+        await asyncio.sleep(RETRY_S)
+
+
+def _parsed(client: Client, record: Any, document: Document) -> Any:
+    """Read the fields of a record out of what the RPC answers, which may hold more."""
+    try:
+        return record.parse({name: document.get(name) for name in record.fields}, "answer")
+    except DecodeError as error:
+        raise Unreachable(client.url, f"its answer is no federated round ({error})") from error

@@ -1,0 +1,177 @@
+"""What a participant must not forget in the middle of a federated round.
+
+Everything secret of a round comes from one seed, and everything that is said once is written down
+before it is said: so a process that is killed at any moment goes on where it was, and says the same
+again or nothing. A value once written is never replaced by another; who tries to has been shown two
+different rounds. Files are there whole or not at all, for nobody else to read::
+
+    federated/ROUND.DEVICE.json     the memory; when the round is over, without its secrets
+    federated/ROUND.DEVICE.DIGEST   the update that was committed, until the round is over
+"""
+
+import json
+import os
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
+
+from chain.blobs import blob_digest
+from chain.errors import DecodeError
+from chain.schema import Blob, Integer, Optional, Record
+from chain.types import DIGEST_SIZE, Address, Digest
+from cli.errors import BadInput, Contradicted
+from node.storage.files import FILE_MODE, make_directory, storage_error, sync_directory
+
+SEED_SIZE: Final = 32
+CHANGES_MAX: Final = 4
+"""How often an update is changed in one bit because others have copied it."""
+
+_FOLDER: Final = "federated"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Memory:
+    """What a participant has decided in one federated round.
+
+    Parameters
+    ----------
+    seed : bytes or None
+        All secrets of the round; None once it is over.
+    group : Digest or None
+        To whom shares of the secrets were handed, and under which keys.
+    update : Digest or None
+        The update that was committed, as a blob.
+    changes : int
+        How often it was changed in one bit.
+    accused : Address or None
+        Whose box was no good; then nothing is committed.
+    revealed : Digest or None
+        Which shares of whom were revealed.
+    """
+
+    round: Digest
+    device: Address
+    seed: bytes | None
+    group: Digest | None = None
+    update: Digest | None = None
+    changes: int = 0
+    accused: Address | None = None
+    revealed: Digest | None = None
+
+
+_DIGEST: Final = Blob(DIGEST_SIZE)
+_MEMORY: Final = Record(
+    Memory,
+    round=_DIGEST,
+    device=_DIGEST,
+    seed=Optional(Blob(SEED_SIZE)),
+    group=Optional(_DIGEST),
+    update=Optional(_DIGEST),
+    changes=Integer(0, CHANGES_MAX),
+    accused=Optional(_DIGEST),
+    revealed=Optional(_DIGEST),
+)
+
+
+class MemoryStore:
+    """The memories in a home directory; who uses it holds the lock of its folder.
+
+    Parameters
+    ----------
+    home : Path
+        Made where it is missing.
+    """
+
+    def __init__(self, home: Path) -> None:
+        self.folder = home / _FOLDER
+        make_directory(self.folder)
+
+    def find(self, round_id: Digest, device: Address) -> Memory | None:
+        """Return what a device remembers of a round; None if it knows nothing of it.
+
+        Raises
+        ------
+        BadInput
+            The file is damaged; nothing is done in that round any more.
+        """
+        path = self._path(round_id, device)
+        try:
+            text = path.read_bytes()
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise storage_error(path, error) from error
+        try:
+            memory: Memory = _MEMORY.parse(json.loads(text), path.name)
+        except (ValueError, DecodeError) as error:
+            raise BadInput(f"{path} is damaged: {error}", "sit this round out") from error
+        if (memory.round, memory.device) != (round_id, device):
+            raise BadInput(f"{path} is of another round or device", "sit this round out")
+        return memory
+
+    def save(self, memory: Memory) -> None:
+        """Write a memory, durably; raises `StorageError`."""
+        text = json.dumps(_MEMORY.render(memory), indent=2) + "\n"
+        self._write(self._path(memory.round, memory.device), text.encode())
+
+    def save_update(self, memory: Memory, data: bytes) -> Memory:
+        """Write an update, then the memory that names it; return that memory."""
+        named = replace(memory, update=blob_digest(data))
+        self._write(self._update_path(named), data)
+        self.save(named)
+        return named
+
+    def load_update(self, memory: Memory) -> bytes:
+        """Return the update that a memory names.
+
+        Raises
+        ------
+        BadInput
+            The file is gone or has other bytes.
+        """
+        path = self._update_path(memory)
+        try:
+            data = path.read_bytes()
+        except OSError as error:
+            raise BadInput(
+                f"{path} cannot be read: {error.strerror}", "sit this round out"
+            ) from error
+        if not data or blob_digest(data) != memory.update:
+            raise BadInput(f"{path} is damaged", "sit this round out")
+        return data
+
+    def forget(self, memory: Memory) -> None:
+        """Destroy the secrets and updates of a round that is over."""
+        self.save(replace(memory, seed=None))
+        name = self._path(memory.round, memory.device).stem
+        for path in self.folder.glob(f"{name}.*"):
+            if path.suffix != ".json":
+                path.unlink()
+
+    def _path(self, round_id: Digest, device: Address) -> Path:
+        return self.folder / f"{round_id.hex()}.{device.hex()}.json"
+
+    def _update_path(self, memory: Memory) -> Path:
+        assert memory.update is not None, "an update was made"
+        # The first half of a digest: with all three whole the name would be near its bound.
+        suffix = f".{memory.update.hex()[:32]}"
+        return self._path(memory.round, memory.device).with_suffix(suffix)
+
+    def _write(self, path: Path, data: bytes) -> None:
+        draft = path.with_name(f".{path.name}.new")
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+        try:
+            with open(os.open(draft, flags, FILE_MODE), "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(draft, path)
+            sync_directory(self.folder)
+        except OSError as error:
+            raise storage_error(path, error) from error
+
+
+def check_same(memory: Memory, what: str, before: Digest | None, now: Digest) -> None:
+    """Make sure that a decision, if it was taken before, was this one; raises `Contradicted`."""
+    if before not in (None, now):
+        raise Contradicted(memory.round.hex(), what)

@@ -1,0 +1,356 @@
+"""What a participant does in each phase of a federated round.
+
+`Participant.act` looks at the round as the chain has it and does what is due, if anything is. It
+may be called as often as one likes, by a process that was killed anywhere before: what is said once
+is in the `MemoryStore` before it is sent, and is said again unchanged. docs/spec/federated.md.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
+from hashlib import sha256
+from typing import Any, Final, Protocol
+
+import numpy as np
+
+from chain.blobs import CHUNK_SIZE
+from chain.federated.boxes import ShareKind
+from chain.federated.records import BOX_SIZE, FederatedRound, Member, SharesRecord
+from chain.kinds.participation import (
+    RoundComplaint,
+    RoundJoin,
+    RoundShare,
+    UpdateCommit,
+    UpdateReveal,
+)
+from chain.merkle import merkle_root
+from chain.types import Address, Digest
+from cli.errors import BadInput, Contradicted, Refused
+from cli.federated.memory import CHANGES_MAX, SEED_SIZE, Memory, MemoryStore, check_same
+from ml_validator.errors import InvalidShare
+from ml_validator.federated import (
+    Group,
+    RoundSecrets,
+    UpdateRules,
+    decode_words,
+    encode_update,
+    group_of,
+    open_checked,
+    prepared,
+)
+from ml_validator.federated.fixed_point import Floats
+from ml_validator.federated.share_box import Pair
+from node.ports import Random
+
+OVERTAKEN: Final = frozenset(
+    {"already_done", "not_needed", "round_closed", "too_early", "too_late", "void_group"}
+)
+"""Refusals that say that the round has gone on meanwhile: there is nothing to do but to look."""
+
+
+class RoundPort(Protocol):
+    """What a participant asks of the chain."""
+
+    async def shares(self, round_id: Digest) -> Mapping[Address, SharesRecord]:
+        """Return what the members have handed to each other."""
+        ...
+
+    async def send(self, kind: str, body: Any) -> None:
+        """Send a transaction of the device and wait for it; raises `Refused`, `TimedOut`."""
+        ...
+
+    async def hand_in(self, digest: Digest, data: bytes) -> None:
+        """Hand a blob to the node."""
+        ...
+
+
+class Participant:
+    """One device in one federated round.
+
+    Parameters
+    ----------
+    train : callable
+        Makes the update, from how many steps it is to take; a vector of real numbers.
+    complains : bool
+        Whether to give up the own part in the round to name a member whose box is no good.
+    """
+
+    def __init__(
+        self,
+        round_id: Digest,
+        device: Address,
+        *,
+        store: MemoryStore,
+        port: RoundPort,
+        train: Callable[[int], Awaitable[Floats]],
+        random: Random,
+        complains: bool = False,
+    ) -> None:
+        self.round_id = round_id
+        self.device = device
+        self._store = store
+        self._port = port
+        self._train = train
+        self._random = random
+        self._complains = complains
+        self._has_delivered = False
+        self._has_revealed = False
+
+    async def act(self, found: FederatedRound) -> None:
+        """Do what is due in the phase that the round is in.
+
+        Raises
+        ------
+        BadInput, Contradicted
+            It cannot go on in this round, as the device has joined from another home.
+        Refused
+            It has no part in it, or a transaction is refused for good.
+        """
+        member = member_of(found, self.device)
+        if found.phase != "join" and member.mask_key is None:
+            raise _refused("too_late", f"the federated round is at {found.phase}, not at join")
+        try:
+            match found.phase:
+                case "join":
+                    await self._join(member)
+                case "share":
+                    await self._share(found, member)
+                case "commit":
+                    await self._commit(found, member)
+                    await self._deliver(member)
+                case "attest":
+                    await self._deliver(member)
+                case "reveal":
+                    await self._reveal(found, member)
+                case _:
+                    pass
+        except Refused as refusal:
+            if refusal.code not in OVERTAKEN:
+                raise
+
+    def close(self) -> None:
+        """Destroy the secrets of a round that is over."""
+        memory = self._store.find(self.round_id, self.device)
+        if memory is not None and memory.seed is not None:
+            self._store.forget(memory)
+
+    async def _join(self, member: Member) -> None:
+        if member.mask_key is not None:
+            self._memory(member)
+            return
+        memory = self._store.find(self.round_id, self.device)
+        if memory is None:
+            seed = self._random.bytes(SEED_SIZE)
+            memory = Memory(round=self.round_id, device=self.device, seed=seed)
+            self._store.save(memory)
+        secrets = self._secrets(memory)
+        body = RoundJoin(
+            round=self.round_id, mask_key=secrets.mask_public, box_key=secrets.box_public
+        )
+        await self._port.send("round.join", body)
+
+    async def _share(self, found: FederatedRound, member: Member) -> None:
+        if member.status != "joined" or member.group is None:
+            return
+        memory = self._memory(member)
+        secrets, group = self._secrets(memory), self._group(found, member)
+        # Written first: a second list of members would get shares of the same secrets.
+        digest = _digest_of(group)
+        check_same(memory, "its group", memory.group, digest)
+        self._store.save(replace(memory, group=digest))
+        boxes = secrets.boxes(group)
+        body = RoundShare(
+            round=self.round_id,
+            hashes=secrets.hashes(group),
+            boxes=b"".join([boxes[other] for other in group.members if other != self.device]),
+        )
+        await self._port.send("round.share", body)
+
+    async def _commit(self, found: FederatedRound, member: Member) -> None:
+        terms = found.terms
+        due = "shared" if terms.is_masked else "joined"
+        if member.status != due or member.group not in found.groups:
+            return
+        memory = self._memory(member)
+        if memory.update is None and terms.is_masked and self._complains:
+            memory = await self._find_liar(found, member, memory)
+        if memory.accused is not None:
+            secret = self._secrets(memory).box_private
+            body = RoundComplaint(round=self.round_id, accused=memory.accused, secret=secret)
+            await self._port.send("round.complaint", body)
+            return
+        if memory.update is None:
+            memory = await self._make_update(found, member, memory)
+        while True:
+            root = merkle_root(_chunks(self._store.load_update(memory)))
+            commit = UpdateCommit(
+                round=self.round_id, base=terms.base, size_bytes=terms.update_size, root=root
+            )
+            try:
+                await self._port.send("update.commit", commit)
+                return
+            except Refused as refusal:
+                if refusal.code != "duplicate_update" or memory.changes == CHANGES_MAX:
+                    raise
+            memory = self._change(memory, terms.parameter_count)
+
+    async def _make_update(self, found: FederatedRound, member: Member, memory: Memory) -> Memory:
+        terms = found.terms
+        rules = UpdateRules(
+            parameters=terms.parameter_count,
+            fraction_bits=terms.scale_bits,
+            # So much below the bound that changes of single bits stay within it.
+            norm_max=max(1, terms.clip - CHANGES_MAX),
+            weight_total=sum([other.weight for other in found.members]),
+        )
+        values = prepared(await self._train(member.steps), rules=rules, weight=member.weight)
+        if not terms.is_masked:
+            return self._store.save_update(memory, encode_update(values))
+        group = self._group(found, member)
+        check_same(memory, "its group", memory.group, _digest_of(group))
+        if len(group.members) - len(group.absent) < group.threshold:
+            # Such a group is void on the chain. Who says otherwise wants few masks on the update.
+            raise Contradicted(self.round_id.hex(), "who has shared")
+        words = self._secrets(memory).masked(values, group)
+        return self._store.save_update(memory, encode_update(words))
+
+    def _change(self, memory: Memory, parameters: int) -> Memory:
+        """Change an update that somebody has copied, in a way that tells nothing of it."""
+        words = decode_words(self._store.load_update(memory), parameters=parameters)
+        words[0] += np.uint64(1)
+        changed = replace(memory, changes=memory.changes + 1)
+        return self._store.save_update(changed, encode_update(words))
+
+    async def _find_liar(self, found: FederatedRound, member: Member, memory: Memory) -> Memory:
+        if memory.accused is None:
+            opened = await self._open_boxes(found, member, memory)
+            liars = [owner for owner, pair in opened.items() if pair is None]
+            if liars:
+                memory = replace(memory, accused=Address(liars[0]))
+                self._store.save(memory)
+        return memory
+
+    async def _deliver(self, member: Member) -> None:
+        """Hand the update in, once its digest stands: before, it could be copied."""
+        if member.status != "committed" or self._has_delivered:
+            return
+        memory = self._memory(member)
+        if member.update != memory.update:
+            raise Contradicted(self.round_id.hex(), "update")
+        assert member.update is not None, "who has committed has an update"
+        await self._port.hand_in(member.update, self._store.load_update(memory))
+        self._has_delivered = True
+
+    async def _reveal(self, found: FederatedRound, member: Member) -> None:
+        is_due = member.group in found.groups and member.group not in found.revealed
+        can = member.has_shared and member.status not in ("complained", "expelled")
+        if not is_due or not can or self._has_revealed:
+            return
+        memory = self._memory(member)
+        kinds = {
+            owner.device: ShareKind.SELF_MASK if owner.status == "included" else ShareKind.KEY
+            for owner in found.members_of(member.group)
+            if owner.has_shared
+        }
+        # Written first: whoever is shown another list of survivors later reveals nothing more, and
+        # so never both shares of one member.
+        digest = _digest_of_kinds(kinds)
+        check_same(memory, "who is included", memory.revealed, digest)
+        self._store.save(replace(memory, revealed=digest))
+        opened = await self._open_boxes(found, member, memory)
+        shares = tuple(
+            [
+                None if (pair := opened[owner]) is None else pair[kind]
+                for owner, kind in kinds.items()
+            ]
+        )
+        if any(share is not None for share in shares):
+            await self._port.send("update.reveal", UpdateReveal(round=self.round_id, shares=shares))
+        self._has_revealed = True
+
+    async def _open_boxes(
+        self, found: FederatedRound, member: Member, memory: Memory
+    ) -> dict[bytes, Pair | None]:
+        """Return the shares that each member has made for this one; None where they are no good."""
+        secrets, group = self._secrets(memory), self._group(found, member)
+        records = await self._port.shares(self.round_id)
+        place = group.members.index(self.device)
+        opened: dict[bytes, Pair | None] = {}
+        for index, owner in enumerate(group.members):
+            if owner in group.absent:
+                continue
+            if owner == self.device:
+                opened[owner] = secrets.pairs(group)[place]
+                continue
+            record = records.get(Address(owner))
+            if record is None:
+                raise Contradicted(self.round_id.hex(), "who has shared")
+            start = BOX_SIZE * (place - (place > index))
+            box = record.boxes[start : start + BOX_SIZE]
+            try:
+                opened[owner] = open_checked(
+                    group,
+                    owner=owner,
+                    receiver=self.device,
+                    box=box,
+                    hashes=record.hashes,
+                    box_private=secrets.box_private,
+                )
+            except InvalidShare:
+                opened[owner] = None
+        return opened
+
+    def _memory(self, member: Member) -> Memory:
+        """Return what was decided, where it is this home that has joined.
+
+        Raises
+        ------
+        BadInput, Contradicted
+            It is not.
+        """
+        memory = self._store.find(self.round_id, self.device)
+        if memory is None or memory.seed is None:
+            raise BadInput(
+                f"{self._store.folder} knows nothing of the federated round that the device joined",
+                "go on with the --home that it has joined with",
+            )
+        secrets = self._secrets(memory)
+        if (member.mask_key, member.box_key) != (secrets.mask_public, secrets.box_public):
+            raise Contradicted(self.round_id.hex(), "the key of this device")
+        return memory
+
+    def _secrets(self, memory: Memory) -> RoundSecrets:
+        assert memory.seed is not None, "the round is not over"
+        return RoundSecrets(seed=memory.seed, round_id=self.round_id, member=self.device)
+
+    def _group(self, found: FederatedRound, member: Member) -> Group:
+        assert member.group is not None, "it was drawn"
+        return group_of(self.round_id, found, member.group)
+
+
+def member_of(found: FederatedRound, device: Address) -> Member:
+    """Return the member that a device is; raises `Refused` where it is none."""
+    position = found.position_of(device)
+    if position is None:
+        raise _refused("not_invited", "the federated round is not open to this device")
+    return found.members[position]
+
+
+def _digest_of(group: Group) -> Digest:
+    """Return what names the members of a group and their keys."""
+    parts = [group.round_id, group.index.to_bytes(4, "big"), *group.members]
+    return Digest(sha256(b"".join([*parts, *group.mask_keys, *group.box_keys])).digest())
+
+
+def _digest_of_kinds(kinds: Mapping[Address, ShareKind]) -> Digest:
+    """Return what names the shares that are revealed."""
+    return Digest(
+        sha256(b"".join([owner + bytes((kind,)) for owner, kind in kinds.items()])).digest()
+    )
+
+
+def _chunks(data: bytes) -> list[bytes]:
+    return [data[start : start + CHUNK_SIZE] for start in range(0, len(data), CHUNK_SIZE)]
+
+
+def _refused(code: str, detail: str) -> Refused:
+    return Refused(status=422, code=code, detail=detail)

@@ -1,0 +1,119 @@
+"""A participant's own data, and the update that they make of the base model of a round."""
+
+import asyncio
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+
+from chain.types import Digest
+from cli.client import Client
+from cli.data_schema import load_schema_file
+from cli.errors import BadInput
+from cli.models import fetch_model
+from ml_validator import NSL_KDD_SCHEMA, Artifact
+from ml_validator.federated.fixed_point import Floats
+from ml_validator.federated.linear_update import Answers, Rows, parameter_count, read_rows, train
+from ml_validator.labelled import Labelled
+from ml_validator.linear import Linear
+from ml_validator.nsl_kdd import TRAIN_FILE, read_records
+from ml_validator.table_data import has_columns, label_rows
+from ml_validator.tables import read_table
+from node.ports import Random
+
+
+def linear_of(artifact: Artifact) -> Linear:
+    """Return the linear model of an artefact; raises `BadInput` where it holds another."""
+    if not isinstance(artifact.model, Linear):
+        raise BadInput(
+            f"model {artifact.digest.hex()} is not linear",
+            "federated rounds train linear models: securenet model list",
+        )
+    return artifact.model
+
+
+def read_labelled(data: Path, schema: Path | None, base: Artifact) -> Iterable[Labelled]:
+    """Return the flows of a file or folder, which have to be those that `base` reads.
+
+    Parameters
+    ----------
+    schema : Path or None
+        What the columns of a CSV file are; without it, `data` are of NSL-KDD.
+
+    Raises
+    ------
+    BadInput
+        They are flows of another schema.
+    ModelError
+        They cannot be read.
+    """
+    if schema is None:
+        if base.schema.digest != NSL_KDD_SCHEMA.digest:
+            raise BadInput(
+                f"the base model reads flows of {base.schema.name}, not of NSL-KDD",
+                "say with --schema what the columns of --data are",
+            )
+        return read_records(data / TRAIN_FILE if data.is_dir() else data)
+    layout = load_schema_file(schema)
+    if not has_columns(layout, base.schema):
+        raise BadInput(
+            f"{schema} has other columns than {base.schema.name}, which the base model reads",
+            "take the schema file with which the base model was made",
+        )
+    return label_rows(read_table(data, layout).rows, base.schema)
+
+
+class Shard:
+    """The data of one participant; nothing of them leaves but updates.
+
+    Parameters
+    ----------
+    rate : float
+        Step size of local training.
+    """
+
+    def __init__(
+        self, data: Path, schema: Path | None, *, client: Client, rate: float, random: Random
+    ) -> None:
+        self._data = data
+        self._schema = schema
+        self._client = client
+        self._rate = rate
+        self._random = random
+        self._prepared: tuple[Digest, Linear, Rows, Answers] | None = None
+
+    async def prepare(self, base: Digest, parameters: int) -> None:
+        """Read the data as rows of a base model, once.
+
+        Raises
+        ------
+        BadInput, ModelError
+            The model is not one that is trained so, or the data do not fit it.
+        """
+        if self._prepared is not None and self._prepared[0] == base:
+            return
+        artifact = await fetch_model(self._client, base)
+        model = linear_of(artifact)
+        if parameter_count(model) != parameters:
+            raise BadInput(
+                f"the federated round wants {parameters} parameters, its base model has "
+                f"{parameter_count(model)}",
+                "sit this round out, and tell its coordinator",
+            )
+        self._prepared = None
+        rows, answers = await asyncio.to_thread(self._read, artifact, model)
+        self._prepared = (base, model, rows, answers)
+
+    async def train(self, base: Digest, parameters: int, steps: int) -> Floats:
+        """Return the update that so many steps make; raises as `prepare`."""
+        await self.prepare(base, parameters)
+        assert self._prepared is not None, "it was prepared"
+        _, model, rows, answers = self._prepared
+        chance = np.random.default_rng(int.from_bytes(self._random.bytes(16), "big"))
+        return await asyncio.to_thread(
+            train, model, rows, answers, steps=steps, rate=self._rate, random=chance
+        )
+
+    def _read(self, artifact: Artifact, model: Linear) -> tuple[Rows, Answers]:
+        records = read_labelled(self._data, self._schema, artifact)
+        return read_rows(records, base=model, schema=artifact.schema)

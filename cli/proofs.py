@@ -1,0 +1,137 @@
+"""What a node says of a transaction, believed no more than its proofs."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from chain.blocks import HEADER, RECEIPT, Header
+from chain.certificate import CERTIFICATE
+from chain.errors import DecodeError, InvalidCertificate, InvalidProof, UntrustedHeader
+from chain.genesis import genesis_header, genesis_state
+from chain.light_client import (
+    InclusionProof,
+    LightClient,
+    verify_header,
+    verify_receipt,
+    verify_transaction,
+)
+from chain.merkle import LEAVES_MAX
+from chain.miners import MINERS, MinerSet
+from chain.schema import Blob, Integer, ListOf
+from chain.state import MemorySource, State
+from chain.transactions import TRANSACTION_SIZE_MAX, Transaction, decode_transaction
+from chain.types import DIGEST_SIZE, Digest
+from cli.client import Client, Document
+from cli.errors import Missed
+from node.clock import SystemClock
+from node.light_walk import Decided, walk
+
+_PATH = ListOf(Blob(DIGEST_SIZE), 64)
+_COUNT = Integer(0, LEAVES_MAX)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Proven:
+    """A transaction that is proven to stand on a chain.
+
+    Parameters
+    ----------
+    trusted : Header or None
+        The header from which its block's was reached; None where the node was believed about that.
+    """
+
+    transaction: Transaction
+    header: Header
+    index: int
+    trusted: Header | None
+
+
+@contextmanager
+def proofs_hold() -> Iterator[None]:
+    """Raise `Missed` where a node's proofs, within the block, do not hold."""
+    try:
+        yield
+    except (DecodeError, InvalidProof, InvalidCertificate, UntrustedHeader, KeyError) as error:
+        raise Missed(
+            f"the node's proof does not hold: {error}", "ask another node and compare what they say"
+        ) from error
+
+
+async def prove_transaction(client: Client, id: Digest, *, trust: Digest | None) -> Proven:
+    """Return a committed transaction once the node has proven it.
+
+    Parameters
+    ----------
+    trust : Digest or None
+        Hash of a block, or of the genesis document, from which certificates have to lead to the
+        transaction. None: whatever miners the node names are believed to be those of the chain.
+
+    Raises
+    ------
+    DecodeError, InvalidProof, InvalidCertificate, UntrustedHeader, KeyError
+        The proof does not hold; see `proofs_hold`.
+    """
+    trusted = None if trust is None else await _trusted_header(client, trust)
+    proof = await client.get(f"/v1/transactions/{id.hex()}/proof")
+    header = _header(proof["header"])
+    if trusted is None:
+        decided = _decided(proof)
+        if decided.miners.hash != header.miner_set_hash:
+            raise UntrustedHeader("these are not the miners that the header names")
+        verify_header(header, decided.certificate, decided.miners)
+    elif header != trusted:
+        await walk(
+            LightClient(trusted),
+            _decided(proof),
+            decided=partial(_ask_decided, client),
+            now_ms=SystemClock().wall_ms(),
+        )
+    wire = Blob(1, TRANSACTION_SIZE_MAX).parse(proof["transaction"], "transaction")
+    transaction = decode_transaction(wire)
+    if transaction.id != id:
+        raise InvalidProof("the proof is of another transaction")
+    verify_transaction(header, transaction, _inclusion(proof, "leaf_count", "transaction_path"))
+    receipt = RECEIPT.parse(proof["receipt"], "receipt")
+    verify_receipt(header, receipt, _inclusion(proof, "receipt_leaf_count", "receipt_path"))
+    return Proven(transaction=transaction, header=header, index=proof["index"], trusted=trusted)
+
+
+async def _trusted_header(client: Client, trust: Digest) -> Header:
+    """Return the header that the trusted hash is of; whatever the node says is checked by it."""
+    genesis = await client.genesis()
+    if genesis.hash == trust:
+        return genesis_header(genesis, State(MemorySource(genesis_state(genesis))).root)
+    header = _header((await client.block(trust.hex()))["header"])
+    if header.hash != trust:
+        raise UntrustedHeader("the node gives another header for the trusted hash")
+    return header
+
+
+async def _ask_decided(client: Client, height: int) -> Decided:
+    return _decided(await client.get(f"/v1/blocks/{height}/proof"))
+
+
+def _decided(proof: Document) -> Decided:
+    if proof["miners"] is None:
+        raise UntrustedHeader("the node does not keep who decided that height")
+    return Decided(
+        header=_header(proof["header"]),
+        certificate=CERTIFICATE.parse(proof["certificate"], "certificate"),
+        miners=MinerSet(MINERS.parse(proof["miners"], "miners")),
+    )
+
+
+def _header(document: Any) -> Header:
+    if isinstance(document, dict):
+        document = {name: value for name, value in document.items() if name != "hash"}
+    return HEADER.parse(document, "header")
+
+
+def _inclusion(proof: Document, count: str, path: str) -> InclusionProof:
+    return InclusionProof(
+        index=_COUNT.parse(proof["index"], "index"),
+        leaf_count=_COUNT.parse(proof[count], count),
+        path=tuple(Digest(item) for item in _PATH.parse(proof[path], path)),
+    )

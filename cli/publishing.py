@@ -1,0 +1,41 @@
+"""Publishing a model: registered on the chain, and handed in for every miner to fetch."""
+
+from chain.crypto import SigningKey
+from chain.kinds.models import ModelRegister
+from cli.client import Client, Document
+from cli.errors import Refused
+from cli.signing import registrar_sender, submit
+from ml_validator import Artifact, Manifest
+
+
+async def publish_model(
+    client: Client,
+    model: Artifact,
+    manifest: Manifest,
+    *,
+    key: SigningKey,
+    organisation: str | None,
+    wait: bool,
+) -> Document:
+    """Register a model and hand it in with its manifest; one that is registered is handed in."""
+    from cli.testnet.create import manifest_digest
+
+    body = ModelRegister(
+        model=model.digest,
+        name=manifest.name,
+        schema=model.schema.digest,
+        threshold_ppm=model.threshold_ppm,
+        size_bytes=len(model.data),
+        manifest=manifest_digest(manifest),
+    )
+    sender = registrar_sender(await client.genesis(), key, organisation)
+    try:
+        outcome = await submit(client, sender.sign("model.register", body), wait=wait)
+    except Refused as refusal:
+        if refusal.code != "already_exists":
+            raise
+        outcome = {"id": model.digest.hex(), "status": "registered before"}
+    # Behind the registration: what the chain names is taken from any machine.
+    await client.put_blob(body.model.hex(), model.data)
+    await client.put_blob(body.manifest.hex(), manifest.to_json().encode())
+    return outcome

@@ -1,0 +1,265 @@
+"""What a participant does in a federated round, and what it never does, whenever it is killed."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from cli.errors import BadInput, Contradicted, Refused
+from cli.federated.memory import MemoryStore
+from tests.unit.cli.federated.world import Killed, Life, World
+
+MASKED_EFFECTS = 30
+"""More than a participant has in a masked round; those behind its last one kill nobody."""
+
+
+def test_a_masked_round_ends_with_the_sum_of_what_was_trained(tmp_path):
+    world = World(tmp_path)
+
+    world.play()
+
+    assert world.federation.record.phase == "finished"
+    assert np.array_equal(world.total, world.expected())
+    assert {m.status for m in world.federation.record.members} == {"included"}
+
+
+def test_in_the_audit_mode_updates_are_what_was_trained(tmp_path):
+    world = World(tmp_path, group_size=1, groups_min=1)
+
+    world.play()
+
+    assert world.federation.record.phase == "finished"
+    assert np.array_equal(world.total, world.expected())
+
+
+def said_once(world, device):
+    """Make sure that nothing that is said once was said in two ways."""
+    port = world.ports[device.id]
+    for kind in ("round.join", "round.share", "update.commit", "update.reveal"):
+        bodies = port.bodies(kind)
+        assert all(body == bodies[0] for body in bodies), f"two different {kind}"
+
+
+def test_a_participant_killed_at_any_effect_goes_on_and_says_nothing_twice(tmp_path):
+    quiet = World(tmp_path / "quiet")
+    first = quiet.federation.devices[0]
+    quiet.play()
+    effects = quiet.lives[first.id].count
+    assert 15 < effects < MASKED_EFFECTS
+
+    for killed_at in range(1, effects + 1):
+        world = World(tmp_path / str(killed_at))
+        device = world.federation.devices[0]
+        world.lives[device.id].killed_at = killed_at
+
+        world.play()
+
+        assert world.lives[device.id].count >= killed_at
+        assert world.federation.record.phase == "finished"
+        assert world.federation.member_of(device).status == "included"
+        assert np.array_equal(world.total, world.expected())
+        said_once(world, device)
+
+
+@pytest.mark.parametrize("phase", ["share", "commit", "attest", "reveal"])
+def test_one_that_dies_in_a_phase_spoils_nothing(tmp_path, phase):
+    world = World(tmp_path, count=5, group_size=5)
+    device = world.federation.devices[2]
+    world.play(until=phase)
+    if phase == "attest":
+        # It hands its update in before it dies.
+        world.act(device)
+    world.dead.add(device.id)
+
+    world.play()
+
+    assert world.federation.record.phase == "finished"
+    assert np.array_equal(world.total, world.expected())
+
+
+def test_whoever_comes_back_when_its_update_is_withheld_reveals_no_second_secret(tmp_path):
+    world = World(tmp_path, count=5, group_size=5)
+    device = world.federation.devices[0]
+    world.play(until="commit")
+    # Killed between the transaction and the blob; back when it is too late for it.
+    world.lives[device.id] = Life(killed_at=8)
+    world.start(device)
+    with pytest.raises(Killed):
+        world.look(device, world.federation.record)
+    world.dead.add(device.id)
+    world.play(until="reveal")
+    world.dead.clear()
+    world.lives[device.id] = Life()
+    world.start(device)
+
+    world.play()
+
+    assert world.federation.member_of(device).status == "withheld"
+    assert world.federation.record.phase == "finished"
+    assert np.array_equal(world.total, world.expected())
+
+
+def test_a_copied_update_is_changed_in_one_bit_and_counts(tmp_path):
+    world = World(tmp_path)
+    thief, victim, *_ = world.federation.devices
+    world.play(until="commit")
+
+    def overtake(body):
+        world.ports[victim.id].before_commit = None
+        world.submit(thief, "update.commit", body)
+
+    world.ports[victim.id].before_commit = overtake
+    world.act(victim)
+    world.dead.add(thief.id)
+    world.play()
+
+    assert world.memory(victim).changes == 1
+    assert world.federation.member_of(thief).status == "withheld"
+    assert world.federation.member_of(victim).status == "included"
+    difference = world.total - world.expected()
+    assert np.abs(difference).sum() == 1
+
+
+def with_member(record, device, **fields):
+    """Return a round in which a member is shown otherwise."""
+    place = record.position_of(device.id)
+    return record.with_member(place, replace(record.members[place], **fields))
+
+
+def forge_boxes(world, liar):
+    """Let a participant hand out boxes that do not open."""
+    port = world.ports[liar.id]
+    send = port.send
+
+    async def forged(kind, body):
+        if kind == "round.share":
+            body = replace(body, boxes=bytes(len(body.boxes)))
+        await send(kind, body)
+
+    port.send = forged
+
+
+def test_false_shares_are_left_out_in_silence(tmp_path):
+    world = World(tmp_path, count=5, group_size=5)
+    liar = world.federation.devices[0]
+    forge_boxes(world, liar)
+
+    world.play()
+
+    # Only its own share of its secret is any good, so its group, here the only one, is lost.
+    assert world.federation.record.phase == "failed"
+    for device in world.federation.devices[1:]:
+        (reveal,) = world.ports[device.id].bodies("update.reveal")
+        assert [share is None for share in reveal.shares] == [True, False, False, False, False]
+
+
+def test_one_who_complains_names_the_liar_and_commits_nothing(tmp_path):
+    world = World(tmp_path, count=7, group_size=7)
+    liar, victim, *_ = world.federation.devices
+    forge_boxes(world, liar)
+    world.complains.add(victim.id)
+    world.start(victim)
+
+    world.play(until="attest")
+
+    assert world.federation.member_of(liar).status == "expelled"
+    assert world.federation.member_of(victim).status == "complained"
+    assert world.ports[victim.id].bodies("update.commit") == []
+
+
+@pytest.mark.attack("F4")
+def test_whoever_is_shown_two_lists_of_survivors_reveals_for_one(tmp_path):
+    world = World(tmp_path, count=5, group_size=5)
+    device, other, *_ = world.federation.devices
+    world.play(until="reveal")
+    record = world.federation.record
+    lie = with_member(record, other, status="withheld")
+
+    with pytest.raises(Refused, match="wrong_share"):
+        world.look(device, lie)
+    world.start(device)
+
+    with pytest.raises(Contradicted):
+        world.look(device, record)
+    assert len(world.ports[device.id].bodies("update.reveal")) == 1
+
+
+def test_secrets_are_shared_with_one_group_only(tmp_path):
+    world = World(tmp_path, count=4)
+    device, other, *_ = world.federation.devices
+    world.play(until="share")
+    world.act(device)
+    record = world.federation.record
+    record = with_member(record, device, status="joined")
+    record = with_member(record, other, box_key=b"\x09" + bytes(31))
+
+    with pytest.raises(Contradicted):
+        world.look(device, record)
+
+
+def test_a_group_with_too_few_masks_gets_no_update(tmp_path):
+    world = World(tmp_path, count=4)
+    device, *others = world.federation.devices
+    world.play(until="commit")
+    record = world.federation.record
+    for other in others:
+        record = with_member(record, other, status="joined")
+
+    with pytest.raises(Contradicted):
+        world.look(device, record)
+    assert world.ports[device.id].bodies("update.commit") == []
+
+
+def test_another_home_does_not_go_on(tmp_path):
+    world = World(tmp_path)
+    device = world.federation.devices[0]
+    world.play(until="share")
+    (path,) = (world.home(device) / "federated").glob("*.json")
+    path.rename(path.with_suffix(".lost"))
+
+    with pytest.raises(BadInput, match="knows nothing"):
+        world.look(device, world.federation.record)
+
+
+def test_who_is_too_late_or_not_invited_is_told(tmp_path):
+    world = World(tmp_path)
+    device = world.federation.devices[0]
+    world.dead.add(device.id)
+    record = world.federation.record
+
+    with pytest.raises(Refused, match="too_late"):
+        world.look(device, replace(record, phase="commit"))
+    stranger = replace(record, members=record.members[1:])
+    with pytest.raises(Refused, match="not_invited"):
+        world.look(device, stranger)
+
+
+def test_when_the_round_is_over_no_secret_is_left(tmp_path):
+    world = World(tmp_path)
+    device = world.federation.devices[0]
+    world.play()
+    seed = world.memory(device).seed
+
+    world.parts[device.id].close()
+
+    memory = world.memory(device)
+    assert seed is not None
+    assert memory.seed is None
+    assert memory.update == world.federation.member_of(device).update
+    left = list((world.home(device) / "federated").iterdir())
+    assert [path.suffix for path in left] == [".json"]
+    assert all(seed.hex() not in path.read_text() for path in left)
+
+
+def test_a_memory_is_for_nobody_else_and_a_damaged_one_is_refused(tmp_path):
+    world = World(tmp_path)
+    device = world.federation.devices[0]
+    world.act(device)
+    (path,) = (world.home(device) / "federated").glob("*.json")
+    assert path.stat().st_mode & 0o777 == 0o600
+    store = MemoryStore(world.home(device))
+
+    for damaged in (b"", b"{", b"[]", path.read_bytes().replace(b'"changes": 0', b'"changes": -1')):
+        path.write_bytes(damaged)
+        with pytest.raises(BadInput, match="damaged"):
+            store.find(world.federation.id, device.id)

@@ -1,0 +1,168 @@
+"""The files of devices: named by blocks, found again at a start, fetched, and let go."""
+
+import asyncio
+from random import Random
+from typing import Any
+
+from chain.blobs import CHUNK_SIZE
+from chain.kinds.device_data import DeviceData
+from chain.merkle import merkle_root
+from chain.payloads import Chunked
+from chain.types import Digest
+from node.blobs.ledger import FileLimits
+from node.file_service import RETRY_S, FileService
+from node.metrics import Metrics
+from tests.builders import chunked, digest_of, named_file
+from tests.simulation.disk import SimulatedDisk
+from tests.unit.node.blobs.stored import blob, blob_store, put
+from tests.unit.node.fakes import clock_of, simulated
+from tests.unit.node.storage.stored_chain import Inline, StoredChain
+
+
+class Others:
+    """Stands for the peers: holds what it is given, and notes what is asked for."""
+
+    def __init__(self) -> None:
+        self.held: set[Digest] = set()
+        self.asked: list[Digest] = []
+
+    async def fetch(self, digest: Digest, *, size_max: int) -> bool:
+        self.asked.append(digest)
+        return digest in self.held
+
+
+class Node:
+    """A stored chain with one device, and the service over it."""
+
+    def __init__(self, limits: FileLimits | None = None) -> None:
+        self.stored = StoredChain()
+        self.device, registration = self.stored.chain.registration("camera")
+        self.first = [registration]
+        self.limits = limits or FileLimits()
+        self.others = Others()
+        self.disk = SimulatedDisk(Random(1)).files
+        self.blobs = blob_store(self.disk)
+        self.metrics = Metrics()
+        self.clock = clock_of(
+            asyncio.get_running_loop(),  # type: ignore[arg-type]
+            start_ms=self.stored.chain.tip.header.time_ms,
+        )
+        self.service = self.start()
+
+    def start(self) -> FileService:
+        fetcher: Any = self.others
+        self.service = FileService(
+            chain=self.stored.store,
+            blobs=self.blobs,
+            fetcher=fetcher,
+            clock=self.clock,
+            executor=Inline(),
+            metrics=self.metrics,
+            limits=self.limits,
+        )
+        return self.service
+
+    async def send(self, label: str) -> None:
+        await self.commit(named_file(label))
+
+    async def commit(self, report: DeviceData) -> None:
+        while self.first:
+            await self.stored.commit(self.first.pop())
+        await self.stored.commit(self.stored.chain.by_device(self.device, report))
+        self.service.on_committed(self.stored.chain.blocks[-1])
+
+
+def blobs_of(label: str) -> set[Digest]:
+    file = chunked(label)
+    return {file.chunks, file.manifest}
+
+
+@simulated
+async def test_what_a_block_names_is_taken_in_from_then_on_and_again_after_a_start():
+    node = Node()
+    await node.send("one")
+    assert set(node.blobs.files) == blobs_of("one")
+
+    node.blobs = blob_store()
+    node.start()
+
+    assert set(node.blobs.files) == blobs_of("one")
+    assert node.service.count == 1
+
+
+@simulated
+async def test_what_was_too_old_at_a_start_is_not_named():
+    node = Node()
+    await node.send("one")
+    await asyncio.sleep(node.limits.keep_ms / 1000 + 60)
+
+    node.start()
+
+    assert node.service.count == 0
+
+
+@simulated
+async def test_a_blob_is_asked_for_after_pauses_that_grow_until_somebody_has_it():
+    node = Node()
+    await node.send("one")
+    file = chunked("one")
+    async with asyncio.TaskGroup() as group:
+        running = group.create_task(node.service.run())
+        await asyncio.sleep(RETRY_S / 2)
+        assert node.others.asked == []
+        node.others.held.add(file.manifest)
+        await asyncio.sleep(60)
+        assert node.others.asked.count(file.manifest) == 1
+        # After 1, 1, 2, 4, 8, 16 and 32 seconds.
+        assert node.others.asked.count(file.chunks) == 6
+
+        node.others.held.add(file.chunks)
+        await asyncio.sleep(60)
+        asked = len(node.others.asked)
+        await asyncio.sleep(10_000)
+        assert len(node.others.asked) == asked
+        running.cancel()
+
+
+@simulated
+async def test_a_node_that_fetches_nothing_takes_in_all_the_same():
+    node = Node(FileLimits(fetches=False))
+    await node.send("one")
+    async with asyncio.TaskGroup() as group:
+        running = group.create_task(node.service.run())
+        await asyncio.sleep(1_000)
+        running.cancel()
+
+    assert node.others.asked == []
+    assert set(node.blobs.files) == blobs_of("one")
+
+
+@simulated
+async def test_a_file_goes_from_the_disk_once_it_is_too_old():
+    data = blob(CHUNK_SIZE + 1)
+    parts = [data[:CHUNK_SIZE], data[CHUNK_SIZE:]]
+    file = Chunked(root=merkle_root(parts), size_bytes=len(data), manifest=digest_of("manifest"))
+    node = Node(FileLimits(keep_ms=24 * 3_600_000))
+    await node.commit(DeviceData(payload=file))
+    assert put(node.blobs, data) == file.chunks
+    begun = node.blobs.begin_part(300, file.manifest)
+    begun.write(0, blob(300))
+    assert len(node.disk.sizes()) == 2
+    async with asyncio.TaskGroup() as group:
+        running = group.create_task(node.service.run())
+        await asyncio.sleep(23 * 3_600)
+        assert len(node.disk.sizes()) == 2
+        await asyncio.sleep(2 * 3_600)
+        running.cancel()
+
+    assert node.disk.sizes() == {}
+    assert node.blobs.held == (0, 0)
+
+
+@simulated
+async def test_what_is_beyond_a_share_is_counted_and_not_taken_in():
+    node = Node(FileLimits(device_size_max=1))
+    await node.send("one")
+
+    assert node.blobs.files == {}
+    assert "securenet_files_beyond_share_total 1.0" in node.metrics.render().decode()
