@@ -55,19 +55,25 @@ class Found:
         Recall of left-out attacks, over rows and as the mean over types.
     false_alarms : float
         Share of left-out normal rows called anomalous.
-    size_bytes : int
-        Of the largest artefact.
     """
 
     by_row: float
     by_type: float
     false_alarms: float
-    size_bytes: int
 
     @property
     def merit(self) -> float:
         """Mean of recall and of normal rows let pass: what a choice goes by."""
         return ((self.by_row + self.by_type) / 2 + 1 - self.false_alarms) / 2
+
+    def figures(self) -> dict[str, float]:
+        """Return the rates under their names."""
+        return {
+            "by_row": self.by_row,
+            "by_type": self.by_type,
+            "false_alarms": self.false_alarms,
+            "merit": self.merit,
+        }
 
 
 def make_trials(records: Sequence[Record], *, seed: int) -> list[Trial]:
@@ -118,7 +124,6 @@ def try_out(
             by_row=float(np.mean([found.by_row for found in each])),
             by_type=float(np.mean([found.by_type for found in each])),
             false_alarms=float(np.mean([found.false_alarms for found in each])),
-            size_bytes=max(found.size_bytes for found in each),
         )
         for share, each in results.items()
     }
@@ -131,7 +136,6 @@ def _ask(trained: Trained, unknown: Sequence[Record]) -> Found:
         by_row=said.recall_ppm / 1e6,
         by_type=sum(said.recall_of([label]) for label in types) / len(types) / 1e6,
         false_alarms=said.false_positive_rate_ppm / 1e6,
-        size_bytes=len(trained.artifact.data),
     )
 
 

@@ -111,7 +111,10 @@ def summary(sizes: Sequence[Size], *, data: Path, seed: int) -> dict[str, Any]:
         "bytes_max": BYTES_MAX,
         "chosen": {"trees": chosen.trees, "leaves_max": chosen.leaves_max},
         "seed": seed,
-        "sizes": [asdict(size) for size in sizes],
+        "sizes": [
+            asdict(size) | {"left_out": size.left_out.figures() if size.left_out else None}
+            for size in sizes
+        ],
         "data": {name: file_digest(data / name) for name in (TRAIN_FILE, TEST_FILE)},
     }
 

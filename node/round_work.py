@@ -244,7 +244,7 @@ class RoundWork:
             try:
                 revealed = self._revealed(found, group)
                 contributions.append(await run(sums.contribution_of, group, revealed))
-            except VoidGroup as error:
+            except (VoidGroup, InvalidUpdate) as error:
                 self._bench.metrics.round_group_void()
                 log.warning(
                     "a group is left out of the aggregate",

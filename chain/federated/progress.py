@@ -25,6 +25,7 @@ from chain.federated.records import (
     threshold,
 )
 from chain.state import View
+from chain.table import Table
 from chain.types import Digest
 
 if TYPE_CHECKING:
@@ -34,7 +35,16 @@ if TYPE_CHECKING:
 
 def open_round_ids(view: View) -> tuple[Digest, ...]:
     """Return the ids of the open rounds, oldest first."""
-    rounds = view.get(OPEN_ROUNDS)
+    return _ids(OPEN_ROUNDS, view)
+
+
+def round_ids(view: View) -> tuple[Digest, ...]:
+    """Return the ids of all rounds that the state has."""
+    return (*_ids(OPEN_ROUNDS, view), *_ids(CLOSED_ROUNDS, view))
+
+
+def _ids(table: Table[RoundIds], view: View) -> tuple[Digest, ...]:
+    rounds = view.get(table)
     return () if rounds is None else rounds.ids
 
 
@@ -66,8 +76,7 @@ def close_round(
     block.state.put(ROUND_TABLE, replace(closed, phase_height=block.height), round_id)
     ids = tuple(id for id in open_round_ids(block.state) if id != round_id)
     block.state.put(OPEN_ROUNDS, RoundIds(ids=ids))
-    past = block.state.get(CLOSED_ROUNDS)
-    closed_ids = (*(() if past is None else past.ids), round_id)
+    closed_ids = (*_ids(CLOSED_ROUNDS, block.state), round_id)
     for forgotten in closed_ids[:-CLOSED_ROUNDS_MAX]:
         block.state.remove(ROUND_TABLE, forgotten)
     block.state.put(CLOSED_ROUNDS, RoundIds(ids=closed_ids[-CLOSED_ROUNDS_MAX:]))

@@ -50,7 +50,7 @@ def sizes(
         show_json(document)
         return
     rates = ("accuracy", "f1", "fpr", "unseen_recall")
-    gaps = ("by_row", "by_type", "false_alarms") if left_out else ()
+    gaps = ("by_row", "by_type", "false_alarms", "merit") if left_out else ()
     show_table(
         ["trees", "leaves", "bytes", "in C", *(rate.replace("_", " ") for rate in rates)]
         + [f"left out: {gap.replace('_', ' ')}" for gap in gaps],

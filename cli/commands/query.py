@@ -279,7 +279,8 @@ def _show_round(id: str, rpc: str, as_json: bool) -> None:
             "groups": f"{len(found['groups'])} that count, {masked}",
             "phase": found["phase"],
             "until height": found["deadline"],
-            "waits for": len(found["awaited"]) or None,
+            "waits for": f"{len(found['awaited'])} participants" if found["awaited"] else None,
+            "miners": f"{len(found['attestations'])} attested, {len(found['votes'])} computed",
             "aggregate": found["aggregate"],
             "reason": found["reason"],
         }

@@ -25,7 +25,14 @@ from ml_validator.federated.fixed_point import (
 from ml_validator.federated.forest_union import honest_forests, union
 from ml_validator.federated.group_sum import GroupInput, group_mean, group_sum
 from ml_validator.federated.masking import Group
-from ml_validator.federated.on_chain import aggregate_of, group_of, is_sound, rules_of
+from ml_validator.federated.on_chain import (
+    aggregate_of,
+    contribution_of,
+    group_of,
+    is_sound,
+    join,
+    rules_of,
+)
 from ml_validator.federated.round_secrets import RoundSecrets
 from ml_validator.federated.share_box import open_checked, to_reveal
 
@@ -39,6 +46,7 @@ __all__ = [
     "aggregate",
     "aggregate_of",
     "contribution",
+    "contribution_of",
     "decode_update",
     "decode_words",
     "encode_update",
@@ -48,6 +56,7 @@ __all__ = [
     "group_sum",
     "honest_forests",
     "is_sound",
+    "join",
     "open_checked",
     "prepared",
     "rules_of",

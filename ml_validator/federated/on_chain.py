@@ -3,15 +3,23 @@
 `aggregate_of` is what every miner computes for itself, whose digest it sends as `round.aggregate`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 
 from chain.federated.records import SHARE_SIZE, FederatedRound, Member, RevealRecord
 from chain.types import Address, Digest
 from ml_validator.errors import InvalidUpdate, TooFewContributions, VoidGroup
-from ml_validator.federated.aggregation import Rule, aggregate, contribution, without_copies
+from ml_validator.federated.aggregation import (
+    Contribution,
+    Rule,
+    aggregate,
+    contribution,
+    without_copies,
+)
 from ml_validator.federated.fixed_point import (
     Integers,
     UpdateRules,
+    Words,
     decode_update,
     decode_words,
     divided,
@@ -80,37 +88,52 @@ def aggregate_of(
         So many groups turn out void that fewer than `groups_min` are left, or fewer than the rule
         needs: the miner says nothing.
     """
-    if found.terms.is_masked:
-        means = _group_means(round_id, found, reveals, blobs)
-        rows = [contribution(mean) for mean in means]
-    else:
-        updates = _updates(found, blobs)
-        rows = without_copies([contribution(update) for update in updates])
-    if len(rows) < found.terms.groups_min:
-        raise TooFewContributions(found.terms.rule, len(rows), found.terms.groups_min)
-    return aggregate(rows, rule=Rule(found.terms.rule), attackers=found.terms.tolerated)
-
-
-def _group_means(
-    round_id: Digest, found: FederatedRound, reveals: Reveals, blobs: Blobs
-) -> list[Integers]:
-    rules = rules_of(found)
-    weights = {member.device: member.weight for member in found.members}
-    means = []
+    rows = []
     for index in found.groups:
+        with suppress(VoidGroup, InvalidUpdate):
+            rows.append(contribution_of(round_id, found, index, reveals=reveals, blobs=blobs))
+    return join(found, rows)
+
+
+def contribution_of(
+    round_id: Digest, found: FederatedRound, index: int, *, reveals: Reveals, blobs: Blobs
+) -> Contribution:
+    """Return what a group contributes: the mean of its included updates.
+
+    Parameters
+    ----------
+    blobs : mapping of Address to bytes
+        As for `aggregate_of`; each is looked up when it is added, so they need not be in memory
+        together.
+
+    Raises
+    ------
+    VoidGroup, InvalidUpdate
+        It contributes nothing: a secret does not come out, or the sum breaks the clip; in the audit
+        mode its update does, whoever has attested it.
+    """
+    if found.terms.is_masked:
         given = _group_input(round_id, found, index, reveals, blobs)
-        try:
-            means.append(group_mean(given, weights=weights, rules=rules))
-        except VoidGroup:
-            continue
-    return means
+        weights = {member.device: member.weight for member in found.members}
+        return contribution(group_mean(given, weights=weights, rules=rules_of(found)))
+    (member,) = found.members_of(index)
+    update = decode_update(blobs[member.device], rules=rules_of(found), weight=member.weight)
+    return contribution(divided(update, member.weight))
+
+
+def join(found: FederatedRound, rows: Sequence[Contribution]) -> Integers:
+    """Join what the groups of a round contribute; raises `TooFewContributions`."""
+    kept = list(rows) if found.terms.is_masked else without_copies(rows)
+    if len(kept) < found.terms.groups_min:
+        raise TooFewContributions(found.terms.rule, len(kept), found.terms.groups_min)
+    return aggregate(kept, rule=Rule(found.terms.rule), attackers=found.terms.tolerated)
 
 
 def _group_input(
     round_id: Digest, found: FederatedRound, index: int, reveals: Reveals, blobs: Blobs
 ) -> GroupInput:
     group = group_of(round_id, found, index)
-    included = {m.device for m in found.members_of(index) if m.status == "included"}
+    included = [m.device for m in found.members_of(index) if m.status == "included"]
     shares: dict[Address, dict[int, bytes]] = {owner: {} for owner in group.sharing}
     for receiver in group.members:
         if receiver in reveals:
@@ -119,25 +142,28 @@ def _group_input(
                     shares[owner][group.place(receiver)] = salted[:SHARE_SIZE]
     return GroupInput(
         group=group,
-        blobs={
-            device: decode_words(blobs[device], parameters=found.terms.parameter_count)
-            for device in group.members
-            if device in included
-        },
+        blobs=_Decoded(included, blobs, found.terms.parameter_count),
         self_shares={owner: of for owner, of in shares.items() if owner in included},
         key_shares={owner: of for owner, of in shares.items() if owner not in included},
     )
 
 
-def _updates(found: FederatedRound, blobs: Blobs) -> list[Integers]:
-    """Return the updates of the audit mode by what they would be with the weight 1.
+class _Decoded(Mapping[Address, Words]):
+    """Masked updates, each decoded when it is looked up."""
 
-    An update that an honest miner would not have attested is left out, whoever has.
-    """
-    rules = rules_of(found)
-    updates = []
-    for member in found.members:
-        if member.status == "included" and is_sound(blobs[member.device], member, found):
-            update = decode_update(blobs[member.device], rules=rules, weight=member.weight)
-            updates.append(divided(update, member.weight))
-    return updates
+    def __init__(self, included: Sequence[Address], blobs: Blobs, parameters: int) -> None:
+        self._included = included
+        self._blobs = blobs
+        self._parameters = parameters
+
+    def __getitem__(self, device: Address) -> Words:
+        return decode_words(self._blobs[device], parameters=self._parameters)
+
+    def __contains__(self, device: object) -> bool:
+        return device in self._included
+
+    def __iter__(self) -> Iterator[Address]:
+        return iter(self._included)
+
+    def __len__(self) -> int:
+        return len(self._included)

@@ -22,6 +22,8 @@ SCAN_MAX: Final = 2_000
 """Records looked at for one page; a filter that fits few ends the page early."""
 PAGE_TRANSACTIONS_MAX: Final = 10_000
 """Transaction ids, or scores, on one page; beyond it the page ends early."""
+PAGE_ROUNDS_MAX: Final = 16
+"""Federated rounds on one page, whose records have up to 40 kB each in the state."""
 PAGE_SHARES_MAX: Final = 50
 """Members on one page of shares, of whom each may have 30 kB in JSON."""
 

@@ -209,17 +209,20 @@ def model(id: bytes, record: ModelRecord, active: dict[bytes, int], now: bytes |
 
 def round_summary(id: bytes, found: FederatedRound) -> dict[str, Any]:
     """Render a federated round without its members."""
-    rendered = ROUND_TABLE.record.render(found)
-    kept = ("coordinator", "phase", "opened_height", "phase_height", "aggregate", "reason")
     counts = Counter([member.status for member in found.members])
     return {
         "id": id.hex(),
-        **{name: rendered[name] for name in kept},
+        "coordinator": found.coordinator.hex(),
         "name": found.terms.name,
         "base": found.terms.base.hex(),
+        "phase": found.phase,
         "deadline": found.deadline,
+        "opened_height": found.opened_height,
+        "phase_height": found.phase_height,
         "statuses": {status: counts[status] for status in STATUSES},
         "groups": len(found.groups),
+        "aggregate": None if found.aggregate is None else found.aggregate.hex(),
+        "reason": found.reason,
     }
 
 

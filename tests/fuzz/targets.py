@@ -8,6 +8,7 @@ from tests.fuzz import (
     data_targets,
     file_targets,
     node_targets,
+    round_targets,
     rpc_target,
     signer_targets,
 )
@@ -20,6 +21,7 @@ TARGETS: Final[dict[str, Target]] = {
         chain_targets,
         consensus_targets,
         node_targets,
+        round_targets,
         signer_targets,
         rpc_target,
         file_targets,

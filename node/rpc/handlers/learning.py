@@ -7,6 +7,7 @@ from typing import Any
 
 from aiohttp import web
 
+from chain.federated.progress import round_ids
 from chain.federated.records import REVEAL_TABLE, ROUND_TABLE, SHARES_TABLE, FederatedRound
 from chain.kinds.verdict import KIND as VERDICT
 from chain.kinds.verdict import OPINION_SIZE
@@ -18,7 +19,7 @@ from chain.types import Digest
 from node.rpc import render
 from node.rpc.context import Rpc
 from node.rpc.errors import NotFound
-from node.rpc.limits import PAGE_SHARES_MAX, PAGE_TRANSACTIONS_MAX
+from node.rpc.limits import PAGE_ROUNDS_MAX, PAGE_SHARES_MAX, PAGE_TRANSACTIONS_MAX
 from node.rpc.paging import (
     PageQuery,
     Query,
@@ -85,12 +86,19 @@ async def rounds(rpc: Rpc, request: web.Request, query: RoundPageQuery) -> Any:
     """Answer a page of federated rounds, without their members."""
     state = rpc.node.chain.state
 
+    def scan(after: bytes) -> Iterator[tuple[bytes, FederatedRound]]:
+        # One by one, for the state remembers records that were asked for, and these are large.
+        for id in sorted(round_ids(state)):
+            if id > after:
+                found = state.get(ROUND_TABLE, id)
+                assert found is not None, "the state has the rounds that it lists"
+                yield id, found
+
     def keep(found: FederatedRound) -> bool:
         return query.phase is None or found.phase == query.phase
 
-    return page_of_table(
-        lambda after: state.scan(ROUND_TABLE, after=after), query, render.round_summary, keep
-    )
+    short = query.model_copy(update={"limit": min(query.limit, PAGE_ROUNDS_MAX)})
+    return page_of_table(scan, short, render.round_summary, keep)
 
 
 async def round_(rpc: Rpc, request: web.Request, query: Query) -> Any:

@@ -35,6 +35,7 @@ from chain.certificate import (
 )
 from chain.crypto import SigningKey, address_of, signing_key
 from chain.errors import DecodeError, Rejection
+from chain.federated.records import ROUND_TABLE, SHARES_TABLE
 from chain.genesis import (
     Genesis,
     GenesisMiner,
@@ -65,6 +66,7 @@ from chain.transactions import PAYLOAD, Transaction, decode_transaction
 from chain.transition import BlockExecution, Execution, Tip, advance
 from chain.types import Address, Digest, Height, Round, TimestampMs
 from node.clock import SystemClock
+from node.rpc.render import federated_round, round_summary
 
 MINER = signing_key("ed25519", b"m" * 32)
 NODE = signing_key("ed25519", b"n" * 32)
@@ -223,7 +225,9 @@ class FakeNode:
                 web.get("/v1/policies/{id}", self._policy),
                 web.get("/v1/verdicts", self._empty),
                 web.get("/v1/evidence", self._empty),
-                web.get("/v1/rounds", self._empty),
+                web.get("/v1/rounds", self._rounds),
+                web.get("/v1/rounds/{id}", self._round),
+                web.get("/v1/rounds/{id}/shares", self._shares),
                 web.get("/v1/measures", self._measures),
                 web.get("/v1/events", self._events),
                 web.get("/health/ready", self._ready),
@@ -483,6 +487,27 @@ class FakeNode:
                 **POLICY_TABLE.record.render(policy or PolicyRecord()),
             }
         )
+
+    async def _rounds(self, request: web.Request) -> web.Response:
+        found = self.chain.tip.state.scan(ROUND_TABLE)
+        items = [round_summary(key, record) for key, record in found]
+        return web.json_response({"items": items, "cursor": None})
+
+    async def _round(self, request: web.Request) -> web.Response:
+        id = bytes.fromhex(request.match_info["id"])
+        record = self.chain.tip.state.get(ROUND_TABLE, id)
+        if record is None:
+            raise LookupError("there is no such federated round")
+        return web.json_response(federated_round(id, record))
+
+    async def _shares(self, request: web.Request) -> web.Response:
+        id = bytes.fromhex(request.match_info["id"])
+        items = [
+            {"device": key[len(id) :].hex(), **SHARES_TABLE.record.render(record)}
+            for key, record in self.chain.tip.state.scan(SHARES_TABLE)
+            if key.startswith(id)
+        ]
+        return web.json_response({"items": items, "cursor": None})
 
     async def _empty(self, request: web.Request) -> web.Response:
         return web.json_response({"items": [], "cursor": None})

@@ -151,7 +151,7 @@ def test_a_federated_round_names_its_members_and_whom_it_waits_for(securenet, fe
     out = securenet("query", "rounds", federation.id.hex()).out
 
     assert len(document["awaited"]) == 4
-    assert "waits for     4\n" in out
+    assert "waits for     4 participants\n" in out
     assert "1 that count, masked" in out
     assert out.count(" void ") == 4
     for device in federation.devices:

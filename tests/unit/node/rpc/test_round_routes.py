@@ -28,6 +28,19 @@ async def test_a_round_is_listed_with_its_phase_and_how_far_its_members_are(clie
     assert (await get(client, "/v1/rounds?phase=finished"))["items"] == []
 
 
+async def test_rounds_are_listed_page_by_page(client, node):
+    round_ids = [await open_round(node)]
+    await node.mine(
+        node.sign("round.abort", RoundAbort(round=round_ids[0]), REGISTRAR, ORGANISATION)
+    )
+    round_ids.append(await open_round(node))
+
+    found, count = await pages(client, "/v1/rounds", limit=1)
+
+    assert [entry["id"] for entry in found] == sorted(id.hex() for id in round_ids)
+    assert count == 2
+
+
 async def test_a_round_says_whom_it_waits_for(client, node):
     round_id = await open_round(node)
     first, second, third = members(node)

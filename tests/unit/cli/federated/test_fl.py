@@ -1,0 +1,330 @@
+"""``securenet fl`` as people use it, against a node of one miner that does its part at once."""
+
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+from aiohttp import web
+
+from chain.blobs import CHUNK_SIZE
+from chain.crypto import address_of, signing_key
+from chain.federated.records import ROUND_TABLE
+from chain.kinds.rounds import RoundAggregate, RoundAttest
+from chain.merkle import merkle_root
+from chain.types import Digest
+from cli.commands.fl_status import waits_for
+from cli.exit_codes import ExitCode
+from cli.signing import Sender
+from ml_validator.artifact import load_artifact
+from ml_validator.bundled import LINEAR_NAME, bundled_model
+from ml_validator.federated.linear_update import to_parameters
+from ml_validator.linear import Linear
+from ml_validator.nsl_kdd import write_records
+from ml_validator.synthetic import generate_mixture
+from node.storage.lock import FileLock
+from tests.unit.cli.conftest import key_file
+from tests.unit.cli.fake_node import MINER, FakeNode, make_genesis, problem, serving
+
+LETTERS = "abc"
+SCHEMA = """
+name = "other"
+columns = [{ name = "size", kind = "integer" }, { name = "class", kind = "label" }]
+[labels]
+normal = ["ok"]
+"""
+
+
+class LearningNode(FakeNode):
+    """A node whose miner attests an update as soon as it has it, and says what it is the sum of."""
+
+    def act(self, kind, body):
+        miner = Sender(
+            genesis_hash=self.chain.genesis.hash, address=address_of(MINER.public), key=MINER
+        )
+        self.chain.commit([miner.sign(kind, body)])
+
+    async def _round(self, request: web.Request) -> web.Response:
+        found = record(self, request.match_info["id"])
+        if found is not None and found.phase == "draw":
+            # The heartbeat of a chain on which a round is open.
+            self.chain.commit([])
+        return await super()._round(request)
+
+    async def _put_blob(self, request: web.Request) -> web.Response:
+        answer = await super()._put_blob(request)
+        for key, found in list(self.chain.tip.state.scan(ROUND_TABLE)):
+            updates = [m.update.hex() for m in found.members if m.update is not None]
+            if found.phase == "attest" and set(updates) <= set(self.blobs):
+                said = sum([1 << i for i, m in enumerate(found.members) if m.update is not None])
+                self.act("round.attest", RoundAttest(round=Digest(key), held=bytes([said])))
+                rows = np.array([np.frombuffer(self.blobs[update], "<i8") for update in updates])
+                self.aggregate = (rows.sum(axis=0) // len(rows)).astype("<i8").tobytes()
+                root = merkle_root([self.aggregate[:CHUNK_SIZE]])
+                self.blobs[found.terms.blob_of(root).hex()] = self.aggregate
+                self.act("round.aggregate", RoundAggregate(round=Digest(key), root=root))
+        return answer
+
+
+@pytest.fixture
+def node(monkeypatch):
+    with serving(LearningNode(make_genesis())) as fake:
+        monkeypatch.setenv("SECURENET_RPC", fake.url)
+        yield fake
+
+
+@pytest.fixture
+def devices(node):
+    """Return the ids of three participants, by the letters of their keys."""
+    return {
+        letter: node.register(
+            signing_key("ed25519", letter.encode() * 32), letter, roles=("participant",)
+        )
+        for letter in LETTERS
+    }
+
+
+@pytest.fixture
+def shard(tmp_path):
+    path = tmp_path / "flows.txt"
+    write_records(path, generate_mixture(40, 1))
+    return path
+
+
+@pytest.fixture
+def start(securenet, registrar, devices):
+    def call(*options):
+        return securenet("fl", "start", "--key", registrar, "--base", LINEAR_NAME, *options)
+
+    return call
+
+
+@pytest.fixture
+def join(securenet, tmp_path, shard):
+    def call(letter, *options, data=shard):
+        path = tmp_path / f"{letter}.json"
+        key = path if path.exists() else key_file(path, letter)
+        home = tmp_path / f"home-{letter}"
+        return securenet("fl", "join", "--key", key, "--home", home, "--data", data, *options)
+
+    return call
+
+
+def alone(devices, letter="a"):
+    """Return the options of a round of one participant."""
+    return ("--participants", devices[letter], "--group-size", 1, "--json")
+
+
+def record(node, id):
+    return node.chain.tip.state.get(ROUND_TABLE, bytes.fromhex(id))
+
+
+# --- start, abort, status -------------------------------------------------------------------------
+
+
+def test_a_round_invites_all_participants_unless_told_otherwise(start, node, devices):
+    node.register(signing_key("ed25519", b"z" * 32), "z", roles=("sensor",))
+
+    ended = start()
+
+    assert ended.code == ExitCode.OK
+    assert "waits for 3 participants to join, until height" in ended.out
+    ((_, found),) = node.chain.tip.state.scan(ROUND_TABLE)
+    assert {m.device.hex() for m in found.members} == set(devices.values())
+    assert found.terms.group_size == 3
+    assert found.terms.rule == "mean"
+    assert found.terms.base == bundled_model(LINEAR_NAME)[0].digest
+    assert found.terms.clip == 2**found.terms.scale_bits
+
+
+def test_weights_steps_and_terms_are_as_asked_for(start, node, devices):
+    chosen = f"{devices['a']}:5:7,{devices['b']}:6,{devices['c']}"
+
+    ended = start(
+        "--participants", chosen, "--group-size", 1, "--rule", "median", "--tolerated", 1,
+        "--steps", 9, "--clip", 0.5, "--scale-bits", 20, "--deadlines", "9,8,7,6,5,4", "--json",
+    )  # fmt: skip
+
+    found = record(node, ended.document["id"])
+    asked = {m.device.hex(): (m.weight, m.steps) for m in found.members}
+    assert asked == {devices["a"]: (5, 7), devices["b"]: (6, 9), devices["c"]: (1, 9)}
+    terms = found.terms
+    assert (terms.rule, terms.tolerated, terms.groups_min) == ("median", 1, 3)
+    assert terms.clip == 2**19
+    d = terms.deadlines
+    heights = [d.join, d.share, d.commit, d.attest, d.reveal, d.aggregate]
+    assert [b - a for a, b in pairwise(heights)] == [9, 7, 6, 5, 4]
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--participants", "{a},{b}"), "hide nothing"),
+        (("--participants", "{a},{a}"), "given twice"),
+        (("--participants", "{a}:x"), "no participant"),
+        (("--participants", "zz"), "no device id"),
+        (("--participants", ","), "0 participants"),
+        (("--deadlines", "1,2,3"), "no deadlines"),
+        (("--deadlines", "1,2,3,4,5,0"), "no deadlines"),
+        (("--clip", "1e12", "--scale-bits", 48), "leaves 62 bits"),
+        (("--clip", "0"), "leaves 62 bits"),
+        (("--base", "nsl-kdd-forest"), "is not linear"),
+        (("--steps", 0), "steps"),
+    ],
+)
+def test_a_round_that_makes_no_sense_is_refused_in_one_line(start, node, devices, options, said):
+    ended = start(*[str(option).format(**devices) for option in options])
+
+    assert ended.code == ExitCode.USAGE
+    assert said in ended.err
+    assert list(node.chain.tip.state.scan(ROUND_TABLE)) == []
+
+
+def test_status_says_what_rounds_wait_for_and_abort_ends_one(start, securenet, registrar):
+    id = start("--json").document["id"]
+    assert "waits for 3 participants to join" in securenet("fl", "status").out
+    assert "3 invited" in securenet("fl", "status", id).out
+    assert securenet("fl", "status", id, "--json").document["phase"] == "join"
+
+    assert securenet("fl", "abort", id, "--key", registrar).code == ExitCode.OK
+
+    followed = securenet("fl", "status", id, "--follow")
+    assert followed.code == ExitCode.MISSED
+    assert "is aborted" in followed.err
+    assert securenet("fl", "abort", id, "--key", registrar).code == ExitCode.REFUSED
+    assert securenet("fl", "status", "--follow").code == ExitCode.USAGE
+    assert securenet("fl", "status", "00" * 32).code == ExitCode.NOT_FOUND
+
+
+def test_every_open_phase_has_its_words():
+    for phase in ("join", "draw", "share", "commit", "attest", "reveal", "aggregate"):
+        said = waits_for({"phase": phase, "deadline": 9, "awaited": ["00"]})
+        assert said.startswith("waits for ")
+        assert said.endswith(", until height 9")
+
+
+# --- join -----------------------------------------------------------------------------------------
+
+
+def test_a_participant_sees_a_round_through_and_the_outcome_is_published(
+    start, join, securenet, registrar, node, devices, shard, tmp_path
+):
+    id = start(*alone(devices)).document["id"]
+
+    joined = join("a", "--json")
+
+    assert joined.code == ExitCode.OK, joined.err
+    assert joined.document["part"] == "included"
+    assert joined.document["round"] == id
+    # A restart behind the end says the same, and has no secret left.
+    again = join("a", "--round", id, "--json")
+    assert again.document == joined.document
+    assert '"seed": null' in next((tmp_path / "home-a" / "federated").glob("*.json")).read_text()
+
+    command = ("fl", "publish", id, "--key", registrar, "--data", shard, "--json")
+    published = securenet(*command)
+
+    assert published.code == ExitCode.OK, published.err
+    model = load_artifact(node.blobs[published.document["model"]]).model
+    base = bundled_model(LINEAR_NAME)[0].model
+    assert isinstance(model, Linear)
+    assert isinstance(base, Linear)
+    moved = to_parameters(model) - to_parameters(base)
+    change = np.frombuffer(node.aggregate, "<i8") / 2**32 * 40
+    assert np.abs(change).max() > 0.01
+    assert np.allclose(moved, change, atol=1e-6)
+    assert published.document["model"] in securenet("model", "list").out
+
+
+def test_an_aggregate_that_does_not_match_is_not_published(
+    start, join, securenet, registrar, node, devices, shard
+):
+    id = start(*alone(devices)).document["id"]
+    command = ("fl", "publish", id, "--key", registrar, "--data", shard)
+    early = securenet(*command)
+    assert early.code == ExitCode.MISSED
+    assert "there is no aggregate" in early.err
+    join("a")
+    aggregate = record(node, id).aggregate.hex()
+    node.blobs[aggregate] = bytes(len(node.blobs[aggregate]))
+
+    ended = securenet(*command)
+
+    assert ended.code == ExitCode.MISSED
+    assert "other bytes" in ended.err
+
+
+def test_a_node_that_is_busy_for_a_moment_is_asked_again(start, join, node, devices):
+    id = start(*alone(devices)).document["id"]
+    node.overrides[f"/v1/rounds/{id}"] = [problem(429, "rate_limited", "too fast")]
+
+    ended = join("a", "--round", id)
+
+    assert ended.code == ExitCode.OK
+
+
+def test_a_closed_round_and_one_of_others_are_refused(start, join, securenet, registrar, devices):
+    id = start(*alone(devices)).document["id"]
+    stranger = join("b", "--round", id)
+    assert (stranger.code, "not_invited" in stranger.err) == (ExitCode.REFUSED, True)
+    securenet("fl", "abort", id, "--key", registrar)
+
+    ended = join("a", "--round", id)
+
+    assert (ended.code, "round_closed" in ended.err) == (ExitCode.REFUSED, True)
+    assert join("a", "--round", "00" * 32).code == ExitCode.NOT_FOUND
+
+
+def test_an_unknown_key_and_contradicting_options_are_refused(start, join, devices):
+    id = start(*alone(devices)).document["id"]
+
+    ended = join("x", "--round", id)
+
+    assert (ended.code, "no device was registered" in ended.err) == (ExitCode.USAGE, True)
+    assert join("a", "--round", id, "--all").code == ExitCode.USAGE
+    assert join("a", data=Path("nowhere")).code == ExitCode.USAGE
+
+
+def test_a_shard_of_another_schema_ends_it_before_anything_is_promised(
+    start, join, node, devices, tmp_path
+):
+    id = start(*alone(devices)).document["id"]
+    (tmp_path / "other.toml").write_text(SCHEMA)
+    (tmp_path / "other.csv").write_text("size,class\n1,ok\n")
+    (tmp_path / "garbage.txt").write_text("no flow\n")
+
+    other = join(
+        "a", "--round", id, "--schema", tmp_path / "other.toml", data=tmp_path / "other.csv"
+    )
+    garbage = join("a", "--round", id, data=tmp_path / "garbage.txt")
+
+    assert (other.code, "other columns" in other.err) == (ExitCode.USAGE, True)
+    assert (garbage.code, "row 1" in garbage.err) == (ExitCode.USAGE, True)
+    assert record(node, id).members[0].status == "invited"
+
+
+def test_a_base_that_does_not_match_its_digest_ends_it(
+    securenet, registrar, join, node, devices, tmp_path
+):
+    base = replace(bundled_model(LINEAR_NAME)[0], threshold_ppm=7)
+    (tmp_path / "base.safetensors").write_bytes(base.data)
+    started = securenet(
+        "fl", "start", "--key", registrar, "--base", tmp_path / "base.safetensors",
+        *alone(devices),
+    )  # fmt: skip
+    node.blobs[base.digest.hex()] = base.data[:-1] + b"\x01"
+
+    ended = join("a", "--round", started.document["id"])
+
+    assert (ended.code, "other bytes" in ended.err) == (ExitCode.MISSED, True)
+
+
+def test_two_processes_do_not_share_a_home(start, join, devices, tmp_path):
+    id = start(*alone(devices)).document["id"]
+    (tmp_path / "home-a" / "federated").mkdir(parents=True)
+
+    with FileLock(tmp_path / "home-a" / "federated" / "lock"):
+        ended = join("a", "--round", id)
+
+    assert ended.code == ExitCode.STORAGE
