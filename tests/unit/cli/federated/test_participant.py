@@ -40,6 +40,7 @@ def said_once(world, device):
         assert all(body == bodies[0] for body in bodies), f"two different {kind}"
 
 
+@pytest.mark.slow
 def test_a_participant_killed_at_any_effect_goes_on_and_says_nothing_twice(tmp_path):
     quiet = World(tmp_path / "quiet")
     first = quiet.federation.devices[0]
