@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Final, TypeVar
 
 from chain.blocks import HEADER, RECEIPT, Header
 from chain.certificate import CERTIFICATE
@@ -15,12 +15,15 @@ from chain.light_client import (
     LightClient,
     verify_header,
     verify_receipt,
+    verify_state,
     verify_transaction,
 )
 from chain.merkle import LEAVES_MAX
 from chain.miners import MINERS, MinerSet
-from chain.schema import Blob, Integer, ListOf
+from chain.schema import Blob, Integer, ListOf, Optional
 from chain.state import MemorySource, State
+from chain.state_tree import STATE_PROOF
+from chain.table import Table
 from chain.transactions import TRANSACTION_SIZE_MAX, Transaction, decode_transaction
 from chain.types import DIGEST_SIZE, Digest
 from cli.client import Client, Document
@@ -30,6 +33,8 @@ from node.light_walk import Decided, walk
 
 _PATH = ListOf(Blob(DIGEST_SIZE), 64)
 _COUNT = Integer(0, LEAVES_MAX)
+_VALUE: Final = Optional(Blob(0, 2**20))
+R = TypeVar("R")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,6 +101,46 @@ async def prove_transaction(client: Client, id: Digest, *, trust: Digest | None)
     receipt = RECEIPT.parse(proof["receipt"], "receipt")
     verify_receipt(header, receipt, _inclusion(proof, "receipt_leaf_count", "receipt_path"))
     return Proven(transaction=transaction, header=header, index=proof["index"], trusted=trusted)
+
+
+class ProvenState:
+    """Records of the state, believed no more than their proofs from a trusted hash on.
+
+    Parameters
+    ----------
+    trust : Digest
+        Hash of a block, or of the genesis document, from somebody who is trusted.
+    """
+
+    def __init__(self, client: Client, trust: Digest) -> None:
+        self._client = client
+        self._trust = trust
+        self._light: LightClient | None = None
+
+    async def record(self, path: str, table: Table[R], key: bytes) -> R | None:
+        """Return what the state holds under `key`, by the proof that `path` answers with.
+
+        Raises
+        ------
+        Missed
+            The proof does not hold, or is of an older block than the one before.
+        """
+        with proofs_hold():
+            if self._light is None:
+                self._light = LightClient(await _trusted_header(self._client, self._trust))
+            answer = await self._client.get(path)
+            header = _header(answer["header"])
+            if header != self._light.trusted:
+                await walk(
+                    self._light,
+                    _decided(answer),
+                    decided=partial(_ask_decided, self._client),
+                    now_ms=SystemClock().wall_ms(),
+                )
+            value = _VALUE.parse(answer["value"], "value")
+            proof = STATE_PROOF.parse(answer["proof"], "proof")
+            verify_state(header, table.key(key), value, proof)
+            return None if value is None else table.decode(value)
 
 
 async def _trusted_header(client: Client, trust: Digest) -> Header:

@@ -7,7 +7,7 @@ a detector would be asked what it has been told.
 import hashlib
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from chain import codec
 from chain.payloads import Flow
@@ -118,10 +118,9 @@ def learn_schema(layout: Layout, rows: Iterable[Row]) -> FeatureSchema:
     for row in rows:
         for count, value in zip(counts, row.categories, strict=True):
             count[value] += 1
-    stated = _columns(layout)
     schema = FeatureSchema(
-        name=stated.name,
-        integers=stated.integers,
+        name=layout.name,
+        integers=_numbers(layout),
         categories=tuple(
             CategoricalColumn(name=column.name, values=_values(column, count))
             for column, count in zip(columns, counts, strict=True)
@@ -133,12 +132,9 @@ def learn_schema(layout: Layout, rows: Iterable[Row]) -> FeatureSchema:
 
 def has_columns(layout: Layout, schema: FeatureSchema) -> bool:
     """Tell whether the rows of a layout can be labelled under a schema learned from others."""
-    numbers = layout.of_kind("integer", "decimal")
-    return [(column.name, column.unit, column.scale) for column in numbers] == [
-        (column.name, column.unit, column.scale) for column in schema.integers
-    ] and [column.name for column in layout.of_kind("category")] == [
-        column.name for column in schema.categories
-    ]
+    return _numbers(layout) == schema.integers and [
+        column.name for column in layout.of_kind("category")
+    ] == [column.name for column in schema.categories]
 
 
 def flows_for(schema: FeatureSchema, layout: Layout, rows: Iterable[Row]) -> list[Flow]:
@@ -149,9 +145,7 @@ def flows_for(schema: FeatureSchema, layout: Layout, rows: Iterable[Row]) -> lis
     InvalidSchema
         The model reads other columns.
     """
-    if _columns(layout) != _Columns(
-        schema.name, schema.integers, tuple(column.name for column in schema.categories)
-    ):
+    if not has_columns(layout, schema):
         raise InvalidSchema("columns", "those of the model are not those of the schema file")
     return [record.flow for record in label_rows(rows, schema)]
 
@@ -195,22 +189,10 @@ def describe(schema: FeatureSchema, records: Iterable[Labelled]) -> dict[str, An
     }
 
 
-class _Columns(NamedTuple):
-    """What a layout states of a feature schema, before values are learned."""
-
-    name: str
-    integers: tuple[IntegerColumn, ...]
-    categories: tuple[str, ...]
-
-
-def _columns(layout: Layout) -> _Columns:
-    return _Columns(
-        layout.name,
-        tuple(
-            IntegerColumn(name=column.name, unit=column.unit, scale=column.scale)
-            for column in layout.of_kind("integer", "decimal")
-        ),
-        tuple(column.name for column in layout.of_kind("category")),
+def _numbers(layout: Layout) -> tuple[IntegerColumn, ...]:
+    return tuple(
+        IntegerColumn(name=column.name, unit=column.unit, scale=column.scale)
+        for column in layout.of_kind("integer", "decimal")
     )
 
 

@@ -184,7 +184,11 @@ def _names(rounds: Sequence[FederatedRound], past_size_max: int) -> dict[Digest,
     named: dict[Digest, int] = {}
     past_size = 0
     for found in reversed(rounds):
-        updates = [member.update for member in found.members if member.update is not None]
+        updates = [
+            member.update
+            for member in found.members
+            if member.update is not None and (found.is_open or member.status == "included")
+        ]
         if found.aggregate is not None:
             named[found.aggregate] = found.terms.update_size
             past_size += len(updates) * found.terms.update_size

@@ -113,9 +113,10 @@ class FileService:
             return
         if self._limits.fetches:
             now_ns = self._clock.monotonic_ns()
-            for digest in entry.blobs:
+            for digest, size in entry.blobs.items():
                 # Not at once: whoever has sent the transaction hands it in now.
-                self._missing[digest] = _Attempt(now_ns + int(RETRY_S * _SECOND_NS))
+                if size <= self._blobs.limits.blob_size_max:
+                    self._missing[digest] = _Attempt(now_ns + int(RETRY_S * _SECOND_NS))
         self._changed.set()
 
     def _registered(self, oldest_ms: int) -> Iterator[tuple[int, Transaction]]:

@@ -42,6 +42,8 @@ from node.storage.chain_store import ChainStore
 
 PAUSE_S: Final = 0.5
 """Before it is looked again for what is missing; so often, at most, a miner attests."""
+PAUSE_S_MAX: Final = 2.0
+"""The same when nothing has come for a while: pauses double until something does."""
 RESCAN_S: Final = 5.0
 """How often it looks without a block."""
 RESEND_NS: Final = 20 * 10**9
@@ -109,11 +111,16 @@ class RoundWork:
 
     async def run(self) -> None:
         """Do what there is to do until the round is closed."""
+        pause_s = PAUSE_S
         while (found := self._record()) is not None and found.is_open:
             self._changed.clear()
+            missing = self.missing_count
             if self._may_act() and not await self._act(found):
-                await asyncio.sleep(PAUSE_S)
+                await asyncio.sleep(pause_s)
+                has_come = self.missing_count < missing
+                pause_s = PAUSE_S if has_come else min(2 * pause_s, PAUSE_S_MAX)
                 continue
+            pause_s = PAUSE_S
             with suppress(TimeoutError):
                 async with asyncio.timeout(RESCAN_S):
                     await self._changed.wait()
@@ -133,6 +140,8 @@ class RoundWork:
         except DamagedEntry as error:
             # The store has dropped it; it is fetched again.
             report_damage(error, self._bench.metrics)
+        except MissingBlob as error:
+            log.debug("an update was lost a moment ago", reason=str(error))
         except StorageError as error:
             # The chain goes on without blobs; a failing disk stops it where it must.
             log.warning("an update cannot be read", round=self.id.hex(), reason=str(error))
@@ -224,9 +233,6 @@ class RoundWork:
                     # Others were faster; what was revealed is forgotten.
                     return False
                 data = await self._bench.executor.run(self._sums(found).join, contributions)
-            except MissingBlob:
-                # It was lost a moment ago.
-                return False
             except ModelError as error:
                 self._abstains = True
                 self._bench.metrics.round_aggregate("abstained")

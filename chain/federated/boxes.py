@@ -9,12 +9,13 @@ from hashlib import sha256
 from typing import Final
 
 from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
+from chain.errors import InvalidKey
 from chain.federated.records import SALTED_SHARE_SIZE, SHARE_SIZE
+from chain.reader_keys import ReaderKey, check_reader_key
 from chain.types import Address, Digest
 
 SHARE_LABEL: Final = b"securenet/fl/share/1"
@@ -48,17 +49,16 @@ class Handover:
 
 def is_usable_key(key: bytes) -> bool:
     """Tell whether an X25519 key is not one of those with which everybody shares the secret 0."""
-    probe = X25519PrivateKey.from_private_bytes(bytes(range(32)))
     try:
-        probe.exchange(X25519PublicKey.from_public_bytes(key))
-    except ValueError:
+        check_reader_key(key)
+    except InvalidKey:
         return False
     return True
 
 
 def public_key_of(secret: bytes) -> bytes:
     """Return the X25519 key of 32 secret bytes."""
-    return X25519PrivateKey.from_private_bytes(secret).public_key().public_bytes_raw()
+    return ReaderKey(secret).public
 
 
 def box_key(secret: bytes, other_key: bytes, handover: Handover) -> bytes:
@@ -71,9 +71,7 @@ def box_key(secret: bytes, other_key: bytes, handover: Handover) -> bytes:
     other_key : bytes
         The usable key for boxes of the other.
     """
-    shared = X25519PrivateKey.from_private_bytes(secret).exchange(
-        X25519PublicKey.from_public_bytes(other_key)
-    )
+    shared = ReaderKey(secret).agree(other_key)
     info = BOX_LABEL + handover.label
     return HKDF(algorithm=SHA256(), length=32, salt=handover.round_id, info=info).derive(shared)
 

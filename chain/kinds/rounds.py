@@ -189,7 +189,7 @@ def _check_terms(body: RoundOpen, block: BlockContext) -> None:
     require(
         weights * terms.clip <= SUM_MAX,
         "overflow",
-        "a sum of all updates at the clip, times their weights, is more than 2^62",
+        "a sum of all updates at the clip, times their weights, is more than 2^63 - 1",
     )
 
 

@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from chain.federated.records import FederatedRound, Member
+from chain.types import Digest
 from cli.arguments import expand_home, parse_digest
 from cli.client import Client, ask
 from cli.errors import BadInput, Missed
@@ -20,7 +22,7 @@ from cli.options import (
     SchemaFile,
 )
 from cli.progress import Progress
-from cli.render import show_fields, show_json
+from cli.render import show_fields, show_json, show_json_line
 
 app = typer.Typer()
 
@@ -43,6 +45,15 @@ def join(
         bool, typer.Option("--all", help="Take part in every round, until it is stopped.")
     ] = False,
     schema: SchemaFile = None,
+    trust: Annotated[
+        str | None,
+        typer.Option(
+            "--trust",
+            metavar="HASH",
+            help="Hash of a block, or of the genesis document, from somebody you trust: "
+            "the node has to prove the round.",
+        ),
+    ] = None,
     rate: Annotated[
         float, typer.Option("--rate", min=1e-6, max=1e3, help="Step size of local training.")
     ] = 2.0,
@@ -64,14 +75,13 @@ def join(
     """Train on own data in a federated round; nothing leaves but a masked update.
 
     May be killed and started again at any moment, with the same --home. Ends with 0 when the round
-    is finished. Ask a node of your own organisation: it tells what the chain says.
+    is finished. Without --trust the node is believed: ask one of your own organisation.
 
     Example: securenet fl join --key gateway.json --data flows.txt
     """
-    from chain.federated.records import FederatedRound
-    from chain.types import Digest
     from cli.federated.follow import Gateway
     from cli.federated.memory import MemoryStore
+    from cli.federated.participant import member_of
     from cli.federated.shard import Shard
     from cli.signing import find_device_sender
     from node.random_source import SystemRandom
@@ -80,41 +90,52 @@ def join(
     if forever and round_id is not None:
         raise BadInput("--all and --round are two things", "give one of them")
     chosen = None if round_id is None else parse_digest(round_id, "round id")
+    trusted = None if trust is None else parse_digest(trust, "hash")
     if not data.exists():
         raise BadInput(f"there is no {data}", "name the file of your rows with --data")
     signing = open_key(key, passphrase_file)
     store = MemoryStore(expand_home(home))
 
-    async def question(client: Client) -> "tuple[str, Digest, FederatedRound]":
+    async def question(client: Client) -> FederatedRound:
         sender = await find_device_sender(client, signing, organisation, device)
+
+        def tell(id: Digest, over: FederatedRound) -> None:
+            outcome = _outcome(id, over, member_of(over, sender.address))
+            if not as_json:
+                show_fields(outcome)
+            elif forever:
+                show_json_line(outcome)
+            else:
+                show_json(outcome)
+
         gateway = Gateway(
             client,
             sender,
+            trust=trusted,
             shard=Shard(data, schema, client=client, rate=rate, random=SystemRandom()),
             store=store,
             progress=Progress(),
+            tell=tell,
             complains=complain,
         )
-        return sender.address.hex(), *await gateway.run(chosen, forever=forever)
+        return await gateway.run(chosen, forever=forever)
 
     with FileLock(store.folder / "lock", guards=store.folder):
-        device_id, id, over = ask(rpc, question)
-    (member,) = [m for m in over.members if m.device.hex() == device_id]
-    outcome = {
+        over = ask(rpc, question)
+    if over.phase != "finished":
+        raise Missed(
+            f"the federated round is {over.phase}: {over.reason or 'by its opener'}",
+            "wait for another; nothing that tells of your data has left",
+        )
+
+
+def _outcome(id: Digest, over: FederatedRound, member: Member) -> dict[str, str | None]:
+    return {
         "round": id.hex(),
         "phase": over.phase,
-        "device": device_id,
+        "device": member.device.hex(),
         "part": "void group" if member.group in over.void else member.status,
         "update": None if member.update is None else member.update.hex(),
         "aggregate": None if over.aggregate is None else over.aggregate.hex(),
         "reason": over.reason,
     }
-    if as_json:
-        show_json(outcome)
-    else:
-        show_fields(outcome)
-    if over.phase != "finished":
-        raise Missed(
-            f"federated round {id.hex()} is {over.phase}: {over.reason or 'by its opener'}",
-            "wait for another; nothing of your data has left",
-        )

@@ -1,9 +1,8 @@
 """A device that follows the chain and takes part in federated rounds as they come."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import aclosing, suppress
-from functools import partial
 from typing import Any, Final
 
 from chain.errors import DecodeError
@@ -22,6 +21,7 @@ from cli.federated.memory import MemoryStore
 from cli.federated.participant import Participant, member_of
 from cli.federated.shard import Shard
 from cli.progress import Progress
+from cli.proofs import ProvenState
 from cli.render import show_error
 from cli.signing import Sender, submit
 from node.clock import SystemClock
@@ -62,6 +62,31 @@ async def fetch_round(client: Client, round_id: Digest) -> FederatedRound:
     return found
 
 
+class RoundReader:
+    """The federated rounds as a node tells of them, proven where a hash is trusted.
+
+    Parameters
+    ----------
+    trust : Digest or None
+        Hash of a block, or of the genesis document. None: the node is believed.
+    """
+
+    def __init__(self, client: Client, trust: Digest | None) -> None:
+        self._client = client
+        self._proven = None if trust is None else ProvenState(client, trust)
+
+    async def find(self, round_id: Digest) -> FederatedRound:
+        """Return a round; raises `Refused` if there is none, `Missed` if it is not proven."""
+        if self._proven is None:
+            return await fetch_round(self._client, round_id)
+        path = f"/v1/rounds/{round_id.hex()}/proof"
+        found = await self._proven.record(path, ROUND_TABLE, round_id)
+        if found is None:
+            detail = f"there is no federated round {round_id.hex()}, or it is long over"
+            raise Refused(status=404, code="not_found", detail=detail)
+        return found
+
+
 class ChainPort:
     """The chain as one device sees it through one node; a `RoundPort`."""
 
@@ -92,6 +117,10 @@ class Gateway:
 
     Parameters
     ----------
+    trust : Digest or None
+        As in `RoundReader`.
+    tell : callable
+        Told of every round with a part of the device that is over.
     complains : bool
         As in `Participant`.
     """
@@ -101,24 +130,29 @@ class Gateway:
         client: Client,
         sender: Sender,
         *,
+        trust: Digest | None,
         shard: Shard,
         store: MemoryStore,
         progress: Progress,
+        tell: Callable[[Digest, FederatedRound], None],
         complains: bool,
     ) -> None:
         self.device = sender.address
         self._client = client
+        self._reader = RoundReader(client, trust)
         self._port = ChainPort(client, sender)
         self._shard = shard
         self._store = store
         self._progress = progress
+        self._tell = tell
         self._complains = complains
         self._parts: dict[Digest, Participant] = {}
+        self._unfinished = store.unfinished(sender.address)
         self._left: set[Digest] = set()
         """Rounds of others, those that are over, and those in which it cannot go on."""
         self._said: dict[Digest, str] = {}
 
-    async def run(self, chosen: Digest | None, *, forever: bool) -> tuple[Digest, FederatedRound]:
+    async def run(self, chosen: Digest | None, *, forever: bool) -> FederatedRound:
         """Take part until a round is over, and return it; with `forever`, in one after another.
 
         Parameters
@@ -141,15 +175,18 @@ class Gateway:
 
     async def _follow(
         self, chosen: Digest | None, news: asyncio.Event, *, forever: bool
-    ) -> tuple[Digest, FederatedRound]:
+    ) -> FederatedRound:
         patience = Patience()
         while True:
             news.clear()
             try:
                 for round_id in await self._rounds(chosen):
-                    over = await self._look(round_id, is_chosen=chosen is not None)
+                    if chosen is None:
+                        over = await self._look(round_id, stays=forever)
+                    else:
+                        over = await self._act(chosen, await self._reader.find(chosen))
                     if over is not None and not forever:
-                        return round_id, over
+                        return over
                 patience.renew()
             except CliError as error:
                 await patience.bear(error)
@@ -159,25 +196,32 @@ class Gateway:
                     await news.wait()
 
     async def _rounds(self, chosen: Digest | None) -> Sequence[Digest]:
-        """Return the rounds to look at: the chosen one, or those one is in and all open ones."""
+        """Return the rounds to look at: the chosen one, or all open and all unfinished ones."""
         if chosen is not None:
             return (chosen,)
         items = await self._client.pages("/v1/rounds", limit=ROUNDS_MAX)
         open_ids = [
             Digest(bytes.fromhex(item["id"])) for item in items if item["phase"] in OPEN_PHASES
         ]
-        return [*self._parts, *[id for id in open_ids if id not in (self._left | set(self._parts))]]
+        ids = dict.fromkeys([*self._parts, *self._unfinished, *open_ids])
+        return [id for id in ids if id not in self._left]
 
-    async def _look(self, round_id: Digest, *, is_chosen: bool) -> FederatedRound | None:
-        """Do what is due in one round; return it if it is over."""
-        found = await fetch_round(self._client, round_id)
-        if is_chosen:
-            return await self._act(round_id, found)
+    async def _look(self, round_id: Digest, *, stays: bool) -> FederatedRound | None:
+        """Do what is due in one round, if it is for the device; return it if it is over."""
+        try:
+            found = await self._reader.find(round_id)
+        except Refused as refusal:
+            if refusal.status != 404:
+                raise
+            # It is over for so long that the chain has forgotten it.
+            self._part(round_id).close()
+            self._left.add(round_id)
+            return None
         is_mine = round_id in self._parts or self._may_take_part(round_id, found)
         try:
             return await self._act(round_id, found) if is_mine else None
         except CliError as error:
-            if _is_passing(error):
+            if _is_passing(error) or not stays:
                 raise
             # One round that goes wrong is no reason to miss the others.
             show_error(error.what, error.advice)
@@ -194,12 +238,12 @@ class Gateway:
         return found.phase == "join" or self._store.find(round_id, self.device) is not None
 
     async def _act(self, round_id: Digest, found: FederatedRound) -> FederatedRound | None:
-        part = self._parts.get(round_id) or self._take_part(round_id, found)
+        part = self._parts.setdefault(round_id, self._part(round_id))
         self._say(round_id, found)
         if found.is_open:
             if found.phase == "join":
                 # Before anything is promised to the others.
-                await self._shard.prepare(found.terms.base, found.terms.parameter_count)
+                await self._shard.prepare(found.terms)
             await part.act(found)
             return None
         part.close()
@@ -208,20 +252,19 @@ class Gateway:
         if member_of(found, self.device).mask_key is None:
             detail = f"the federated round is {found.phase}, and the device had not joined it"
             raise Refused(status=422, code="round_closed", detail=detail)
+        self._tell(round_id, found)
         return found
 
-    def _take_part(self, round_id: Digest, found: FederatedRound) -> Participant:
-        terms = found.terms
-        part = self._parts[round_id] = Participant(
+    def _part(self, round_id: Digest) -> Participant:
+        return Participant(
             round_id,
             self.device,
             store=self._store,
             port=self._port,
-            train=partial(self._shard.train, terms.base, terms.parameter_count),
+            train=self._shard.train,
             random=SystemRandom(),
             complains=self._complains,
         )
-        return part
 
     def _say(self, round_id: Digest, found: FederatedRound) -> None:
         if self._said.get(round_id) != found.phase:

@@ -27,6 +27,7 @@ CHANGES_MAX: Final = 4
 """How often an update is changed in one bit because others have copied it."""
 
 _FOLDER: Final = "federated"
+_ID_DIGITS: Final = 2 * DIGEST_SIZE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,6 +109,14 @@ class MemoryStore:
         if (memory.round, memory.device) != (round_id, device):
             raise BadInput(f"{path} is of another round or device", "sit this round out")
         return memory
+
+    def unfinished(self, device: Address) -> list[Digest]:
+        """Return the rounds of which a device still has secrets; raises as `find`."""
+        ids = sorted(
+            [path.name[:_ID_DIGITS] for path in self.folder.glob(f"*.{device.hex()}.json")]
+        )
+        found = [self.find(Digest(bytes.fromhex(id)), device) for id in ids]
+        return [memory.round for memory in found if memory is not None and memory.seed is not None]
 
     def save(self, memory: Memory) -> None:
         """Write a memory, durably; raises `StorageError`."""

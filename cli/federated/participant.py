@@ -14,7 +14,7 @@ import numpy as np
 
 from chain.blobs import CHUNK_SIZE
 from chain.federated.boxes import ShareKind
-from chain.federated.records import BOX_SIZE, FederatedRound, Member, SharesRecord
+from chain.federated.records import BOX_SIZE, FederatedRound, Member, SharesRecord, Terms
 from chain.kinds.participation import (
     RoundComplaint,
     RoundJoin,
@@ -69,7 +69,8 @@ class Participant:
     Parameters
     ----------
     train : callable
-        Makes the update, from how many steps it is to take; a vector of real numbers.
+        Makes the update, a vector of real numbers, from the terms of the round and the steps that
+        the device is asked for.
     complains : bool
         Whether to give up the own part in the round to name a member whose box is no good.
     """
@@ -81,7 +82,7 @@ class Participant:
         *,
         store: MemoryStore,
         port: RoundPort,
-        train: Callable[[int], Awaitable[Floats]],
+        train: Callable[[Terms, int], Awaitable[Floats]],
         random: Random,
         complains: bool = False,
     ) -> None:
@@ -207,7 +208,7 @@ class Participant:
             norm_max=max(1, terms.clip - CHANGES_MAX),
             weight_total=sum([other.weight for other in found.members]),
         )
-        values = prepared(await self._train(member.steps), rules=rules, weight=member.weight)
+        values = prepared(await self._train(terms, member.steps), rules=rules, weight=member.weight)
         if not terms.is_masked:
             return self._store.save_update(memory, encode_update(values))
         group = self._group(found, member)

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
+from chain.federated.records import Terms
 from chain.types import Digest
 from cli.client import Client
-from cli.data_schema import load_schema_file
 from cli.errors import BadInput
 from cli.models import fetch_model
 from ml_validator import NSL_KDD_SCHEMA, Artifact
@@ -17,8 +17,6 @@ from ml_validator.federated.linear_update import Answers, Rows, parameter_count,
 from ml_validator.labelled import Labelled
 from ml_validator.linear import Linear
 from ml_validator.nsl_kdd import TRAIN_FILE, read_records
-from ml_validator.table_data import has_columns, label_rows
-from ml_validator.tables import read_table
 from node.ports import Random
 
 
@@ -54,6 +52,11 @@ def read_labelled(data: Path, schema: Path | None, base: Artifact) -> Iterable[L
                 "say with --schema what the columns of --data are",
             )
         return read_records(data / TRAIN_FILE if data.is_dir() else data)
+    # Imported late: it takes as long as the rest of a participant's start.
+    from cli.data_schema import load_schema_file
+    from ml_validator.table_data import has_columns, label_rows
+    from ml_validator.tables import read_table
+
     layout = load_schema_file(schema)
     if not has_columns(layout, base.schema):
         raise BadInput(
@@ -82,31 +85,31 @@ class Shard:
         self._random = random
         self._prepared: tuple[Digest, Linear, Rows, Answers] | None = None
 
-    async def prepare(self, base: Digest, parameters: int) -> None:
-        """Read the data as rows of a base model, once.
+    async def prepare(self, terms: Terms) -> None:
+        """Read the data as rows of the base model of a round, once for each.
 
         Raises
         ------
         BadInput, ModelError
             The model is not one that is trained so, or the data do not fit it.
         """
-        if self._prepared is not None and self._prepared[0] == base:
+        if self._prepared is not None and self._prepared[0] == terms.base:
             return
-        artifact = await fetch_model(self._client, base)
+        artifact = await fetch_model(self._client, terms.base)
         model = linear_of(artifact)
-        if parameter_count(model) != parameters:
+        if parameter_count(model) != terms.parameter_count:
             raise BadInput(
-                f"the federated round wants {parameters} parameters, its base model has "
+                f"the federated round wants {terms.parameter_count} parameters, its base model has "
                 f"{parameter_count(model)}",
                 "sit this round out, and tell its coordinator",
             )
         self._prepared = None
         rows, answers = await asyncio.to_thread(self._read, artifact, model)
-        self._prepared = (base, model, rows, answers)
+        self._prepared = (terms.base, model, rows, answers)
 
-    async def train(self, base: Digest, parameters: int, steps: int) -> Floats:
+    async def train(self, terms: Terms, steps: int) -> Floats:
         """Return the update that so many steps make; raises as `prepare`."""
-        await self.prepare(base, parameters)
+        await self.prepare(terms)
         assert self._prepared is not None, "it was prepared"
         _, model, rows, answers = self._prepared
         chance = np.random.default_rng(int.from_bytes(self._random.bytes(16), "big"))

@@ -53,6 +53,13 @@ class Poison(StrEnum):
     LABEL_FLIP = "label_flip"
     """Trains on attacks called normal and normal rows called attacks."""
 
+    GAUSSIAN = "gaussian"
+    """Sends noise as long as the bound allows."""
+
+    LITTLE = "little_is_enough"
+    """Knows all honest updates and sends their mean less one deviation, so as to hide among them
+    (G. Baruch, M. Baruch, Y. Goldberg, "A Little Is Enough", NeurIPS 2019)."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
@@ -150,7 +157,7 @@ def learn(
     )
     models = []
     for number in range(plan.rounds):
-        updates = []
+        changes = []
         for index, part in enumerate(parts):
             change = _local_change(plan, model, part, random, scaffold, controls[index])
             if scaffold is not None:
@@ -159,9 +166,9 @@ def learn(
                 )
                 change = np.concatenate((change, control - controls[index]))
                 controls[index] = control
-            if spoiled.get(index) is Poison.SIGN_FLIP:
-                change = SCALED_BY * change
-            updates.append(prepared(change, rules=rules))
+            changes.append(change)
+        sent = _poisoned(changes, spoiled, random) if spoiled else changes
+        updates = [prepared(change, rules=rules) for change in sent]
         rows = _contributions(updates, plan, rules, random, number)
         merged = aggregate(rows, rule=plan.rule, attackers=plan.attackers)
         model = optimiser.step(model, to_floats(merged, fraction_bits=FRACTION_BITS))
@@ -285,6 +292,26 @@ def _local_change(
         correction=None if scaffold is None else (scaffold.common - control).astype(np.float32),
     )
     return (end - start).astype(np.float64)
+
+
+def _poisoned(
+    changes: Sequence[Doubles], spoiled: Mapping[int, Poison], random: np.random.Generator
+) -> list[Doubles]:
+    """Return what is sent where attackers know everybody's change of the model."""
+    honest = np.array([change for index, change in enumerate(changes) if index not in spoiled])
+    sent = list(changes)
+    for index, poison in spoiled.items():
+        match poison:
+            case Poison.SIGN_FLIP:
+                sent[index] = SCALED_BY * changes[index]
+            case Poison.LABEL_FLIP:
+                pass  # What it has learned is false already.
+            case Poison.GAUSSIAN:
+                noise = random.normal(size=len(changes[index]))
+                sent[index] = noise * (NORM_MAX / np.linalg.norm(noise))
+            case Poison.LITTLE:
+                sent[index] = honest.mean(axis=0) - honest.std(axis=0)
+    return sent
 
 
 def _flipped(part: Part) -> Part:

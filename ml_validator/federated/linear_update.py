@@ -21,8 +21,8 @@ from ml_validator.labelled import Labelled
 from ml_validator.linear import FRACTION_BITS, PPM_PER_LOGIT, Linear
 
 BATCH: Final = 64
-VALUES_MAX: Final = 2**25
-"""Rows times columns that a participant trains on: 128 MiB."""
+VALUES_MAX: Final = 2**24
+"""Rows times columns that a participant trains on: 64 MiB, twice while they are read."""
 
 _SCALE: Final = PPM_PER_LOGIT * 2**FRACTION_BITS
 _PART: Final = 2_000

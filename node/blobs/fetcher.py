@@ -16,14 +16,17 @@ from chain.types import Address, Digest
 from node.blobs.store import BlobStore, Draft
 from node.errors import BlobRefused, StorageError
 from node.metrics import Metrics
+from node.p2p.limits import SECOND_NS, TokenBucket
 from node.ports import Executor, Transport
-from node.protocol import ChunkAnswer, GetChunk
+from node.protocol import GET_CHUNK, KINDS, ChunkAnswer, GetChunk
 from node.questions import Questions
 from node.tasks import first_error
 
 LIE_POINTS: Final = 100
 """No honest node sends a chunk that does not prove itself: whoever does is banned at once."""
 IDLE_S: Final = 0.05
+ASKED_PER_SECOND: Final = KINDS[GET_CHUNK].messages_per_second * 3 // 4
+"""Chunks asked of one peer: a peer drops questions beyond its rate, and would seem silent."""
 SILENT_S: Final = 15.0
 """Who has not answered is left out so long, so that one who never does holds up no other blob."""
 
@@ -47,8 +50,11 @@ class BlobFetcher:
         self._transport = transport
         self._executor = executor
         self._metrics = metrics
-        # Until when peers are left out; of peers that are connected.
+        # Until when peers are left out, and how fast they are asked; of peers that are connected.
         self._silent_until_s: dict[Address, float] = {}
+        self._paces: dict[Address, TokenBucket] = {}
+        # Who has sent a chunk last is asked first: it holds the next blob of the kind, too.
+        self._helper: Address | None = None
         self._under_way: set[Digest] = set()
 
     async def fetch(self, digest: Digest, *, size_max: int) -> bool:
@@ -91,6 +97,7 @@ class BlobFetcher:
         return True
 
     def _peers(self) -> list[Address]:
+        """Return whom to ask, in order."""
         connected = self._transport.connected()
         now_s = asyncio.get_running_loop().time()
         self._silent_until_s = {
@@ -98,7 +105,9 @@ class BlobFetcher:
             for peer, until_s in self._silent_until_s.items()
             if until_s > now_s and peer in connected
         }
-        return [peer for peer in connected if peer not in self._silent_until_s]
+        self._paces = {peer: pace for peer, pace in self._paces.items() if peer in connected}
+        peers = [peer for peer in connected if peer not in self._silent_until_s]
+        return sorted(peers, key=lambda peer: peer != self._helper)
 
     async def _first(self, digest: Digest, peers: deque[Address]) -> BlobChunk | None:
         """Return the first chunk, which tells the size; who does not have it leaves `peers`."""
@@ -135,6 +144,10 @@ class BlobFetcher:
 
     async def _ask(self, peer: Address, digest: Digest, index: int) -> BlobChunk | None:
         """Return a chunk that has proven itself, or None."""
+        pace = self._paces.setdefault(peer, TokenBucket(ASKED_PER_SECOND, ASKED_PER_SECOND))
+        now_ns = int(asyncio.get_running_loop().time() * SECOND_NS)
+        if wait_ns := pace.charge(now_ns, 1):
+            await asyncio.sleep(wait_ns / SECOND_NS)
         answer = await self.questions.ask(peer, GetChunk(digest=digest, index=index))
         if not isinstance(answer, ChunkAnswer):
             if peer in self._transport.connected():
@@ -149,4 +162,5 @@ class BlobFetcher:
             self._metrics.peer_refused("false_chunk")
             self._transport.penalise(peer, LIE_POINTS, str(error))
             return None
+        self._helper = peer
         return answer.chunk

@@ -197,8 +197,9 @@ class BlobStore:
 
     def size_max(self, digest: Digest) -> int | None:
         """Return the size that a blob may have which the chain names; None for another."""
-        size = self.named.get(digest)
-        return self.files.get(digest) if size is None else size
+        # The larger, as within the state: whoever names a blob too small keeps it out nowhere.
+        found = (self.named.get(digest), self.files.get(digest))
+        return max([size for size in found if size is not None], default=None)
 
     # Reading
 

@@ -314,6 +314,13 @@ ROUTES: Final = (
         codes=("not_found",),
     ),
     Route(
+        path="/v1/rounds/{id}/proof",
+        handler=learning.round_proof,
+        summary="What proves a federated round, or that there is none",
+        tag="learning",
+        answers={200: _ref("RoundProof")},
+    ),
+    Route(
         path="/v1/rounds/{id}/shares",
         handler=learning.shares,
         summary="What members of an open round have handed to each other",

@@ -357,6 +357,8 @@ SCHEMAS: Final[Mapping[str, Schema]] = {
         ROUND_TABLE.record.describe(),
         record(deadline=nullable(COUNT), groups=array(COUNT), awaited=array(ID)),
     ),
+    "RoundRecord": ROUND_TABLE.record.describe(),
+    "RoundProof": _state_proof(round=nullable(ref("RoundRecord"))),
     "RoundShares": _joined(record(device=ID), SHARES_TABLE.record.describe()),
     "RoundReveal": _joined(record(device=ID), REVEAL_TABLE.record.describe()),
     "Verdict": record(

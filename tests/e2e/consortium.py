@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,7 +19,7 @@ from ml_validator.artifact import Artifact
 from ml_validator.bundled import LINEAR_NAME, bundled_model
 from ml_validator.federated.linear_update import parameter_count, to_model
 from ml_validator.linear import Linear
-from ml_validator.nsl_kdd import write_records
+from ml_validator.nsl_kdd import Record, write_records
 from ml_validator.synthetic import generate_mixture
 from node.keys import create_key
 from node.random_source import SystemRandom
@@ -40,9 +41,12 @@ def untrained() -> Artifact:
 class Gateway:
     """A participant: a device, a shard, a home, and a process from time to time."""
 
-    def __init__(self, network: LiveNetwork, folder: Path, number: int) -> None:
+    def __init__(
+        self, network: LiveNetwork, folder: Path, number: int, rows: Sequence[Record]
+    ) -> None:
         self._folder = folder / f"gateway-{number}"
         self._folder.mkdir()
+        self._trust = network.genesis.hash.hex()
         self.name = f"gateway-{number}"
         self.number = number
         self.rpc = network.layout.nodes[number % network.size].rpc
@@ -50,16 +54,26 @@ class Gateway:
         registrar = network.registrar
         self.id: Address = device_id(network.genesis.hash, registrar.address, self.key.public)
         self.shard = self._folder / "flows.txt"
-        write_records(self.shard, generate_mixture(ROWS, 100 + number))
+        write_records(self.shard, rows)
         self.process: subprocess.Popen[bytes] | None = None
         self.peak_bytes = 0
 
-    def start(self, round_id: str, *, program: Path | None = None) -> None:
-        """Start its process, for the first time or again; `program` in the place of securenet."""
+    def start(self, round_id: str | None, *, program: Path | None = None) -> None:
+        """Start its process, for the first time or again.
+
+        Parameters
+        ----------
+        round_id : str or None
+            The round; None: it takes part in all.
+        program : Path, optional
+            In the place of securenet.
+        """
         run = python_command("cli") if program is None else [sys.executable, str(program)]
+        which = ["--all"] if round_id is None else ["--round", round_id]
         command = [
-            *run, "fl", "join", "--home", str(self._folder), "--round", round_id, "--json",
+            *run, "fl", "join", "--home", str(self._folder), *which, "--json",
             "--key", str(self._folder / "key.json"), "--data", str(self.shard), "--rpc", self.rpc,
+            "--trust", self._trust,
         ]  # fmt: skip
         log = (self._folder / "log").open("ab")
         self.process = subprocess.Popen([*dying_with_parent(), *command], stdout=log, stderr=log)
@@ -89,9 +103,11 @@ class Gateway:
 
 
 @contextmanager
-def gateways(network: LiveNetwork, folder: Path, count: int) -> Iterator[list[Gateway]]:
-    """Make participants, and end their processes whatever happens."""
-    made = [Gateway(network, folder, number) for number in range(count)]
+def gateways(
+    network: LiveNetwork, folder: Path, shards: Sequence[Sequence[Record]]
+) -> Iterator[list[Gateway]]:
+    """Make a participant for each shard, and end their processes whatever happens."""
+    made = [Gateway(network, folder, number, rows) for number, rows in enumerate(shards)]
     try:
         yield made
     except BaseException:
@@ -103,6 +119,16 @@ def gateways(network: LiveNetwork, folder: Path, count: int) -> Iterator[list[Ga
         for gateway in made:
             if gateway.process is not None and gateway.process.poll() is None:
                 gateway.kill()
+
+
+def synthetic(count: int) -> list[list[Record]]:
+    """Return shards of made-up traffic."""
+    return [generate_mixture(ROWS, 100 + number) for number in range(count)]
+
+
+def flipped(rows: Sequence[Record]) -> list[Record]:
+    """Return rows that call every attack normal and everything normal an attack."""
+    return [replace(row, label="normal" if row.is_attack else "neptune") for row in rows]
 
 
 async def register(network: LiveNetwork, client: Client, made: Sequence[Gateway]) -> None:

@@ -1,22 +1,26 @@
 """Federated rounds on four real miners, with participants that are processes of their own."""
 
+import os
+from itertools import islice
 from pathlib import Path
+from random import Random
 from time import monotonic
 
 import pytest
 
 from cli.exit_codes import ExitCode
 from ml_validator.artifact import load_artifact
-from ml_validator.nsl_kdd import write_records
+from ml_validator.nsl_kdd import TRAIN_FILE, Record, read_records, write_records
 from ml_validator.synthetic import generate_mixture
 from ml_validator.training import judge
-from tests.e2e.consortium import at_phase, gateways, register, untrained
+from tests.e2e.consortium import at_phase, flipped, gateways, register, synthetic, untrained
 from tests.e2e.network import LiveNetwork, live_network, patience
 from tests.e2e.test_membership import Operators
 
 PARTICIPANT_BYTES_MAX = 300 * 2**20
 LIAR = Path(__file__).with_name("lying_participant.py")
-DEADLINES = "60,20,40,20,20,40"
+ROUNDS = int(os.environ.get("ROUNDS", "2"))
+DEADLINES = "60,20,15,15,15,40"
 
 
 async def start_round(operators: Operators, network: LiveNetwork, base: Path, *options: str) -> str:
@@ -36,11 +40,12 @@ async def publish_base(operators: Operators, folder: Path) -> Path:
     return base
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 async def test_a_masked_round_makes_a_model_that_is_voted_in(tmp_path: Path) -> None:
     async with live_network(tmp_path) as network:
         operators, client = Operators(network, tmp_path), await network.client(0)
-        with gateways(network, tmp_path, 10) as made:
+        with gateways(network, tmp_path, synthetic(10)) as made:
             await register(network, client, made)
             base = await publish_base(operators, tmp_path)
             round_id = await start_round(operators, network, base, "--group-size", "5")
@@ -81,11 +86,12 @@ async def test_a_masked_round_makes_a_model_that_is_voted_in(tmp_path: Path) -> 
         await network.wait_equal()
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(900)
 async def test_participants_that_die_or_lie_do_not_stop_a_round(tmp_path: Path) -> None:
     async with live_network(tmp_path) as network:
         operators, client = Operators(network, tmp_path), await network.client(0)
-        with gateways(network, tmp_path, 7) as made:
+        with gateways(network, tmp_path, synthetic(7)) as made:
             await register(network, client, made)
             base = await publish_base(operators, tmp_path)
             victim, other, liar = made[0], made[1], made[2]
@@ -117,4 +123,58 @@ async def test_participants_that_die_or_lie_do_not_stop_a_round(tmp_path: Path) 
                     is_caught = gateway is liar and phase == "commit"
                     assert code == (ExitCode.REFUSED if is_caught else ExitCode.OK), gateway.said()
             assert "wrong_share" in liar.said()
+        await network.wait_equal()
+
+
+def shards_and_unseen(count: int) -> tuple[list[list[Record]], list[Record]]:
+    """Return shards of NSL-KDD where it is there, else made-up ones, and rows that nobody has."""
+    folder = os.environ.get("SECURENET_NSL_KDD")
+    if folder is None:
+        return synthetic(count), generate_mixture(200, 2)
+    every = list(islice(read_records(Path(folder) / TRAIN_FILE), 0, None, 4))
+    dealt = [every[number :: count + 1] for number in range(count + 1)]
+    return dealt[:-1], dealt[-1]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1_800)
+async def test_round_after_round_the_model_gets_better(tmp_path: Path) -> None:
+    """Ten gateways stay: two are killed in each round, one trains on false labels."""
+    chance = Random(11)
+    shards, unseen = shards_and_unseen(10)
+    shards[9] = flipped(shards[9])
+    rows = tmp_path / "publisher.txt"
+    write_records(rows, shards[0])
+    async with live_network(tmp_path) as network:
+        operators, client = Operators(network, tmp_path), await network.client(0)
+        key = str(network.layout.registrar_key)
+        with gateways(network, tmp_path, shards) as made:
+            await register(network, client, made)
+            base, accuracies = await publish_base(operators, tmp_path), [judge(untrained(), unseen)]
+            for gateway in made:
+                gateway.rpc = network.layout.nodes[0].rpc
+                gateway.start(None)
+            for number in range(ROUNDS):
+                began = monotonic()
+                options = ("--group-size", "3", "--rule", "median", "--tolerated", "1")
+                round_id = await start_round(operators, network, base, *options)
+                for victim in chance.sample(made[:9], 2):
+                    phase = chance.choice(["join", "share", "commit", "attest", "reveal"])
+                    await at_phase(client, round_id, phase, "aggregate", "finished", "failed")
+                    victim.kill()
+                    victim.start(None)
+                found = await at_phase(client, round_id, "finished", "failed")
+                assert found["phase"] == "finished", found
+                assert {vote["digest"] for vote in found["votes"]} == {found["aggregate"]}
+                published = await operators.run(
+                    "fl", "publish", round_id, "--key", key, "--data", str(rows)
+                )
+                data = b"".join([part async for part in client.blob(published["model"])])
+                base = tmp_path / f"model-{number}.safetensors"
+                base.write_bytes(data)
+                accuracies.append(judge(load_artifact(data), unseen))
+                took_s = monotonic() - began
+                print(f"round {number}: {accuracies[-1].accuracy_ppm / 10_000} %, {took_s:.1f} s")
+            assert all(gateway.process and gateway.process.poll() is None for gateway in made)
+        assert accuracies[-1].accuracy_ppm > accuracies[0].accuracy_ppm + 100_000
         await network.wait_equal()

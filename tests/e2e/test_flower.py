@@ -27,7 +27,7 @@ async def test_a_federation_of_flower_is_anchored_round_by_round(tmp_path: Path)
         client = await network.client(0)
         (tmp_path / "gateways").mkdir()
         with (
-            gateways(network, tmp_path / "gateways", 2) as made,
+            gateways(network, tmp_path / "gateways", ((), ())) as made,
             flower_federation(tmp_path / "flower") as flower,
         ):
             await register(network, client, made)
@@ -40,6 +40,7 @@ async def test_a_federation_of_flower_is_anchored_round_by_round(tmp_path: Path)
                 settings: dict[str, str | float] = {
                     "securenet-rpc": gateway.rpc,
                     "securenet-key": key,
+                    "securenet-trust": network.genesis.hash.hex(),
                     "target": target,
                 }
                 await asyncio.to_thread(flower.start_supernode, gateway.name, settings)

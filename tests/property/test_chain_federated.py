@@ -219,7 +219,8 @@ class Rounds(RuleBasedStateMachine):
                 if reached > PHASES.index(phase) and not skips:
                     done = sum(member.status in statuses for member in members)
                     assert done >= threshold(len(members))
-        assert not now.members_of(None) or reached <= 1 or now.members_of(None)[0].key is None
+        if reached > PHASES.index("draw"):
+            assert not any(member.has_joined for member in now.members_of(None))
 
     @invariant()
     def never_both_secrets_of_a_member(self):

@@ -11,7 +11,7 @@ from cli.client import Client
 from cli.errors import CliError, Refused, TimedOut
 from cli.federated.flower.anchoring import check_round
 from cli.federated.flower.models import base_digest
-from cli.federated.follow import ChainPort, Patience, fetch_round
+from cli.federated.follow import ChainPort, Patience, RoundReader
 from cli.federated.memory import MemoryStore
 from cli.federated.participant import Participant
 from cli.signing import Sender
@@ -28,6 +28,7 @@ async def anchor_update(
     sender: Sender,
     round_id: Digest,
     *,
+    trust: Digest | None,
     base: Floats,
     train: Callable[[], Awaitable[Floats]],
 ) -> bytes:
@@ -38,6 +39,8 @@ async def anchor_update(
 
     Parameters
     ----------
+    trust : Digest or None
+        As in `RoundReader`.
     base : ndarray of shape (n_parameters,), float64
         The model that came by Flower.
     train : callable
@@ -61,10 +64,10 @@ async def anchor_update(
                     sender.address,
                     store=store,
                     port=ChainPort(client, sender),
-                    train=lambda _: train(),
+                    train=lambda terms, steps: train(),
                     random=SystemRandom(),
                 )
-                await _deliver(client, round_id, part, base)
+                await _deliver(RoundReader(client, trust), round_id, part, base)
                 memory = store.find(round_id, sender.address)
                 assert memory is not None, "it has delivered an update"
                 return store.load_update(memory)
@@ -74,12 +77,12 @@ async def anchor_update(
         ) from error
 
 
-async def _deliver(client: Client, round_id: Digest, part: Participant, base: Floats) -> None:
+async def _deliver(reader: RoundReader, round_id: Digest, part: Participant, base: Floats) -> None:
     patience = Patience()
     digest = base_digest(base)
     while not part.has_delivered:
         try:
-            found = await fetch_round(client, round_id)
+            found = await reader.find(round_id)
             check_round(found, base=digest, parameter_count=len(base))
             if not found.is_open:
                 detail = f"the federated round is {found.phase}"

@@ -48,6 +48,8 @@ def anchored(
     key = open_key(
         Path(_setting(settings, "securenet-key")), None if passphrase is None else Path(passphrase)
     )
+    trusted = settings.get("securenet-trust")
+    trust = None if trusted is None else parse_digest(trusted, "hash")
     replies: list[Message] = []
 
     async def train() -> Floats:
@@ -61,7 +63,9 @@ def anchored(
         sender = await find_device_sender(
             client, key, settings.get("securenet-organisation"), settings.get("securenet-device")
         )
-        return await anchor_update(client, sender, round_id, base=flattened(base), train=train)
+        return await anchor_update(
+            client, sender, round_id, trust=trust, base=flattened(base), train=train
+        )
 
     update = ask(_setting(settings, "securenet-rpc"), take_part)
     record = ArrayRecord({UPDATE: Array("int64", (len(update) // 8,), UPDATE, update)})

@@ -31,6 +31,7 @@ from node.rpc.paging import (
     render_place,
     require_kept,
 )
+from node.rpc.state_proof import state_proof
 from node.storage.chain_store import ChainStore
 from node.storage.schema import VERDICTS
 
@@ -104,6 +105,11 @@ async def rounds(rpc: Rpc, request: web.Request, query: RoundPageQuery) -> Any:
 async def round_(rpc: Rpc, request: web.Request, query: Query) -> Any:
     """Answer a federated round."""
     return render.federated_round(*_round(rpc, request))
+
+
+async def round_proof(rpc: Rpc, request: web.Request, query: Query) -> Any:
+    """Answer what proves a federated round, or that there is none."""
+    return state_proof(rpc, request, ROUND_TABLE, "round")
 
 
 async def shares(rpc: Rpc, request: web.Request, query: PageQuery) -> Any:

@@ -4,7 +4,6 @@ from typing import Any
 
 from aiohttp import web
 
-from chain.blocks import render_header
 from chain.records import (
     DEVICE_TABLE,
     EVIDENCE_TABLE,
@@ -18,8 +17,6 @@ from chain.records import (
     ProposalRecord,
 )
 from chain.state import miner_sets_of
-from chain.state_tree import STATE_PROOF
-from chain.table import Table
 from chain.types import Address
 from node.rpc import render
 from node.rpc.context import Rpc
@@ -38,6 +35,7 @@ from node.rpc.paging import (
     render_place,
     require_kept,
 )
+from node.rpc.state_proof import state_proof
 from node.storage.schema import TELEMETRY
 
 
@@ -94,7 +92,7 @@ async def device_behaviour(rpc: Rpc, request: web.Request, query: Query) -> Any:
 
 async def device_proof(rpc: Rpc, request: web.Request, query: Query) -> Any:
     """Answer what proves a device's record, or that there is none."""
-    return _proof(rpc, request, DEVICE_TABLE, "device")
+    return state_proof(rpc, request, DEVICE_TABLE, "device")
 
 
 async def organisations(rpc: Rpc, request: web.Request, query: PageQuery) -> Any:
@@ -156,7 +154,7 @@ async def evidence(rpc: Rpc, request: web.Request, query: PageQuery) -> Any:
 
 async def evidence_proof(rpc: Rpc, request: web.Request, query: Query) -> Any:
     """Answer what proves that a miner was convicted, or that it never was."""
-    return _proof(rpc, request, EVIDENCE_TABLE, "evidence")
+    return state_proof(rpc, request, EVIDENCE_TABLE, "evidence")
 
 
 async def proposals(rpc: Rpc, request: web.Request, query: ProposalPageQuery) -> Any:
@@ -178,22 +176,6 @@ async def proposal(rpc: Rpc, request: web.Request, query: Query) -> Any:
     if record is None:
         raise NotFound(f"there is no proposal {id.hex()}")
     return render.proposal(id, record)
-
-
-def _proof(rpc: Rpc, request: web.Request, table: Table[Any], name: str) -> dict[str, Any]:
-    id = parse_address(request.match_info["id"], "id")
-    chain = rpc.node.chain
-    tip = chain.tip
-    record = tip.state.get(table, id)
-    return {
-        "header": render_header(tip.header),
-        "certificate": render.certificate(chain.certificate(tip.header.height)),
-        "miners": render.deciding_miners(chain, tip.header),
-        "key": table.key(id).hex(),
-        "value": None if record is None else table.encode(record).hex(),
-        "proof": STATE_PROOF.render(tip.state.prove(table, id)),
-        name: None if record is None else table.record.render(record),
-    }
 
 
 def _device(rpc: Rpc, request: web.Request) -> tuple[Address, DeviceRecord]:

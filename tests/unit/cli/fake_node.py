@@ -21,6 +21,7 @@ from chain.blocks import (
     RECEIPT,
     Block,
     BlockReceipt,
+    Header,
     Receipt,
     receipt_leaves,
     render_header,
@@ -61,6 +62,7 @@ from chain.records import (
     PolicyRecord,
 )
 from chain.state import MemorySource, State, miner_sets_of, parameters_of
+from chain.state_tree import STATE_PROOF
 from chain.table import Table
 from chain.transactions import PAYLOAD, Transaction, decode_transaction
 from chain.transition import BlockExecution, Execution, Tip, advance
@@ -228,6 +230,8 @@ class FakeNode:
                 web.get("/v1/rounds", self._rounds),
                 web.get("/v1/rounds/{id}", self._round),
                 web.get("/v1/rounds/{id}/shares", self._shares),
+                web.get("/v1/rounds/{id}/proof", self._round_proof),
+                web.get("/v1/blocks/{reference}/proof", self._block_proof),
                 web.get("/v1/measures", self._measures),
                 web.get("/v1/events", self._events),
                 web.get("/health/ready", self._ready),
@@ -499,6 +503,25 @@ class FakeNode:
         if record is None:
             raise LookupError("there is no such federated round")
         return web.json_response(federated_round(id, record))
+
+    async def _round_proof(self, request: web.Request) -> web.Response:
+        id, tip = bytes.fromhex(request.match_info["id"]), self.chain.tip
+        record = tip.state.get(ROUND_TABLE, id)
+        value = None if record is None else ROUND_TABLE.encode(record).hex()
+        proof = STATE_PROOF.render(tip.state.prove(ROUND_TABLE, id))
+        return web.json_response({**self._decided(tip.header), "value": value, "proof": proof})
+
+    async def _block_proof(self, request: web.Request) -> web.Response:
+        header = self.chain.blocks[int(request.match_info["reference"])].header
+        return web.json_response(self._decided(header))
+
+    def _decided(self, header: Header) -> dict[str, Any]:
+        certificate = self.chain.certificate(header.height)
+        return {
+            "header": render_header(header),
+            "certificate": certificate and CERTIFICATE.render(certificate),
+            "miners": MINERS.render(miner_sets_of(self.chain.tip.state)[0].members),
+        }
 
     async def _shares(self, request: web.Request) -> web.Response:
         id = bytes.fromhex(request.match_info["id"])

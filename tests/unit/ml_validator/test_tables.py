@@ -298,7 +298,6 @@ def test_rows_become_flows_of_a_model_of_the_same_layout_alone():
     (flow,) = flows_for(schema, LAYOUT, [row(3, 4, proto="gre")])
     assert (flow.schema, flow.integers, flow.categories) == (schema.digest, (3, 4), ("gre",))
     for other in (
-        layout(name="home"),
         layout(Column(name="dur", kind="decimal", unit="seconds", scale=10)),
         layout(Column(name="proto", kind="ignored")),
     ):

@@ -227,6 +227,28 @@ async def test_a_miner_without_an_included_update_abstains_until_it_has_it():
 
 
 @simulated
+async def test_an_update_that_is_lost_between_two_looks_is_fetched_again():
+    node = Participation()
+    await node.committed()
+    node.everywhere(*range(COUNT))
+    fetch, lost = node.fetch, list(node.elsewhere)
+
+    async def losing(digest: Digest, *, size_max: int) -> bool:
+        # It was here, and is not when it is read.
+        if digest in lost:
+            lost.remove(digest)
+            return True
+        return await fetch(digest, size_max=size_max)
+
+    node.service._bench.fetcher.fetch = losing  # type: ignore[method-assign]
+    async with node.running():
+        await asyncio.sleep(SHORT_S)
+
+    assert lost == []
+    assert node.sent(ATTEST)[-1].held == b"\x0f"
+
+
+@simulated
 async def test_a_restarted_miner_says_the_same_and_no_more_once_it_is_on_the_chain():
     node = Participation()
     await node.committed()

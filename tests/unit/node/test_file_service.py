@@ -6,10 +6,12 @@ from typing import Any
 
 from chain.blobs import CHUNK_SIZE
 from chain.kinds.device_data import DeviceData
+from chain.manifests import MANIFEST_SIZE_MAX
 from chain.merkle import merkle_root
 from chain.payloads import Chunked
 from chain.types import Digest
 from node.blobs.ledger import FileLimits
+from node.blobs.store import BlobLimits
 from node.file_service import RETRY_S, FileService
 from node.metrics import Metrics
 from tests.builders import chunked, digest_of, named_file
@@ -135,6 +137,19 @@ async def test_a_node_that_fetches_nothing_takes_in_all_the_same():
 
     assert node.others.asked == []
     assert set(node.blobs.files) == blobs_of("one")
+
+
+@simulated
+async def test_a_larger_file_than_the_store_takes_is_asked_of_nobody():
+    node = Node()
+    node.blobs.limits = BlobLimits(blob_size_max=MANIFEST_SIZE_MAX)
+    await node.commit(DeviceData(payload=chunked("large", size=MANIFEST_SIZE_MAX + 1)))
+    async with asyncio.TaskGroup() as group:
+        running = group.create_task(node.service.run())
+        await asyncio.sleep(100)
+        running.cancel()
+
+    assert set(node.others.asked) == {chunked("large").manifest}
 
 
 @simulated

@@ -21,6 +21,8 @@ class LearningNode(FakeNode):
 
     has_heartbeat = False
     """Whether a block is made whenever a round is looked at, whatever it waits for."""
+    lies = False
+    """Whether what it proves is another round."""
 
     def record(self, id: str) -> FederatedRound | None:
         return self.chain.tip.state.get(ROUND_TABLE, Digest(bytes.fromhex(id)))
@@ -32,10 +34,24 @@ class LearningNode(FakeNode):
         self.chain.commit([miner.sign(kind, body)])
 
     async def _round(self, request: web.Request) -> web.Response:
-        found = self.record(request.match_info["id"])
+        self._beat(request.match_info["id"])
+        return await super()._round(request)
+
+    async def _round_proof(self, request: web.Request) -> web.Response:
+        self._beat(request.match_info["id"])
+        answer = await super()._round_proof(request)
+        if self.lies:
+            # Another word of the same length in the record: still a round, but not this one.
+            text = answer.text or ""
+            assert b"round".hex() in text
+            return web.json_response(text=text.replace(b"round".hex(), b"other".hex()))
+        return answer
+
+    def _beat(self, id: str) -> None:
+        """Make the empty block of a chain on which a round is open."""
+        found = self.record(id)
         if found is not None and found.is_open and (self.has_heartbeat or found.phase == "draw"):
             self.chain.commit([])
-        return await super()._round(request)
 
     async def _put_blob(self, request: web.Request) -> web.Response:
         answer = await super()._put_blob(request)

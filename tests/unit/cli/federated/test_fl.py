@@ -3,16 +3,22 @@
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
+from threading import Thread
 
 import numpy as np
 import pytest
 
 from chain.crypto import signing_key
 from chain.federated.records import ROUND_TABLE
+from chain.kinds.participation import RoundJoin
+from chain.types import Address, Digest
 from cli.commands.fl_status import waits_for
 from cli.exit_codes import ExitCode
+from cli.federated.memory import Memory, MemoryStore
+from cli.signing import Sender
 from ml_validator.artifact import load_artifact
 from ml_validator.bundled import LINEAR_NAME, bundled_model
+from ml_validator.federated import RoundSecrets
 from ml_validator.federated.linear_update import to_parameters
 from ml_validator.linear import Linear
 from ml_validator.nsl_kdd import write_records
@@ -202,6 +208,19 @@ def test_a_participant_sees_a_round_through_and_the_outcome_is_published(
     assert published.document["model"] in securenet("model", "list").out
 
 
+def test_a_round_can_be_followed_to_its_end(start, join, securenet, node, devices):
+    id = start(*alone(devices)).document["id"]
+    participant = Thread(target=join, args=("a",))
+    participant.start()
+
+    ended = securenet("fl", "status", id, "--follow")
+
+    participant.join()
+    assert ended.code == ExitCode.OK
+    assert "it is finished" in ended.out
+    assert record(node, id).phase == "finished"
+
+
 def test_an_aggregate_that_does_not_match_is_not_published(
     start, join, securenet, registrar, node, devices, shard
 ):
@@ -229,6 +248,30 @@ def test_a_node_that_is_busy_for_a_moment_is_asked_again(start, join, node, devi
     assert ended.code == ExitCode.OK
 
 
+def test_with_a_trusted_hash_every_step_is_proven(start, join, node, devices):
+    id = start(*alone(devices)).document["id"]
+
+    ended = join("a", "--round", id, "--trust", node.chain.genesis.hash.hex(), "--json")
+
+    assert ended.code == ExitCode.OK, ended.err
+    assert ended.document["part"] == "included"
+    assert f"GET /v1/rounds/{id}" not in node.requests
+    assert f"GET /v1/rounds/{id}/proof" in node.requests
+
+
+def test_a_round_that_is_not_proven_is_not_joined(start, join, node, devices):
+    id = start(*alone(devices)).document["id"]
+    trust = ("--trust", node.chain.genesis.hash.hex())
+    other = join("a", "--round", id, "--trust", "11" * 32)
+    node.lies = True
+
+    lied = join("a", "--round", id, *trust)
+
+    assert (other.code, lied.code) == (ExitCode.NOT_FOUND, ExitCode.MISSED)
+    assert "proof does not hold" in lied.err
+    assert record(node, id).members[0].status == "invited"
+
+
 def test_a_closed_round_and_one_of_others_are_refused(start, join, securenet, registrar, devices):
     id = start(*alone(devices)).document["id"]
     stranger = join("b", "--round", id)
@@ -239,6 +282,32 @@ def test_a_closed_round_and_one_of_others_are_refused(start, join, securenet, re
 
     assert (ended.code, "round_closed" in ended.err) == (ExitCode.REFUSED, True)
     assert join("a", "--round", "00" * 32).code == ExitCode.NOT_FOUND
+
+
+def test_a_round_that_ended_while_it_was_away_is_told_and_its_secrets_go(
+    start, join, securenet, registrar, node, devices, tmp_path
+):
+    id = start(*alone(devices)).document["id"]
+    address = Address(bytes.fromhex(devices["a"]))
+    store = MemoryStore(tmp_path / "home-a")
+    rounds = [Digest(bytes.fromhex(id)), Digest(bytes(32))]
+    for round_id in rounds:
+        store.save(Memory(round=round_id, device=address, seed=bytes(32)))
+    secrets = RoundSecrets(seed=bytes(32), round_id=rounds[0], member=address)
+    keys = {"mask_key": secrets.mask_public, "box_key": secrets.box_public}
+    sender = Sender(
+        genesis_hash=node.chain.genesis.hash,
+        address=address,
+        key=signing_key("ed25519", b"a" * 32),
+    )
+    node.chain.commit([sender.sign("round.join", RoundJoin(round=rounds[0], **keys))])
+    securenet("fl", "abort", id, "--key", registrar)
+
+    ended = join("a", "--json")
+
+    assert (ended.code, ended.document["phase"]) == (ExitCode.MISSED, "aborted")
+    # The chain knows nothing of the other round any more.
+    assert store.unfinished(address) == []
 
 
 def test_an_unknown_key_and_contradicting_options_are_refused(start, join, devices):

@@ -40,6 +40,7 @@ def said_once(world, device):
         assert all(body == bodies[0] for body in bodies), f"two different {kind}"
 
 
+@pytest.mark.slow
 def test_a_participant_killed_at_any_effect_goes_on_and_says_nothing_twice(tmp_path):
     quiet = World(tmp_path / "quiet")
     first = quiet.federation.devices[0]
@@ -77,6 +78,7 @@ def test_one_that_dies_in_a_phase_spoils_nothing(tmp_path, phase):
     assert np.array_equal(world.total, world.expected())
 
 
+@pytest.mark.attack("F3")
 def test_whoever_comes_back_when_its_update_is_withheld_reveals_no_second_secret(tmp_path):
     world = World(tmp_path, count=5, group_size=5)
     device = world.federation.devices[0]
@@ -99,6 +101,7 @@ def test_whoever_comes_back_when_its_update_is_withheld_reveals_no_second_secret
     assert np.array_equal(world.total, world.expected())
 
 
+@pytest.mark.attack("F2")
 def test_a_copied_update_is_changed_in_one_bit_and_counts(tmp_path):
     world = World(tmp_path)
     thief, victim, *_ = world.federation.devices
@@ -167,7 +170,6 @@ def test_one_who_complains_names_the_liar_and_commits_nothing(tmp_path):
     assert world.ports[victim.id].bodies("update.commit") == []
 
 
-@pytest.mark.attack("F4")
 def test_whoever_is_shown_two_lists_of_survivors_reveals_for_one(tmp_path):
     world = World(tmp_path, count=5, group_size=5)
     device, other, *_ = world.federation.devices

@@ -141,7 +141,7 @@ class World:
             device.id,
             store=FragileStore(self.home(device), life),
             port=self.ports[device.id],
-            train=lambda steps: self._train(device),
+            train=lambda terms, steps: self._train(device),
             random=_Chance(self._chance),
             complains=device.id in self.complains,
         )

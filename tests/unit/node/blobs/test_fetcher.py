@@ -11,7 +11,7 @@ from chain.blobs import CHUNK_SIZE, BlobChunk, blob_digest
 from chain.types import Address
 from node.blobs.fetcher import LIE_POINTS, SILENT_S, BlobFetcher
 from node.metrics import Metrics
-from node.protocol import CHUNK, GET_CHUNK, ChunkAnswer, decode_body, encode_body
+from node.protocol import CHUNK, GET_CHUNK, KINDS, ChunkAnswer, decode_body, encode_body
 from tests.simulation.disk import SimulatedDisk
 from tests.unit.node.blobs.stored import blob, blob_store, put
 from tests.unit.node.fakes import Wire, address, simulated
@@ -32,6 +32,7 @@ class Peers(Wire):
         self.asked: list[tuple[Address, int]] = []
         self.behaviours = {A: honest, B: honest, C: honest}
         self.behaviours |= {{"a": A, "b": B, "c": C}[name]: f for name, f in behaviours.items()}
+        self.delay_s = 0.01
         self.store = blob_store()
         self.metrics = Metrics()
         self.fetcher = self.new_fetcher()
@@ -50,7 +51,7 @@ class Peers(Wire):
         if answer is not None:
             body: Any = decode_body(CHUNK, encode_body(CHUNK, answer))
             asyncio.get_running_loop().call_later(
-                0.01, self.fetcher.questions.on_answer, peer, body
+                self.delay_s, self.fetcher.questions.on_answer, peer, body
             )
         return True
 
@@ -133,11 +134,39 @@ async def test_who_does_not_answer_holds_up_no_other_blob_and_is_asked_again_lat
     assert await peers.fetcher.fetch(others[1], size_max=100)
     assert not asked()
     await asyncio.sleep(SILENT_S)
-    peers.behaviours[A] = honest
+    peers.behaviours |= {A: honest, B: empty}
     assert await peers.fetcher.fetch(others[2], size_max=100)
 
-    assert [peer for peer, _ in peers.asked] == [B, A]
+    assert [peer for peer, _ in peers.asked] == [B, B, A]
     assert peers.blames == []
+
+
+@simulated
+async def test_peers_are_asked_no_faster_than_they_answer_however_much_is_missing():
+    peers = Peers(a=empty, b=empty, c=empty)
+    peers.delay_s = 0
+    begun_s = asyncio.get_running_loop().time()
+
+    for _ in range(1_000):
+        await peers.fetch()
+
+    took_s = asyncio.get_running_loop().time() - begun_s
+    of_one = sum([peer == A for peer, _ in peers.asked])
+    policy = KINDS[GET_CHUNK]
+    assert of_one == 1_000
+    assert of_one <= policy.burst / 2 + policy.messages_per_second * took_s
+
+
+@simulated
+async def test_who_has_helped_is_asked_first_the_next_time():
+    peers = Peers(a=empty, b=empty)
+    other = put(peers.holder, blob(100))
+    assert await peers.fetch()
+    peers.asked.clear()
+
+    assert await peers.fetcher.fetch(other, size_max=100)
+
+    assert peers.asked == [(C, 0)]
 
 
 @simulated

@@ -182,6 +182,15 @@ def test_a_file_stays_as_long_as_it_is_named_and_goes_with_what_came_of_it(files
     assert later.held == (0, 0)
 
 
+def test_a_file_that_the_state_names_too_small_is_taken_in():
+    store = blob_store()
+    digest = blob_digest(blob(900))
+    store.name("models", {digest: 1})
+    store.files = {digest: 900}
+
+    assert put(store, blob(900)) == digest
+
+
 def test_what_several_parts_of_the_state_name_is_kept_for_the_larger_size():
     store = blob_store(limits=BlobLimits(store_size_max=4_000))
     update, model = blob_digest(blob(900)), blob_digest(blob(90, seed=2))

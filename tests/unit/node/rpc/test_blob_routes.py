@@ -94,11 +94,12 @@ async def test_a_full_store_and_a_full_disk_have_one_code(client, node):
     assert node.blobs.held == (0, 0)
 
 
-async def test_from_another_machine_comes_what_the_chain_names(client, node, monkeypatch):
+@pytest.mark.parametrize("names", ["named", "files"])
+async def test_from_another_machine_comes_what_the_chain_names(client, node, monkeypatch, names):
     monkeypatch.setattr(blobs, "_is_local", lambda remote: False)
     assert await code_of(await client.put(URL, data=DATA)) == (403, "upload_forbidden")
 
-    node.blobs.named = {DIGEST: len(DATA)}
+    setattr(node.blobs, names, {DIGEST: len(DATA)})
 
     assert (await client.put(URL, data=DATA)).status == 200
 

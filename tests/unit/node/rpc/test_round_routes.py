@@ -2,8 +2,10 @@
 
 import pytest
 
-from chain.federated.records import BOX_SIZE
+from chain.federated.records import BOX_SIZE, ROUND_TABLE
 from chain.kinds.rounds import RoundAbort
+from chain.light_client import verify_state
+from chain.state_tree import STATE_PROOF
 from tests.unit.node.rpc.a_round import SALTED, join, members, open_round, play_round
 from tests.unit.node.rpc.chain_node import ORGANISATION, REGISTRAR
 from tests.unit.node.rpc.test_chain_routes import pages
@@ -50,6 +52,19 @@ async def test_a_round_says_whom_it_waits_for(client, node):
 
     assert found["awaited"] == [first.hex(), third.hex()]
     assert [member["status"] for member in found["members"]] == ["invited", "joined", "invited"]
+
+
+async def test_a_round_is_proven_under_the_last_header(client, node):
+    round_id = await open_round(node)
+
+    answer = await get(client, f"/v1/rounds/{round_id.hex()}/proof")
+
+    header = node.chain.tip.header
+    proof = STATE_PROOF.parse(answer["proof"], "proof")
+    value = bytes.fromhex(answer["value"])
+    verify_state(header, ROUND_TABLE.key(round_id), value, proof)
+    assert answer["header"]["hash"] == header.hash.hex()
+    assert ROUND_TABLE.record.render(ROUND_TABLE.decode(value)) == answer["round"]
 
 
 async def test_shares_and_what_is_revealed_are_read_member_by_member(client, node):

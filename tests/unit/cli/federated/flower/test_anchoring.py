@@ -24,7 +24,7 @@ CHANGES = {
 }
 
 
-def take_part(node, round_id, letters=LETTERS, base=BASE, changes=CHANGES):
+def take_part(node, round_id, letters=LETTERS, base=BASE, changes=CHANGES, trust=None):
     """Let devices take part at once; return what each would send, or the error it ends with."""
 
     async def one(client, letter):
@@ -33,7 +33,7 @@ def take_part(node, round_id, letters=LETTERS, base=BASE, changes=CHANGES):
 
         key = signing_key("ed25519", letter.encode() * 32)
         sender = device_sender(node.chain.genesis, key, organisation="acme")
-        return await anchor_update(client, sender, round_id, base=base, train=train)
+        return await anchor_update(client, sender, round_id, trust=trust, base=base, train=train)
 
     async def everybody():
         async with connect(node.url) as client:
@@ -168,6 +168,19 @@ def test_who_is_not_invited_and_who_comes_late_is_told(node, coordinator, finish
     assert late.code == "round_closed"
     assert isinstance(stranger, Refused)
     assert stranger.code == "not_invited"
+
+
+def test_who_trusts_a_hash_takes_no_round_without_a_proof(node, coordinator):
+    named = replace(coordinator, plan=replace(coordinator.plan, name="round"))
+    round_id = named.open_round(1, BASE)
+    node.lies = True
+
+    (error,) = take_part(node, round_id, letters="a", trust=node.chain.genesis.hash).values()
+
+    assert isinstance(error, Missed)
+    node.lies = False
+    told = take_part(node, round_id, trust=node.chain.genesis.hash)
+    assert judge(coordinator.outcome(round_id), offers(told)).refused == []
 
 
 def _device(node, letter):
