@@ -1,11 +1,15 @@
 """Publishing a model: registered on the chain, and handed in for every miner to fetch."""
 
+from typing import Final
+
 from chain.crypto import SigningKey
 from chain.kinds.models import ModelRegister
 from cli.client import Client, Document
-from cli.errors import Refused
+from cli.errors import Missed, Refused
 from cli.signing import registrar_sender, submit
 from ml_validator import Artifact, Manifest
+
+MODELS_MAX: Final = 10_000
 
 
 async def publish_model(
@@ -34,8 +38,22 @@ async def publish_model(
     except Refused as refusal:
         if refusal.code != "already_exists":
             raise
+        await _check_same(client, body)
         outcome = {"id": model.digest.hex(), "status": "registered before"}
     # Behind the registration: what the chain names is taken from any machine.
     await client.put_blob(body.model.hex(), model.data)
     await client.put_blob(body.manifest.hex(), manifest.to_json().encode())
     return outcome
+
+
+async def _check_same(client: Client, body: ModelRegister) -> None:
+    """Refuse to hand a model in that somebody has registered as what it is not."""
+    known = await client.pages("/v1/models", limit=MODELS_MAX)
+    found = [model for model in known if model["id"] == body.model.hex()]
+    ours = (body.schema.hex(), body.threshold_ppm, body.size_bytes)
+    for model in found:
+        if (model["schema"], model["threshold_ppm"], model["size_bytes"]) != ours:
+            raise Missed(
+                f"model {body.model.hex()} is registered with another schema, threshold or size",
+                "do not vote for it; publish a model with another digest",
+            )

@@ -55,10 +55,10 @@ def make_dataset(
         known, asked = split(training.rows, seed=split_seed)
     seen = {row.features for row in known}
     fresh = [row for row in asked if row.features not in seen]
-    if asked and not fresh:
-        raise UntrainableData("every row of the test has the features of a training row")
-    schema = learn_schema(layout, known)
     has_test = test is not None or split_seed is not None
+    if has_test and not fresh:
+        raise UntrainableData("there is no row for the test whose features no training row has")
+    schema = learn_schema(layout, known)
     dataset = Dataset(
         name=layout.name,
         schema=schema,

@@ -229,7 +229,10 @@ def scaled(text: str, scale: int) -> tuple[int, bool] | None:
     digits = int(whole + fraction) * scale
     shift = int(power or 0) - len(fraction)
     value, rest = (digits * 10**shift, 0) if shift >= 0 else divmod(digits, 10**-shift)
-    return (-value if text.startswith("-") else value), not rest
+    if text.startswith("-"):
+        # What is finer than the scale is below 0 nevertheless.
+        return -max(value, bool(rest)), not rest
+    return value, not rest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

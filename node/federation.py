@@ -27,7 +27,7 @@ from node.ports import Clock, Executor
 from node.round_work import Bench, RoundWork
 from node.storage.chain_store import ChainStore
 
-PAST_SHARE: Final = 4
+PAST_SHARE: Final = 16
 """Updates of closed rounds may have the store's size, divided by this."""
 RETRY_S: Final = 5.0
 RETRY_S_MAX: Final = 640.0

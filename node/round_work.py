@@ -44,6 +44,10 @@ PAUSE_S: Final = 0.5
 """Before it is looked again for what is missing; so often, at most, a miner attests."""
 PAUSE_S_MAX: Final = 2.0
 """The same when nothing has come for a while: pauses double until something does."""
+SAY_NS: Final = 2 * 10**9
+"""While updates come, it says so often which are here."""
+BRING_S: Final = 3.0
+"""For one update; longer ones come in several turns."""
 RESCAN_S: Final = 5.0
 """How often it looks without a block."""
 RESEND_NS: Final = 20 * 10**9
@@ -156,11 +160,16 @@ class RoundWork:
             for place, member in enumerate(found.members)
             if member.status == "committed" and member.group in groups
         ]
+        said_ns = self._clock_ns()
         for place, member in wanted:
             if place not in self._seen and await self._bring(member, found):
                 self._seen[place] = await self._is_sound(member, found)
             if not self._is_at("attest"):
                 return True
+            if self._clock_ns() - said_ns > SAY_NS:
+                # Others count on what is here, however long the rest takes.
+                await self._say_held(found)
+                said_ns = self._clock_ns()
         self.missing_count = sum([place not in self._seen for place, _ in wanted])
         await self._say_held(found)
         return not self.missing_count
@@ -262,8 +271,7 @@ class RoundWork:
 
     async def _publish(self, data: bytes, *, groups: int) -> bool:
         """Hold the aggregate: who says its digest hands it out."""
-        hashes = [leaf_hash(chunk) for chunk in _chunks(data)]
-        root = root_of_hashes(hashes)
+        root = await self._bench.executor.run(_root_of, data)
         self.aggregate = digest_of_root(len(data), root)
         self._bench.on_named()
         if self._bench.blobs.find(self.aggregate) is None:
@@ -295,11 +303,18 @@ class RoundWork:
     async def _bring(self, member: Member, found: FederatedRound) -> bool:
         """Return whether an update is held, fetching it where a peer has it."""
         assert member.update is not None, "who has committed has an update"
-        return await self._bench.fetcher.fetch(member.update, size_max=found.terms.update_size)
+        try:
+            # What has come of it stays, and it is asked for again when the others were.
+            async with asyncio.timeout(BRING_S):
+                return await self._bench.fetcher.fetch(
+                    member.update, size_max=found.terms.update_size
+                )
+        except TimeoutError:
+            return False
 
     async def _send(self, kind: Kind, body: Any) -> bool:
         """Send a transaction unless it is on its way; return whether it was sent."""
-        now_ns = self._bench.clock.monotonic_ns()
+        now_ns = self._clock_ns()
         sent, sent_ns = self._sent
         if sent == body and now_ns - sent_ns < RESEND_NS:
             return False
@@ -313,6 +328,9 @@ class RoundWork:
                 reason=str(refusal),
             )
         return refusal is None
+
+    def _clock_ns(self) -> int:
+        return self._bench.clock.monotonic_ns()
 
     def _record(self) -> FederatedRound | None:
         return self._bench.chain.state.get(ROUND_TABLE, self.id)
@@ -353,6 +371,10 @@ def _chunks(data: bytes) -> list[bytes]:
         data[index * CHUNK_SIZE : (index + 1) * CHUNK_SIZE]
         for index in range(chunk_count(len(data)))
     ]
+
+
+def _root_of(data: bytes) -> Digest:
+    return root_of_hashes([leaf_hash(chunk) for chunk in _chunks(data)])
 
 
 def _put(blobs: BlobStore, data: bytes, digest: Digest) -> None:

@@ -204,9 +204,12 @@ def groups_needed(rule: str, tolerated: int) -> int:
     ----------
     Median and trimmed mean: Yin et al., ICML 2018. Multi-Krum: Blanchard et al., NeurIPS 2017.
     """
-    if not tolerated:
-        return 1
-    beyond = {"mean": PARTICIPANTS_MAX, "median": 1, "trimmed_mean": 1, "multi_krum": 3}
+    beyond = {
+        "mean": PARTICIPANTS_MAX if tolerated else 1,
+        "median": 1,
+        "trimmed_mean": 1,
+        "multi_krum": 3,
+    }
     return 2 * tolerated + beyond[rule]
 
 

@@ -14,6 +14,7 @@ from cli.processes import process_of, usage
 from ml_validator.bundled import bundled_model
 from ml_validator.synthetic import Profile, generate
 from node.clock import SystemClock
+from node.tasks import first_error
 from node.verdict_source import WorkerVerdictSource
 
 BLOCK_FLOWS: Final = 2_000
@@ -77,11 +78,12 @@ async def measure_model(name: str, *, repeats: int) -> dict[str, Any]:
     source = WorkerVerdictSource(find)
     try:
         await source.judge(artifact.digest, flows)
-        async with asyncio.TaskGroup() as group:
-            stalls: list[float] = []
-            watch = group.create_task(_watch_stalls(stalls))
-            block_ms = [await _time_ms(source, artifact.digest, flows) for _ in range(repeats)]
-            watch.cancel()
+        stalls = [0.0]
+        with first_error():
+            async with asyncio.TaskGroup() as group:
+                watch = group.create_task(_watch_stalls(stalls))
+                block_ms = [await _time_ms(source, artifact.digest, flows) for _ in range(repeats)]
+                watch.cancel()
         flow_ms = [
             await _time_ms(source, artifact.digest, flows[turn : turn + 1])
             for turn in range(10 * repeats)

@@ -64,7 +64,10 @@ def compare(
     """
     if out is not None:
         if find_spec("matplotlib") is None:
-            raise CliError("matplotlib is missing", "install with pip install 'securenet[report]'")
+            raise CliError(
+                "matplotlib is missing",
+                "pip install '.[report]' where the project is",
+            )
         try:
             out.mkdir(parents=True, exist_ok=True)
         except OSError as error:

@@ -57,6 +57,12 @@ def join(
     rate: Annotated[
         float, typer.Option("--rate", min=1e-6, max=1e3, help="Step size of local training.")
     ] = 2.0,
+    unmasked: Annotated[
+        bool,
+        typer.Option(
+            "--unmasked", help="Take part where others can see the own update: the audit mode."
+        ),
+    ] = False,
     complain: Annotated[
         bool,
         typer.Option(
@@ -73,6 +79,9 @@ def join(
     as_json: AsJson = False,
 ) -> None:
     """Train on own data in a federated round; nothing leaves but a masked update.
+
+    Rounds that mask no updates, or weigh one participant more than four times another, are passed
+    over without --unmasked.
 
     May be killed and started again at any moment, with the same --home. Ends with 0 when the round
     is finished. Without --trust the node is believed: ask one of your own organisation.
@@ -117,6 +126,7 @@ def join(
             progress=Progress(),
             tell=tell,
             complains=complain,
+            shows=unmasked,
         )
         return await gateway.run(chosen, forever=forever)
 
@@ -125,7 +135,7 @@ def join(
     if over.phase != "finished":
         raise Missed(
             f"the federated round is {over.phase}: {over.reason or 'by its opener'}",
-            "wait for another; nothing that tells of your data has left",
+            "wait for another, or ask its opener",
         )
 
 

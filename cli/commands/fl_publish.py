@@ -59,7 +59,8 @@ def publish(
 ) -> None:
     """Add the aggregate to the base model, choose its threshold on own rows, and publish it.
 
-    The aggregate is checked against the chain. Go on with securenet model activate.
+    The aggregate is checked against the digest that the node shows. Go on with securenet model
+    activate.
 
     Example: securenet fl publish 5c1d… --key registrar.json --data flows.txt
     """

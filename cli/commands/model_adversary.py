@@ -6,7 +6,7 @@ from typing import Annotated, Final
 
 import typer
 
-from cli.errors import CliError
+from cli.errors import BadInput, CliError
 from cli.options import DEFAULT_RPC, AsJson, Rpc
 from cli.progress import Progress
 from cli.render import show_json, show_line, show_table
@@ -51,6 +51,8 @@ def adversary(
     from ml_validator.adversaries import bundled, run_all
 
     models = dict(find_model(text, rpc=rpc) for text in model) if model else bundled()
+    if model and len(models) < len(model):
+        raise BadInput("two of the models have one name", "rename a file")
     with Progress().bar("detectors done", len(models) + (len(models) > 1)) as bar:
 
         def on_detector(name: str) -> None:
@@ -80,7 +82,7 @@ def require_toolbox() -> None:
     if find_spec("art") is None:
         raise CliError(
             "adversarial-robustness-toolbox is missing",
-            "install with pip install 'securenet[adversary]'",
+            "pip install '.[adversary]' where the project is",
         )
 
 

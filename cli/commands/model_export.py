@@ -50,7 +50,7 @@ def export(
     from cli.models import find_model
 
     if target is Target.ONNX and find_spec("onnx") is None:
-        raise CliError("onnx is missing", "install with pip install 'securenet[export]'")
+        raise CliError("onnx is missing", "pip install '.[export]' where the project is")
     name, artifact = find_model(model, rpc=rpc)
     with new_file(out) as draft:
         made = (

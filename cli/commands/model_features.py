@@ -1,7 +1,6 @@
 """``securenet model features``: flows from captures, logs and tables."""
 
 import json
-import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
@@ -12,6 +11,7 @@ import typer
 
 from cli.arguments import read_bytes
 from cli.errors import AlreadyThere, BadInput, CliError
+from cli.new_file import new_file
 from cli.options import AsJson, SchemaFile
 from cli.progress import Progress
 from cli.render import show_fields, show_json
@@ -72,6 +72,8 @@ def features(
     sources = [path for path in (zeek, pcap, table) if path is not None]
     if len(sources) != 1:
         raise BadInput("there is no input, or too many", "give one of --zeek, --pcap and --csv")
+    if table is None and (schema, model) != (None, None):
+        raise BadInput("--schema and --model are for --csv", "leave them out")
     if out.suffix not in (CSV, JSON_LINES):
         raise BadInput(f"{out} is neither .csv nor .jsonl", "name it by the form that you want")
     if out.exists():
@@ -120,7 +122,7 @@ def _from_log(path: Path) -> _Made:
 
 def _from_capture(path: Path) -> _Made:
     if find_spec("dpkt") is None:
-        raise CliError("dpkt is missing", "install with pip install 'securenet[features]'")
+        raise CliError("dpkt is missing", "pip install '.[features]' where the project is")
     from ml_validator.traffic.tracker import read_capture
 
     return _from_traffic(read_capture(path))
@@ -168,17 +170,13 @@ def _write(out: Path, flows: "list[Flow]") -> None:
     from ml_validator.nsl_kdd import to_flow_row
 
     is_csv = out.suffix == CSV
-    part = out.with_name(out.name + ".part")
     try:
-        with part.open("x", encoding="ascii", newline="\n") as file:
+        with new_file(out) as draft, draft.open("x", encoding="ascii", newline="\n") as file:
             for flow in flows:
                 row = to_flow_row(flow) if is_csv else json.dumps(FLOW.render(flow))
                 file.write(row + "\n")
-        os.replace(part, out)
-    except FileExistsError as error:
-        raise AlreadyThere(part) from error
+            file.flush()
     except OSError as error:
-        part.unlink(missing_ok=True)
         raise BadInput(
             f"{out} cannot be written: {error.strerror}", "choose another --out"
         ) from error

@@ -46,7 +46,8 @@ def report(
     missing = [name for name in _LIBRARIES if find_spec(name) is None]
     if missing:
         raise CliError(
-            f"{' and '.join(missing)} are missing", "install with pip install 'securenet[report]'"
+            f"{' and '.join(missing)} are missing",
+            "pip install '.[report]' where the project is",
         )
     if adversary:
         require_toolbox()

@@ -41,7 +41,7 @@ def train(
 ) -> None:
     """Train the detectors on KDDTrain+ or on a CSV file, and write them with their manifests.
 
-    A forest in two modes and a logistic regression, each ready for model publish. Takes minutes.
+    A forest in three modes and a logistic regression, each ready for model publish. Takes minutes.
     Equal seeds and versions give equal files. KDDTest+, or --test, is only measured on.
 
     Example: securenet model train --data nsl-kdd --out models

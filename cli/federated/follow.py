@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import aclosing, suppress
 from typing import Any, Final
 
-from chain.errors import DecodeError
+from chain.errors import DecodeError, SecureNetError
 from chain.federated.records import (
     OPEN_PHASES,
     PARTICIPANTS_MAX,
@@ -16,7 +16,7 @@ from chain.federated.records import (
 )
 from chain.types import Address, Digest
 from cli.client import Client, Document
-from cli.errors import CliError, Refused, TimedOut, Unreachable
+from cli.errors import BadInput, CliError, Refused, TimedOut, Unreachable
 from cli.federated.memory import MemoryStore
 from cli.federated.participant import Participant, member_of
 from cli.federated.shard import Shard
@@ -34,6 +34,8 @@ RETRY_S: Final = 1.0
 PATIENCE_S: Final = 600.0
 """For so long a node may be away, or too busy, before a participant gives up."""
 ROUNDS_MAX: Final = 1_000
+WEIGHTS_APART_MAX: Final = 4
+"""How many times as much one may weigh as another where masks are to hide both."""
 
 
 class Patience:
@@ -123,6 +125,8 @@ class Gateway:
         Told of every round with a part of the device that is over.
     complains : bool
         As in `Participant`.
+    shows : bool
+        Whether to take part where the own update can be seen.
     """
 
     def __init__(
@@ -136,6 +140,7 @@ class Gateway:
         progress: Progress,
         tell: Callable[[Digest, FederatedRound], None],
         complains: bool,
+        shows: bool = False,
     ) -> None:
         self.device = sender.address
         self._client = client
@@ -146,6 +151,7 @@ class Gateway:
         self._progress = progress
         self._tell = tell
         self._complains = complains
+        self._shows = shows
         self._parts: dict[Digest, Participant] = {}
         self._unfinished = store.unfinished(sender.address)
         self._left: set[Digest] = set()
@@ -213,18 +219,21 @@ class Gateway:
         except Refused as refusal:
             if refusal.status != 404:
                 raise
-            # It is over for so long that the chain has forgotten it.
-            self._part(round_id).close()
+            # The chain has forgotten it, or this node does not know it yet: secrets stay.
             self._left.add(round_id)
             return None
-        is_mine = round_id in self._parts or self._may_take_part(round_id, found)
+        is_mine = False
         try:
+            is_mine = round_id in self._parts or self._may_take_part(round_id, found)
             return await self._act(round_id, found) if is_mine else None
-        except CliError as error:
+        except SecureNetError as error:
             if _is_passing(error) or not stays:
                 raise
             # One round that goes wrong is no reason to miss the others.
-            show_error(error.what, error.advice)
+            what, advice = str(error), "this federated round goes on without the device"
+            if isinstance(error, CliError):
+                what, advice = error.what, error.advice
+            show_error(what, advice)
             is_mine = False
             return None
         finally:
@@ -235,13 +244,19 @@ class Gateway:
     def _may_take_part(self, round_id: Digest, found: FederatedRound) -> bool:
         if found.position_of(self.device) is None:
             return False
-        return found.phase == "join" or self._store.find(round_id, self.device) is not None
+        if self._store.find(round_id, self.device) is not None:
+            return True
+        return found.phase == "join" and (self._shows or why_shown(found) is None)
 
     async def _act(self, round_id: Digest, found: FederatedRound) -> FederatedRound | None:
         part = self._parts.setdefault(round_id, self._part(round_id))
         self._say(round_id, found)
         if found.is_open:
             if found.phase == "join":
+                shown = why_shown(found)
+                is_new = member_of(found, self.device).mask_key is None
+                if shown is not None and is_new and not self._shows:
+                    raise BadInput(shown, "sit it out, or take part with --unmasked all the same")
                 # Before anything is promised to the others.
                 await self._shard.prepare(found.terms)
             await part.act(found)
@@ -274,7 +289,23 @@ class Gateway:
             self._progress.phase(f"federated round {name}: {found.phase}{until}")
 
 
-def _is_passing(error: CliError) -> bool:
+def why_shown(found: FederatedRound) -> str | None:
+    """Tell why the update of a participant could be seen in this round, or None: masks hide it.
+
+    A sum in which one weighs many times as much as the others is much the same as that one.
+    """
+    if not found.terms.is_masked:
+        return "the federated round masks no updates: everybody sees them"
+    weights = [member.weight for member in found.members]
+    if max(weights) > WEIGHTS_APART_MAX * min(weights):
+        return (
+            f"a participant of the federated round weighs {max(weights)}, another {min(weights)}:"
+            " the sum of a group would show the update of the heavier"
+        )
+    return None
+
+
+def _is_passing(error: SecureNetError) -> bool:
     """Tell whether the same may succeed later."""
     if isinstance(error, Refused):
         return error.status in (429, 503, 507)

@@ -153,7 +153,8 @@ class MemoryStore:
         """Destroy the secrets and updates of a round that is over."""
         self.save(replace(memory, seed=None))
         name = self._path(memory.round, memory.device).stem
-        for path in self.folder.glob(f"{name}.*"):
+        # Drafts that a crash has left, too.
+        for path in [*self.folder.glob(f"{name}.*"), *self.folder.glob(f".{name}.*.new")]:
             if path.suffix != ".json":
                 path.unlink()
 

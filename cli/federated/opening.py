@@ -9,6 +9,7 @@ from chain.federated.records import (
     MASKED_GROUP_SIZE_MIN,
     OPEN_PHASES,
     PARTICIPANTS_MAX,
+    RULES,
     Deadlines,
     Terms,
 )
@@ -27,7 +28,8 @@ SCALE_BITS: Final = 32
 DEADLINES: Final = "300,60,600,120,120,120"
 """Heights for each phase; an idle chain makes one a second while a round is open."""
 DEVICES_MAX: Final = 10_000
-SUM_MAX: Final = 2**62
+CLIP_MAX: Final = 2**62
+"""Half of what the chain takes of a sum: room for what the arithmetic adds."""
 
 _PHASES: Final = [phase for phase in OPEN_PHASES if phase != "draw"]
 
@@ -133,6 +135,8 @@ def _group_size(asked: int | None, count: int) -> int:
 
 def _rule(rule: str | None, tolerated: int | None, groups: int) -> tuple[str, int]:
     """Return the rule and what it withstands: where nothing is said, what the groups allow."""
+    if rule is not None and rule not in RULES:
+        raise BadInput(f"{rule[:40]!r} is no rule", f"take one of {', '.join(RULES)}")
     chosen = rule or ("median" if groups >= groups_needed("median", 1) else "mean")
     if tolerated is not None:
         return chosen, tolerated
@@ -142,9 +146,12 @@ def _rule(rule: str | None, tolerated: int | None, groups: int) -> tuple[str, in
 
 def _fixed_clip(clip: float, scale_bits: int, invited: Sequence[Invitation]) -> int:
     """Return the bound in fixed point, where a sum of all updates stays within 62 bits."""
-    fixed = round(ldexp(clip, scale_bits))
+    try:
+        fixed = round(ldexp(clip, scale_bits))
+    except (OverflowError, ValueError):  # infinite, or no number
+        fixed = 0
     weights = sum([invitation.weight for invitation in invited])
-    if not 1 <= fixed <= SUM_MAX // max(weights, 1):
+    if not 1 <= fixed <= CLIP_MAX // max(weights, 1):
         raise BadInput(
             f"--clip {clip:g} with {scale_bits} bits and weights of {weights} leaves 62 bits",
             "take fewer --scale-bits, a smaller --clip or smaller weights",

@@ -122,7 +122,8 @@ class Participant:
                     await self._share(found, member)
                 case "commit":
                     await self._commit(found, member)
-                    await self._deliver(member)
+                    if found.terms.is_masked:
+                        await self._deliver(member)
                 case "attest":
                     await self._deliver(member)
                 case "reveal":
@@ -144,6 +145,8 @@ class Participant:
             self._memory(member)
             return
         memory = self._store.find(self.round_id, self.device)
+        if memory is not None and memory.seed is None:
+            raise _refused("round_closed", "this home has ended its part in the federated round")
         if memory is None:
             seed = self._random.bytes(SEED_SIZE)
             memory = Memory(round=self.round_id, device=self.device, seed=seed)

@@ -3,7 +3,7 @@
 An optional mode, for federations that have somebody whom all trust with every single update, and do
 not want the miners or the coordinator to see them. The masks of `masking` need no such person; take
 them where you can. What is encrypted can be added and nothing else; rules that compare updates, and
-the bound on norms, see nothing of it. Needs TenSEAL: ``pip install 'securenet[ckks]'``.
+the bound on norms, see nothing of it. Needs TenSEAL: ``pip install '.[ckks]'``.
 
 Adding is exact and its result the same bytes whatever the order, so that those who add can compare
 digests. A ciphertext proves nothing of who made it, and a bit that is changed in it makes noise of

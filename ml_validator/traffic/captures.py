@@ -149,7 +149,7 @@ def _decode(time_us: int, link: int, data: bytes, skipped: Counter[str]) -> Pack
         return None
     try:
         packet = _of_ip(time_us, body)
-    except (ValueError, struct.error):
+    except (ValueError, IndexError, struct.error):
         skipped["malformed"] += 1
         return None
     if packet is None:
@@ -238,6 +238,8 @@ def _header_4(data: bytes) -> _Header:
 
 
 def _header_6(data: bytes) -> _Header:
+    if data[0] >> 4 != 6:
+        raise ValueError("neither version of IP")
     length, number = struct.unpack_from(">HB", data, 4)
     source, destination = struct.unpack_from("16s16s", data, 8)
     start = _HEADER_6_SIZE

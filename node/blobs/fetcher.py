@@ -88,7 +88,8 @@ class BlobFetcher:
             await self._fetch_rest(digest, draft, peers)
             if not draft.is_complete:
                 return False
-            await self._executor.run(self._store.finish, draft, digest)
+            if not await self._executor.run(self._store.finish, draft, digest):
+                return False
         except (BlobRefused, InvalidProof, StorageError) as error:
             # The chain goes on without a blob; a full disk stops the node where it must.
             log.warning("a blob could not be taken in", digest=digest.hex(), reason=str(error))

@@ -257,8 +257,13 @@ class BlobStore:
             return draft
         return self._begin(name, size, PEERS, digest)
 
-    def finish(self, draft: Draft, digest: Digest) -> None:
+    def finish(self, draft: Draft, digest: Digest) -> bool:
         """Hold a blob whose chunks are all here.
+
+        Returns
+        -------
+        bool
+            False where it was forgotten while they came; then it is not held.
 
         Raises
         ------
@@ -270,10 +275,17 @@ class BlobStore:
         if digest_of_hashes(draft.entry.size, draft.hashes) != digest:
             self.abandon(draft)
             raise InvalidProof("the bytes have another digest")
-        self._files.finish(draft.name, digest.hex())
         with self._lock:
-            del self._drafts[draft.name]
-            self._entries[digest] = draft.entry
+            _, known = self._drafts.get(draft.name, (digest, None))
+            if known is draft.entry:
+                self._files.finish(draft.name, digest.hex())
+                del self._drafts[draft.name]
+                self._entries[digest] = draft.entry
+                return True
+        if known is None:
+            # The last chunks have made the file anew.
+            self._files.remove(draft.name)
+        return False
 
     def abandon(self, draft: Draft) -> None:
         """Throw a draft away."""
@@ -293,8 +305,10 @@ class BlobStore:
             # Names of drafts that peers send; an upload ends by itself.
             left = [
                 name
-                for name, (_, entry) in self._drafts.items()
-                if entry.time_ms < oldest_ms and name.endswith(_PART)
+                for name, (digest, entry) in self._drafts.items()
+                if entry.time_ms < oldest_ms
+                and name.endswith(_PART)
+                and self.size_max(digest) is None
             ]
         self._remove(old, left)
         return len(old)

@@ -76,7 +76,7 @@ def test_a_missing_toolbox_is_named_with_what_installs_it(securenet, tmp_path, m
         flags = ("--adversary",) if command == "report" else ()
         ended = securenet("model", command, "--data", tmp_path, *flags)
         assert ended.code == ExitCode.FAILED
-        assert "securenet[adversary]" in ended.err
+        assert ".[adversary]" in ended.err
 
 
 @pytest.mark.parametrize(

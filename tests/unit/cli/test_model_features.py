@@ -108,4 +108,4 @@ def test_without_the_library_it_is_said_what_to_install(securenet, pcap, tmp_pat
     ended = securenet("model", "features", "--pcap", pcap, "--out", tmp_path / "o.csv")
 
     assert ended.code == ExitCode.FAILED
-    assert "securenet[features]" in ended.err
+    assert ".[features]" in ended.err

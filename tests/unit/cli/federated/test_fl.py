@@ -14,6 +14,7 @@ from chain.kinds.participation import RoundJoin
 from chain.types import Address, Digest
 from cli.commands.fl_status import waits_for
 from cli.exit_codes import ExitCode
+from cli.federated.follow import why_shown
 from cli.federated.memory import Memory, MemoryStore
 from cli.signing import Sender
 from ml_validator.artifact import load_artifact
@@ -24,6 +25,7 @@ from ml_validator.linear import Linear
 from ml_validator.nsl_kdd import write_records
 from ml_validator.synthetic import generate_mixture
 from node.storage.lock import FileLock
+from tests.federation import Federation
 from tests.unit.cli.conftest import key_file
 from tests.unit.cli.fake_node import make_genesis, problem, serving
 from tests.unit.cli.federated.learning_node import LearningNode
@@ -72,11 +74,12 @@ def start(securenet, registrar, devices):
 
 @pytest.fixture
 def join(securenet, tmp_path, shard):
-    def call(letter, *options, data=shard):
+    def call(letter, *options, data=shard, unmasked=True):
         path = tmp_path / f"{letter}.json"
         key = path if path.exists() else key_file(path, letter)
         home = tmp_path / f"home-{letter}"
-        return securenet("fl", "join", "--key", key, "--home", home, "--data", data, *options)
+        given = ("--unmasked", *options) if unmasked else options
+        return securenet("fl", "join", "--key", key, "--home", home, "--data", data, *given)
 
     return call
 
@@ -284,7 +287,7 @@ def test_a_closed_round_and_one_of_others_are_refused(start, join, securenet, re
     assert join("a", "--round", "00" * 32).code == ExitCode.NOT_FOUND
 
 
-def test_a_round_that_ended_while_it_was_away_is_told_and_its_secrets_go(
+def test_a_round_that_ended_while_it_was_away_is_told_and_its_own_secrets_go(
     start, join, securenet, registrar, node, devices, tmp_path
 ):
     id = start(*alone(devices)).document["id"]
@@ -306,8 +309,27 @@ def test_a_round_that_ended_while_it_was_away_is_told_and_its_secrets_go(
     ended = join("a", "--json")
 
     assert (ended.code, ended.document["phase"]) == (ExitCode.MISSED, "aborted")
-    # The chain knows nothing of the other round any more.
-    assert store.unfinished(address) == []
+    # The chain has forgotten the other round, or the node does not know it yet: it is kept.
+    assert store.unfinished(address) == [rounds[1]]
+
+
+@pytest.mark.attack("F10")
+def test_nobody_takes_part_unawares_where_the_own_update_can_be_seen(start, join, devices):
+    id = start(*alone(devices)).document["id"]
+
+    ended = join("a", "--round", id, unmasked=False)
+
+    assert (ended.code, "masks no updates" in ended.err) == (ExitCode.USAGE, True)
+
+
+def test_a_sum_in_which_one_weighs_most_hides_little():
+    federation = Federation()
+    federation.open()
+    found = federation.record
+    heavy = replace(found.members[0], weight=5 * found.members[1].weight)
+
+    assert why_shown(found) is None
+    assert why_shown(replace(found, members=(heavy, *found.members[1:]))) is not None
 
 
 def test_an_unknown_key_and_contradicting_options_are_refused(start, join, devices):

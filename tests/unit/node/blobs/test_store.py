@@ -97,6 +97,19 @@ def test_an_upload_that_a_restart_cut_off_is_gone_and_a_part_of_peers_goes_on(fi
     assert list(files.sizes()) == [DIGEST.hex()]
 
 
+def test_what_is_forgotten_while_it_comes_is_not_held_in_the_end(files):
+    store = blob_store(files)
+    part = store.begin_part(len(DATA), DIGEST)
+    part.write(0, DATA[:CHUNK_SIZE])
+
+    store.forget([DIGEST])
+    for index in part.missing:
+        part.write(index, DATA[index * CHUNK_SIZE : (index + 1) * CHUNK_SIZE])
+
+    assert not store.finish(part, DIGEST)
+    assert (store.find(DIGEST), store.held, dict(files.sizes())) == (None, (0, 0), {})
+
+
 @pytest.mark.parametrize("seed", range(30))
 def test_a_power_cut_in_the_midst_leaves_the_blob_whole_or_a_part_that_is_gone_on_with(seed):
     disk = SimulatedDisk(Random(seed))
