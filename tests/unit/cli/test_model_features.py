@@ -83,7 +83,7 @@ def test_both_forms_hold_the_same_flows(securenet, pcap, tmp_path):
         (("--zeek", "some.pcap", "--out", "o.csv"), ExitCode.USAGE, "some.pcap, row 1, row"),
         (("--pcap", "conn.log", "--out", "o.csv"), ExitCode.USAGE, "conn.log, row 1, packet"),
         (("--pcap", "cut.pcap", "--out", "o.csv"), ExitCode.USAGE, "cut.pcap, row 48, packet"),
-        (("--zeek", "conn.log", "--out", "no/o.csv"), ExitCode.USAGE, "cannot be written"),
+        (("--zeek", "conn.log", "--out", "no/o.csv"), ExitCode.USAGE, "is no directory"),
         (("--zeek", "conn.log", "--out", "here.csv"), ExitCode.ALREADY_THERE, "is there already"),
     ],
 )
