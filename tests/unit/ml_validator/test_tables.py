@@ -312,7 +312,7 @@ def test_files_of_one_name_are_told_apart():
 
 
 def test_a_test_of_nothing_new_is_refused():
-    with pytest.raises(UntrainableData, match="every row of the test"):
+    with pytest.raises(UntrainableData, match="there is no row for the test"):
         make_dataset(LAYOUT, table(row(1, 1)), table(row(1, 1)))
 
 
