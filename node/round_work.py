@@ -46,8 +46,6 @@ PAUSE_S_MAX: Final = 2.0
 """The same when nothing has come for a while: pauses double until something does."""
 SAY_NS: Final = 2 * 10**9
 """While updates come, it says so often which are here."""
-BRING_S: Final = 3.0
-"""For one update; longer ones come in several turns."""
 RESCAN_S: Final = 5.0
 """How often it looks without a block."""
 RESEND_NS: Final = 20 * 10**9
@@ -303,14 +301,7 @@ class RoundWork:
     async def _bring(self, member: Member, found: FederatedRound) -> bool:
         """Return whether an update is held, fetching it where a peer has it."""
         assert member.update is not None, "who has committed has an update"
-        try:
-            # What has come of it stays, and it is asked for again when the others were.
-            async with asyncio.timeout(BRING_S):
-                return await self._bench.fetcher.fetch(
-                    member.update, size_max=found.terms.update_size
-                )
-        except TimeoutError:
-            return False
+        return await self._bench.fetcher.fetch(member.update, size_max=found.terms.update_size)
 
     async def _send(self, kind: Kind, body: Any) -> bool:
         """Send a transaction unless it is on its way; return whether it was sent."""
