@@ -26,7 +26,7 @@ STEPS: Final = 40
 CLIP: Final = 1.0
 SCALE_BITS: Final = 32
 DEADLINES: Final = "300,60,600,120,120,120"
-"""Heights for each phase; an idle chain makes one a second while a round is open."""
+"""Heights for each phase; an idle chain makes one every second or two while a round is open."""
 DEVICES_MAX: Final = 10_000
 CLIP_MAX: Final = 2**62
 """Half of what the chain takes of a sum: room for what the arithmetic adds."""

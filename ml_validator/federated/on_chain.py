@@ -1,6 +1,6 @@
 """From what the chain has on record of a federated round to the arithmetic, for miners and members.
 
-`aggregate_of` is what every miner computes for itself, whose digest it sends as `round.aggregate`.
+A miner computes group by group, by `contribution_of` and `join`; `aggregate_of` does it at once.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
