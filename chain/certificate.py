@@ -11,12 +11,10 @@ from typing import Final
 
 from chain import codec, crypto
 from chain.errors import InvalidCertificate
+from chain.fields import DIGEST, HEIGHT, ROUND
 from chain.miners import MINERS_MAX, MinerSet
 from chain.schema import Blob, Integer, ListOf, Record
 from chain.types import (
-    DIGEST_SIZE,
-    HEIGHT_MAX,
-    ROUND_MAX,
     SIGNATURE_SIZE,
     Digest,
     Height,
@@ -131,9 +129,9 @@ PreparedCertificate = VoteCertificate
 
 CERTIFICATE: Final = Record(
     VoteCertificate,
-    height=Integer(0, HEIGHT_MAX),
-    round=Integer(0, ROUND_MAX),
-    digest=Blob(DIGEST_SIZE),
+    height=HEIGHT,
+    round=ROUND,
+    digest=DIGEST,
     votes=ListOf(
         Record(SignedVote, index=Integer(0, MINERS_MAX - 1), signature=Blob(SIGNATURE_SIZE)),
         MINERS_MAX,
