@@ -16,6 +16,7 @@ from chain.miners import MINERS_MAX, MinerSet
 from chain.schema import Blob, Integer, ListOf, Record
 from chain.types import (
     SIGNATURE_SIZE,
+    Address,
     Digest,
     Height,
     PublicKey,
@@ -87,6 +88,10 @@ class VoteCertificate:
             if not previous < vote.index < len(miners):
                 raise InvalidCertificate(f"signer index {vote.index} is out of order or range")
             previous = vote.index
+
+    def signers(self, miners: MinerSet) -> tuple[Address, ...]:
+        """Return the members whose votes these are; their form has been checked."""
+        return tuple(miners.members[vote.index].id for vote in self.votes)
 
     def verify(
         self,
