@@ -30,12 +30,12 @@ from consensus.events import (
     WorkPending,
 )
 from consensus.height import HeightState
-from consensus.inbox import Inbox
 from consensus.log import Entry
 from consensus.memory import Memory
 from consensus.messages import Message, Phase, PrePrepare
 from consensus.other_heights import OtherHeights
 from consensus.output import GossipPending, Output, TellShown
+from consensus.reception import Reception
 from consensus.restart import restore
 from consensus.rules import Rules
 from consensus.signer import Signer
@@ -69,7 +69,7 @@ class Replica:
         self._signer = Signer(key=signer, next_key=next_signer, miner_id=miner_id, durable=durable)
         self._memory = Memory(self._signer)
         self._others = OtherHeights()
-        self._inbox = Inbox(me=miner_id, memory=self._memory, others=self._others)
+        self._reception = Reception(me=miner_id, memory=self._memory, others=self._others)
         self._rules = Rules(self._signer)
         self._state: HeightState | None = None
 
@@ -118,7 +118,7 @@ class Replica:
         if self._state is None:
             return None
         silence = self._signer.silence(self._state.config)
-        reports, offsets = self._memory.reports, self._inbox.clock_offsets
+        reports, offsets = self._memory.reports, self._reception.clock_offsets
         return take_snapshot(self._state, self._me, silence, reports, offsets)
 
     # --- events -----------------------------------------------------------------------------------
@@ -126,7 +126,7 @@ class Replica:
     def _dispatch(self, event: Event, state: HeightState, draft: Draft) -> None:
         match event:
             case Received():
-                self._inbox.receive(Entry(event.message, event.wall_ms), state, draft)
+                self._reception.receive(Entry(event.message, event.wall_ms), state, draft)
             case Tick():
                 self._on_tick(state, draft)
             case WorkPending():
@@ -160,11 +160,11 @@ class Replica:
         state = self._state = HeightState(config, draft.now)
         self._signer.settle(config.height)
         self._memory.start(config, draft)
-        self._inbox.start(config)
+        self._reception.start(config)
         restore(state, self._signer.durable, draft)
         for entry in self._others.start(config):
             try:
-                self._inbox.receive(entry, state, draft)
+                self._reception.receive(entry, state, draft)
             except InvalidMessage as error:
                 draft.rejected.append(error)
 

@@ -19,16 +19,16 @@ from chain.miners import MinerSet
 from chain.miners import quorum as true_quorum
 from chain.state import miner_sets_of
 from chain.types import Round
-from consensus import durable, inbox, ordering, round_change
-from consensus.inbox import Inbox
+from consensus import durable, ordering, reception, round_change
 from consensus.log import MessageLog
 from consensus.memory import Memory
 from consensus.messages import Commit, Phase, Prepare, PrePrepare
 from consensus.quorum import VoteSet
+from consensus.reception import Reception
 from consensus.replica import Replica
 from consensus.rules import Rules
 from consensus.timers import NS_PER_MS, Timing
-from node import block_maker, replica_driver
+from node import block_maker, fetched_check, height_config
 from node.evidence_service import EvidenceService
 from node.ports import WriteBatch
 from node.replica_driver import ReplicaDriver
@@ -49,20 +49,20 @@ def quorum_off_by_one(patch):
 
 def votes_counted_instead_of_voters(patch):
     """Count a vote that comes twice as two."""
-    take, votes, votes_for = Inbox._on_second, MessageLog.votes, MessageLog.votes_for
+    take, votes, votes_for = Reception._on_second, MessageLog.votes, MessageLog.votes_for
 
     def counted(found, log):
         again = vars(log).get("again", Counter())
         extra = again[found.round, found.digest]
         return _Counted(found.height, found.round, found.digest, found.votes, extra)
 
-    def on_second(inbox, known, message, state, draft):
+    def on_second(reception, known, message, state, draft):
         if isinstance(message, Prepare) and known == message:
             again = vars(state.log).setdefault("again", Counter())
             again[message.round, message.digest] += 1
-        take(inbox, known, message, state, draft)
+        take(reception, known, message, state, draft)
 
-    patch.setattr(Inbox, "_on_second", on_second)
+    patch.setattr(Reception, "_on_second", on_second)
     patch.setattr(MessageLog, "votes", lambda *a: [counted(found, a[0]) for found in votes(*a)])
     patch.setattr(MessageLog, "votes_for", lambda *a: counted(votes_for(*a), a[0]))
 
@@ -145,7 +145,7 @@ def votes_lost_at_restart(patch):
         return state
 
     patch.setattr("tests.interaction.cluster.recover", forgetful)
-    patch.setattr("node.service.recover", forgetful)
+    patch.setattr("node.consensus_log.recover", forgetful)
 
 
 def prepared_not_reported(patch):
@@ -162,7 +162,7 @@ def prepared_not_reported(patch):
 
 def late_commit(patch):
     """COMMIT in a round that was left, when its PREPAREs come in at last."""
-    leave, vote, is_useless = Rules.leave_for, Rules._try_vote_commit, inbox._is_useless
+    leave, vote, is_useless = Rules.leave_for, Rules._try_vote_commit, reception._is_useless
 
     def remember(rules, round, cause, state, draft):
         state.left = None if state.accepted is None else (state.round, state.accepted)
@@ -189,7 +189,7 @@ def late_commit(patch):
     patch.setattr(Rules, "leave_for", remember)
     patch.setattr(Rules, "_try_vote_commit", late)
     patch.setattr(
-        inbox,
+        reception,
         "_is_useless",
         lambda message, state: not isinstance(message, Prepare) and is_useless(message, state),
     )
@@ -269,19 +269,19 @@ def any_round_changes_justify(patch):
 
 def second_vote_in_a_round(patch):
     """Follow the proposal that came last, and vote again."""
-    accept = Inbox._on_second
+    accept = Reception._on_second
 
-    def fickle(inbox, known, message, state, draft):
-        accept(inbox, known, message, state, draft)
+    def fickle(reception, known, message, state, draft):
+        accept(reception, known, message, state, draft)
         if isinstance(message, PrePrepare) and message.round == state.round:
             state.accepted = message.digest
             state.add_candidate(message.proposal)
             for phase in (Phase.PREPARE, Phase.COMMIT):
-                state.log._slots.pop((inbox._me, phase), None)
-            signer = inbox._memory._signer
+                state.log._slots.pop((reception._me, phase), None)
+            signer = reception._memory._signer
             signer.durable = replace(signer.durable, messages=signer.durable.messages[:0])
 
-    patch.setattr(Inbox, "_on_second", fickle)
+    patch.setattr(Reception, "_on_second", fickle)
 
 
 def no_jump(patch):
@@ -429,7 +429,7 @@ def roots_not_compared(patch):
 
 def certificate_believed_in_sync(patch):
     """Commit what a peer says to be committed."""
-    patch.setattr(replica_driver, "verify_header", lambda *arguments: None)
+    patch.setattr(fetched_check, "verify_header", lambda *arguments: None)
 
 
 def set_changes_early_after_a_restart(patch):
@@ -451,5 +451,5 @@ def set_changes_early_after_a_restart(patch):
         driver.begun = True
         await start(driver, group)
 
-    patch.setattr(replica_driver, "miner_sets_of", early_sets)
+    patch.setattr(height_config, "miner_sets_of", early_sets)
     patch.setattr(ReplicaDriver, "_start_height", early)

@@ -21,7 +21,7 @@ from consensus.other_heights import OtherHeights
 from consensus.signatures import check_signature
 
 
-class Inbox:
+class Reception:
     """Takes the messages of all members, this miner's own included.
 
     Attributes
