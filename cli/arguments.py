@@ -7,9 +7,9 @@ from typing import Any, Final
 
 from chain.crypto import check_public_key
 from chain.errors import DecodeError, InvalidKey
+from chain.fields import HOST
 from chain.limits import RateLimits, parse_limits
 from chain.reader_keys import check_reader_key
-from chain.records import HOST
 from chain.types import DIGEST_SIZE, Address, Digest, PublicKey
 from cli.errors import BadInput
 

@@ -15,7 +15,8 @@ import structlog
 from chain.blocks import Block
 from chain.kinds import KINDS
 from chain.kinds.models import ACTIVATE, REGISTER, ModelActivate
-from chain.records import ACTIVE_MODELS, MODEL_TABLE, OPEN_PROPOSALS, PROPOSAL_TABLE
+from chain.records.models import ACTIVE_MODELS, MODEL_TABLE
+from chain.records.proposals import OPEN_PROPOSALS, PROPOSAL_TABLE
 from chain.state import View
 from chain.types import Digest
 from ml_validator.errors import MissingModel, ModelError

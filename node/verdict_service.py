@@ -15,8 +15,10 @@ from chain.kinds import KINDS
 from chain.kinds.verdict import Verdict, opinion_of, pack_opinions
 from chain.parameters import VERDICT_WINDOW
 from chain.payloads import Flow
-from chain.records import JUDGEMENT_TABLE, MODEL_TABLE, height_key
+from chain.records.models import MODEL_TABLE
+from chain.records.verdicts import JUDGEMENT_TABLE
 from chain.state import active_model_at, miner_sets_of
+from chain.table import height_key
 from chain.types import Address, Digest, Height
 from ml_validator.errors import MissingModel, ModelError
 from node.damage import report_damage

@@ -12,7 +12,7 @@ from typing import Any, Final
 from chain.crypto import SEED_SIZE, SigningKey, signing_key
 from chain.genesis import Genesis
 from chain.kinds.policy import PolicySet
-from chain.records import PolicyRecord
+from chain.records.policies import PolicyRecord
 from cli.bench.baseline import verifications_per_s
 from cli.bench.sign import Batch, DeviceKey, body_of, reading_of_size, sign_batches
 from cli.client import Client, connect

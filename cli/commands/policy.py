@@ -8,7 +8,7 @@ import typer
 from chain.kinds.organisations import organisation_id
 from chain.kinds.policy import PolicySet
 from chain.limits import render_limits
-from chain.records import RING_BITS, PolicyRecord
+from chain.records.policies import RING_BITS, PolicyRecord
 from cli.arguments import parse_rate_limits
 from cli.client import Client, Document, ask
 from cli.errors import BadInput

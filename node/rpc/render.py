@@ -15,27 +15,14 @@ from chain.kinds.verdict import KIND as VERDICT
 from chain.kinds.verdict import Reason, Verdict, unpack_reasons, unpack_scores
 from chain.measures import anomalous_in_window, policy_of
 from chain.miners import MINERS, MinerSet
-from chain.records import (
-    DETECTOR_TABLE,
-    DEVICE_TABLE,
-    EVIDENCE_TABLE,
-    MEASURE_TABLE,
-    MINER_TABLE,
-    MODEL_TABLE,
-    ORGANISATION_TABLE,
-    POLICY_TABLE,
-    PROPOSAL_TABLE,
-    TALLY_TABLE,
-    DeviceRecord,
-    EvidenceRecord,
-    MeasureRecord,
-    MinerRecord,
-    ModelRecord,
-    OrganisationRecord,
-    PolicyRecord,
-    ProposalRecord,
-    TallyRecord,
-)
+from chain.records.devices import DEVICE_TABLE, DeviceRecord
+from chain.records.measures import MEASURE_TABLE, MeasureRecord
+from chain.records.miners import EVIDENCE_TABLE, MINER_TABLE, EvidenceRecord, MinerRecord
+from chain.records.models import MODEL_TABLE, ModelRecord
+from chain.records.organisations import ORGANISATION_TABLE, OrganisationRecord
+from chain.records.policies import POLICY_TABLE, PolicyRecord
+from chain.records.proposals import PROPOSAL_TABLE, ProposalRecord
+from chain.records.verdicts import DETECTOR_TABLE, TALLY_TABLE, TallyRecord
 from chain.state import State, passed_over_of
 from chain.transactions import BODY_SIZE_MAX, Transaction
 from chain.transition import Tip

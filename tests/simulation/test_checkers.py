@@ -72,7 +72,7 @@ def test_a_node_that_attests_a_block_without_storing_it_is_found(monkeypatch):
 def test_a_node_that_forgets_what_it_signed_is_found(monkeypatch):
     build = Host._build
     # Nor does it wait to be shown what it has forgotten.
-    monkeypatch.setattr("consensus.replica.has_heard_enough", lambda *arguments: True)
+    monkeypatch.setattr("consensus.memory.has_heard_enough", lambda *arguments: True)
 
     def forgetful(self):
         log = self.disk.open_log()

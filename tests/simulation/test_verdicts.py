@@ -8,7 +8,10 @@ import pytest
 from chain.kinds.policy import PolicySet
 from chain.kinds.verdict import SCORE_MAX
 from chain.payloads import Flow
-from chain.records import DETECTOR_TABLE, DEVICE_TABLE, JUDGEMENT_TABLE, PolicyRecord, height_key
+from chain.records.devices import DEVICE_TABLE
+from chain.records.policies import PolicyRecord
+from chain.records.verdicts import DETECTOR_TABLE, JUDGEMENT_TABLE
+from chain.table import height_key
 from chain.transactions import Transaction
 from chain.types import Address, Digest
 from node.storage.chain_store import ChainStore

@@ -23,7 +23,7 @@ from chain.kinds.models import ModelRegister
 from chain.kinds.organisations import organisation_id
 from chain.parameters import Parameters
 from chain.payloads import Flow
-from chain.records import MINER_SETS
+from chain.records.miners import MINER_SETS
 from chain.state import miner_sets_of
 from chain.types import Address, Digest, Height, PublicKey, TimestampMs
 from consensus.durable import Floor, encode_record

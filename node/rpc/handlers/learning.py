@@ -11,7 +11,7 @@ from chain.federated.progress import round_ids
 from chain.federated.records import REVEAL_TABLE, ROUND_TABLE, SHARES_TABLE, FederatedRound
 from chain.kinds.verdict import KIND as VERDICT
 from chain.kinds.verdict import OPINION_SIZE
-from chain.records import ACTIVE_MODELS, MODEL_TABLE
+from chain.records.models import ACTIVE_MODELS, MODEL_TABLE
 from chain.state import active_model_at
 from chain.table import Table
 from chain.transactions import Transaction, decode_transaction

@@ -50,17 +50,13 @@ from chain.lookback import Lookback
 from chain.merkle import inclusion_proof
 from chain.miners import MINERS
 from chain.parameters import PARAMETERS, Parameters
-from chain.records import (
-    DEVICE_TABLE,
-    MEASURE_TABLE,
-    MINER_TABLE,
-    MODEL_TABLE,
-    ORGANISATION_TABLE,
-    POLICY_TABLE,
-    PROPOSAL_TABLE,
-    MeasureRecord,
-    PolicyRecord,
-)
+from chain.records.devices import DEVICE_TABLE
+from chain.records.measures import MEASURE_TABLE, MeasureRecord
+from chain.records.miners import MINER_TABLE
+from chain.records.models import MODEL_TABLE
+from chain.records.organisations import ORGANISATION_TABLE
+from chain.records.policies import POLICY_TABLE, PolicyRecord
+from chain.records.proposals import PROPOSAL_TABLE
 from chain.state import MemorySource, State, miner_sets_of, parameters_of
 from chain.state_tree import STATE_PROOF
 from chain.table import Table

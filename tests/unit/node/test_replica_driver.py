@@ -8,7 +8,7 @@ import pytest
 
 from chain.certificate import VoteType
 from chain.kinds.policy import PolicySet
-from chain.records import PolicyRecord
+from chain.records.policies import PolicyRecord
 from chain.types import Digest, Height
 from consensus.durable import Accepted, Floor, Signed, encode_record
 from consensus.errors import SafetyViolation

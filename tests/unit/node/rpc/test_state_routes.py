@@ -14,7 +14,7 @@ from chain.kinds.policy import PolicySet
 from chain.light_client import verify_header, verify_state
 from chain.miners import MINERS as MINER_LIST
 from chain.miners import MinerSet
-from chain.records import PolicyRecord
+from chain.records.policies import PolicyRecord
 from chain.state_tree import STATE_PROOF
 from ml_validator.behaviour import WINDOW, Watch
 from node.behaviour_service import Watched
