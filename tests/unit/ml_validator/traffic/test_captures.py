@@ -203,7 +203,11 @@ def test_each_interface_of_a_pcapng_has_its_own_link_type_and_clock(tmp_path, re
     other = "big" if order == "little" else "little"
     path.write_bytes(
         section(order, [there, back], frames[:3])
-        + section(other, [back, there], [(1 - place, *rest) for place, *rest in frames[3:]])
+        + section(
+            other,
+            [back, there],
+            [(1 - place, frame, time_s) for place, frame, time_s in frames[3:]],
+        )
     )
     assert list(read_capture(path).connections) == expected
 
