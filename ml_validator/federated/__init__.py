@@ -31,10 +31,11 @@ from ml_validator.federated.on_chain import (
     group_of,
     is_sound,
     join,
+    kinds_to_reveal,
     rules_of,
 )
 from ml_validator.federated.round_secrets import RoundSecrets
-from ml_validator.federated.share_box import open_checked, to_reveal
+from ml_validator.federated.share_box import to_reveal
 
 __all__ = [
     "Contribution",
@@ -57,7 +58,7 @@ __all__ = [
     "honest_forests",
     "is_sound",
     "join",
-    "open_checked",
+    "kinds_to_reveal",
     "prepared",
     "rules_of",
     "to_floats",

@@ -6,7 +6,8 @@ A miner computes group by group, by `contribution_of` and `join`; `aggregate_of`
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 
-from chain.federated.records import SHARE_SIZE, FederatedRound, Member, RevealRecord
+from chain.federated.boxes import ShareKind, kind_to_reveal
+from chain.federated.records import FederatedRound, Member, RevealRecord
 from chain.types import Address, Digest
 from ml_validator.errors import InvalidUpdate, TooFewContributions, VoidGroup
 from ml_validator.federated.aggregation import (
@@ -52,6 +53,13 @@ def group_of(round_id: Digest, found: FederatedRound, index: int) -> Group:
         box_keys=tuple(member.box_key or b"" for member in members),
         absent=frozenset(member.device for member in members if not member.has_shared),
     )
+
+
+def kinds_to_reveal(found: FederatedRound, index: int) -> dict[Address, ShareKind]:
+    """Return of each member of a group that has shared which share is to be revealed, in order."""
+    return {
+        owner.device: kind_to_reveal(owner) for owner in found.members_of(index) if owner.has_shared
+    }
 
 
 def is_sound(data: bytes, member: Member, found: FederatedRound) -> bool:
@@ -137,9 +145,9 @@ def _group_input(
     shares: dict[Address, dict[int, bytes]] = {owner: {} for owner in group.sharing}
     for receiver in group.members:
         if receiver in reveals:
-            for owner, salted in zip(group.sharing, reveals[receiver].shares, strict=True):
-                if salted is not None:
-                    shares[owner][group.place(receiver)] = salted[:SHARE_SIZE]
+            for owner, share in zip(group.sharing, reveals[receiver].shares, strict=True):
+                if share is not None:
+                    shares[owner][group.place(receiver)] = share
     return GroupInput(
         group=group,
         blobs=_Decoded(included, blobs, found.terms.parameter_count),

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from chain.blobs import CHUNK_SIZE
-from chain.federated.records import BOX_SIZE, REVEAL_TABLE, SHARES_TABLE, FederatedRound
+from chain.federated.records import REVEAL_TABLE, SHARES_TABLE, FederatedRound
 from chain.kinds.rounds import Invitation
 from chain.merkle import merkle_root
 from chain.transactions import Transaction
@@ -17,9 +17,15 @@ from chain.types import Address
 from ml_validator.errors import TooFewContributions
 from ml_validator.federated.aggregation import contribution
 from ml_validator.federated.fixed_point import divided, encode_update, prepared
-from ml_validator.federated.on_chain import aggregate_of, group_of, is_sound, rules_of
+from ml_validator.federated.on_chain import (
+    aggregate_of,
+    group_of,
+    is_sound,
+    kinds_to_reveal,
+    rules_of,
+)
 from ml_validator.federated.round_secrets import RoundSecrets
-from ml_validator.federated.share_box import open_checked, to_reveal
+from ml_validator.federated.share_box import to_reveal
 from tests.builders import Device
 from tests.federation import Federation
 
@@ -71,9 +77,8 @@ class LearningFederation(Federation):
         return super().join(device, mask_key=own.mask_public, box_key=own.box_public, **fields)
 
     def share(self, device: Device, **fields: Any) -> Transaction:
-        own, group = self.secrets_of(device), self.group_at(device)
-        boxes = b"".join(own.boxes(group).values())
-        return super().share(device, hashes=own.hashes(group), boxes=boxes, **fields)
+        shares = self.secrets_of(device).shares(self.group_at(device))
+        return super().share(device, hashes=shares.hashes, boxes=shares.boxes, **fields)
 
     def commit(self, device: Device, **fields: Any) -> Transaction:
         data = self.blob_of(device)
@@ -82,25 +87,14 @@ class LearningFederation(Federation):
 
     def reveal(self, device: Device, **fields: Any) -> Transaction:
         own, group = self.secrets_of(device), self.group_at(device)
-        place = group.members.index(device.id)
-        held = {device.id: own.pairs(group)[place]}
-        for owner in group.sharing:
-            shared = self.chain.state.get(SHARES_TABLE, self.id + owner)
-            assert shared is not None
-            if owner != device.id:
-                others = [member for member in group.members if member != owner]
-                start = BOX_SIZE * others.index(device.id)
-                held[owner] = open_checked(
-                    group,
-                    owner=owner,
-                    receiver=device.id,
-                    box=shared.boxes[start : start + BOX_SIZE],
-                    hashes=shared.hashes,
-                    box_private=own.box_private,
-                )
-        included = [m.device for m in self.record.members if m.status == "included"]
+        records = {
+            owner: record
+            for owner in group.sharing
+            if (record := self.chain.state.get(SHARES_TABLE, self.id + owner)) is not None
+        }
+        kinds = kinds_to_reveal(self.record, group.index)
         return super().reveal(
-            device, shares=to_reveal(group, held=held, included=included), **fields
+            device, shares=to_reveal(kinds, own.received(group, records)), **fields
         )
 
     def computed(self) -> np.ndarray:
