@@ -65,6 +65,22 @@ def box_count(size: int) -> int:
     return size - threshold(size)
 
 
+def groups_needed(rule: str, tolerated: int) -> int:
+    """Return among how many groups a rule withstands so many spoiled ones, of which a mean none.
+
+    References
+    ----------
+    Median and trimmed mean: Yin et al., ICML 2018. Multi-Krum: Blanchard et al., NeurIPS 2017.
+    """
+    beyond = {
+        "mean": PARTICIPANTS_MAX if tolerated else 1,
+        "median": 1,
+        "trimmed_mean": 1,
+        "multi_krum": 3,
+    }
+    return 2 * tolerated + beyond[rule]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Deadlines:
     """The last height of each phase; one in which nothing is left to wait for ends before."""

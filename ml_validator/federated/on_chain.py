@@ -62,19 +62,15 @@ def kinds_to_reveal(found: FederatedRound, index: int) -> dict[Address, ShareKin
     }
 
 
-def is_sound(data: bytes, member: Member, found: FederatedRound) -> bool:
-    """Tell whether a miner may attest an update whose blob it holds.
+def read_update(data: bytes, member: Member, found: FederatedRound) -> Integers:
+    """Read an update that is not masked; a masked one tells nothing of itself.
 
-    Of a masked one only the size can be told; in the audit mode its norm has to be within bounds.
+    Raises
+    ------
+    InvalidUpdate
+        It is longer than the clip allows, or of another size: no miner attests it.
     """
-    try:
-        if found.terms.is_masked:
-            decode_words(data, parameters=found.terms.parameter_count)
-        else:
-            decode_update(data, rules=rules_of(found), weight=member.weight)
-    except InvalidUpdate:
-        return False
-    return True
+    return decode_update(data, rules=rules_of(found), weight=member.weight)
 
 
 def aggregate_of(
@@ -98,7 +94,7 @@ def aggregate_of(
     """
     rows = []
     for index in found.groups:
-        with suppress(VoidGroup, InvalidUpdate):
+        with suppress(VoidGroup):
             rows.append(contribution_of(round_id, found, index, reveals=reveals, blobs=blobs))
     return join(found, rows)
 
@@ -116,7 +112,7 @@ def contribution_of(
 
     Raises
     ------
-    VoidGroup, InvalidUpdate
+    VoidGroup
         It contributes nothing: a secret does not come out, or the sum breaks the clip; in the audit
         mode its update does, whoever has attested it.
     """
@@ -125,7 +121,10 @@ def contribution_of(
         weights = {member.device: member.weight for member in found.members}
         return contribution(group_mean(given, weights=weights, rules=rules_of(found)))
     (member,) = found.members_of(index)
-    update = decode_update(blobs[member.device], rules=rules_of(found), weight=member.weight)
+    try:
+        update = read_update(blobs[member.device], member, found)
+    except InvalidUpdate as error:
+        raise VoidGroup(index, str(error)) from error
     return contribution(divided(update, member.weight))
 
 

@@ -205,7 +205,7 @@ def test_in_the_audit_mode_an_update_beyond_the_clip_is_not_sound():
 
     with pytest.raises(InvalidUpdate, match="norm"):
         played.sums.check(long)
-    with pytest.raises(InvalidUpdate, match="norm"):
+    with pytest.raises(VoidGroup, match="norm"):
         played.sums.contribution_of(4, {})
 
 

@@ -1,7 +1,6 @@
 """A federated round on a chain, whose participants and miners compute what they say."""
 
 from collections.abc import Iterable
-from dataclasses import replace
 from hashlib import sha256
 from typing import Any
 
@@ -14,14 +13,15 @@ from chain.kinds.rounds import Invitation
 from chain.merkle import merkle_root
 from chain.transactions import Transaction
 from chain.types import Address
-from ml_validator.errors import TooFewContributions
+from ml_validator.errors import InvalidUpdate, TooFewContributions, VoidGroup
 from ml_validator.federated.aggregation import contribution
 from ml_validator.federated.fixed_point import divided, encode_update, prepared
 from ml_validator.federated.on_chain import (
     aggregate_of,
+    contribution_of,
     group_of,
-    is_sound,
     kinds_to_reveal,
+    read_update,
     rules_of,
 )
 from ml_validator.federated.round_secrets import RoundSecrets
@@ -179,13 +179,33 @@ def test_in_the_audit_mode_an_update_beyond_the_bound_is_not_sound():
     federation.play_to("attest")
     members = federation.record.members
 
-    sound = [
-        is_sound(federation.blob_of(device), member, federation.record)
-        for device, member in zip(federation.devices, members, strict=True)
-    ]
+    liar, *honest = zip(federation.devices, members, strict=True)
+    with pytest.raises(InvalidUpdate, match="norm"):
+        read_update(federation.blob_of(liar[0]), liar[1], federation.record)
+    for device, member in honest:
+        assert read_update(federation.blob_of(device), member, federation.record).tolist() == (
+            federation.update_of(device).tolist()
+        )
+    with pytest.raises(InvalidUpdate):
+        read_update(b"short", members[1], federation.record)
 
-    assert sound == [False, True, True, True]
-    assert not is_sound(b"short", members[1], federation.record)
+
+@pytest.mark.attack("F9")
+def test_in_the_audit_mode_an_update_that_was_attested_falsely_is_left_out():
+    federation = LearningFederation(count=4, group_size=1, groups_min=3)
+    federation.liars = frozenset({federation.devices[0].id})
+    federation.play_to("aggregate")
+    group = federation.member_of(federation.devices[0]).group
+    assert group is not None
+
+    with pytest.raises(VoidGroup, match="norm"):
+        contribution_of(
+            federation.id,
+            federation.record,
+            group,
+            reveals={},
+            blobs={device.id: federation.blob_of(device) for device in federation.devices},
+        )
 
 
 @pytest.mark.attack("F2")
@@ -209,5 +229,3 @@ def test_terms_of_the_chain_are_rules_of_updates():
 
     assert (rules.parameters, rules.norm_max, rules.fraction_bits) == (PARAMETERS, 2**30, 24)
     assert rules.weight_total == 1 + 2 + 3 + 4
-    assert is_sound(bytes(8 * PARAMETERS), found.members[0], found)
-    assert not is_sound(bytes(8), replace(found.members[0]), found)
