@@ -17,7 +17,7 @@
         ├── AlteredDataset       a file that is not the genuine one
         ├── UntrainableData      rows from which no detector can be made
         ├── InvalidUpdate        an update that may not enter an aggregate
-        ├── InvalidShare         shares that give no secret, or a box that does not open
+        ├── InvalidShare         shares that give no secret, or a key that agrees on none
         ├── VoidGroup            a group whose sum cannot be known or breaks a rule
         ├── TooFewContributions  fewer than an aggregation rule can stand on
         ├── PrivacySpent         a round that would tell more than a participant allows
@@ -236,7 +236,7 @@ class InvalidUpdate(ModelError):
 
 
 class InvalidShare(ModelError):
-    """Shares which give no secret, or a box of them that does not open.
+    """Shares which give no secret, or a key that agrees on none.
 
     Parameters
     ----------

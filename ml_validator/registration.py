@@ -7,7 +7,7 @@ So nobody publishes, and no miner judges by, a model that is registered as what 
 
 from dataclasses import dataclass
 
-from chain.records import ModelRecord
+from chain.records.models import ModelRecord
 from chain.types import Digest
 from ml_validator.artifact import Artifact
 from ml_validator.errors import MisregisteredModel

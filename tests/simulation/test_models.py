@@ -10,8 +10,9 @@ from chain.kinds import KINDS
 from chain.kinds.models import ModelActivate, ModelRegister
 from chain.kinds.vote import MinerVote
 from chain.payloads import Flow
-from chain.records import JUDGEMENT_TABLE, TALLY_TABLE, height_key
+from chain.records.verdicts import JUDGEMENT_TABLE, TALLY_TABLE
 from chain.state import active_model_at
+from chain.table import height_key
 from chain.types import Address, Digest
 from ml_validator.registration import Registration
 from node.protocol import ChunkAnswer, GetChunk
