@@ -8,14 +8,16 @@
         ├── InvalidSchema        a feature schema that breaks a rule or a bound
         ├── InvalidFlow          a flow that does not fit its schema
         ├── MissingModel         a model that is not here, though the chain names it
+        ├── RefusedModel         a model that is here, and by which no miner may judge
         ├── MalformedArtifact    bytes that are no model
+        ├── MisregisteredModel   a model that the chain knows as what it is not
         ├── MalformedManifest    a manifest that is none, or of another model
         ├── InvalidDataset       a data set with a row that cannot be read
         ├── MissingDataset       a file that is not where it should be
         ├── AlteredDataset       a file that is not the genuine one
         ├── UntrainableData      rows from which no detector can be made
         ├── InvalidUpdate        an update that may not enter an aggregate
-        ├── InvalidShare         shares that give no secret, or a box that does not open
+        ├── InvalidShare         shares that give no secret, or a key that agrees on none
         ├── VoidGroup            a group whose sum cannot be known or breaks a rule
         ├── TooFewContributions  fewer than an aggregation rule can stand on
         ├── PrivacySpent         a round that would tell more than a participant allows
@@ -98,6 +100,10 @@ class MissingModel(ModelError):
         self.model = model
 
 
+class RefusedModel(ModelError):
+    """A model that is here and must not judge: damaged, unreadable, or not what was registered."""
+
+
 class MalformedArtifact(ModelError):
     """Bytes which are not the canonical artefact of a model.
 
@@ -113,6 +119,24 @@ class MalformedArtifact(ModelError):
         super().__init__(f"model artefact, {where}: {reason}")
         self.where = where
         self.reason = reason
+
+
+class MisregisteredModel(ModelError):
+    """A model that the chain knows as what it is not.
+
+    Parameters
+    ----------
+    where : str
+        What differs, as ``threshold``.
+    registered, found : str
+        What the chain says, and what the model says.
+    """
+
+    def __init__(self, where: str, registered: str, found: str) -> None:
+        super().__init__(f"the {where} of the model is {found}, registered is {registered}")
+        self.where = where
+        self.registered = registered
+        self.found = found
 
 
 class MalformedManifest(ModelError):
@@ -212,7 +236,7 @@ class InvalidUpdate(ModelError):
 
 
 class InvalidShare(ModelError):
-    """Shares which give no secret, or a box of them that does not open.
+    """Shares which give no secret, or a key that agrees on none.
 
     Parameters
     ----------

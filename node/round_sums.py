@@ -13,10 +13,9 @@ from chain.types import Address, Digest
 from ml_validator.federated import (
     Contribution,
     contribution_of,
-    decode_update,
     encode_update,
     join,
-    rules_of,
+    read_update,
 )
 from node.blobs.store import BlobStore
 from node.errors import MissingBlob
@@ -51,8 +50,7 @@ class RoundSums:
         InvalidUpdate
             It is longer than the clip allows.
         """
-        data = _read(self.blobs, member, self.found)
-        decode_update(data, rules=rules_of(self.found), weight=member.weight)
+        read_update(_read(self.blobs, member, self.found), member, self.found)
 
     def contribution_of(self, group: int, revealed: Mapping[Address, RevealRecord]) -> Contribution:
         """Return what a group contributes: the mean of its included updates.
@@ -64,7 +62,7 @@ class RoundSums:
 
         Raises
         ------
-        VoidGroup, InvalidUpdate
+        VoidGroup
             It contributes nothing.
         """
         updates = _Updates(self.blobs, self.found)

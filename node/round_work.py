@@ -257,7 +257,7 @@ class RoundWork:
             try:
                 revealed = self._revealed(found, group)
                 contributions.append(await run(sums.contribution_of, group, revealed))
-            except (VoidGroup, InvalidUpdate) as error:
+            except VoidGroup as error:
                 self._bench.metrics.round_group_void()
                 log.warning(
                     "a group is left out of the aggregate",

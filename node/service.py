@@ -5,7 +5,7 @@ simulated ones a citizen of the simulator.
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -23,7 +23,7 @@ from consensus.replica import Replica
 from consensus.snapshot import Snapshot
 from node.announcer import Announcer
 from node.answers import Answers
-from node.api import NodeStatus, Submission, TransactionStatus
+from node.api import ModelStanding, NodeStatus, Submission, TransactionStatus
 from node.behaviour_service import BehaviourService, Watched
 from node.blobs.fetcher import BlobFetcher
 from node.blobs.ledger import FileLimits
@@ -297,6 +297,7 @@ class Node:
             executor=ports.executor,
             source=ports.verdicts,
             on_ready=self._on_model_ready,
+            metrics=metrics,
         )
         self._federation = Federation(
             chain=self._chain,
@@ -430,6 +431,10 @@ class Node:
     async def submit(self, transactions: Sequence[bytes]) -> Sequence[Submission]:
         """Admit transactions given in their canonical bytes; one result each, in order."""
         return await self._intake.submit(transactions)
+
+    def models(self) -> Mapping[Digest, ModelStanding]:
+        """Return how the models that judge, or may, stand here; none where nothing is judged."""
+        return self._models.standings
 
     async def behaviour(self, device: Address, group: Address) -> Watched | None:
         """Return how a device of a group behaves; None where the node does not watch."""

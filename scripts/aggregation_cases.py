@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 
 from chain.federated.boxes import ShareKind
-from chain.federated.records import SHARE_SIZE
 from chain.types import Address, Digest
 from ml_validator.federated.aggregation import (
     Contribution,
@@ -105,7 +104,7 @@ def _group() -> dict[str, Any]:
         own.member: {
             group.place(receiver): pair[
                 ShareKind.KEY if own.member == dropped else ShareKind.SELF_MASK
-            ][:SHARE_SIZE]
+            ]
             for receiver, pair in zip(ids, own.pairs(group), strict=True)
             if receiver not in (absent, dropped)
         }
@@ -134,20 +133,17 @@ def _group() -> dict[str, Any]:
                 "self_seed": own.self_seed.hex(),
                 "update": updates[own.member].tolist(),
                 "blob": encode_update(blobs[own.member]).hex(),
-                "salted_shares": [
+                "shares": [
                     {kind.name.lower(): pair[kind].hex() for kind in ShareKind}
                     for pair in own.pairs(group)
                 ],
-                "hashes": own.hashes(group).hex(),
-                "boxes": {
-                    receiver.hex(): box.hex()
-                    for receiver, box in own.boxes(group).items()
-                    if receiver != absent
-                },
+                "hashes": own.shares(group).hashes.hex(),
+                "boxes": own.shares(group).boxes.hex(),
             }
             for own in sharing
         ],
         "absent": absent.hex(),
+        "absent_box_public": secrets[3].box_public.hex(),
         "dropped": dropped.hex(),
         "sum": group_sum(given).tolist(),
         "mean": mean.tolist(),

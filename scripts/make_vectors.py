@@ -10,8 +10,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
-
 from chain import codec
 from chain.admission import registrar_subjects
 from chain.blobs import CHUNK_SIZE, blob_digest, prove_chunk
@@ -26,15 +24,16 @@ from chain.blocks import (
 from chain.certificate import CERTIFICATE, VOTE_TAG, VoteType, vote_bytes
 from chain.crypto import address_of, domain
 from chain.federated.boxes import (
-    BOX_NONCE,
     Handover,
     ShareKind,
-    box_key,
+    close_box,
+    element,
+    pads_of,
     public_key_of,
     share_hash,
 )
 from chain.federated.draw import draw_groups
-from chain.federated.records import BOX_SIZE, SALTED_SHARE_SIZE, threshold
+from chain.federated.records import BOX_SIZE, SHARE_SIZE, threshold
 from chain.genesis import genesis_header, render_genesis
 from chain.kinds import KINDS
 from chain.kinds.appeal import DeviceAppeal
@@ -490,7 +489,7 @@ def _learning_kinds(
     chain: Chain, sensor: Device, registrar: bytes, miner: bytes
 ) -> Iterable[tuple[str, Transaction, bytes]]:
     federation = Federation(chain, devices=[sensor])
-    salted = bytes(range(SALTED_SHARE_SIZE))
+    share = bytes(range(SHARE_SIZE))
     about: dict[str, Any] = {"round": digest_of("a round")}
     yield "a federated round", federation.opening(), registrar
     abort = RoundAbort(**about)
@@ -508,14 +507,14 @@ def _learning_kinds(
         (
             "shares",
             "round.share",
-            RoundShare(**about, hashes=bytes(192), boxes=bytes(2 * BOX_SIZE)),
+            RoundShare(**about, hashes=bytes(128), boxes=bytes(BOX_SIZE)),
         ),
         (
             "an update",
             "update.commit",
             UpdateCommit(**about, base=BASE, size_bytes=800, root=digest_of("a root")),
         ),
-        ("a revelation", "update.reveal", UpdateReveal(**about, shares=(salted, None))),
+        ("a revelation", "update.reveal", UpdateReveal(**about, shares=(share, None))),
         (
             "a complaint",
             "round.complaint",
@@ -669,15 +668,15 @@ def _learning(chain: Chain) -> Iterable[Sequence[Transaction]]:
 
 
 def federated() -> dict[str, Any]:
-    """Return a draw, thresholds, and a box with the hashes of what is in it."""
+    """Return a draw, thresholds, and a box with the hashes of the shares to which it leads."""
     round_id = digest_of("a round")
     devices = [Address(digest_of(f"device {number}")) for number in range(11)]
     seed = digest_of("the block that closed joining")
     groups = draw_groups(devices, group_size=3, round_id=round_id, seed=seed)
     owner_secret, receiver_secret = bytes(range(32)), bytes(range(32, 64))
     handover = Handover(round_id=round_id, owner=devices[0], receiver=devices[1])
-    key = box_key(owner_secret, public_key_of(receiver_secret), handover)
-    salted = [bytes(range(start, start + SALTED_SHARE_SIZE)) for start in (0, 100)]
+    pads = pads_of(owner_secret, public_key_of(receiver_secret), handover)
+    shares = (bytes(range(SHARE_SIZE)), element(-1))
     return {
         "draw": {
             "round": round_id.hex(),
@@ -696,12 +695,12 @@ def federated() -> dict[str, Any]:
             "owner_key": public_key_of(owner_secret).hex(),
             "receiver_secret": receiver_secret.hex(),
             "receiver_key": public_key_of(receiver_secret).hex(),
-            "box_key": key.hex(),
-            "salted_shares": _hex(salted),
-            "box": ChaCha20Poly1305(key).encrypt(BOX_NONCE, b"".join(salted), None).hex(),
+            "pads": _hex(pads),
+            "shares": _hex(shares),
+            "box": close_box(pads, shares).hex(),
             "hashes": [
-                share_hash(item, kind, handover).hex()
-                for item, kind in zip(salted, ShareKind, strict=True)
+                share_hash(share, kind, handover).hex()
+                for share, kind in zip(shares, ShareKind, strict=True)
             ],
         },
     }

@@ -2,26 +2,29 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from hashlib import sha256
 from typing import Any
 
-from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
-
 from chain.federated.boxes import (
-    BOX_NONCE,
     Handover,
+    Pair,
     ShareKind,
-    box_key,
+    close_box,
+    element,
+    pads_of,
     public_key_of,
     share_hash,
 )
 from chain.federated.records import (
+    BOX_SIZE,
     ROUND_TABLE,
-    SALTED_SHARE_SIZE,
+    SHARE_SIZE,
     Deadlines,
     FederatedRound,
     Member,
     Terms,
+    threshold,
 )
 from chain.kinds.participation import (
     RoundComplaint,
@@ -47,7 +50,10 @@ PARAMETERS = 100
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Forgery:
-    """What a member does wrong when it shares: it seals or hashes something else for `victim`."""
+    """What a member does wrong when it shares: it boxes or hashes something else for `victim`.
+
+    It can break a box only where `victim` is one of those that get a box.
+    """
 
     victim: Device
     breaks_box: bool = False
@@ -108,26 +114,24 @@ class Federation:
         self, device: Device, *, forgery: Forgery | None = None, **fields: Any
     ) -> Transaction:
         """Return a participant's `round.share`."""
-        group = [self.device_of(member) for member in self.group_of(device)]
         hashes, boxes = b"", b""
-        for receiver in group:
+        for receiver in map(self.device_of, self.group_of(device)):
             handover = self.handover(device, receiver)
-            salted = [self.salted(device, receiver, kind) for kind in ShareKind]
+            shares = [self.share_of(device, receiver, kind) for kind in ShareKind]
+            is_victim = forgery is not None and forgery.victim == receiver
+            breaks_box = forgery is not None and forgery.breaks_box
+            if self.has_box(device, receiver):
+                box = close_box(self.pads(device, receiver), (shares[0], shares[1]))
+                boxes += bytes(BOX_SIZE) if is_victim and breaks_box else box
+                is_victim = is_victim and not breaks_box
+            if is_victim:
+                shares[1] = bytes(SHARE_SIZE)
             hashes += b"".join(
                 [
-                    share_hash(item, kind, handover)
-                    for item, kind in zip(salted, ShareKind, strict=True)
+                    share_hash(share, kind, handover)
+                    for share, kind in zip(shares, ShareKind, strict=True)
                 ]
             )
-            if receiver == device:
-                continue
-            if forgery is not None and forgery.victim == receiver:
-                salted[1] = bytes(SALTED_SHARE_SIZE)
-            key = box_key(self.secret(device), public_key_of(self.secret(receiver)), handover)
-            box = ChaCha20Poly1305(key).encrypt(BOX_NONCE, b"".join(salted), None)
-            if forgery is not None and forgery.victim == receiver and forgery.breaks_box:
-                box = bytes(len(box))
-            boxes += box
         body = RoundShare(round=self.id, hashes=hashes, boxes=boxes)
         return self.by(device, "round.share", replace(body, **fields))
 
@@ -145,7 +149,7 @@ class Federation:
         """Return a participant's `update.reveal`."""
         shares = tuple(
             [
-                self.salted(self.device_of(owner), device, self.kind_of(owner))
+                self.share_of(self.device_of(owner), device, self.kind_of(owner))
                 for owner in self.group_of(device)
                 if owner.has_shared
             ]
@@ -262,14 +266,32 @@ class Federation:
         """Return between whom shares go."""
         return Handover(round_id=self.id, owner=owner.id, receiver=receiver.id)
 
-    def salted(self, owner: Device, receiver: Device, kind: ShareKind) -> bytes:
-        """Return a share with its salt; to the chain it is any bytes."""
-        seed = sha256(bytes((kind,)) + self.id + owner.id + receiver.id).digest()
-        return (seed * 3)[:SALTED_SHARE_SIZE]
+    def pads(self, owner: Device, receiver: Device) -> Pair:
+        """Return what an owner and a receiver have agreed upon."""
+        key = public_key_of(self.secret(receiver))
+        return _pads(self.secret(owner), key, self.handover(owner, receiver))
+
+    def has_box(self, owner: Device, receiver: Device) -> bool:
+        """Tell whether a receiver's shares are not its pads."""
+        members = [member.device for member in self.group_of(owner)]
+        others = [member for member in members if member != owner.id]
+        return receiver.id in others[threshold(len(members)) - 1 :]
+
+    def share_of(self, owner: Device, receiver: Device, kind: ShareKind) -> bytes:
+        """Return a share; to the chain it is any bytes, but for those that are pads."""
+        if owner == receiver or self.has_box(owner, receiver):
+            seed = sha256(bytes((kind,)) + self.id + owner.id + receiver.id).digest()
+            return element(int.from_bytes(seed, "big"))
+        return self.pads(owner, receiver)[kind]
 
     def kind_of(self, owner: Member) -> ShareKind:
         """Return which share of a member may be revealed."""
         return ShareKind.SELF_MASK if owner.status == "included" else ShareKind.KEY
+
+
+@lru_cache(maxsize=4096)
+def _pads(secret: bytes, other_key: bytes, handover: Handover) -> Pair:
+    return pads_of(secret, other_key, handover)
 
 
 def participants(chain: Chain, count: int) -> tuple[list[Device], list[Transaction]]:

@@ -14,16 +14,11 @@ import numpy as np
 
 from chain.blobs import CHUNK_SIZE
 from chain.federated.boxes import ShareKind
-from chain.federated.records import (
-    BOX_SIZE,
-    FederatedRound,
-    Member,
-    SharesRecord,
-)
+from chain.federated.records import FederatedRound, Member, SharesRecord
 from chain.kinds.participation import RoundJoin, RoundShare, UpdateCommit, UpdateReveal
 from chain.merkle import leaf_hash, root_of_hashes
 from chain.types import Address, Digest
-from ml_validator.federated import Group, RoundSecrets, encode_update, open_checked
+from ml_validator.federated import Group, RoundSecrets, encode_update
 
 Integers = np.ndarray
 
@@ -62,9 +57,8 @@ class Learner:
         own = self.secrets(round_id)
         if self.lies:
             own = _Liar(seed=own.seed, round_id=round_id, member=self.id)
-        return RoundShare(
-            round=round_id, hashes=own.hashes(group), boxes=b"".join(own.boxes(group).values())
-        )
+        shares = own.shares(group)
+        return RoundShare(round=round_id, hashes=shares.hashes, boxes=shares.boxes)
 
     def update(self, found: FederatedRound) -> list[int]:
         """Return what it has learned, before it is weighted."""
@@ -92,27 +86,13 @@ class Learner:
     ) -> UpdateReveal:
         """Return its `update.reveal`: of each that has shared the one share that may be known."""
         group = group_of(round_id, found, self.id)
-        own = self.secrets(round_id)
-        place = group.members.index(self.id)
+        received = self.secrets(round_id).received(group, shares)
         revealed: list[bytes | None] = []
         for owner in found.members_of(member_of(found, self.id).group):
-            if not owner.has_shared:
-                continue
+            pair = received.get(owner.device)
             kind = ShareKind.SELF_MASK if owner.status == "included" else ShareKind.KEY
-            if owner.device == self.id:
-                share = own.pairs(group)[place][kind]
-            else:
-                at = place - (place > group.members.index(owner.device))
-                record = shares[owner.device]
-                share = open_checked(
-                    group,
-                    owner=owner.device,
-                    receiver=self.id,
-                    hashes=record.hashes,
-                    box=record.boxes[BOX_SIZE * at : BOX_SIZE * (at + 1)],
-                    box_private=own.box_private,
-                )[kind]
-            revealed.append(share)
+            if owner.has_shared:
+                revealed.append(None if pair is None else pair[kind])
         return UpdateReveal(round=round_id, shares=tuple(revealed))
 
 

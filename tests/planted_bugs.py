@@ -358,10 +358,10 @@ def _write_with(patch, write):
         def get(self, key):
             return self._inner.get(key)
 
-    def other(chain, execution, block, certificate):
+    def other(chain, *decided):
         inner, chain._store = chain._store, Store(chain._store)
         try:
-            commit(chain, execution, block, certificate)
+            commit(chain, *decided)
         finally:
             chain._store = inner
 

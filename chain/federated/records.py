@@ -8,7 +8,7 @@ from chain.fields import ADDRESS, DIGEST, HEIGHT, NAME
 from chain.miners import MINERS_MAX
 from chain.schema import Blob, Integer, ListOf, Optional, Record, Word
 from chain.table import Table
-from chain.types import DIGEST_SIZE, Address, Digest, Height
+from chain.types import Address, Digest, Height
 
 PARTICIPANTS_MAX: Final = 256
 GROUP_SIZE_MAX: Final = 32
@@ -32,11 +32,11 @@ ROUND_HEARTBEAT_MS: Final = 1_000
 """While a round is open an idle chain makes a block so often: its deadlines are heights."""
 
 X25519_KEY_SIZE: Final = 32
-SHARE_SIZE: Final = 66
-SALT_SIZE: Final = 16
-SALTED_SHARE_SIZE: Final = SHARE_SIZE + SALT_SIZE
-BOX_SIZE: Final = 2 * SALTED_SHARE_SIZE + 16
-"""The salted shares of both secrets, and the tag of the cipher."""
+SHARE_SIZE: Final = 32
+SHARE_HASH_SIZE: Final = 16
+"""An owner that finds two shares with one hash gains nothing by it: docs/adr/0025."""
+BOX_SIZE: Final = 2 * SHARE_SIZE
+"""What leads to the shares of both secrets."""
 
 RULES: Final = ("mean", "median", "trimmed_mean", "multi_krum")
 OPEN_PHASES: Final = ("join", "draw", "share", "commit", "attest", "reveal", "aggregate")
@@ -58,6 +58,27 @@ REASONS: Final = ("too_few_joined", "too_few_groups", "no_aggregate")
 def threshold(size: int) -> int:
     """Return t: how many members of a group of `size` restore what one of them has shared."""
     return 2 * size // 3 + 1 if size > 1 else 1
+
+
+def box_count(size: int) -> int:
+    """Return for how many others of a group of `size` a member has boxes."""
+    return size - threshold(size)
+
+
+def groups_needed(rule: str, tolerated: int) -> int:
+    """Return among how many groups a rule withstands so many spoiled ones, of which a mean none.
+
+    References
+    ----------
+    Median and trimmed mean: Yin et al., ICML 2018. Multi-Krum: Blanchard et al., NeurIPS 2017.
+    """
+    beyond = {
+        "mean": PARTICIPANTS_MAX if tolerated else 1,
+        "median": 1,
+        "trimmed_mean": 1,
+        "multi_krum": 3,
+    }
+    return 2 * tolerated + beyond[rule]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -260,14 +281,20 @@ class SharesRecord:
     Parameters
     ----------
     hashes : bytes
-        For each member in order, itself included, the salted hashes of its share of the self mask
-        and of its share of the key.
+        For each member in order, itself included, the hashes of its share of the self mask and of
+        its share of the key.
     boxes : bytes
-        For each other member in order, the two shares, encrypted for it.
+        For each of the others in order, behind those whose shares are their pads, what leads from
+        the pads to the two shares.
     """
 
     hashes: bytes
     boxes: bytes
+
+    def hash_of(self, place: int, kind: int) -> bytes:
+        """Return the hash of the share of a kind that the member at `place` was handed."""
+        start = SHARE_HASH_SIZE * (2 * place + kind)
+        return self.hashes[start : start + SHARE_HASH_SIZE]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -318,11 +345,11 @@ TERMS: Final = Record(
     ),
 )
 SHARES: Final = {
-    "hashes": Blob(2 * DIGEST_SIZE, 2 * DIGEST_SIZE * GROUP_MEMBERS_MAX),
-    "boxes": Blob(BOX_SIZE, BOX_SIZE * (GROUP_MEMBERS_MAX - 1)),
+    "hashes": Blob(2 * SHARE_HASH_SIZE, 2 * SHARE_HASH_SIZE * GROUP_MEMBERS_MAX),
+    "boxes": Blob(0, BOX_SIZE * box_count(GROUP_MEMBERS_MAX)),
 }
 """Schemas of what a member hands to the others, in the transaction as in the state."""
-REVEALED: Final = ListOf(Optional(Blob(SALTED_SHARE_SIZE)), GROUP_MEMBERS_MAX, minimum=1)
+REVEALED: Final = ListOf(Optional(Blob(SHARE_SIZE)), GROUP_MEMBERS_MAX, minimum=1)
 
 ROUND_TABLE: Final = Table(
     b"round/",

@@ -12,10 +12,9 @@ from chain.devices import active_device
 from chain.errors import Rejection
 from chain.federated.boxes import (
     Handover,
-    ShareKind,
-    box_key,
+    handed_over,
     is_usable_key,
-    open_box,
+    kind_to_reveal,
     public_key_of,
     share_hash,
 )
@@ -24,6 +23,7 @@ from chain.federated.records import (
     REVEAL_TABLE,
     REVEALED,
     ROUND_TABLE,
+    SHARE_HASH_SIZE,
     SHARES,
     SHARES_TABLE,
     X25519_KEY,
@@ -31,6 +31,7 @@ from chain.federated.records import (
     Member,
     RevealRecord,
     SharesRecord,
+    box_count,
     threshold,
 )
 from chain.fields import DIGEST
@@ -38,7 +39,7 @@ from chain.kinds.base import BlockContext, Kind, Lane, Signer, require
 from chain.kinds.rounds import round_in
 from chain.schema import Blob, Integer, Record
 from chain.transactions import Transaction
-from chain.types import DIGEST_SIZE, Address, Digest
+from chain.types import Address, Digest
 
 PARTICIPANT: Final = "participant"
 
@@ -91,12 +92,12 @@ class UpdateReveal:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RoundComplaint:
-    """Shows, by the sender's own secret, that what a member has sealed for it is no good.
+    """Shows, by the sender's own secret, that what a member has handed to it is no good.
 
     Parameters
     ----------
     accused : Address
-        The member that sealed it.
+        The member that handed it over.
     secret : bytes
         The secret of the sender's key for boxes; with it ends the sender's part.
     """
@@ -147,9 +148,10 @@ def _share(body: RoundShare, transaction: Transaction, block: BlockContext) -> t
     require(not member.has_shared, "already_done", "the sender has shared its secrets")
     count = len(found.members_of(member.group))
     require(
-        len(body.hashes) == 2 * DIGEST_SIZE * count and len(body.boxes) == BOX_SIZE * (count - 1),
+        len(body.hashes) == 2 * SHARE_HASH_SIZE * count
+        and len(body.boxes) == BOX_SIZE * box_count(count),
         "malformed",
-        f"not two hashes for each of {count} members and a box for each but the sender",
+        f"not two hashes for each of {count} members and {box_count(count)} boxes",
     )
     shares = SharesRecord(hashes=body.hashes, boxes=body.boxes)
     block.state.put(SHARES_TABLE, shares, body.round + member.device)
@@ -207,9 +209,9 @@ def _reveal(body: UpdateReveal, transaction: Transaction, block: BlockContext) -
         f"not one share for each of {len(owners)} members that have shared, or none at all",
     )
     place = members.index(member)
-    for owner, salted in zip(owners, body.shares, strict=True):
-        if salted is not None:
-            _check_share(body.round, owner, member, place, salted, block)
+    for owner, share in zip(owners, body.shares, strict=True):
+        if share is not None:
+            _check_share(body.round, owner, member, place, share, block)
     block.state.put(REVEAL_TABLE, RevealRecord(shares=body.shares), key)
     if _is_revealed(body.round, members, len(owners), block):
         revealed = tuple(sorted((*found.revealed, group)))
@@ -222,19 +224,15 @@ def _check_share(
     owner: Member,
     receiver: Member,
     place: int,
-    salted: bytes,
+    share: bytes,
     block: BlockContext,
 ) -> None:
-    """Refuse a share that is not the one, of the one kind, that may be revealed of its owner.
-
-    Who is in the sum was fixed when this phase began, and only once. So of nobody both kinds are
-    ever revealed, by one member or by several.
-    """
-    kind = ShareKind.SELF_MASK if owner.status == "included" else ShareKind.KEY
-    expected = _hash_of(_shares_of(round_id, owner, block), place, kind)
+    """Refuse a share that is not the one, of the one kind, that may be revealed of its owner."""
+    kind = kind_to_reveal(owner)
+    expected = _shares_of(round_id, owner, block).hash_of(place, kind)
     handover = Handover(round_id=round_id, owner=owner.device, receiver=receiver.device)
     require(
-        share_hash(salted, kind, handover) == expected,
+        share_hash(share, kind, handover) == expected,
         "wrong_share",
         f"not the share of the {kind.name.lower()} that {owner.device.hex()} has handed out",
     )
@@ -248,8 +246,8 @@ def _is_revealed(
     for member in members:
         record = block.state.get(REVEAL_TABLE, round_id + member.device)
         if record is not None:
-            for index, salted in enumerate(record.shares):
-                counts[index] += salted is not None
+            for index, share in enumerate(record.shares):
+                counts[index] += share is not None
     return min(counts) >= threshold(len(members))
 
 
@@ -274,7 +272,7 @@ def _complain(
     require(
         not _is_sound(body, found, member, accused, block),
         "not_proven",
-        "the box opens, and its shares are those of the hashes",
+        "the shares that the sender was handed are those of the hashes",
     )
     found = found.with_member(position, replace(member, status="complained"))
     found = found.with_member(accused_position, replace(accused, status="expelled"))
@@ -290,31 +288,22 @@ def _is_sound(
     owner: Member,
     block: BlockContext,
 ) -> bool:
-    """Tell whether what an owner has sealed for a receiver opens and is what it hashed."""
-    members = found.members_of(owner.group)
-    shares = _shares_of(body.round, owner, block)
-    place = members.index(receiver)
-    box_place = place - (place > members.index(owner))
-    handover = Handover(round_id=body.round, owner=owner.device, receiver=receiver.device)
+    """Tell whether the shares that an owner has handed to a receiver are what it has hashed."""
     assert owner.box_key is not None, "who has shared has joined"
-    box = shares.boxes[BOX_SIZE * box_place : BOX_SIZE * (box_place + 1)]
-    opened = open_box(box_key(body.secret, owner.box_key, handover), box)
-    return opened is not None and all(
-        share_hash(salted, kind, handover) == _hash_of(shares, place, kind)
-        for salted, kind in zip(opened, ShareKind, strict=True)
+    shares = handed_over(
+        _shares_of(body.round, owner, block),
+        Handover(round_id=body.round, owner=owner.device, receiver=receiver.device),
+        members=[member.device for member in found.members_of(owner.group)],
+        secret=body.secret,
+        owner_key=owner.box_key,
     )
+    return shares is not None
 
 
 def _shares_of(round_id: Digest, owner: Member, block: BlockContext) -> SharesRecord:
     shares = block.state.get(SHARES_TABLE, round_id + owner.device)
     assert shares is not None, "who has shared is on record"
     return shares
-
-
-def _hash_of(shares: SharesRecord, place: int, kind: ShareKind) -> bytes:
-    """Return the hash of the share that an owner has handed to the member at `place`."""
-    start = DIGEST_SIZE * (2 * place + kind)
-    return shares.hashes[start : start + DIGEST_SIZE]
 
 
 JOIN: Final = Kind(
@@ -329,7 +318,7 @@ SHARE: Final = Kind(
     signer=Signer.DEVICE,
     lane=Lane.REGISTRY,
     body=Record(RoundShare, round=DIGEST, **SHARES),
-    body_size_max=16 * 1024,
+    body_size_max=4 * 1024,
     apply=_share,
 )
 COMMIT: Final = Kind(
@@ -344,7 +333,7 @@ REVEAL: Final = Kind(
     signer=Signer.DEVICE,
     lane=Lane.REGISTRY,
     body=Record(UpdateReveal, round=DIGEST, shares=REVEALED),
-    body_size_max=8 * 1024,
+    body_size_max=4 * 1024,
     apply=_reveal,
 )
 COMPLAINT: Final = Kind(

@@ -33,6 +33,7 @@ from chain.federated.records import (
     Member,
     RoundIds,
     Terms,
+    groups_needed,
 )
 from chain.fields import DIGEST
 from chain.kinds.base import BlockContext, Kind, Lane, Signer, require
@@ -195,22 +196,6 @@ def _check_terms(body: RoundOpen, block: BlockContext) -> None:
 
 def _is_ascending(values: Sequence[Any]) -> bool:
     return all(first < second for first, second in pairwise(values))
-
-
-def groups_needed(rule: str, tolerated: int) -> int:
-    """Return among how many groups a rule withstands so many spoiled ones, of which a mean none.
-
-    References
-    ----------
-    Median and trimmed mean: Yin et al., ICML 2018. Multi-Krum: Blanchard et al., NeurIPS 2017.
-    """
-    beyond = {
-        "mean": PARTICIPANTS_MAX if tolerated else 1,
-        "median": 1,
-        "trimmed_mean": 1,
-        "multi_krum": 3,
-    }
-    return 2 * tolerated + beyond[rule]
 
 
 def _coordinator_of(round_id: Digest, block: BlockContext) -> Address:

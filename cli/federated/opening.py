@@ -12,9 +12,10 @@ from chain.federated.records import (
     RULES,
     Deadlines,
     Terms,
+    groups_needed,
 )
 from chain.kinds.participation import PARTICIPANT
-from chain.kinds.rounds import Invitation, RoundOpen, groups_needed
+from chain.kinds.rounds import Invitation, RoundOpen
 from chain.types import Digest, Height
 from cli.arguments import parse_address
 from cli.client import Client

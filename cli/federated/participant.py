@@ -13,8 +13,8 @@ from typing import Any, Final, Protocol
 import numpy as np
 
 from chain.blobs import CHUNK_SIZE
-from chain.federated.boxes import ShareKind
-from chain.federated.records import BOX_SIZE, FederatedRound, Member, SharesRecord, Terms
+from chain.federated.boxes import Pair, ShareKind
+from chain.federated.records import FederatedRound, Member, SharesRecord, Terms
 from chain.kinds.participation import (
     RoundComplaint,
     RoundJoin,
@@ -26,7 +26,6 @@ from chain.merkle import merkle_root
 from chain.types import Address, Digest
 from cli.errors import BadInput, Contradicted, Refused
 from cli.federated.memory import CHANGES_MAX, SEED_SIZE, Memory, MemoryStore, check_same
-from ml_validator.errors import InvalidShare
 from ml_validator.federated import (
     Group,
     RoundSecrets,
@@ -34,11 +33,11 @@ from ml_validator.federated import (
     decode_words,
     encode_update,
     group_of,
-    open_checked,
+    kinds_to_reveal,
     prepared,
+    to_reveal,
 )
 from ml_validator.federated.fixed_point import Floats
-from ml_validator.federated.share_box import Pair
 from node.ports import Random
 
 OVERTAKEN: Final = frozenset(
@@ -166,12 +165,8 @@ class Participant:
         digest = _digest_of(group)
         check_same(memory, "its group", memory.group, digest)
         self._store.save(replace(memory, group=digest))
-        boxes = secrets.boxes(group)
-        body = RoundShare(
-            round=self.round_id,
-            hashes=secrets.hashes(group),
-            boxes=b"".join([boxes[other] for other in group.members if other != self.device]),
-        )
+        shares = secrets.shares(group)
+        body = RoundShare(round=self.round_id, hashes=shares.hashes, boxes=shares.boxes)
         await self._port.send("round.share", body)
 
     async def _commit(self, found: FederatedRound, member: Member) -> None:
@@ -231,10 +226,10 @@ class Participant:
 
     async def _find_liar(self, found: FederatedRound, member: Member, memory: Memory) -> Memory:
         if memory.accused is None:
-            opened = await self._open_boxes(found, member, memory)
-            liars = [owner for owner, pair in opened.items() if pair is None]
+            received = await self._received(found, member, memory)
+            liars = [owner for owner, pair in received.items() if pair is None]
             if liars:
-                memory = replace(memory, accused=Address(liars[0]))
+                memory = replace(memory, accused=liars[0])
                 self._store.save(memory)
         return memory
 
@@ -255,58 +250,27 @@ class Participant:
         if not is_due or not can or self._has_revealed:
             return
         memory = self._memory(member)
-        kinds = {
-            owner.device: ShareKind.SELF_MASK if owner.status == "included" else ShareKind.KEY
-            for owner in found.members_of(member.group)
-            if owner.has_shared
-        }
+        assert member.group is not None, "who has shared was drawn into a group"
+        kinds = kinds_to_reveal(found, member.group)
         # Written first: whoever is shown another list of survivors later reveals nothing more, and
         # so never both shares of one member.
         digest = _digest_of_kinds(kinds)
         check_same(memory, "who is included", memory.revealed, digest)
         self._store.save(replace(memory, revealed=digest))
-        opened = await self._open_boxes(found, member, memory)
-        shares = tuple(
-            [
-                None if (pair := opened[owner]) is None else pair[kind]
-                for owner, kind in kinds.items()
-            ]
-        )
+        shares = to_reveal(kinds, await self._received(found, member, memory))
         if any(share is not None for share in shares):
             await self._port.send("update.reveal", UpdateReveal(round=self.round_id, shares=shares))
         self._has_revealed = True
 
-    async def _open_boxes(
+    async def _received(
         self, found: FederatedRound, member: Member, memory: Memory
-    ) -> dict[bytes, Pair | None]:
+    ) -> dict[Address, Pair | None]:
         """Return the shares that each member has made for this one; None where they are no good."""
-        secrets, group = self._secrets(memory), self._group(found, member)
+        group = self._group(found, member)
         records = await self._port.shares(self.round_id)
-        place = group.members.index(self.device)
-        opened: dict[bytes, Pair | None] = {}
-        for index, owner in enumerate(group.members):
-            if owner in group.absent:
-                continue
-            if owner == self.device:
-                opened[owner] = secrets.pairs(group)[place]
-                continue
-            record = records.get(Address(owner))
-            if record is None:
-                raise Contradicted(self.round_id.hex(), "who has shared")
-            start = BOX_SIZE * (place - (place > index))
-            box = record.boxes[start : start + BOX_SIZE]
-            try:
-                opened[owner] = open_checked(
-                    group,
-                    owner=owner,
-                    receiver=self.device,
-                    box=box,
-                    hashes=record.hashes,
-                    box_private=secrets.box_private,
-                )
-            except InvalidShare:
-                opened[owner] = None
-        return opened
+        if not records.keys() >= set(group.sharing):
+            raise Contradicted(self.round_id.hex(), "who has shared")
+        return self._secrets(memory).received(group, records)
 
     def _memory(self, member: Member) -> Memory:
         """Return what was decided, where it is this home that has joined.

@@ -29,12 +29,13 @@ from ml_validator.federated.on_chain import (
     aggregate_of,
     contribution_of,
     group_of,
-    is_sound,
     join,
+    kinds_to_reveal,
+    read_update,
     rules_of,
 )
 from ml_validator.federated.round_secrets import RoundSecrets
-from ml_validator.federated.share_box import open_checked, to_reveal
+from ml_validator.federated.share_box import to_reveal
 
 __all__ = [
     "Contribution",
@@ -55,10 +56,10 @@ __all__ = [
     "group_size_max",
     "group_sum",
     "honest_forests",
-    "is_sound",
     "join",
-    "open_checked",
+    "kinds_to_reveal",
     "prepared",
+    "read_update",
     "rules_of",
     "to_floats",
     "to_reveal",

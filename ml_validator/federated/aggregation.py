@@ -15,6 +15,7 @@ from typing import Final
 import numpy as np
 
 from chain.blobs import blob_digest
+from chain.federated.records import groups_needed
 from chain.types import Digest
 from ml_validator.errors import TooFewContributions
 from ml_validator.federated.fixed_point import (
@@ -73,7 +74,7 @@ def aggregate(contributions: Sequence[Contribution], *, rule: Rule, attackers: i
     TooFewContributions
         The rule does not withstand that many, or there are none.
     """
-    needed = contributions_needed(rule, attackers)
+    needed = groups_needed(rule, attackers)
     if len(contributions) < needed:
         raise TooFewContributions(rule, len(contributions), needed)
     assert len(contributions) <= CONTRIBUTIONS_MAX, "a federated round bounds its participants"
@@ -89,17 +90,6 @@ def aggregate(contributions: Sequence[Contribution], *, rule: Rule, attackers: i
             return trimmed_mean(rows, attackers=attackers)
         case Rule.MULTI_KRUM:
             return multi_krum(rows, attackers=attackers)
-
-
-def contributions_needed(rule: Rule, attackers: int) -> int:
-    """Return how many contributions a rule needs to withstand `attackers`."""
-    match rule:
-        case Rule.MEAN:
-            return 1
-        case Rule.MEDIAN | Rule.TRIMMED_MEAN:
-            return 2 * attackers + 1
-        case Rule.MULTI_KRUM:
-            return 2 * attackers + 3
 
 
 def group_size_max(participants: int, *, attackers: int) -> int:

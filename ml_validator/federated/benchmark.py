@@ -173,7 +173,9 @@ def _attacked_in_audit_mode(
     for poison in Poison:
         for rule in (Rule.MULTI_KRUM, Rule.MEDIAN, Rule.MEAN):
             target = 97.5 if rule is Rule.MULTI_KRUM and poison in asked else None
-            plan = Plan(network=network, rule=rule, attackers=attackers)
+            # A mean withstands nobody, and says so if it is asked to.
+            withstood = 0 if rule is Rule.MEAN else attackers
+            plan = Plan(network=network, rule=rule, attackers=withstood)
             accuracy = 100 * _learn(plan, task, seed, poison=poison, attackers=attackers).accuracy
             name = f"audit mode, 30 % {poison}, {rule}: accuracy, %"
             figures.append(Measured(name=name, value=accuracy, at_least=target))

@@ -14,7 +14,14 @@ import numpy as np
 import numpy.typing as npt
 
 from chain.federated.boxes import ShareKind
-from chain.federated.records import BOX_SIZE, PARAMETER_BYTES, SALTED_SHARE_SIZE, SHARE_SIZE
+from chain.federated.records import (
+    BOX_SIZE,
+    PARAMETER_BYTES,
+    SHARE_HASH_SIZE,
+    SHARE_SIZE,
+    X25519_KEY_SIZE,
+    box_count,
+)
 from chain.types import Address, Digest
 from ml_validator.federated.aggregation import Contribution, Rule, aggregate, contribution
 from ml_validator.federated.fixed_point import (
@@ -229,7 +236,7 @@ def masked_group(
         stays = own.member in update_of
         kind = ShareKind.SELF_MASK if stays else ShareKind.KEY
         revealed[stays][own.member] = {
-            place: pair[kind][:SHARE_SIZE]
+            place: pair[kind]
             for place, (receiver, pair) in enumerate(
                 zip(group.members, own.pairs(group), strict=True), 1
             )
@@ -328,6 +335,6 @@ def _bytes_of_round(participants: int, sent: int, received: int, plan: Plan) -> 
         return plain
     groups = max(participants // plan.group_size, 1)
     size = -(-participants // groups)
-    # Two keys; two hashes of each member's shares and a box for each other; the shares revealed.
-    of_masks = 2 * 32 + 2 * 32 * size + (size - 1) * BOX_SIZE + size * SALTED_SHARE_SIZE
-    return plain + participants * of_masks
+    # Two keys; two hashes of each member's shares, and boxes for some; the shares revealed.
+    shared = 2 * SHARE_HASH_SIZE * size + BOX_SIZE * box_count(size)
+    return plain + participants * (2 * X25519_KEY_SIZE + shared + SHARE_SIZE * size)

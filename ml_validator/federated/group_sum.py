@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from chain.reader_keys import ReaderKey
 from chain.types import Address
 from ml_validator.errors import InvalidShare, InvalidUpdate, VoidGroup
 from ml_validator.federated.fixed_point import (
@@ -18,12 +19,11 @@ from ml_validator.federated.fixed_point import (
     check_norm,
     divided,
 )
-from ml_validator.federated.masking import Group, pair_mask, private_key, self_mask
+from ml_validator.federated.masking import Group, pair_mask, self_mask
 from ml_validator.federated.secret_sharing import combine
 
 Shares = Mapping[int, bytes]
-"""Revealed shares of one secret, without salt, by their places; the chain has compared them with
-their hashes."""
+"""Revealed shares of one secret by their places; the chain has compared them with their hashes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,7 +55,7 @@ def group_sum(given: GroupInput) -> Integers:
     ------
     VoidGroup
         Fewer survivors than the threshold, or a secret that its shares do not give: too few, or
-        of no secret, or of another key than the announced one.
+        of another key than the announced one.
     """
     group, blobs = given.group, given.blobs
     if len(blobs) < group.threshold:
@@ -70,8 +70,8 @@ def group_sum(given: GroupInput) -> Integers:
             total -= self_mask(group, member, seed=seed, count=count)
         for dropped, announced in zip(group.members, group.mask_keys, strict=True):
             if dropped not in blobs and dropped not in group.absent:
-                private = private_key(_secret(given.key_shares, group, dropped))
-                if private.public_key().public_bytes_raw() != announced:
+                private = ReaderKey(_secret(given.key_shares, group, dropped))
+                if private.public != announced:
                     raise InvalidShare(dropped, "they give another key than the announced one")
                 for member in survivors:
                     # What `dropped` would have added, `member` has subtracted.

@@ -18,21 +18,19 @@ from functools import lru_cache
 from typing import Final
 
 import numpy as np
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 from cryptography.hazmat.primitives.ciphers import Cipher
 from cryptography.hazmat.primitives.ciphers.algorithms import ChaCha20
-from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-from chain.federated.boxes import Handover
+from chain.errors import InvalidKey
+from chain.federated.boxes import Handover, derive
 from chain.federated.records import GROUP_MEMBERS_MAX, PARAMETER_BYTES, threshold
+from chain.reader_keys import ReaderKey
 from chain.types import Address, Digest
 from ml_validator.errors import InvalidShare
 from ml_validator.federated.fixed_point import Integers, Words
 
 MASK_INFO: Final = b"securenet/fl/mask/1"
 SELF_INFO: Final = b"securenet/fl/self/1"
-KEY_SIZE: Final = 32
 
 _NONCE: Final = bytes(16)
 """Counter and nonce of ChaCha20: each key makes one keystream."""
@@ -88,30 +86,6 @@ class Group:
         return Handover(round_id=self.round_id, owner=owner, receiver=receiver)
 
 
-def private_key(private: bytes) -> X25519PrivateKey:
-    """Return a private key from its 32 bytes."""
-    return X25519PrivateKey.from_private_bytes(private)
-
-
-def agree(private: X25519PrivateKey, public: bytes, *, owner: Address) -> bytes:
-    """Return the X25519 secret of two keys.
-
-    Raises
-    ------
-    InvalidShare
-        `public`, the key of `owner`, is of small order: the secret would be known to all.
-    """
-    try:
-        return private.exchange(X25519PublicKey.from_public_bytes(public))
-    except ValueError as error:
-        raise InvalidShare(owner, "its public key agrees on no secret") from error
-
-
-def derive(secret: bytes, *, salt: bytes, info: bytes, size: int = KEY_SIZE) -> bytes:
-    """Return HKDF-SHA256 of a secret."""
-    return HKDF(algorithm=hashes.SHA256(), length=size, salt=salt, info=info).derive(secret)
-
-
 def keystream(key: bytes, count: int) -> Words:
     """Return `count` words of ChaCha20 under a key that is used for nothing else."""
     cipher = Cipher(ChaCha20(key, _NONCE), mode=None).encryptor()
@@ -131,7 +105,7 @@ def self_mask(group: Group, member: Address, *, seed: bytes, count: int) -> Word
 
 
 def pair_mask(
-    group: Group, member: Address, other: Address, *, private: X25519PrivateKey, count: int
+    group: Group, member: Address, other: Address, *, private: ReaderKey, count: int
 ) -> Words:
     """Return what `member` adds for the sake of `other`, by the mask key of `member`.
 
@@ -139,7 +113,7 @@ def pair_mask(
 
     Parameters
     ----------
-    private : X25519PrivateKey
+    private : ReaderKey
         Mask key of `member`.
 
     Raises
@@ -150,7 +124,10 @@ def pair_mask(
     public = group.mask_keys[group.members.index(other)]
     lower, higher = sorted((member, other))
     info = MASK_INFO + group.index.to_bytes(4, "big") + lower + higher
-    secret = agree(private, public, owner=other)
+    try:
+        secret = private.agree(public)
+    except InvalidKey as error:
+        raise InvalidShare(other, "its public key agrees on no secret") from error
     stream = keystream(derive(secret, salt=group.round_id, info=info), count)
     return stream if member == lower else np.negative(stream)
 
@@ -167,7 +144,7 @@ def masked(
     """
     count = len(update)
     total = update.view(np.uint64) + self_mask(group, member, seed=self_seed, count=count)
-    key = private_key(mask_private)
+    key = ReaderKey(mask_private)
     for other in group.sharing:
         if other != member:
             total += pair_mask(group, member, other, private=key, count=count)

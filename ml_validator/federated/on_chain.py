@@ -6,7 +6,8 @@ A miner computes group by group, by `contribution_of` and `join`; `aggregate_of`
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 
-from chain.federated.records import SHARE_SIZE, FederatedRound, Member, RevealRecord
+from chain.federated.boxes import ShareKind, kind_to_reveal
+from chain.federated.records import FederatedRound, Member, RevealRecord
 from chain.types import Address, Digest
 from ml_validator.errors import InvalidUpdate, TooFewContributions, VoidGroup
 from ml_validator.federated.aggregation import (
@@ -54,19 +55,22 @@ def group_of(round_id: Digest, found: FederatedRound, index: int) -> Group:
     )
 
 
-def is_sound(data: bytes, member: Member, found: FederatedRound) -> bool:
-    """Tell whether a miner may attest an update whose blob it holds.
+def kinds_to_reveal(found: FederatedRound, index: int) -> dict[Address, ShareKind]:
+    """Return of each member of a group that has shared which share is to be revealed, in order."""
+    return {
+        owner.device: kind_to_reveal(owner) for owner in found.members_of(index) if owner.has_shared
+    }
 
-    Of a masked one only the size can be told; in the audit mode its norm has to be within bounds.
+
+def read_update(data: bytes, member: Member, found: FederatedRound) -> Integers:
+    """Read an update that is not masked; a masked one tells nothing of itself.
+
+    Raises
+    ------
+    InvalidUpdate
+        It is longer than the clip allows, or of another size: no miner attests it.
     """
-    try:
-        if found.terms.is_masked:
-            decode_words(data, parameters=found.terms.parameter_count)
-        else:
-            decode_update(data, rules=rules_of(found), weight=member.weight)
-    except InvalidUpdate:
-        return False
-    return True
+    return decode_update(data, rules=rules_of(found), weight=member.weight)
 
 
 def aggregate_of(
@@ -90,7 +94,7 @@ def aggregate_of(
     """
     rows = []
     for index in found.groups:
-        with suppress(VoidGroup, InvalidUpdate):
+        with suppress(VoidGroup):
             rows.append(contribution_of(round_id, found, index, reveals=reveals, blobs=blobs))
     return join(found, rows)
 
@@ -108,7 +112,7 @@ def contribution_of(
 
     Raises
     ------
-    VoidGroup, InvalidUpdate
+    VoidGroup
         It contributes nothing: a secret does not come out, or the sum breaks the clip; in the audit
         mode its update does, whoever has attested it.
     """
@@ -117,7 +121,10 @@ def contribution_of(
         weights = {member.device: member.weight for member in found.members}
         return contribution(group_mean(given, weights=weights, rules=rules_of(found)))
     (member,) = found.members_of(index)
-    update = decode_update(blobs[member.device], rules=rules_of(found), weight=member.weight)
+    try:
+        update = read_update(blobs[member.device], member, found)
+    except InvalidUpdate as error:
+        raise VoidGroup(index, str(error)) from error
     return contribution(divided(update, member.weight))
 
 
@@ -137,9 +144,9 @@ def _group_input(
     shares: dict[Address, dict[int, bytes]] = {owner: {} for owner in group.sharing}
     for receiver in group.members:
         if receiver in reveals:
-            for owner, salted in zip(group.sharing, reveals[receiver].shares, strict=True):
-                if salted is not None:
-                    shares[owner][group.place(receiver)] = salted[:SHARE_SIZE]
+            for owner, share in zip(group.sharing, reveals[receiver].shares, strict=True):
+                if share is not None:
+                    shares[owner][group.place(receiver)] = share
     return GroupInput(
         group=group,
         blobs=_Decoded(included, blobs, found.terms.parameter_count),

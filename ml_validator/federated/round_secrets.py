@@ -6,16 +6,25 @@ publish one update under two masks, whose difference would tell something. Nor m
 update under the same secrets: it keeps its first blob.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from chain.federated.boxes import ShareKind, public_key_of
-from chain.federated.records import SALT_SIZE
+from chain.federated.boxes import (
+    Pair,
+    ShareKind,
+    derive,
+    element,
+    handed_over,
+    padded_count,
+    public_key_of,
+)
+from chain.federated.records import SharesRecord
 from chain.types import Address, Digest
 from ml_validator.federated.fixed_point import Integers, Words
-from ml_validator.federated.masking import KEY_SIZE, Group, derive, masked
-from ml_validator.federated.secret_sharing import entropy_size, split
-from ml_validator.federated.share_box import Pair, close_box, share_hashes
+from ml_validator.federated.masking import Group, masked
+from ml_validator.federated.secret_sharing import split
+from ml_validator.federated.share_box import agreed_pads, shares_record
 
 _INFO: Final = b"securenet/fl/participant/1/"
 
@@ -38,9 +47,10 @@ class RoundSecrets:
     round_id: Digest
     member: Address
 
-    def _derive(self, label: bytes, size: int = KEY_SIZE) -> bytes:
+    def _derive(self, label: bytes) -> bytes:
+        """Return a number below the prime, so that it can be shared."""
         info = _INFO + label + b"/" + self.member
-        return derive(self.seed, salt=self.round_id, info=info, size=size)
+        return element(int.from_bytes(derive(self.seed, salt=self.round_id, info=info), "big"))
 
     @property
     def mask_private(self) -> bytes:
@@ -73,48 +83,75 @@ class RoundSecrets:
         return public_key_of(self.box_private)
 
     def pairs(self, group: Group) -> tuple[Pair, ...]:
-        """Return the shares for each member, itself included, in the order of the members."""
-        count = len(group.members)
-        shares = {}
-        for kind, secret in (
-            (ShareKind.SELF_MASK, self.self_seed),
-            (ShareKind.KEY, self.mask_private),
-        ):
-            label = bytes((kind,)) + group.index.to_bytes(4, "big")
-            entropy = self._derive(b"shares" + label, entropy_size(count))
-            salts = self._derive(b"salts" + label, SALT_SIZE * count)
-            values = split(secret, members=count, entropy=entropy)
-            shares[kind] = [
-                value + salts[SALT_SIZE * i : SALT_SIZE * (i + 1)] for i, value in enumerate(values)
-            ]
-        return tuple(zip(shares[ShareKind.SELF_MASK], shares[ShareKind.KEY], strict=True))
-
-    def hashes(self, group: Group) -> bytes:
-        """Return `hashes` of the participant's `round.share`."""
-        return share_hashes(group, self.member, self.pairs(group))
-
-    def boxes(self, group: Group) -> dict[Address, bytes]:
-        """Return a box for each other member, in their order: `boxes` of `round.share`.
+        """Return the shares for each member, itself included, in the order of the members.
 
         Raises
         ------
         InvalidShare
-            The key of one agrees on no secret.
+            The key of one agrees on no secret; the chain takes no such key.
         """
-        return {
-            receiver: close_box(
-                group,
-                owner=self.member,
-                receiver=receiver,
-                pair=pair,
-                box_private=self.box_private,
+        return self._split(group, agreed_pads(group, self.member, box_private=self.box_private))
+
+    def shares(self, group: Group) -> SharesRecord:
+        """Return what the participant's `round.share` hands over; raises as `pairs`."""
+        pads = agreed_pads(group, self.member, box_private=self.box_private)
+        return shares_record(group, self.member, pads=pads, pairs=self._split(group, pads))
+
+    def received(
+        self, group: Group, records: Mapping[Address, SharesRecord]
+    ) -> dict[Address, Pair | None]:
+        """Return of each member that has shared the shares which this one holds.
+
+        Parameters
+        ----------
+        records : mapping of Address to SharesRecord
+            What each has handed over.
+
+        Returns
+        -------
+        dict of Address to Pair or None
+            None where an owner has hashed others than it has handed over: grounds for a complaint.
+
+        Raises
+        ------
+        InvalidShare
+            As `pairs`.
+        """
+        held: dict[Address, Pair | None] = {}
+        own = self.pairs(group)[group.members.index(self.member)]
+        keys = dict(zip(group.members, group.box_keys, strict=True))
+        for owner in group.sharing:
+            held[owner] = (
+                own
+                if owner == self.member
+                else handed_over(
+                    records[owner],
+                    group.handover(owner, self.member),
+                    members=group.members,
+                    secret=self.box_private,
+                    owner_key=keys[owner],
+                )
             )
-            for receiver, pair in zip(group.members, self.pairs(group), strict=True)
-            if receiver != self.member
-        }
+        return held
+
+    def _split(self, group: Group, pads: Mapping[Address, Pair]) -> tuple[Pair, ...]:
+        count = len(group.members)
+        to_agree = list(pads)[: padded_count(count)]
+        self_shares, key_shares = (
+            split(
+                secret,
+                agreed={group.place(receiver): pads[receiver][kind] for receiver in to_agree},
+                members=count,
+            )
+            for kind, secret in (
+                (ShareKind.SELF_MASK, self.self_seed),
+                (ShareKind.KEY, self.mask_private),
+            )
+        )
+        return tuple(zip(self_shares, key_shares, strict=True))
 
     def masked(self, update: Integers, group: Group) -> Words:
-        """Return what the participant publishes of its update; raises as `boxes`."""
+        """Return what the participant publishes of its update; raises as `pairs`."""
         return masked(
             update,
             group=group,

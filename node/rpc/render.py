@@ -29,7 +29,7 @@ from chain.transition import Tip
 from chain.types import Address, Digest
 from consensus.height import Refusal
 from consensus.snapshot import MemberView, Snapshot
-from node.api import NodeApi
+from node.api import ModelStanding, NodeApi
 from node.diagnosis import Diagnosis
 from node.storage.chain_store import ChainStore
 from node.storage.schema import KEPT_APART
@@ -176,7 +176,13 @@ def proposal(id: bytes, record: ProposalRecord) -> dict[str, Any]:
     }
 
 
-def model(id: bytes, record: ModelRecord, active: dict[bytes, int], now: bytes | None) -> Any:
+def model(
+    id: bytes,
+    record: ModelRecord,
+    active: dict[bytes, int],
+    now: bytes | None,
+    here: ModelStanding | None,
+) -> Any:
     """Render a model.
 
     Parameters
@@ -185,12 +191,15 @@ def model(id: bytes, record: ModelRecord, active: dict[bytes, int], now: bytes |
         The last activation of each model.
     now : bytes or None
         The model that judges the next height.
+    here : ModelStanding or None
+        How it stands at this node.
     """
     return {
         "id": id.hex(),
         **MODEL_TABLE.record.render(record),
         "active": id == now,
         "active_from_height": active.get(id),
+        "here": None if here is None else {"state": here.state, "reason": here.reason},
     }
 
 

@@ -5,7 +5,7 @@ is written here.
 """
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, Final, get_args
 
 from chain.blocks import BLOCK_RECEIPT, HEADER, RECEIPT
 from chain.certificate import CERTIFICATE
@@ -34,6 +34,7 @@ from chain.schema import Blob
 from chain.state_tree import STATE_PROOF
 from chain.transactions import PAYLOAD
 from chain.types import SIGNATURE_SIZE
+from node.api import ModelState
 from node.diagnosis import CODES
 from node.rpc.feed import TYPES
 from node.rpc.limits import BATCH_TRANSACTIONS_MAX
@@ -333,7 +334,13 @@ SCHEMAS: Final[Mapping[str, Schema]] = {
     "Model": _joined(
         record(id=ID),
         MODEL_TABLE.record.describe(),
-        record(active=BOOLEAN, active_from_height=nullable(COUNT)),
+        record(
+            active=BOOLEAN,
+            active_from_height=nullable(COUNT),
+            here=nullable(
+                record(state={"enum": list(get_args(ModelState))}, reason=nullable(TEXT))
+            ),
+        ),
     ),
     "RoundSummary": record(
         id=ID,

@@ -124,7 +124,7 @@ class Rounds(RuleBasedStateMachine):
         return [*steps.values(), *([usual] * 12 if usual else [])]
 
     def cheat(self, device, random):
-        """Let a member share, and seal nonsense for another."""
+        """Let a member share, and hand nonsense to another."""
         victim = random.choice(self.federation.devices)
         forgery = Forgery(victim=victim, breaks_box=random.random() < 0.5)
         if self.send(self.federation.share(device, forgery=forgery)) and victim != device:
@@ -157,7 +157,7 @@ class Rounds(RuleBasedStateMachine):
     def reveal_any(self, device, random):
         """Let a member reveal any of the shares that it holds."""
         shares = [
-            self.federation.salted(
+            self.federation.share_of(
                 self.federation.device_of(owner), device, random.choice(list(ShareKind))
             )
             for owner in self.owners(device)
@@ -173,10 +173,10 @@ class Rounds(RuleBasedStateMachine):
         if not self.send(transaction):
             return
         shares = KINDS["update.reveal"].decode(transaction).shares
-        for owner, salted in zip(self.owners(device), shares, strict=True):
+        for owner, share in zip(self.owners(device), shares, strict=True):
             for kind in ShareKind:
-                told = self.federation.salted(self.federation.device_of(owner), device, kind)
-                if salted == told:
+                told = self.federation.share_of(self.federation.device_of(owner), device, kind)
+                if share == told:
                     self.revealed[owner.device].add(kind)
 
     def abort(self):

@@ -116,8 +116,8 @@ def test_nodes_that_take_forged_transactions_are_found(monkeypatch):
 def test_a_certificate_that_is_lost_from_a_disk_is_found(monkeypatch):
     write = ChainStore._write
 
-    def sloppy(self, execution, block, certificate):
-        write(self, execution, block, certificate)
+    def sloppy(self, *decided):
+        write(self, *decided)
         batch = WriteBatch()
         batch.delete(schema.CERTIFICATE + schema.height_bytes(2))
         self._store.write(batch)

@@ -43,10 +43,11 @@ async def models(rpc: Rpc, request: web.Request, query: PageQuery) -> Any:
     activations = () if history is None else history.activations
     active = {bytes(entry.model): int(entry.from_height) for entry in activations}
     now = active_model_at(tip.state, tip.next_height)
+    standings = rpc.node.models()
     return page_of_table(
         lambda after: tip.state.scan(MODEL_TABLE, after=after),
         query,
-        lambda id, record: render.model(id, record, active, now),
+        lambda id, record: render.model(id, record, active, now, standings.get(Digest(id))),
     )
 
 

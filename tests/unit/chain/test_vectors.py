@@ -274,27 +274,32 @@ def test_a_round_is_drawn_as_the_page_says():
     assert {device.hex(): place % count for place, device in enumerate(order)} == case["groups"]
 
 
-def test_a_box_is_sealed_as_the_page_says():
+def test_shares_are_handed_over_as_the_page_says():
     case = load("federated.json")["box"]
     given = {name: bytes.fromhex(case[name]) for name in case if isinstance(case[name], str)}
     ends = given["owner"] + given["receiver"]
-    salted = [bytes.fromhex(item) for item in case["salted_shares"]]
+    pads, shares = ([bytes.fromhex(item) for item in case[name]] for name in ("pads", "shares"))
+    prime = 2**256 - 189
 
-    # Each end computes it from its own secret and the other's key.
+    # Each end computes them from its own secret and the other's key.
     for secret, key in (("owner_secret", "receiver_key"), ("receiver_secret", "owner_key")):
         shared = X25519PrivateKey.from_private_bytes(given[secret]).exchange(
             X25519PublicKey.from_public_bytes(given[key])
         )
-        # HKDF-SHA256 for 32 bytes, by RFC 5869.
+        # HKDF-SHA256 for 64 bytes, by RFC 5869.
         extracted = hmac.digest(given["round"], shared, "sha256")
-        info = b"securenet/fl/box/1" + ends + b"\x01"
-        assert hmac.digest(extracted, info, "sha256") == given["box_key"]
-    opened = ChaCha20Poly1305(given["box_key"]).decrypt(bytes(12), given["box"], None)
-    assert opened == b"".join(salted)
-    for kind, item in enumerate(salted):
-        share, salt = item[:66], item[66:]
-        hashed = b"securenet/fl/share/1" + given["round"] + ends + bytes([kind]) + salt + share
-        assert hashlib.sha256(hashed).hexdigest() == case["hashes"][kind]
+        info = b"securenet/fl/pad/1" + ends
+        first = hmac.digest(extracted, info + b"\x01", "sha256")
+        second = hmac.digest(extracted, first + info + b"\x02", "sha256")
+        assert [int.from_bytes(made, "big") % prime for made in (first, second)] == [
+            int.from_bytes(pad, "big") for pad in pads
+        ]
+    for kind, (pad, share) in enumerate(zip(pads, shares, strict=True)):
+        part = given["box"][32 * kind : 32 * (kind + 1)]
+        total = int.from_bytes(pad, "big") + int.from_bytes(part, "big")
+        assert total % prime == int.from_bytes(share, "big")
+        hashed = b"securenet/fl/share/2" + given["round"] + ends + bytes([kind]) + share
+        assert hashlib.sha256(hashed).hexdigest()[:32] == case["hashes"][kind]
 
 
 def test_blobs_are_named_as_the_page_says():

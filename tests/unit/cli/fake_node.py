@@ -178,6 +178,8 @@ class FakeNode:
         self.overrides: dict[str, list[web.Response]] = {}
         self.requests: list[str] = []
         self.blobs: dict[str, bytes] = {}
+        # What it says of each registered model, other than what is true.
+        self.model: dict[str, Any] = {}
         self.refuses_large_blobs = False
         self.ready = True
 
@@ -216,7 +218,7 @@ class FakeNode:
                     "/v1/miners",
                     partial(self._page, table=MINER_TABLE, index=0, evidence=None, detector=None),
                 ),
-                web.get("/v1/models", partial(self._page, table=MODEL_TABLE, active=True)),
+                web.get("/v1/models", self._models),
                 web.get("/v1/blobs/{id}", self._blob),
                 web.put("/v1/blobs/{id}", self._put_blob),
                 web.get("/v1/proposals", self._proposals),
@@ -430,6 +432,10 @@ class FakeNode:
         start = int(request.query.get("cursor", "0"))
         cursor = str(start + 1) if start + 1 < len(items) else None
         return web.json_response({"items": items[start : start + 1], "cursor": cursor})
+
+    async def _models(self, request: web.Request) -> web.Response:
+        standing = {"active": True, "active_from_height": 1, "here": None, **self.model}
+        return await self._page(request, MODEL_TABLE, **standing)
 
     async def _device(self, request: web.Request) -> web.Response:
         id = request.match_info["id"]

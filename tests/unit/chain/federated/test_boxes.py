@@ -1,22 +1,35 @@
-"""What members of a group hand each other: keys from both ends, and hashes that bind."""
+"""What members of a group hand each other: pads from both ends, and hashes that bind."""
 
 from dataclasses import replace
 from hashlib import sha256
 
 import pytest
-from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
+from hypothesis import given
+from hypothesis import strategies as st
 
+from chain.errors import InvalidKey
 from chain.federated.boxes import (
-    BOX_NONCE,
+    PRIME,
     Handover,
     ShareKind,
-    box_key,
+    close_box,
+    element,
+    handed_over,
     is_usable_key,
     open_box,
+    padded_count,
+    pads_of,
     public_key_of,
     share_hash,
 )
-from chain.federated.records import BOX_SIZE, SALTED_SHARE_SIZE, SHARE_SIZE, threshold
+from chain.federated.records import (
+    BOX_SIZE,
+    GROUP_MEMBERS_MAX,
+    SHARE_SIZE,
+    SharesRecord,
+    box_count,
+    threshold,
+)
 from chain.types import Address
 from tests.builders import digest_of
 
@@ -26,59 +39,112 @@ HANDOVER = Handover(
     owner=Address(digest_of("owner")),
     receiver=Address(digest_of("receiver")),
 )
-SALTED = bytes(range(SALTED_SHARE_SIZE))
+SHARE = bytes(range(SHARE_SIZE))
+elements = st.integers(0, PRIME - 1).map(element)
+pairs = st.tuples(elements, elements)
 
 
-def test_both_ends_compute_the_key_of_a_box():
-    sealed = ChaCha20Poly1305(box_key(OWNER, public_key_of(RECEIVER), HANDOVER)).encrypt(
-        BOX_NONCE, SALTED + SALTED[::-1], None
-    )
+def test_both_ends_compute_the_pads_and_nobody_else():
+    pads = pads_of(OWNER, public_key_of(RECEIVER), HANDOVER)
 
-    opened = open_box(box_key(RECEIVER, public_key_of(OWNER), HANDOVER), sealed)
-
-    assert len(sealed) == BOX_SIZE
-    assert opened == (SALTED, SALTED[::-1])
+    assert pads == pads_of(RECEIVER, public_key_of(OWNER), HANDOVER)
+    assert pads != pads_of(sha256(b"third").digest(), public_key_of(OWNER), HANDOVER)
+    assert pads[0] != pads[1]
 
 
-def test_a_box_in_the_other_direction_has_another_key():
+def test_pads_in_the_other_direction_and_in_other_rounds_are_others():
     back = replace(HANDOVER, owner=HANDOVER.receiver, receiver=HANDOVER.owner)
+    later = replace(HANDOVER, round_id=digest_of("another"))
+    pads = [pads_of(OWNER, public_key_of(RECEIVER), item) for item in (HANDOVER, back, later)]
 
-    assert box_key(OWNER, public_key_of(RECEIVER), HANDOVER) != box_key(
-        OWNER, public_key_of(RECEIVER), back
-    )
-
-
-def test_a_broken_box_does_not_open():
-    assert open_box(bytes(32), bytes(BOX_SIZE)) is None
+    assert len({pad for pair in pads for pad in pair}) == 6
 
 
-def test_a_hash_binds_share_salt_kind_round_and_both_ends():
+def test_with_a_key_of_small_order_there_are_no_pads():
+    with pytest.raises(InvalidKey):
+        pads_of(OWNER, bytes(32), HANDOVER)
+
+
+@given(pads=pairs, shares=pairs)
+def test_a_box_leads_from_the_pads_to_the_shares(pads, shares):
+    box = close_box(pads, shares)
+
+    assert len(box) == BOX_SIZE
+    assert open_box(pads, box) == shares
+
+
+@given(pads=pairs, box=st.binary(min_size=BOX_SIZE, max_size=BOX_SIZE))
+def test_whatever_is_in_a_box_opens_to_shares(pads, box):
+    for share in open_box(pads, box):
+        assert int.from_bytes(share, "big") < PRIME
+
+
+@given(shares=pairs, box=st.binary(min_size=BOX_SIZE, max_size=BOX_SIZE))
+def test_a_box_fits_any_shares(shares, box):
+    # For those who do not know the pads there are pads that make the same box of other shares.
+    parts = [element(int.from_bytes(box[at : at + SHARE_SIZE], "big")) for at in (0, SHARE_SIZE)]
+    pads = [
+        element(int.from_bytes(share, "big") - int.from_bytes(part, "big"))
+        for share, part in zip(shares, parts, strict=True)
+    ]
+
+    assert open_box((pads[0], pads[1]), b"".join(parts)) == shares
+
+
+def test_a_hash_binds_share_kind_round_and_both_ends():
     changes = [
-        (SALTED[:-1] + b"x", ShareKind.KEY, HANDOVER),
-        (b"x" + SALTED[1:], ShareKind.KEY, HANDOVER),
-        (SALTED, ShareKind.SELF_MASK, HANDOVER),
-        (SALTED, ShareKind.KEY, replace(HANDOVER, round_id=digest_of("another"))),
-        (SALTED, ShareKind.KEY, replace(HANDOVER, owner=HANDOVER.receiver)),
-        (SALTED, ShareKind.KEY, replace(HANDOVER, receiver=HANDOVER.owner)),
+        (SHARE[:-1] + b"x", ShareKind.KEY, HANDOVER),
+        (b"x" + SHARE[1:], ShareKind.KEY, HANDOVER),
+        (SHARE, ShareKind.SELF_MASK, HANDOVER),
+        (SHARE, ShareKind.KEY, replace(HANDOVER, round_id=digest_of("another"))),
+        (SHARE, ShareKind.KEY, replace(HANDOVER, owner=HANDOVER.receiver)),
+        (SHARE, ShareKind.KEY, replace(HANDOVER, receiver=HANDOVER.owner)),
     ]
 
     hashes = {share_hash(*change) for change in changes}
 
-    assert len(hashes - {share_hash(SALTED, ShareKind.KEY, HANDOVER)}) == len(changes)
+    assert len(hashes - {share_hash(SHARE, ShareKind.KEY, HANDOVER)}) == len(changes)
 
 
 def test_the_hash_is_the_one_of_the_specification():
-    expected = sha256(
-        b"securenet/fl/share/1"
-        + HANDOVER.round_id
-        + HANDOVER.owner
-        + HANDOVER.receiver
-        + b"\x01"
-        + SALTED[SHARE_SIZE:]
-        + SALTED[:SHARE_SIZE]
-    ).digest()
+    about = HANDOVER.round_id + HANDOVER.owner + HANDOVER.receiver + b"\x01"
+    expected = sha256(b"securenet/fl/share/2" + about + SHARE).digest()[:16]
 
-    assert share_hash(SALTED, ShareKind.KEY, HANDOVER) == expected
+    assert share_hash(SHARE, ShareKind.KEY, HANDOVER) == expected
+
+
+@pytest.mark.parametrize("place", [0, 1, 3, 4])
+def test_what_is_handed_over_is_what_was_hashed_or_nothing(place):
+    members = [Address(bytes([number]) * 32) for number in range(5)]
+    owner, receiver = members[2], members[place]
+    handover = replace(HANDOVER, owner=owner, receiver=receiver)
+    pads = pads_of(OWNER, public_key_of(RECEIVER), handover)
+    # Of four others three have pads; the last, at place 4, has a box.
+    shares = (SHARE, SHARE[::-1]) if place == 4 else pads
+    record = SharesRecord(hashes=b"", boxes=close_box(pads, shares))
+    for position in range(5):
+        for kind, share in zip(ShareKind, shares, strict=True):
+            hashed = share_hash(share, kind, handover) if position == place else bytes(16)
+            record = replace(record, hashes=record.hashes + hashed)
+
+    def received(found):
+        return handed_over(
+            found, handover, members=members, secret=RECEIVER, owner_key=public_key_of(OWNER)
+        )
+
+    assert received(record) == shares
+    for at in (32 * place, 32 * place + 31):
+        hashes = bytearray(record.hashes)
+        hashes[at] ^= 1
+        assert received(replace(record, hashes=bytes(hashes))) is None
+    broken = replace(record, boxes=bytes(BOX_SIZE))
+    assert received(broken) == (None if place == 4 else shares)
+
+
+@pytest.mark.parametrize("size", range(1, GROUP_MEMBERS_MAX + 1))
+def test_every_member_has_its_own_share_a_pad_or_a_box(size):
+    assert 1 + padded_count(size) + box_count(size) == size
+    assert box_count(size) <= box_count(GROUP_MEMBERS_MAX)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from chain.federated.boxes import ShareKind
 from chain.federated.records import (
     REVEAL_TABLE,
     ROUND_TABLE,
-    SALTED_SHARE_SIZE,
+    SHARE_SIZE,
     SHARES_TABLE,
     SharesRecord,
 )
@@ -113,8 +113,8 @@ def test_shares_are_for_the_whole_group_and_come_once(federation):
     shared = federation.share(first)
     body = body_of(shared)
 
-    assert code(federation, federation.share(first, boxes=body.boxes[180:])) == "malformed"
-    assert code(federation, federation.share(first, hashes=body.hashes[64:])) == "malformed"
+    assert code(federation, federation.share(first, boxes=body.boxes[64:])) == "malformed"
+    assert code(federation, federation.share(first, hashes=body.hashes[32:])) == "malformed"
     assert code(federation, federation.share(first), shared) == "already_done"
 
 
@@ -251,7 +251,7 @@ def test_what_comes_in_another_phase_is_refused(phase):
 
     for name, step in steps.items():
         if name == "reveal" and order.index(phase) < 3:
-            body = {"shares": (bytes(SALTED_SHARE_SIZE),)}
+            body = {"shares": (bytes(SHARE_SIZE),)}
             assert code(federation, federation.reveal(device, **body)) == "too_early"
         elif order.index(name) < order.index(phase):
             assert code(federation, step(device)) == "too_late"
@@ -277,8 +277,8 @@ def test_the_self_mask_of_survivors_and_the_key_of_dropped_members_are_revealed(
 
     record = federation.chain.state.get(REVEAL_TABLE, federation.id + survivor.id)
     assert record is not None
-    assert record.shares[0] == federation.salted(dropped, survivor, ShareKind.KEY)
-    assert record.shares[1] == federation.salted(survivor, survivor, ShareKind.SELF_MASK)
+    assert record.shares[0] == federation.share_of(dropped, survivor, ShareKind.KEY)
+    assert record.shares[1] == federation.share_of(survivor, survivor, ShareKind.SELF_MASK)
 
 
 @pytest.mark.attack("F10")
@@ -287,12 +287,12 @@ def test_never_both_shares_of_one_member_are_revealed():
     honest = body_of(federation.reveal(survivor)).shares
 
     wrong_of_dropped = (
-        federation.salted(dropped, survivor, ShareKind.SELF_MASK),
+        federation.share_of(dropped, survivor, ShareKind.SELF_MASK),
         *honest[1:],
     )
     wrong_of_survivor = (
         honest[0],
-        federation.salted(survivor, survivor, ShareKind.KEY),
+        federation.share_of(survivor, survivor, ShareKind.KEY),
         *honest[2:],
     )
 
@@ -304,7 +304,7 @@ def test_a_false_share_is_refused_and_a_missing_one_is_not():
     federation, _, survivor = dropped_out()
     honest = body_of(federation.reveal(survivor)).shares
 
-    false = (bytes(SALTED_SHARE_SIZE), *honest[1:])
+    false = (bytes(SHARE_SIZE), *honest[1:])
     assert code(federation, federation.reveal(survivor, shares=false)) == "wrong_share"
     swapped = (honest[0], honest[2], honest[1], *honest[3:])
     assert code(federation, federation.reveal(survivor, shares=swapped)) == "wrong_share"

@@ -4,8 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from chain.federated.records import ROUND_HEIGHTS_MAX, ROUND_PARAMETERS_MAX
-from chain.kinds.rounds import groups_needed
+from chain.federated.records import ROUND_HEIGHTS_MAX, ROUND_PARAMETERS_MAX, groups_needed
 from tests.builders import Chain, digest_of, make_genesis
 from tests.federation import Federation, invite, make_deadlines
 

@@ -1,5 +1,6 @@
 """A fake node whose miner does its part in federated rounds of the audit mode."""
 
+from contextlib import suppress
 from typing import Any
 
 from aiohttp import web
@@ -11,8 +12,9 @@ from chain.kinds.rounds import RoundAggregate, RoundAttest
 from chain.merkle import merkle_root
 from chain.types import Address, Digest
 from cli.signing import Sender
+from ml_validator.errors import InvalidUpdate
 from ml_validator.federated.fixed_point import encode_update
-from ml_validator.federated.on_chain import aggregate_of, is_sound
+from ml_validator.federated.on_chain import aggregate_of, read_update
 from tests.unit.cli.fake_node import MINER, FakeNode
 
 
@@ -69,7 +71,9 @@ class LearningNode(FakeNode):
             if member.update.hex() not in self.blobs:
                 return
             held[member.device] = self.blobs[member.update.hex()]
-            said |= is_sound(held[member.device], member, found) << index
+            with suppress(InvalidUpdate):
+                read_update(held[member.device], member, found)
+                said |= 1 << index
         bits = said.to_bytes((len(found.members) + 7) // 8, "big")
         self.act("round.attest", RoundAttest(round=id, held=bits))
         attested = self.record(id.hex())

@@ -129,14 +129,18 @@ def with_member(record, device, **fields):
     return record.with_member(place, replace(record.members[place], **fields))
 
 
-def forge_boxes(world, liar):
-    """Let a participant hand out boxes that do not open."""
+def forge_shares(world, liar):
+    """Let a participant hand out shares that it has not hashed, except to itself."""
     port = world.ports[liar.id]
     send = port.send
 
     async def forged(kind, body):
         if kind == "round.share":
-            body = replace(body, boxes=bytes(len(body.boxes)))
+            place = world.federation.group_of(liar).index(world.federation.member_of(liar))
+            own = slice(32 * place, 32 * (place + 1))
+            hashes = bytearray(len(body.hashes))
+            hashes[own] = body.hashes[own]
+            body = replace(body, hashes=bytes(hashes))
         await send(kind, body)
 
     port.send = forged
@@ -145,7 +149,7 @@ def forge_boxes(world, liar):
 def test_false_shares_are_left_out_in_silence(tmp_path):
     world = World(tmp_path, count=5, group_size=5)
     liar = world.federation.devices[0]
-    forge_boxes(world, liar)
+    forge_shares(world, liar)
 
     world.play()
 
@@ -159,7 +163,7 @@ def test_false_shares_are_left_out_in_silence(tmp_path):
 def test_one_who_complains_names_the_liar_and_commits_nothing(tmp_path):
     world = World(tmp_path, count=7, group_size=7)
     liar, victim, *_ = world.federation.devices
-    forge_boxes(world, liar)
+    forge_shares(world, liar)
     world.complains.add(victim.id)
     world.start(victim)
 

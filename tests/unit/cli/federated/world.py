@@ -253,9 +253,9 @@ class World:
                 revealed = self.federation.chain.state.get(
                     REVEAL_TABLE, self.federation.id + receiver.device
                 )
-                for owner, salted in zip(owners, revealed.shares if revealed else (), strict=False):
-                    if salted is not None and len(shares[owner.device]) < group.threshold:
-                        shares[owner.device][place] = salted[:66]
+                for owner, share in zip(owners, revealed.shares if revealed else (), strict=False):
+                    if share is not None and len(shares[owner.device]) < group.threshold:
+                        shares[owner.device][place] = share
             total += group_sum(
                 GroupInput(
                     group=group,

@@ -1,16 +1,17 @@
 """A masked group whose members a test drives."""
 
+from collections.abc import Iterable, Sequence
 from hashlib import sha256
 
 import numpy as np
 
-from chain.federated.records import SHARE_SIZE
+from chain.federated.boxes import Pair, ShareKind
 from chain.types import Address, Digest
 from ml_validator.federated.fixed_point import UpdateRules
 from ml_validator.federated.group_sum import GroupInput
 from ml_validator.federated.masking import Group
 from ml_validator.federated.round_secrets import RoundSecrets
-from ml_validator.federated.share_box import Pair, open_checked, to_reveal
+from ml_validator.federated.share_box import to_reveal
 
 ROUND_ID = Digest(sha256(b"round").digest())
 
@@ -24,7 +25,7 @@ def make_secrets(count: int, *, round_id: Digest = ROUND_ID) -> list[RoundSecret
 
 
 def make_group(
-    secrets: list[RoundSecrets], *, index: int = 0, absent: frozenset[Address] = frozenset()
+    secrets: Sequence[RoundSecrets], *, index: int = 0, absent: frozenset[Address] = frozenset()
 ) -> Group:
     return Group(
         round_id=secrets[0].round_id,
@@ -49,25 +50,22 @@ Held = dict[Address, Pair]
 
 def held_by(secrets: list[RoundSecrets], group: Group) -> dict[Address, Held]:
     """Return for each member the pairs of shares that it holds after the boxes were opened."""
-    sharing = [own for own in secrets if own.member in group.sharing]
-    boxes = {own.member: own.boxes(group) for own in sharing}
-    hashes = {own.member: own.hashes(group) for own in sharing}
-    held: dict[Address, Held] = {own.member: {} for own in secrets}
-    for place, own in enumerate(secrets):
-        for owner, sent in boxes.items():
-            held[own.member][owner] = (
-                own.pairs(group)[place]
-                if owner == own.member
-                else open_checked(
-                    group,
-                    owner=owner,
-                    receiver=own.member,
-                    box=sent[own.member],
-                    hashes=hashes[owner],
-                    box_private=own.box_private,
-                )
-            )
+    records = {own.member: own.shares(group) for own in secrets if own.member in group.sharing}
+    held: dict[Address, Held] = {}
+    for own in secrets:
+        received = own.received(group, records)
+        held[own.member] = {owner: pair for owner, pair in received.items() if pair is not None}
+        assert held[own.member].keys() == received.keys(), "the shares are those that were hashed"
     return held
+
+
+def kinds_of(group: Group, included: Iterable[Address]) -> dict[Address, ShareKind]:
+    """Return of whom which share is revealed when these are in the sum."""
+    remained = set(included)
+    return {
+        owner: ShareKind.SELF_MASK if owner in remained else ShareKind.KEY
+        for owner in group.sharing
+    }
 
 
 def collect(
@@ -83,10 +81,10 @@ def collect(
     shares: dict[Address, dict[int, bytes]] = {owner: {} for owner in group.sharing}
     for member, held in held_by(secrets, group).items():
         if member in blobs and (revealing is None or member in revealing):
-            revealed = to_reveal(group, held=held, included=blobs)
-            for owner, salted in zip(group.sharing, revealed, strict=True):
-                assert salted is not None
-                shares[owner][group.place(member)] = salted[:SHARE_SIZE]
+            revealed = to_reveal(kinds_of(group, blobs), held)
+            for owner, share in zip(group.sharing, revealed, strict=True):
+                assert share is not None
+                shares[owner][group.place(member)] = share
     return GroupInput(
         group=group,
         blobs=blobs,

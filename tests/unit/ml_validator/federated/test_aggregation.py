@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from chain.federated.records import groups_needed
 from chain.types import Digest
 from ml_validator.errors import MalformedArtifact, TooFewContributions
 from ml_validator.federated.aggregation import (
@@ -15,7 +16,6 @@ from ml_validator.federated.aggregation import (
     Rule,
     aggregate,
     contribution,
-    contributions_needed,
     group_size_max,
     krum_selection,
     without_copies,
@@ -63,13 +63,14 @@ def test_trimmed_mean_leaves_out_the_extremes(rows, attackers):
 @given(rows_of, st.sampled_from(Rule), st.randoms())
 def test_no_rule_depends_on_the_order_of_arrival(rows, rule, random):
     given_rows = contributions(*rows)
-    if len(rows) < contributions_needed(rule, 1):
+    attackers = 0 if rule is Rule.MEAN else 1
+    if len(rows) < groups_needed(rule, attackers):
         return
     shuffled = random.sample(given_rows, len(given_rows))
 
     assert (
-        aggregate(given_rows, rule=rule, attackers=1).tolist()
-        == aggregate(shuffled, rule=rule, attackers=1).tolist()
+        aggregate(given_rows, rule=rule, attackers=attackers).tolist()
+        == aggregate(shuffled, rule=rule, attackers=attackers).tolist()
     )
 
 
@@ -110,7 +111,7 @@ def test_krum_scores_are_exact_where_floats_are_not():
 @pytest.mark.parametrize(
     ("rule", "attackers", "needed"),
     [
-        (Rule.MEAN, 3, 1),
+        (Rule.MEAN, 0, 1),
         (Rule.MEDIAN, 1, 3),
         (Rule.TRIMMED_MEAN, 2, 5),
         (Rule.MULTI_KRUM, 1, 5),
@@ -125,6 +126,11 @@ def test_a_rule_refuses_fewer_contributions_than_it_can_stand_on(rule, attackers
         aggregate(rows[:-1], rule=rule, attackers=attackers)
 
     assert (refused.value.count, refused.value.needed) == (needed - 1, needed)
+
+
+def test_a_mean_is_not_taken_for_a_rule_that_withstands_somebody():
+    with pytest.raises(TooFewContributions):
+        aggregate(contributions(*[[i] for i in range(256)]), rule=Rule.MEAN, attackers=1)
 
 
 def test_groups_are_small_enough_that_most_stay_whole():

@@ -1,7 +1,6 @@
 """A federated round on a chain, whose participants and miners compute what they say."""
 
 from collections.abc import Iterable
-from dataclasses import replace
 from hashlib import sha256
 from typing import Any
 
@@ -9,17 +8,24 @@ import numpy as np
 import pytest
 
 from chain.blobs import CHUNK_SIZE
-from chain.federated.records import BOX_SIZE, REVEAL_TABLE, SHARES_TABLE, FederatedRound
+from chain.federated.records import REVEAL_TABLE, SHARES_TABLE, FederatedRound
 from chain.kinds.rounds import Invitation
 from chain.merkle import merkle_root
 from chain.transactions import Transaction
 from chain.types import Address
-from ml_validator.errors import TooFewContributions
+from ml_validator.errors import InvalidUpdate, TooFewContributions, VoidGroup
 from ml_validator.federated.aggregation import contribution
 from ml_validator.federated.fixed_point import divided, encode_update, prepared
-from ml_validator.federated.on_chain import aggregate_of, group_of, is_sound, rules_of
+from ml_validator.federated.on_chain import (
+    aggregate_of,
+    contribution_of,
+    group_of,
+    kinds_to_reveal,
+    read_update,
+    rules_of,
+)
 from ml_validator.federated.round_secrets import RoundSecrets
-from ml_validator.federated.share_box import open_checked, to_reveal
+from ml_validator.federated.share_box import to_reveal
 from tests.builders import Device
 from tests.federation import Federation
 
@@ -71,9 +77,8 @@ class LearningFederation(Federation):
         return super().join(device, mask_key=own.mask_public, box_key=own.box_public, **fields)
 
     def share(self, device: Device, **fields: Any) -> Transaction:
-        own, group = self.secrets_of(device), self.group_at(device)
-        boxes = b"".join(own.boxes(group).values())
-        return super().share(device, hashes=own.hashes(group), boxes=boxes, **fields)
+        shares = self.secrets_of(device).shares(self.group_at(device))
+        return super().share(device, hashes=shares.hashes, boxes=shares.boxes, **fields)
 
     def commit(self, device: Device, **fields: Any) -> Transaction:
         data = self.blob_of(device)
@@ -82,25 +87,14 @@ class LearningFederation(Federation):
 
     def reveal(self, device: Device, **fields: Any) -> Transaction:
         own, group = self.secrets_of(device), self.group_at(device)
-        place = group.members.index(device.id)
-        held = {device.id: own.pairs(group)[place]}
-        for owner in group.sharing:
-            shared = self.chain.state.get(SHARES_TABLE, self.id + owner)
-            assert shared is not None
-            if owner != device.id:
-                others = [member for member in group.members if member != owner]
-                start = BOX_SIZE * others.index(device.id)
-                held[owner] = open_checked(
-                    group,
-                    owner=owner,
-                    receiver=device.id,
-                    box=shared.boxes[start : start + BOX_SIZE],
-                    hashes=shared.hashes,
-                    box_private=own.box_private,
-                )
-        included = [m.device for m in self.record.members if m.status == "included"]
+        records = {
+            owner: record
+            for owner in group.sharing
+            if (record := self.chain.state.get(SHARES_TABLE, self.id + owner)) is not None
+        }
+        kinds = kinds_to_reveal(self.record, group.index)
         return super().reveal(
-            device, shares=to_reveal(group, held=held, included=included), **fields
+            device, shares=to_reveal(kinds, own.received(group, records)), **fields
         )
 
     def computed(self) -> np.ndarray:
@@ -185,13 +179,33 @@ def test_in_the_audit_mode_an_update_beyond_the_bound_is_not_sound():
     federation.play_to("attest")
     members = federation.record.members
 
-    sound = [
-        is_sound(federation.blob_of(device), member, federation.record)
-        for device, member in zip(federation.devices, members, strict=True)
-    ]
+    liar, *honest = zip(federation.devices, members, strict=True)
+    with pytest.raises(InvalidUpdate, match="norm"):
+        read_update(federation.blob_of(liar[0]), liar[1], federation.record)
+    for device, member in honest:
+        assert read_update(federation.blob_of(device), member, federation.record).tolist() == (
+            federation.update_of(device).tolist()
+        )
+    with pytest.raises(InvalidUpdate):
+        read_update(b"short", members[1], federation.record)
 
-    assert sound == [False, True, True, True]
-    assert not is_sound(b"short", members[1], federation.record)
+
+@pytest.mark.attack("F9")
+def test_in_the_audit_mode_an_update_that_was_attested_falsely_is_left_out():
+    federation = LearningFederation(count=4, group_size=1, groups_min=3)
+    federation.liars = frozenset({federation.devices[0].id})
+    federation.play_to("aggregate")
+    group = federation.member_of(federation.devices[0]).group
+    assert group is not None
+
+    with pytest.raises(VoidGroup, match="norm"):
+        contribution_of(
+            federation.id,
+            federation.record,
+            group,
+            reveals={},
+            blobs={device.id: federation.blob_of(device) for device in federation.devices},
+        )
 
 
 @pytest.mark.attack("F2")
@@ -215,5 +229,3 @@ def test_terms_of_the_chain_are_rules_of_updates():
 
     assert (rules.parameters, rules.norm_max, rules.fraction_bits) == (PARAMETERS, 2**30, 24)
     assert rules.weight_total == 1 + 2 + 3 + 4
-    assert is_sound(bytes(8 * PARAMETERS), found.members[0], found)
-    assert not is_sound(bytes(8), replace(found.members[0]), found)

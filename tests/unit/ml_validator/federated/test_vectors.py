@@ -14,10 +14,9 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 from cryptography.hazmat.primitives.ciphers import Cipher
-from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 from cryptography.hazmat.primitives.ciphers.algorithms import ChaCha20
 
-PRIME = 2**521 - 1
+PRIME = 2**256 - 189
 known = json.loads(
     (Path(__file__).parents[3] / "vectors" / "aggregation.json").read_text(encoding="utf-8")
 )
@@ -26,9 +25,13 @@ ROUND = bytes.fromhex(group["round_id"])
 INDEX = group["index"].to_bytes(4, "big")
 
 
-def hkdf(secret, info):
+def hkdf(secret, info, blocks=1):
     extracted = hmac.new(ROUND, secret, hashlib.sha256).digest()
-    return hmac.new(extracted, info + b"\x01", hashlib.sha256).digest()
+    found = [b""]
+    for number in range(1, blocks + 1):
+        content = found[-1] + info + bytes((number,))
+        found.append(hmac.new(extracted, content, hashlib.sha256).digest())
+    return b"".join(found)
 
 
 def words(key, count):
@@ -71,34 +74,41 @@ def test_a_stranger_masks_an_update():
         assert blob.hex() == member["blob"]
 
 
-def test_a_stranger_hashes_shares_and_closes_boxes():
+def test_a_stranger_hashes_shares():
     for member in group["members"]:
         owner = bytes.fromhex(member["id"])
         hashes = b""
-        for receiver, pair in zip(group["ids"], member["salted_shares"], strict=True):
+        for receiver, pair in zip(group["ids"], member["shares"], strict=True):
             for kind, name in enumerate(("self_mask", "key")):
-                salted = bytes.fromhex(pair[name])
                 content = ROUND + owner + bytes.fromhex(receiver) + bytes((kind,))
-                content += salted[66:] + salted[:66]
-                hashes += hashlib.sha256(b"securenet/fl/share/1" + content).digest()
+                content += bytes.fromhex(pair[name])
+                hashes += hashlib.sha256(b"securenet/fl/share/2" + content).digest()[:16]
         assert hashes.hex() == member["hashes"]
 
-        for other in group["members"]:
-            if other is not member:
-                info = b"securenet/fl/box/1" + owner + bytes.fromhex(other["id"])
-                key = hkdf(agreed(member["box_private"], other["box_public"]), info)
-                pair = member["salted_shares"][group["ids"].index(other["id"])]
-                content = bytes.fromhex(pair["self_mask"] + pair["key"])
-                sealed = ChaCha20Poly1305(key).encrypt(bytes(12), content, None)
-                assert sealed.hex() == member["boxes"][other["id"]]
+
+def test_a_stranger_takes_pads_for_shares_and_boxes_the_rest():
+    box_keys = {member["id"]: member["box_public"] for member in group["members"]}
+    box_keys[group["absent"]] = group["absent_box_public"]
+    for member in group["members"]:
+        owner = bytes.fromhex(member["id"])
+        boxes, others = "", [id for id in group["ids"] if id != member["id"]]
+        for position, receiver in enumerate(others):
+            info = b"securenet/fl/pad/1" + owner + bytes.fromhex(receiver)
+            both = hkdf(agreed(member["box_private"], box_keys[receiver]), info, blocks=2)
+            pair = member["shares"][group["ids"].index(receiver)]
+            for name, pad in (("self_mask", both[:32]), ("key", both[32:])):
+                step = (int(pair[name], 16) - int.from_bytes(pad, "big")) % PRIME
+                if position < group["threshold"] - 1:
+                    assert step == 0
+                else:
+                    boxes += f"{step:064x}"
+        assert boxes == member["boxes"]
 
 
 def test_a_stranger_puts_secrets_together_from_any_threshold_of_shares():
     for member in group["members"]:
         for name, secret in (("self_mask", "self_seed"), ("key", "mask_private")):
-            points = {
-                i + 1: int(pair[name][:132], 16) for i, pair in enumerate(member["salted_shares"])
-            }
+            points = {i + 1: int(pair[name], 16) for i, pair in enumerate(member["shares"])}
             for chosen in itertools.combinations(points, group["threshold"]):
                 value = 0
                 for x in chosen:

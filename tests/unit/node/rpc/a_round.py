@@ -5,7 +5,7 @@ from typing import Any
 
 from chain.crypto import address_of
 from chain.federated.boxes import Handover, ShareKind, public_key_of, share_hash
-from chain.federated.records import BOX_SIZE, SALTED_SHARE_SIZE
+from chain.federated.records import SHARE_SIZE
 from chain.kinds.device_registry import DeviceUpdate, SetRoles
 from chain.kinds.participation import (
     RoundJoin,
@@ -19,7 +19,7 @@ from chain.types import Address, Digest
 from tests.federation import make_terms
 from tests.unit.node.rpc.chain_node import DEVICES, MINERS, ORGANISATION, REGISTRAR, ChainNode
 
-SALTED = bytes(SALTED_SHARE_SIZE)
+SHARE = bytes(SHARE_SIZE)
 
 
 def members(node: ChainNode) -> list[Address]:
@@ -67,7 +67,7 @@ async def play_round(node: ChainNode) -> Digest:
             for miner in MINERS[:2]
         ]
     )
-    reveal = UpdateReveal(round=round_id, shares=(SALTED, None, SALTED))
+    reveal = UpdateReveal(round=round_id, shares=(SHARE, None, SHARE))
     await node.mine(by(node, devices[0], "update.reveal", reveal))
     return round_id
 
@@ -91,11 +91,11 @@ def join(node: ChainNode, round_id: Digest, device: Address) -> Transaction:
 def share(node: ChainNode, round_id: Digest, device: Address) -> Transaction:
     """Return a device's `round.share`; every share is zeros."""
     hashes = [
-        share_hash(SALTED, kind, Handover(round_id=round_id, owner=device, receiver=receiver))
+        share_hash(SHARE, kind, Handover(round_id=round_id, owner=device, receiver=receiver))
         for receiver in members(node)
         for kind in ShareKind
     ]
-    body = RoundShare(round=round_id, hashes=b"".join(hashes), boxes=bytes(2 * BOX_SIZE))
+    body = RoundShare(round=round_id, hashes=b"".join(hashes), boxes=b"")
     return by(node, device, "round.share", body)
 
 

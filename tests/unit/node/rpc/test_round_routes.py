@@ -2,11 +2,11 @@
 
 import pytest
 
-from chain.federated.records import BOX_SIZE, ROUND_TABLE
+from chain.federated.records import ROUND_TABLE, SHARE_HASH_SIZE
 from chain.kinds.rounds import RoundAbort
 from chain.light_client import verify_state
 from chain.state_tree import STATE_PROOF
-from tests.unit.node.rpc.a_round import SALTED, join, members, open_round, play_round
+from tests.unit.node.rpc.a_round import SHARE, join, members, open_round, play_round
 from tests.unit.node.rpc.chain_node import ORGANISATION, REGISTRAR
 from tests.unit.node.rpc.test_chain_routes import pages
 from tests.unit.node.rpc.test_state_routes import STRANGER, get
@@ -78,9 +78,10 @@ async def test_shares_and_what_is_revealed_are_read_member_by_member(client, nod
     first, *others = [device.hex() for device in members(node)]
     assert (found["phase"], found["groups"], found["awaited"]) == ("reveal", [0], [first, *others])
     assert [item["device"] for item in shares] == [first, *others]
-    assert {len(item["boxes"]) for item in shares} == {2 * 2 * BOX_SIZE}
+    assert {len(item["hashes"]) for item in shares} == {2 * 2 * 3 * SHARE_HASH_SIZE}
+    assert {item["boxes"] for item in shares} == {""}, "of three, both others have their pads"
     assert count == 2
-    assert revealed == [{"device": first, "shares": [SALTED.hex(), None, SALTED.hex()]}]
+    assert revealed == [{"device": first, "shares": [SHARE.hex(), None, SHARE.hex()]}]
 
 
 async def test_a_closed_round_has_no_shares_any_more(client, node):
