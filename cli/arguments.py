@@ -13,9 +13,25 @@ from chain.fields import HOST
 from chain.limits import RateLimits, parse_limits
 from chain.reader_keys import check_reader_key
 from chain.types import DIGEST_SIZE, Address, Digest, PublicKey
-from cli.errors import BadInput
+from cli.errors import AlreadyThere, BadInput
 
 FILE_SIZE_MAX: Final = 16 * 1024 * 1024
+
+
+def check_out(path: Path) -> None:
+    """Make sure, before work is done for it, that a new file can be `path`.
+
+    Raises
+    ------
+    AlreadyThere
+        Something has the name.
+    BadInput
+        The directory is not there.
+    """
+    if path.exists():
+        raise AlreadyThere(path)
+    if not path.parent.is_dir():
+        raise BadInput(f"{path.parent} is no directory", "make it, or choose another --out")
 
 
 def parse_address(text: str, what: str) -> Address:
