@@ -5,9 +5,12 @@ measured. All its figures are integers, so that it means the same to every reade
 """
 
 import json
+import platform
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Final
+
+import numpy as np
 
 from ml_validator.artifact import Artifact
 from ml_validator.errors import MalformedManifest
@@ -81,14 +84,56 @@ class Manifest:
             "schema": artifact.schema.digest.hex(),
             "features": list(artifact.schema.column_names),
             "threshold_ppm": artifact.threshold_ppm,
-            "size": size_of(artifact),
+            "size": _size_of(artifact),
         }
         for where, fact in facts.items():
             if getattr(self, where) != fact:
                 raise MalformedManifest(where, "is not that of the model")
 
 
-def size_of(artifact: Artifact) -> Figures:
+def manifest_of(
+    artifact: Artifact,
+    *,
+    name: str,
+    rule: str,
+    false_alarms_ppm: int,
+    command: str,
+    settings: Mapping[str, int],
+    data: Mapping[str, str],
+    libraries: Mapping[str, str],
+    measured: Mapping[str, Figures],
+) -> Manifest:
+    """Return the manifest of an artefact.
+
+    Parameters
+    ----------
+    rule : str
+        How its threshold was found, from at most `false_alarms_ppm`.
+    libraries : mapping of str to str
+        Versions of those that took part besides numpy.
+    """
+    return Manifest(
+        format=FORMAT,
+        name=name,
+        model=artifact.digest.hex(),
+        schema=artifact.schema.digest.hex(),
+        features=list(artifact.schema.column_names),
+        threshold_ppm=artifact.threshold_ppm,
+        calibration={"rule": rule, "false_alarms_max_ppm": false_alarms_ppm},
+        command=command,
+        settings=dict(settings),
+        data=dict(data),
+        versions={
+            "python": platform.python_version(),
+            "numpy": np.__version__,
+            **libraries,
+        },
+        size=_size_of(artifact),
+        measured=dict(measured),
+    )
+
+
+def _size_of(artifact: Artifact) -> Figures:
     """Return the figures of `Manifest.size`."""
     return {"bytes": len(artifact.data)} | artifact.model.figures()
 

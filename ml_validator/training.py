@@ -10,13 +10,11 @@ them.
 """
 
 import argparse
-import platform
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-import numpy as np
 import sklearn
 
 from chain.errors import SecureNetError
@@ -28,7 +26,7 @@ from ml_validator.evaluation import Evaluation, evaluate
 from ml_validator.forest_training import DETECT, LOW_FALSE_ALARM, MODES, SMALL, Trained, grow
 from ml_validator.labelled import Dataset, Labelled, unseen_labels
 from ml_validator.linear_training import FALSE_ALARMS_PPM, FOLDS, fit_linear
-from ml_validator.manifest import FORMAT, MANIFEST_SIZE_MAX, Manifest, size_of
+from ml_validator.manifest import MANIFEST_SIZE_MAX, Manifest, manifest_of
 from ml_validator.nsl_kdd import TEST_FILE, read_dataset
 
 SEED_MAX: Final = 2**32 - 1
@@ -138,23 +136,15 @@ def _describe(
                 "unseen_rows": sum(found.rows_by_label[label] for label in unseen),
                 "unseen_recall_ppm": found.recall_of(unseen),
             }
-    manifest = Manifest(
-        format=FORMAT,
+    manifest = manifest_of(
+        artifact,
         name=name,
-        model=artifact.digest.hex(),
-        schema=artifact.schema.digest.hex(),
-        features=list(artifact.schema.column_names),
-        threshold_ppm=artifact.threshold_ppm,
-        calibration={"rule": RULE, "false_alarms_max_ppm": false_alarms_ppm},
+        rule=RULE,
+        false_alarms_ppm=false_alarms_ppm,
         command=command,
         settings=settings,
-        data=dict(dataset.digests),
-        versions={
-            "python": platform.python_version(),
-            "numpy": np.__version__,
-            "scikit-learn": sklearn.__version__,
-        },
-        size=size_of(artifact),
+        data=dataset.digests,
+        libraries={"scikit-learn": sklearn.__version__},
         measured=measured,
     )
     if len(manifest.to_json().encode()) > MANIFEST_SIZE_MAX:

@@ -1,6 +1,5 @@
 """The model that comes of a federated round: its aggregate on the base, and a threshold."""
 
-import platform
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -14,7 +13,7 @@ from ml_validator.federated.linear_update import parameter_count, to_model, to_p
 from ml_validator.federated.server_optimisers import FedAvg
 from ml_validator.labelled import Labelled
 from ml_validator.linear import Linear
-from ml_validator.manifest import FORMAT, Manifest, size_of
+from ml_validator.manifest import Manifest, manifest_of
 
 RULE = (
     "smallest threshold at which at most false_alarms_max_ppm of the publisher's normal rows score"
@@ -78,18 +77,14 @@ def described(
     """Return the manifest; `data` are the digests of the files with the publisher's rows."""
     scores = artifact.model.scores_ppm(artifact.schema.rows([record.flow for record in records]))
     found = evaluate(records, scores.tolist(), threshold_ppm=artifact.threshold_ppm)
-    return Manifest(
-        format=FORMAT,
+    return manifest_of(
+        artifact,
         name=name,
-        model=artifact.digest.hex(),
-        schema=artifact.schema.digest.hex(),
-        features=list(artifact.schema.column_names),
-        threshold_ppm=artifact.threshold_ppm,
-        calibration={"rule": RULE, "false_alarms_max_ppm": false_alarms_ppm},
+        rule=RULE,
+        false_alarms_ppm=false_alarms_ppm,
         command=command,
-        settings=dict(settings),
-        data=dict(data),
-        versions={"python": platform.python_version(), "numpy": np.__version__},
-        size=size_of(artifact),
+        settings=settings,
+        data=data,
+        libraries={},
         measured={"publisher's rows": found.figures()},
     )

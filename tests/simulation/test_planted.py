@@ -3,16 +3,14 @@
 The whole table, up to 2,000 worlds for each bug, is `python -m tests.simulation.planted`.
 """
 
-import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
+from tests.commands import run_module
 from tests.simulation import planted
 from tests.simulation.planted import IN_CI, TABLE, Planted, look
 
-ROOT = Path(__file__).resolve().parents[2]
 QUICK = [bug for bug in TABLE if bug.in_ci]
 
 
@@ -30,18 +28,8 @@ def test_there_are_more_than_twenty_and_each_stands_once():
     assert len({bug.name for bug in TABLE}) == len(TABLE) > 20
 
 
-def play(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "tests.simulation.planted", *arguments],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=100,
-    )
-
-
 def test_the_command_names_seed_and_checker_and_ends_with_figures():
-    result = play("--bug", "roots_not_compared", "--jobs", "1")
+    result = run_module("tests.simulation.planted", "--bug", "roots_not_compared", "--jobs", "1")
 
     assert result.returncode == 0, result.stderr
     found, figures = result.stdout.splitlines()
@@ -62,4 +50,4 @@ def test_a_bug_that_is_missed_is_a_failure(monkeypatch, capsys):
 
 @pytest.mark.parametrize("arguments", [["--bug", "no_such"], ["--seeds", "0"], ["--jobs", "0"]])
 def test_a_command_line_that_makes_no_sense_is_refused(arguments: list[str]):
-    assert play(*arguments).returncode == 2
+    assert run_module("tests.simulation.planted", *arguments).returncode == 2

@@ -1,8 +1,6 @@
 """Worlds drawn from seeds: two hundred in every run of the suite, and all that have found a bug."""
 
 import gc
-import subprocess
-import sys
 import tomllib
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -10,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.commands import run_module
 from tests.simulation import seeds
 from tests.simulation.__main__ import _run
 from tests.simulation.faults import OF_LINKS, OF_MACHINES
@@ -17,7 +16,6 @@ from tests.simulation.seeds import Cut, Failed, draw_events, draw_plan, run_seed
 from tests.simulation.shrink import minimise, shrink
 from tests.simulation.world import World
 
-ROOT = Path(__file__).resolve().parents[2]
 REGRESSIONS = tomllib.loads(Path(__file__).with_name("regressions.toml").read_text())["seed"]
 IN_EVERY_RUN = 200
 BLOCK = 10
@@ -99,25 +97,25 @@ def test_everything_that_can_happen_does_in_some_world():
     assert happened >= {*OF_MACHINES, *OF_LINKS, "add", "remove", "restore", "move", "parameter"}
 
 
-def play(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "tests.simulation", *arguments],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=100,
-    )
-
-
 def test_the_command_ends_with_a_line_of_figures():
-    result = play("--seeds", "2", "--first", "1")
+    result = run_module("tests.simulation", "--seeds", "2", "--first", "1")
 
     assert result.returncode == 0, result.stderr
     assert result.stdout.startswith("worlds 2 failed 0; in the mean ")
 
 
 def test_one_seed_writes_its_whole_trace(tmp_path):
-    result = play("--seeds", "1", "--first", "2", "--faults", "0,1", "--trace", str(tmp_path / "t"))
+    result = run_module(
+        "tests.simulation",
+        "--seeds",
+        "1",
+        "--first",
+        "2",
+        "--faults",
+        "0,1",
+        "--trace",
+        str(tmp_path / "t"),
+    )
 
     assert result.returncode == 0, result.stderr
     lines = (tmp_path / "t").read_text().splitlines()
@@ -141,7 +139,7 @@ def test_one_seed_writes_its_whole_trace(tmp_path):
     ],
 )
 def test_a_command_line_that_makes_no_sense_is_refused_in_one_line(arguments):
-    result = play(*arguments)
+    result = run_module("tests.simulation", *arguments)
 
     assert (result.returncode, result.stdout) == (2, "")
     assert result.stderr.startswith("simulate: ")

@@ -49,15 +49,28 @@ def follower():
     return lone if lone.proposer() != OWN else LoneNode(OWN + 1)
 
 
+def with_a_block():
+    """Return such a node, a registration, and the block with it that may come first."""
+    lone = follower()
+    _, registration = lone.chain.registration("device")
+    return lone, registration, lone.chain.block(registration)
+
+
+async def propose(lone, registration, block):
+    """Let the node have the body, then the proposal."""
+    lone.give(lone.others[0], registration)
+    await settle()
+    lone.hear(lone.proposer(), lone.pre_prepare(block))
+    await settle()
+
+
 # --- the order of obedience -----------------------------------------------------------------------
 
 
 @pytest.mark.attack("B6")
 @simulated
 async def test_a_vote_is_sent_once_the_block_then_the_vote_are_durable():
-    lone = follower()
-    _, registration = lone.chain.registration("device")
-    block = lone.chain.block(registration)
+    lone, registration, block = with_a_block()
     async with lone.running():
         lone.give(lone.others[0], registration)
         await settle()
@@ -79,9 +92,7 @@ async def test_a_vote_is_sent_once_the_block_then_the_vote_are_durable():
 
 @simulated
 async def test_a_committed_block_is_told_to_all_and_its_transactions_leave_the_pool():
-    lone = follower()
-    _, registration = lone.chain.registration("device")
-    block = lone.chain.block(registration)
+    lone, registration, block = with_a_block()
     async with lone.running():
         lone.give(lone.others[0], registration)
         await settle()
@@ -126,9 +137,7 @@ async def test_a_single_miner_agrees_with_itself():
 
 @simulated
 async def test_a_disk_that_refuses_the_vote_ends_the_node_and_nothing_is_sent():
-    lone = follower()
-    _, registration = lone.chain.registration("device")
-    block = lone.chain.block(registration)
+    lone, registration, block = with_a_block()
     lone.log.failure = DiskFull(Path("log"), "no room")
 
     async def play():
@@ -147,16 +156,11 @@ async def test_a_disk_that_refuses_the_vote_ends_the_node_and_nothing_is_sent():
 
 @simulated
 async def test_a_full_log_is_rewritten_with_what_counts_and_the_vote_is_in_it():
-    lone = follower()
-    _, registration = lone.chain.registration("device")
-    block = lone.chain.block(registration)
+    lone, registration, block = with_a_block()
     lone.log.kept += [encode_record(Floor(height=Height(0)))] * 50
     lone.log.full_at = 51
     async with lone.running():
-        lone.give(lone.others[0], registration)
-        await settle()
-        lone.hear(lone.proposer(), lone.pre_prepare(block))
-        await settle()
+        await propose(lone, registration, block)
 
     [prepare] = lone.wire.said()
     assert lone.log.rewrites == 1
@@ -372,14 +376,9 @@ async def test_a_quorum_that_has_committed_an_invalid_block_stops_the_node_and_b
 
 @simulated
 async def test_an_attested_block_that_the_store_has_lost_is_fetched_again_and_committed():
-    lone = follower()
-    _, registration = lone.chain.registration("device")
-    block = lone.chain.block(registration)
+    lone, registration, block = with_a_block()
     async with lone.running():
-        lone.give(lone.others[0], registration)
-        await settle()
-        lone.hear(lone.proposer(), lone.pre_prepare(block))
-        await settle()
+        await propose(lone, registration, block)
         assert [type(message) for message in lone.wire.said()] == [Prepare]
 
     # The log remembers, the store has lost its end.
@@ -399,14 +398,9 @@ async def test_an_attested_block_that_the_store_has_lost_is_fetched_again_and_co
 
 @simulated
 async def test_such_a_block_may_as_well_come_from_a_peer_that_has_committed_it():
-    lone = follower()
-    _, registration = lone.chain.registration("device")
-    block = lone.chain.block(registration)
+    lone, registration, block = with_a_block()
     async with lone.running():
-        lone.give(lone.others[0], registration)
-        await settle()
-        lone.hear(lone.proposer(), lone.pre_prepare(block))
-        await settle()
+        await propose(lone, registration, block)
     again = LoneNode(lone.number, log=lone.log.kept, chain=lone.chain)
     async with again.running():
         again.agree(block)
@@ -467,9 +461,7 @@ async def test_a_miner_without_its_log_votes_for_nothing_and_follows():
 
 @simulated
 async def test_work_that_the_last_block_has_done_does_not_begin_the_next_round():
-    lone = follower()
-    _, registration = lone.chain.registration("device")
-    block = lone.chain.block(registration)
+    lone, registration, block = with_a_block()
     async with lone.running():
         lone.hear(lone.proposer(), lone.pre_prepare(block))
         await settle()
