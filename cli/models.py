@@ -29,7 +29,7 @@ def find_model(text: str, *, rpc: str) -> tuple[str, Artifact]:
         return text, bundled_model(text)[0]
     if not _DIGEST.fullmatch(text):
         path = Path(text)
-        if not path.exists():
+        if text != "-" and not path.exists():
             raise BadInput(
                 f"there is no model and no file {text[:80]!r}",
                 f"give a file, a digest, or one of {', '.join(BUNDLED_NAMES)}",
