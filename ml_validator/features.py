@@ -124,7 +124,8 @@ class FeatureSchema:
             flow.schema == self.digest
             and len(flow.integers) == len(self.integers)
             and len(flow.categories) == len(self.categories)
-            and all(0 <= value <= INTEGER_MAX for value in flow.integers)
+            and min(flow.integers, default=0) >= 0
+            and max(flow.integers, default=0) <= INTEGER_MAX
         )
 
     def rows(self, flows: Sequence[Flow], *, first_index: int = 0) -> Matrix:
