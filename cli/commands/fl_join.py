@@ -20,6 +20,7 @@ from cli.options import (
     PassphraseFile,
     Rpc,
     SchemaFile,
+    Trust,
 )
 from cli.progress import Progress
 from cli.render import show_fields, show_json, show_json_line
@@ -45,15 +46,7 @@ def join(
         bool, typer.Option("--all", help="Take part in every round, until it is stopped.")
     ] = False,
     schema: SchemaFile = None,
-    trust: Annotated[
-        str | None,
-        typer.Option(
-            "--trust",
-            metavar="HASH",
-            help="Hash of a block, or of the genesis document, from somebody you trust: "
-            "the node has to prove the round.",
-        ),
-    ] = None,
+    trust: Trust = None,
     rate: Annotated[
         float, typer.Option("--rate", min=1e-6, max=1e3, help="Step size of local training.")
     ] = 2.0,

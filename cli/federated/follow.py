@@ -1,7 +1,7 @@
 """A device that follows the chain and takes part in federated rounds as they come."""
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import aclosing, suppress
 from typing import Any, Final
 
@@ -88,22 +88,41 @@ class RoundReader:
             raise Refused(status=404, code="not_found", detail=detail)
         return found
 
+    async def shares(
+        self, round_id: Digest, owners: Iterable[Address]
+    ) -> Mapping[Address, SharesRecord]:
+        """Return what members have handed to the others, if they have; raises as `find`."""
+        path = f"/v1/rounds/{round_id.hex()}/shares"
+        if self._proven is None:
+            items = await self._client.pages(path, limit=PARTICIPANTS_MAX)
+            return {
+                Address(bytes.fromhex(item["device"])): _parsed(
+                    self._client, SHARES_TABLE.record, item
+                )
+                for item in items
+            }
+        proven = {}
+        for owner in owners:
+            key = round_id + owner
+            record = await self._proven.record(f"{path}/{owner.hex()}/proof", SHARES_TABLE, key)
+            if record is not None:
+                proven[owner] = record
+        return proven
+
 
 class ChainPort:
     """The chain as one device sees it through one node; a `RoundPort`."""
 
-    def __init__(self, client: Client, sender: Sender) -> None:
+    def __init__(self, client: Client, sender: Sender, reader: RoundReader) -> None:
         self._client = client
         self._sender = sender
+        self._reader = reader
 
-    async def shares(self, round_id: Digest) -> Mapping[Address, SharesRecord]:
-        """Return what the members have handed to each other."""
-        path = f"/v1/rounds/{round_id.hex()}/shares"
-        items = await self._client.pages(path, limit=PARTICIPANTS_MAX)
-        return {
-            Address(bytes.fromhex(item["device"])): _parsed(self._client, SHARES_TABLE.record, item)
-            for item in items
-        }
+    async def shares(
+        self, round_id: Digest, owners: Iterable[Address]
+    ) -> Mapping[Address, SharesRecord]:
+        """Return what members have handed to the others."""
+        return await self._reader.shares(round_id, owners)
 
     async def send(self, kind: str, body: Any) -> None:
         """Send a transaction of the device and wait until it is committed."""
@@ -145,7 +164,7 @@ class Gateway:
         self.device = sender.address
         self._client = client
         self._reader = RoundReader(client, trust)
-        self._port = ChainPort(client, sender)
+        self._port = ChainPort(client, sender, self._reader)
         self._shard = shard
         self._store = store
         self._progress = progress

@@ -5,7 +5,7 @@ may be called as often as one likes, by a process that was killed anywhere befor
 is in the `MemoryStore` before it is sent, and is said again unchanged. docs/spec/federated.md.
 """
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import replace
 from hashlib import sha256
 from typing import Any, Final, Protocol
@@ -49,8 +49,10 @@ OVERTAKEN: Final = frozenset(
 class RoundPort(Protocol):
     """What a participant asks of the chain."""
 
-    async def shares(self, round_id: Digest) -> Mapping[Address, SharesRecord]:
-        """Return what the members have handed to each other."""
+    async def shares(
+        self, round_id: Digest, owners: Iterable[Address]
+    ) -> Mapping[Address, SharesRecord]:
+        """Return what members have handed to the others, of those that have."""
         ...
 
     async def send(self, kind: str, body: Any) -> None:
@@ -267,7 +269,7 @@ class Participant:
     ) -> dict[Address, Pair | None]:
         """Return the shares that each member has made for this one; None where they are no good."""
         group = self._group(found, member)
-        records = await self._port.shares(self.round_id)
+        records = await self._port.shares(self.round_id, group.sharing)
         if not records.keys() >= set(group.sharing):
             raise Contradicted(self.round_id.hex(), "who has shared")
         return self._secrets(memory).received(group, records)

@@ -242,6 +242,25 @@ def test_an_aggregate_that_does_not_match_is_not_published(
     assert "other bytes" in ended.err
 
 
+def test_with_a_trusted_hash_what_is_published_is_of_a_proven_round(
+    start, join, securenet, registrar, node, devices, shard
+):
+    id = start(*alone(devices)).document["id"]
+    join("a")
+    trust = ("--trust", node.chain.genesis.hash.hex())
+    command = ("fl", "publish", id, "--key", registrar, "--data", shard, *trust, "--json")
+    node.requests.clear()
+    node.lies = True
+
+    lied = securenet(*command)
+    node.lies = False
+    told = securenet(*command)
+
+    assert (lied.code, "proof does not hold" in lied.err) == (ExitCode.MISSED, True)
+    assert told.code == ExitCode.OK, told.err
+    assert f"GET /v1/rounds/{id}" not in node.requests
+
+
 def test_a_node_that_is_busy_for_a_moment_is_asked_again(start, join, node, devices):
     id = start(*alone(devices)).document["id"]
     node.overrides[f"/v1/rounds/{id}"] = [problem(429, "rate_limited", "too fast")]

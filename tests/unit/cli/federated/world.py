@@ -5,7 +5,7 @@ its disk has.
 """
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -88,7 +88,9 @@ class Port:
         self.sent: list[tuple[str, Any]] = []
         self.before_commit: Callable[[Any], None] | None = None
 
-    async def shares(self, round_id: Digest) -> Mapping[Address, SharesRecord]:
+    async def shares(
+        self, round_id: Digest, owners: Iterable[Address]
+    ) -> Mapping[Address, SharesRecord]:
         return self.world.shares()
 
     async def send(self, kind: str, body: Any) -> None:
