@@ -157,6 +157,8 @@ class Gateway:
         self._left: set[Digest] = set()
         """Rounds of others, those that are over, and those in which it cannot go on."""
         self._said: dict[Digest, str] = {}
+        self._awaiting: set[Digest] = set()
+        """Rounds whose base model the node did not hold."""
 
     async def run(self, chosen: Digest | None, *, forever: bool) -> FederatedRound:
         """Take part until a round is over, and return it; with `forever`, in one after another.
@@ -258,7 +260,8 @@ class Gateway:
                 if shown is not None and is_new and not self._shows:
                     raise BadInput(shown, "sit it out, or take part with --unmasked all the same")
                 # Before anything is promised to the others.
-                await self._shard.prepare(found.terms)
+                if not await self._is_prepared(round_id, found):
+                    return None
             await part.act(found)
             return None
         part.close()
@@ -269,6 +272,22 @@ class Gateway:
             raise Refused(status=422, code="round_closed", detail=detail)
         self._tell(round_id, found)
         return found
+
+    async def _is_prepared(self, round_id: Digest, found: FederatedRound) -> bool:
+        """Get the base model and the own rows; False while the node does not hold the model."""
+        try:
+            await self._shard.prepare(found.terms)
+        except Refused as refusal:
+            if refusal.status != 404:
+                raise
+            # The node may still be fetching it, as one that was published a moment ago.
+            if round_id not in self._awaiting:
+                self._awaiting.add(round_id)
+                self._progress.phase(
+                    f"the node does not hold the base model {found.terms.base.hex()} yet"
+                )
+            return False
+        return True
 
     def _part(self, round_id: Digest) -> Participant:
         return Participant(

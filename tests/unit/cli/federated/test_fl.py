@@ -1,6 +1,7 @@
 """``securenet fl`` as people use it, against a node of one miner that does its part at once."""
 
 from dataclasses import replace
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from threading import Thread
@@ -12,10 +13,12 @@ from chain.crypto import signing_key
 from chain.federated.records import ROUND_TABLE
 from chain.kinds.participation import RoundJoin
 from chain.types import Address, Digest
+from cli.client import ask
 from cli.commands.fl_status import waits_for
 from cli.exit_codes import ExitCode
 from cli.federated.follow import why_shown
 from cli.federated.memory import Memory, MemoryStore
+from cli.federated.shard import Shard
 from cli.signing import Sender
 from ml_validator.artifact import load_artifact
 from ml_validator.bundled import LINEAR_NAME, bundled_model
@@ -24,8 +27,9 @@ from ml_validator.federated.linear_update import to_parameters
 from ml_validator.linear import Linear
 from ml_validator.nsl_kdd import write_records
 from ml_validator.synthetic import generate_mixture
+from node.random_source import SystemRandom
 from node.storage.lock import FileLock
-from tests.federation import Federation
+from tests.federation import Federation, make_terms
 from tests.unit.cli.conftest import key_file
 from tests.unit.cli.fake_node import make_genesis, problem, serving
 from tests.unit.cli.federated.learning_node import LearningNode
@@ -374,6 +378,48 @@ def test_a_base_that_does_not_match_its_digest_ends_it(
     ended = join("a", "--round", started.document["id"])
 
     assert (ended.code, "other bytes" in ended.err) == (ExitCode.MISSED, True)
+
+
+def test_a_base_that_the_node_is_still_fetching_is_waited_for(
+    securenet, registrar, join, node, devices, tmp_path
+):
+    base = replace(bundled_model(LINEAR_NAME)[0], threshold_ppm=7)
+    (tmp_path / "base.safetensors").write_bytes(base.data)
+    started = securenet(
+        "fl", "start", "--key", registrar, "--base", tmp_path / "base.safetensors",
+        *alone(devices),
+    )  # fmt: skip
+    missing = problem(404, "not_found", "the blob is not held here")
+    node.overrides[f"/v1/blobs/{base.digest.hex()}"] = [missing]
+    node.blobs[base.digest.hex()] = base.data
+
+    ended = join("a", "--round", started.document["id"])
+
+    assert ended.code == ExitCode.OK, ended.err
+    assert "does not hold the base model" in ended.err
+
+
+def test_rows_are_read_once_for_models_that_read_them_alike(node, monkeypatch, shard):
+    first = bundled_model(LINEAR_NAME)[0]
+    second = replace(first, threshold_ppm=7)
+    node.blobs[second.digest.hex()] = second.data
+    reads = []
+    monkeypatch.setattr(
+        "cli.federated.shard.read_rows", lambda *given, **kind: reads.append(1) or ([], [])
+    )
+    assert isinstance(first.model, Linear)
+    terms = partial(make_terms, parameter_count=len(to_parameters(first.model)))
+
+    async def prepare(client):
+        rows = Shard(shard, None, client=client, rate=1.0, random=SystemRandom())
+        await rows.prepare(terms(base=first.digest))
+        await rows.prepare(terms(base=second.digest))
+        unchanged = len(reads)
+        write_records(shard, generate_mixture(41, 1))
+        await rows.prepare(terms(base=first.digest))
+        return unchanged
+
+    assert (ask(node.url, prepare), len(reads)) == (1, 2)
 
 
 def test_two_processes_do_not_share_a_home(start, join, devices, tmp_path):
