@@ -19,6 +19,7 @@ from cli.client import Client, Document
 from cli.errors import BadInput, CliError, Refused, TimedOut, Unreachable
 from cli.federated.memory import MemoryStore
 from cli.federated.participant import Participant, member_of
+from cli.federated.privacy import Privacy
 from cli.federated.shard import Shard
 from cli.progress import Progress
 from cli.proofs import ProvenState
@@ -127,6 +128,8 @@ class Gateway:
         As in `Participant`.
     shows : bool
         Whether to take part where the own update can be seen.
+    privacy : Privacy, optional
+        As in `Participant`.
     """
 
     def __init__(
@@ -141,6 +144,7 @@ class Gateway:
         tell: Callable[[Digest, FederatedRound], None],
         complains: bool,
         shows: bool = False,
+        privacy: Privacy | None = None,
     ) -> None:
         self.device = sender.address
         self._client = client
@@ -152,6 +156,7 @@ class Gateway:
         self._tell = tell
         self._complains = complains
         self._shows = shows
+        self._privacy = privacy
         self._parts: dict[Digest, Participant] = {}
         self._unfinished = store.unfinished(sender.address)
         self._left: set[Digest] = set()
@@ -259,6 +264,8 @@ class Gateway:
                 is_new = member_of(found, self.device).mask_key is None
                 if shown is not None and is_new and not self._shows:
                     raise BadInput(shown, "sit it out, or take part with --unmasked all the same")
+                if is_new and self._privacy is not None:
+                    self._privacy.check(round_id, found)
                 # Before anything is promised to the others.
                 if not await self._is_prepared(round_id, found):
                     return None
@@ -298,6 +305,7 @@ class Gateway:
             train=self._shard.train,
             random=SystemRandom(),
             complains=self._complains,
+            privacy=self._privacy,
         )
 
     def _say(self, round_id: Digest, found: FederatedRound) -> None:

@@ -404,9 +404,12 @@ def test_rows_are_read_once_for_models_that_read_them_alike(node, monkeypatch, s
     second = replace(first, threshold_ppm=7)
     node.blobs[second.digest.hex()] = second.data
     reads = []
-    monkeypatch.setattr(
-        "cli.federated.shard.read_rows", lambda *given, **kind: reads.append(1) or ([], [])
-    )
+
+    def read(*given, **kind):
+        reads.append(given)
+        return [], []
+
+    monkeypatch.setattr("cli.federated.shard.read_rows", read)
     assert isinstance(first.model, Linear)
     terms = partial(make_terms, parameter_count=len(to_parameters(first.model)))
 
@@ -420,6 +423,79 @@ def test_rows_are_read_once_for_models_that_read_them_alike(node, monkeypatch, s
         return unchanged
 
     assert (ask(node.url, prepare), len(reads)) == (1, 2)
+
+
+# --- differential privacy -------------------------------------------------------------------------
+
+NOISE = ("--noise", 1.0, "--delta", 0.00001)
+
+
+@pytest.mark.attack("F10")
+def test_what_rounds_are_told_with_noise_adds_up_until_it_would_be_too_much(
+    start, join, securenet, devices, tmp_path
+):
+    budget = (*NOISE, "--epsilon-max", 8)
+    first, second = (start(*alone(devices)).document["id"] for _ in range(2))
+    wide = join("a", "--round", first, *budget)
+    assert wide.code == ExitCode.OK, wide.err
+    home = tmp_path / "home-a"
+
+    told = securenet("fl", "status", "--home", home, "--json").document[0]
+    assert (told["device"], told["rounds"], told["models"]) == (devices["a"], 1, 1)
+    assert told["rho"] == pytest.approx(0.5, rel=1e-6)
+    assert told["epsilon"] == pytest.approx(4.728, rel=1e-3)
+    assert "4.73" in securenet("fl", "status", "--home", home).out
+    assert join("a", "--round", second, *budget).code == ExitCode.OK
+    third = start(*alone(devices)).document["id"]
+
+    refused = join("a", "--round", third, *budget)
+
+    assert refused.code == ExitCode.MISSED
+    assert "too much of the own rows: epsilon would be 9.01" in refused.err
+    assert securenet("fl", "status", "--home", home, "--json").document[0]["rounds"] == 2
+
+
+def test_without_noise_a_home_that_counts_takes_part_no_more(start, join, devices):
+    ids = [start(*alone(devices)).document["id"] for _ in range(2)]
+    join("a", "--round", ids[0], *NOISE)
+
+    ended = join("a", "--round", ids[1])
+
+    assert (ended.code, "without noise all would be told" in ended.err) == (ExitCode.USAGE, True)
+
+
+@pytest.mark.parametrize(
+    ("terms", "options", "said"),
+    [
+        ((), ("--delta", 0.1), "no noise is given"),
+        ((), ("--noise", 1.0), "needs a --delta"),
+        ((), ("--noise", 1.0, "--delta", 1.5), "needs a --delta"),
+        ((), (*NOISE, "--noise-members", 2), "cannot share noise in groups of 1"),
+        (("--clip", 1e-8), NOISE, "no room for noise"),
+    ],
+)
+def test_noise_that_makes_no_sense_is_refused_in_one_line(
+    start, join, node, devices, terms, options, said
+):
+    id = start(*alone(devices), *terms).document["id"]
+
+    ended = join("a", "--round", id, *options)
+
+    assert (ended.code, said in ended.err) == (ExitCode.USAGE, True), ended.err
+    assert record(node, id).members[0].status == "invited"
+
+
+def test_a_damaged_ledger_is_not_taken_for_an_empty_one(start, join, securenet, devices, tmp_path):
+    id = start(*alone(devices)).document["id"]
+    folder = tmp_path / "home-a" / "federated"
+    folder.mkdir(parents=True)
+    (folder / f"{devices['a']}.ledger.json").write_text("{}")
+
+    ended = join("a", "--round", id, *NOISE)
+
+    assert (ended.code, "is damaged" in ended.err) == (ExitCode.USAGE, True)
+    shown = securenet("fl", "status", "--home", tmp_path / "home-a")
+    assert (shown.code, "is damaged" in shown.err) == (ExitCode.USAGE, True)
 
 
 def test_two_processes_do_not_share_a_home(start, join, devices, tmp_path):
