@@ -26,6 +26,7 @@ from chain.merkle import merkle_root
 from chain.types import Address, Digest
 from cli.errors import BadInput, Contradicted, Refused
 from cli.federated.memory import CHANGES_MAX, SEED_SIZE, Memory, MemoryStore, check_same
+from cli.federated.privacy import Privacy
 from ml_validator.federated import (
     Group,
     RoundSecrets,
@@ -38,6 +39,7 @@ from ml_validator.federated import (
     to_reveal,
 )
 from ml_validator.federated.fixed_point import Floats
+from ml_validator.federated.privacy import prepared_privately
 from node.ports import Random
 
 OVERTAKEN: Final = frozenset(
@@ -74,6 +76,8 @@ class Participant:
         the device is asked for.
     complains : bool
         Whether to give up the own part in the round to name a member whose box is no good.
+    privacy : Privacy, optional
+        Adds noise to the update, and keeps the ledger of it.
     """
 
     def __init__(
@@ -86,6 +90,7 @@ class Participant:
         train: Callable[[Terms, int], Awaitable[Floats]],
         random: Random,
         complains: bool = False,
+        privacy: Privacy | None = None,
     ) -> None:
         self.round_id = round_id
         self.device = device
@@ -94,6 +99,7 @@ class Participant:
         self._train = train
         self._random = random
         self._complains = complains
+        self._privacy = privacy
         self._has_delivered = False
         self._has_revealed = False
 
@@ -208,7 +214,18 @@ class Participant:
             norm_max=max(1, terms.clip - CHANGES_MAX),
             weight_total=sum([other.weight for other in found.members]),
         )
-        values = prepared(await self._train(terms, member.steps), rules=rules, weight=member.weight)
+        trained = await self._train(terms, member.steps)
+        if self._privacy is None:
+            values = prepared(trained, rules=rules, weight=member.weight)
+        else:
+            # Written first: what was told is counted, whatever becomes of this process.
+            values = prepared_privately(
+                trained,
+                rules=rules,
+                noise=self._privacy.spend(self.round_id, found),
+                seed=self._secrets(memory).noise_seed,
+                weight=member.weight,
+            )
         if not terms.is_masked:
             return self._store.save_update(memory, encode_update(values))
         group = self._group(found, member)
