@@ -56,6 +56,16 @@ SchemaFile = Annotated[
     ),
 ]
 
+Trust = Annotated[
+    str | None,
+    typer.Option(
+        "--trust",
+        metavar="HASH",
+        help="Hash of a block, or of the genesis document, from somebody you trust: "
+        "the node has to prove the round.",
+    ),
+]
+
 TestData = Annotated[
     Path | None,
     typer.Option("--test", metavar="FILE", help="With --schema: a CSV file to be measured on."),

@@ -27,7 +27,7 @@ from chain.table import Table
 from chain.transactions import TRANSACTION_SIZE_MAX, Transaction, decode_transaction
 from chain.types import DIGEST_SIZE, Digest
 from cli.client import Client, Document
-from cli.errors import Missed
+from cli.errors import BadInput, Missed
 from node.clock import SystemClock
 from node.light_walk import Decided, walk
 
@@ -75,6 +75,8 @@ async def prove_transaction(client: Client, id: Digest, *, trust: Digest | None)
 
     Raises
     ------
+    BadInput
+        The trusted block is later than the transaction's.
     DecodeError, InvalidProof, InvalidCertificate, UntrustedHeader, KeyError
         The proof does not hold; see `proofs_hold`.
     """
@@ -86,13 +88,14 @@ async def prove_transaction(client: Client, id: Digest, *, trust: Digest | None)
         if decided.miners.hash != header.miner_set_hash:
             raise UntrustedHeader("these are not the miners that the header names")
         verify_header(header, decided.certificate, decided.miners)
-    elif header != trusted:
-        await walk(
-            LightClient(trusted),
-            _decided(proof),
-            decided=partial(_ask_decided, client),
-            now_ms=SystemClock().wall_ms(),
+    elif header.height < trusted.height:
+        raise BadInput(
+            f"the transaction is said to stand in block {header.height}, before the trusted block "
+            f"{trusted.height}, and proofs lead forward only",
+            f"give --trust the hash of block {header.height} or an earlier one, or of genesis",
         )
+    else:
+        await _reach(client, LightClient(trusted), proof)
     wire = Blob(1, TRANSACTION_SIZE_MAX).parse(proof["transaction"], "transaction")
     transaction = decode_transaction(wire)
     if transaction.id != id:
@@ -129,14 +132,14 @@ class ProvenState:
             if self._light is None:
                 self._light = LightClient(await _trusted_header(self._client, self._trust))
             answer = await self._client.get(path)
-            header = _header(answer["header"])
-            if header != self._light.trusted:
-                await walk(
-                    self._light,
-                    _decided(answer),
-                    decided=partial(_ask_decided, self._client),
-                    now_ms=SystemClock().wall_ms(),
+            header, trusted = _header(answer["header"]), self._light.trusted
+            if header.height < trusted.height:
+                raise Missed(
+                    f"the node's last block is {header.height}, and block {trusted.height} is "
+                    "trusted already",
+                    "wait until the node has caught up, or ask another",
                 )
+            await _reach(self._client, self._light, answer)
             value = _VALUE.parse(answer["value"], "value")
             proof = STATE_PROOF.parse(answer["proof"], "proof")
             verify_state(header, table.key(key), value, proof)
@@ -152,6 +155,17 @@ async def _trusted_header(client: Client, trust: Digest) -> Header:
     if header.hash != trust:
         raise UntrustedHeader("the node gives another header for the trusted hash")
     return header
+
+
+async def _reach(client: Client, light: LightClient, proof: Document) -> None:
+    """Make `light` trust the header of a proof, which is not earlier."""
+    if _header(proof["header"]) != light.trusted:
+        await walk(
+            light,
+            _decided(proof),
+            decided=partial(_ask_decided, client),
+            now_ms=SystemClock().wall_ms(),
+        )
 
 
 async def _ask_decided(client: Client, height: int) -> Decided:

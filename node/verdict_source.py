@@ -15,6 +15,7 @@ from chain.types import Digest
 from ml_validator.errors import MissingModel, ModelError
 from ml_validator.registration import Registration
 from node.keys import PASSPHRASE_VARIABLE
+from node.numpy_threads import NUMPY_THREADS
 from node.verdict_worker import (
     FLOWS_PER_REQUEST,
     LENGTH_SIZE,
@@ -135,4 +136,4 @@ class WorkerVerdictSource:
 def _worker_environment() -> dict[str, str]:
     """Return the environment of a worker: it opens no key, and is one thread."""
     kept = {name: text for name, text in os.environ.items() if name != PASSPHRASE_VARIABLE}
-    return {**kept, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+    return {**kept, **NUMPY_THREADS}

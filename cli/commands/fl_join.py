@@ -1,5 +1,6 @@
 """``securenet fl join``: a participant of federated rounds."""
 
+from math import inf
 from pathlib import Path
 from typing import Annotated
 
@@ -20,6 +21,7 @@ from cli.options import (
     PassphraseFile,
     Rpc,
     SchemaFile,
+    Trust,
 )
 from cli.progress import Progress
 from cli.render import show_fields, show_json, show_json_line
@@ -45,15 +47,7 @@ def join(
         bool, typer.Option("--all", help="Take part in every round, until it is stopped.")
     ] = False,
     schema: SchemaFile = None,
-    trust: Annotated[
-        str | None,
-        typer.Option(
-            "--trust",
-            metavar="HASH",
-            help="Hash of a block, or of the genesis document, from somebody you trust: "
-            "the node has to prove the round.",
-        ),
-    ] = None,
+    trust: Trust = None,
     rate: Annotated[
         float, typer.Option("--rate", min=1e-6, max=1e3, help="Step size of local training.")
     ] = 2.0,
@@ -69,6 +63,32 @@ def join(
             "--complain", help="Name a member that hands out false shares; ends the own part."
         ),
     ] = False,
+    noise: Annotated[
+        float | None,
+        typer.Option(
+            "--noise",
+            metavar="SIGMA",
+            min=0.01,
+            max=1e6,
+            help="Differential privacy: add noise of SIGMA times the length of the own update.",
+        ),
+    ] = None,
+    delta: Annotated[
+        float | None,
+        typer.Option("--delta", help="Chance with which the privacy may fail; for --noise."),
+    ] = None,
+    epsilon_max: Annotated[
+        float | None,
+        typer.Option(
+            "--epsilon-max", min=0.0, help="What all rounds together may tell; for --noise."
+        ),
+    ] = None,
+    noise_members: Annotated[
+        int,
+        typer.Option(
+            "--noise-members", min=1, help="How many of a group you believe to add as much."
+        ),
+    ] = 1,
     organisation: Organisation = None,
     device: Annotated[
         str | None,
@@ -81,7 +101,8 @@ def join(
     """Train on own data in a federated round; nothing leaves but a masked update.
 
     Rounds that mask no updates, or weigh one participant more than four times another, are passed
-    over without --unmasked.
+    over without --unmasked. With --noise a ledger in --home counts what all rounds together have
+    told of the own rows; securenet fl status --home shows it.
 
     May be killed and started again at any moment, with the same --home. Ends with 0 when the round
     is finished. Without --trust the node is believed: ask one of your own organisation.
@@ -91,6 +112,7 @@ def join(
     from cli.federated.follow import Gateway
     from cli.federated.memory import MemoryStore
     from cli.federated.participant import member_of
+    from cli.federated.privacy import Privacy, ledger_path
     from cli.federated.shard import Shard
     from cli.signing import find_device_sender
     from node.random_source import SystemRandom
@@ -102,11 +124,34 @@ def join(
     trusted = None if trust is None else parse_digest(trust, "hash")
     if not data.exists():
         raise BadInput(f"there is no {data}", "name the file of your rows with --data")
+    if noise is None and (delta, epsilon_max, noise_members) != (None, None, 1):
+        raise BadInput("privacy is asked for and no noise is given", "say how much with --noise")
+    if noise is not None and (delta is None or not 0 < delta < 1):
+        raise BadInput(
+            "--noise needs a --delta between 0 and 1",
+            "take 0.00001, or less with many participants",
+        )
     signing = open_key(key, passphrase_file)
     store = MemoryStore(expand_home(home))
 
     async def question(client: Client) -> FederatedRound:
         sender = await find_device_sender(client, signing, organisation, device)
+        path = ledger_path(store.folder, sender.address)
+        privacy = None
+        if noise is not None and delta is not None:
+            privacy = Privacy(
+                store=store,
+                device=sender.address,
+                multiplier=noise,
+                members=noise_members,
+                delta=delta,
+                epsilon_max=inf if epsilon_max is None else epsilon_max,
+            )
+        elif path.exists():
+            raise BadInput(
+                f"{path} counts what was told of these rows, and without noise all would be told",
+                "give --noise and --delta as before, or move the ledger away",
+            )
 
         def tell(id: Digest, over: FederatedRound) -> None:
             outcome = _outcome(id, over, member_of(over, sender.address))
@@ -127,6 +172,7 @@ def join(
             tell=tell,
             complains=complain,
             shows=unmasked,
+            privacy=privacy,
         )
         return await gateway.run(chosen, forever=forever)
 

@@ -19,6 +19,7 @@ from cli.options import (
     RegistrarKey,
     Rpc,
     SchemaFile,
+    Trust,
     Wait,
 )
 from cli.progress import Progress
@@ -51,6 +52,7 @@ def publish(
             "--false-alarms", min=0, max=999_999, help="Of a million normal rows, so many at most."
         ),
     ] = FALSE_ALARMS_PPM,
+    trust: Trust = None,
     organisation: Organisation = None,
     passphrase_file: PassphraseFile = None,
     wait: Wait = True,
@@ -59,12 +61,12 @@ def publish(
 ) -> None:
     """Add the aggregate to the base model, choose its threshold on own rows, and publish it.
 
-    The aggregate is checked against the digest that the node shows. Go on with securenet model
-    activate.
+    The aggregate is checked against the digest that the node shows, and with --trust proves. Go on
+    with securenet model activate.
 
     Example: securenet fl publish 5c1d… --key registrar.json --data flows.txt
     """
-    from cli.federated.follow import fetch_round
+    from cli.federated.follow import RoundReader
     from cli.federated.shard import linear_of, read_labelled
     from cli.models import fetch_blob, fetch_model
     from cli.publishing import publish_model
@@ -73,10 +75,11 @@ def publish(
     from ml_validator.nsl_kdd import TRAIN_FILE, file_digest
 
     id = parse_digest(round_id, "round id")
+    trusted = None if trust is None else parse_digest(trust, "hash")
     signing = open_key(key, passphrase_file)
 
     async def fetch(client: Client) -> tuple[FederatedRound, Artifact, bytes]:
-        found = await fetch_round(client, id)
+        found = await RoundReader(client, trusted).find(id)
         if found.aggregate is None:
             raise Missed(
                 f"federated round {id.hex()} is {found.phase}: there is no aggregate",

@@ -1,12 +1,13 @@
 """``securenet fl status``: how federated rounds are getting on."""
 
 import asyncio
+from pathlib import Path
 from typing import Annotated, Final
 
 import typer
 
 from chain.types import Digest
-from cli.arguments import parse_digest
+from cli.arguments import expand_home, parse_digest
 from cli.client import Client, Document, ask
 from cli.errors import BadInput, Missed
 from cli.options import DEFAULT_RPC, AsJson, Limit, Rpc
@@ -16,6 +17,7 @@ from cli.render import show_fields, show_json, show_line, show_table
 app = typer.Typer()
 
 POLL_S: Final = 0.5
+DELTA: Final = 1e-5
 CLOSED: Final = ("finished", "failed", "aborted")
 AWAITED: Final = {
     "join": "participants to join",
@@ -38,16 +40,33 @@ def status(
     follow: Annotated[
         bool, typer.Option("--follow", help="Show how it goes until it is over.")
     ] = False,
+    home: Annotated[
+        Path | None,
+        typer.Option(
+            "--home",
+            metavar="DIR",
+            help="Of a participant: what its updates have told; asks no node.",
+        ),
+    ] = None,
+    delta: Annotated[
+        float, typer.Option("--delta", help="For --home: chance with which the privacy may fail.")
+    ] = DELTA,
     limit: Limit = 100,
     rpc: Rpc = DEFAULT_RPC,
     as_json: AsJson = False,
 ) -> None:
     """Show what federated rounds are at, what they wait for, and until which height.
 
-    With --follow it ends when the round does: with 0 if it is finished, else with 14.
+    With --follow it ends when the round does: with 0 if it is finished, else with 14. With --home
+    it shows the ledgers of fl join --noise instead.
 
     Example: securenet fl status 5c1d… --follow
     """
+    if home is not None:
+        if round_id is not None or follow:
+            raise BadInput("--home is about no single round", "give it alone")
+        _show_ledgers(expand_home(home), delta, as_json=as_json)
+        return
     if round_id is None:
         if follow:
             raise BadInput("--follow is for one round", "name it: securenet fl status ROUND")
@@ -62,6 +81,36 @@ def status(
         show_json(found)
     else:
         _show(found)
+
+
+def _show_ledgers(home: Path, delta: float, *, as_json: bool) -> None:
+    from cli.federated.memory import memory_folder
+    from cli.federated.privacy import ledgers
+
+    if not 0 < delta < 1:
+        raise BadInput("--delta has to be between 0 and 1", f"take {DELTA:g}")
+    shown = [
+        {
+            "device": device,
+            "rounds": len(ledger.spent),
+            "models": len({spent.base for spent in ledger.spent}),
+            "rho": ledger.rho,
+            "epsilon": ledger.epsilon(delta),
+            "delta": delta,
+        }
+        for device, ledger in ledgers(memory_folder(home)).items()
+    ]
+    if as_json:
+        show_json(shown)
+        return
+    show_table(
+        ["device", "rounds", "models", "epsilon", "delta"],
+        [
+            [one["device"], one["rounds"], one["models"], f"{one['epsilon']:.3g}", f"{delta:g}"]
+            for one in shown
+        ],
+        empty="no ledger: nothing was told with --noise",
+    )
 
 
 def waits_for(found: Document) -> str:

@@ -1,6 +1,7 @@
 """``securenet node``: one node on this machine."""
 
 import asyncio
+import os
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -30,6 +31,11 @@ def run(
 
     Example: securenet node run --home node0
     """
+    from node.numpy_threads import NUMPY_THREADS
+
+    # Before anything below loads numpy.
+    os.environ.update(NUMPY_THREADS)
+
     from cli.key_files import read_passphrase
     from node.home import Home as NodeHome
     from node.logs import configure_logs

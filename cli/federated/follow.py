@@ -1,7 +1,7 @@
 """A device that follows the chain and takes part in federated rounds as they come."""
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import aclosing, suppress
 from typing import Any, Final
 
@@ -19,6 +19,7 @@ from cli.client import Client, Document
 from cli.errors import BadInput, CliError, Refused, TimedOut, Unreachable
 from cli.federated.memory import MemoryStore
 from cli.federated.participant import Participant, member_of
+from cli.federated.privacy import Privacy
 from cli.federated.shard import Shard
 from cli.progress import Progress
 from cli.proofs import ProvenState
@@ -88,22 +89,41 @@ class RoundReader:
             raise Refused(status=404, code="not_found", detail=detail)
         return found
 
+    async def shares(
+        self, round_id: Digest, owners: Iterable[Address]
+    ) -> Mapping[Address, SharesRecord]:
+        """Return what members have handed to the others, if they have; raises as `find`."""
+        path = f"/v1/rounds/{round_id.hex()}/shares"
+        if self._proven is None:
+            items = await self._client.pages(path, limit=PARTICIPANTS_MAX)
+            return {
+                Address(bytes.fromhex(item["device"])): _parsed(
+                    self._client, SHARES_TABLE.record, item
+                )
+                for item in items
+            }
+        proven = {}
+        for owner in owners:
+            key = round_id + owner
+            record = await self._proven.record(f"{path}/{owner.hex()}/proof", SHARES_TABLE, key)
+            if record is not None:
+                proven[owner] = record
+        return proven
+
 
 class ChainPort:
     """The chain as one device sees it through one node; a `RoundPort`."""
 
-    def __init__(self, client: Client, sender: Sender) -> None:
+    def __init__(self, client: Client, sender: Sender, reader: RoundReader) -> None:
         self._client = client
         self._sender = sender
+        self._reader = reader
 
-    async def shares(self, round_id: Digest) -> Mapping[Address, SharesRecord]:
-        """Return what the members have handed to each other."""
-        path = f"/v1/rounds/{round_id.hex()}/shares"
-        items = await self._client.pages(path, limit=PARTICIPANTS_MAX)
-        return {
-            Address(bytes.fromhex(item["device"])): _parsed(self._client, SHARES_TABLE.record, item)
-            for item in items
-        }
+    async def shares(
+        self, round_id: Digest, owners: Iterable[Address]
+    ) -> Mapping[Address, SharesRecord]:
+        """Return what members have handed to the others."""
+        return await self._reader.shares(round_id, owners)
 
     async def send(self, kind: str, body: Any) -> None:
         """Send a transaction of the device and wait until it is committed."""
@@ -127,6 +147,8 @@ class Gateway:
         As in `Participant`.
     shows : bool
         Whether to take part where the own update can be seen.
+    privacy : Privacy, optional
+        As in `Participant`.
     """
 
     def __init__(
@@ -141,22 +163,26 @@ class Gateway:
         tell: Callable[[Digest, FederatedRound], None],
         complains: bool,
         shows: bool = False,
+        privacy: Privacy | None = None,
     ) -> None:
         self.device = sender.address
         self._client = client
         self._reader = RoundReader(client, trust)
-        self._port = ChainPort(client, sender)
+        self._port = ChainPort(client, sender, self._reader)
         self._shard = shard
         self._store = store
         self._progress = progress
         self._tell = tell
         self._complains = complains
         self._shows = shows
+        self._privacy = privacy
         self._parts: dict[Digest, Participant] = {}
         self._unfinished = store.unfinished(sender.address)
         self._left: set[Digest] = set()
         """Rounds of others, those that are over, and those in which it cannot go on."""
         self._said: dict[Digest, str] = {}
+        self._awaiting: set[Digest] = set()
+        """Rounds whose base model the node did not hold."""
 
     async def run(self, chosen: Digest | None, *, forever: bool) -> FederatedRound:
         """Take part until a round is over, and return it; with `forever`, in one after another.
@@ -257,8 +283,11 @@ class Gateway:
                 is_new = member_of(found, self.device).mask_key is None
                 if shown is not None and is_new and not self._shows:
                     raise BadInput(shown, "sit it out, or take part with --unmasked all the same")
+                if is_new and self._privacy is not None:
+                    self._privacy.check(round_id, found)
                 # Before anything is promised to the others.
-                await self._shard.prepare(found.terms)
+                if not await self._is_prepared(round_id, found):
+                    return None
             await part.act(found)
             return None
         part.close()
@@ -270,6 +299,22 @@ class Gateway:
         self._tell(round_id, found)
         return found
 
+    async def _is_prepared(self, round_id: Digest, found: FederatedRound) -> bool:
+        """Get the base model and the own rows; False while the node does not hold the model."""
+        try:
+            await self._shard.prepare(found.terms)
+        except Refused as refusal:
+            if refusal.status != 404:
+                raise
+            # The node may still be fetching it, as one that was published a moment ago.
+            if round_id not in self._awaiting:
+                self._awaiting.add(round_id)
+                self._progress.phase(
+                    f"the node does not hold the base model {found.terms.base.hex()} yet"
+                )
+            return False
+        return True
+
     def _part(self, round_id: Digest) -> Participant:
         return Participant(
             round_id,
@@ -279,6 +324,7 @@ class Gateway:
             train=self._shard.train,
             random=SystemRandom(),
             complains=self._complains,
+            privacy=self._privacy,
         )
 
     def _say(self, round_id: Digest, found: FederatedRound) -> None:

@@ -74,6 +74,11 @@ _MEMORY: Final = Record(
 )
 
 
+def memory_folder(home: Path) -> Path:
+    """Return where a home directory has memories, and ledgers of what was told."""
+    return home / _FOLDER
+
+
 class MemoryStore:
     """The memories in a home directory; who uses it holds the lock of its folder.
 
@@ -84,7 +89,7 @@ class MemoryStore:
     """
 
     def __init__(self, home: Path) -> None:
-        self.folder = home / _FOLDER
+        self.folder = memory_folder(home)
         make_directory(self.folder)
 
     def find(self, round_id: Digest, device: Address) -> Memory | None:
@@ -121,12 +126,12 @@ class MemoryStore:
     def save(self, memory: Memory) -> None:
         """Write a memory, durably; raises `StorageError`."""
         text = json.dumps(_MEMORY.render(memory), indent=2) + "\n"
-        self._write(self._path(memory.round, memory.device), text.encode())
+        self.write(self._path(memory.round, memory.device), text.encode())
 
     def save_update(self, memory: Memory, data: bytes) -> Memory:
         """Write an update, then the memory that names it; return that memory."""
         named = replace(memory, update=blob_digest(data))
-        self._write(self._update_path(named), data)
+        self.write(self._update_path(named), data)
         self.save(named)
         return named
 
@@ -167,7 +172,8 @@ class MemoryStore:
         suffix = f".{memory.update.hex()[:32]}"
         return self._path(memory.round, memory.device).with_suffix(suffix)
 
-    def _write(self, path: Path, data: bytes) -> None:
+    def write(self, path: Path, data: bytes) -> None:
+        """Replace a file of the folder: whole or not at all, durably; raises `StorageError`."""
         replace_file(path, data)
 
 

@@ -5,7 +5,7 @@ may be called as often as one likes, by a process that was killed anywhere befor
 is in the `MemoryStore` before it is sent, and is said again unchanged. docs/spec/federated.md.
 """
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import replace
 from hashlib import sha256
 from typing import Any, Final, Protocol
@@ -26,6 +26,7 @@ from chain.merkle import merkle_root
 from chain.types import Address, Digest
 from cli.errors import BadInput, Contradicted, Refused
 from cli.federated.memory import CHANGES_MAX, SEED_SIZE, Memory, MemoryStore, check_same
+from cli.federated.privacy import Privacy
 from ml_validator.federated import (
     Group,
     RoundSecrets,
@@ -38,6 +39,7 @@ from ml_validator.federated import (
     to_reveal,
 )
 from ml_validator.federated.fixed_point import Floats
+from ml_validator.federated.privacy import prepared_privately
 from node.ports import Random
 
 OVERTAKEN: Final = frozenset(
@@ -49,8 +51,10 @@ OVERTAKEN: Final = frozenset(
 class RoundPort(Protocol):
     """What a participant asks of the chain."""
 
-    async def shares(self, round_id: Digest) -> Mapping[Address, SharesRecord]:
-        """Return what the members have handed to each other."""
+    async def shares(
+        self, round_id: Digest, owners: Iterable[Address]
+    ) -> Mapping[Address, SharesRecord]:
+        """Return what members have handed to the others, of those that have."""
         ...
 
     async def send(self, kind: str, body: Any) -> None:
@@ -72,6 +76,8 @@ class Participant:
         the device is asked for.
     complains : bool
         Whether to give up the own part in the round to name a member whose box is no good.
+    privacy : Privacy, optional
+        Adds noise to the update, and keeps the ledger of it.
     """
 
     def __init__(
@@ -84,6 +90,7 @@ class Participant:
         train: Callable[[Terms, int], Awaitable[Floats]],
         random: Random,
         complains: bool = False,
+        privacy: Privacy | None = None,
     ) -> None:
         self.round_id = round_id
         self.device = device
@@ -92,6 +99,7 @@ class Participant:
         self._train = train
         self._random = random
         self._complains = complains
+        self._privacy = privacy
         self._has_delivered = False
         self._has_revealed = False
 
@@ -206,7 +214,18 @@ class Participant:
             norm_max=max(1, terms.clip - CHANGES_MAX),
             weight_total=sum([other.weight for other in found.members]),
         )
-        values = prepared(await self._train(terms, member.steps), rules=rules, weight=member.weight)
+        trained = await self._train(terms, member.steps)
+        if self._privacy is None:
+            values = prepared(trained, rules=rules, weight=member.weight)
+        else:
+            # Written first: what was told is counted, whatever becomes of this process.
+            values = prepared_privately(
+                trained,
+                rules=rules,
+                noise=self._privacy.spend(self.round_id, found),
+                seed=self._secrets(memory).noise_seed,
+                weight=member.weight,
+            )
         if not terms.is_masked:
             return self._store.save_update(memory, encode_update(values))
         group = self._group(found, member)
@@ -267,7 +286,7 @@ class Participant:
     ) -> dict[Address, Pair | None]:
         """Return the shares that each member has made for this one; None where they are no good."""
         group = self._group(found, member)
-        records = await self._port.shares(self.round_id)
+        records = await self._port.shares(self.round_id, group.sharing)
         if not records.keys() >= set(group.sharing):
             raise Contradicted(self.round_id.hex(), "who has shared")
         return self._secrets(memory).received(group, records)

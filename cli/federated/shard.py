@@ -83,17 +83,23 @@ class Shard:
         self._client = client
         self._rate = rate
         self._random = random
-        self._prepared: tuple[Digest, Linear, Rows, Answers] | None = None
+        self._base: tuple[Digest, Linear] | None = None
+        self._read: tuple[object, Rows, Answers] | None = None
 
     async def prepare(self, terms: Terms) -> None:
-        """Read the data as rows of the base model of a round, once for each.
+        """Fetch the base model of a round, and read the data as its rows.
+
+        They are read once for all models with the same columns and caps, and again when the file
+        has changed.
 
         Raises
         ------
         BadInput, ModelError
             The model is not one that is trained so, or the data do not fit it.
+        Refused
+            The node does not hold the model.
         """
-        if self._prepared is not None and self._prepared[0] == terms.base:
+        if self._base is not None and self._base[0] == terms.base:
             return
         artifact = await fetch_model(self._client, terms.base)
         model = linear_of(artifact)
@@ -103,20 +109,33 @@ class Shard:
                 f"{parameter_count(model)}",
                 "sit this round out, and tell its coordinator",
             )
-        self._prepared = None
-        rows, answers = await asyncio.to_thread(self._read, artifact, model)
-        self._prepared = (terms.base, model, rows, answers)
+        kind = (artifact.schema.digest, model.cap.tobytes(), _state_of(self._data))
+        if self._read is None or self._read[0] != kind:
+            self._read = None
+            rows, answers = await asyncio.to_thread(self._load, artifact, model)
+            self._read = (kind, rows, answers)
+        self._base = (terms.base, model)
 
     async def train(self, terms: Terms, steps: int) -> Floats:
         """Return the update that so many steps make; raises as `prepare`."""
         await self.prepare(terms)
-        assert self._prepared is not None, "it was prepared"
-        _, model, rows, answers = self._prepared
+        assert self._base is not None, "it was prepared"
+        assert self._read is not None, "it was prepared"
+        _, rows, answers = self._read
         chance = np.random.default_rng(int.from_bytes(self._random.bytes(16), "big"))
         return await asyncio.to_thread(
-            train, model, rows, answers, steps=steps, rate=self._rate, random=chance
+            train, self._base[1], rows, answers, steps=steps, rate=self._rate, random=chance
         )
 
-    def _read(self, artifact: Artifact, model: Linear) -> tuple[Rows, Answers]:
+    def _load(self, artifact: Artifact, model: Linear) -> tuple[Rows, Answers]:
         records = read_labelled(self._data, self._schema, artifact)
         return read_rows(records, base=model, schema=artifact.schema)
+
+
+def _state_of(data: Path) -> tuple[int, int] | None:
+    """Return what changes with a file; None where there is none, which reading it will tell."""
+    try:
+        found = (data / TRAIN_FILE if data.is_dir() else data).stat()
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_size

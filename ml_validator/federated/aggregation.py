@@ -23,8 +23,8 @@ from ml_validator.federated.fixed_point import (
     Integers,
     divided,
     encode_update,
-    squared_norm,
 )
+from ml_validator.federated.inner_products import inner_products
 
 CONTRIBUTIONS_MAX: Final = 1024
 COPY_COSINE_SQUARED: Final = (9_999, 10_000)
@@ -161,14 +161,14 @@ def multi_krum(rows: Integers, *, attackers: int) -> Integers:
 def krum_selection(rows: Integers, *, attackers: int) -> list[int]:
     """Return the indices of the rows that Multi-Krum keeps, ascending."""
     count = len(rows)
-    distances = [[0] * count for _ in rows]
+    products = inner_products(list(rows))
+    scores = []
     for i in range(count):
-        for j in range(i):
-            distances[i][j] = distances[j][i] = squared_norm(rows[i] - rows[j])
-    scores = [
-        sum(sorted(others[:i] + others[i + 1 :])[: count - attackers - 2])
-        for i, others in enumerate(distances)
-    ]
+        # |a − b|² = |a|² + |b|² − 2 a·b
+        distances = [
+            products[i][i] + products[j][j] - 2 * products[i][j] for j in range(count) if j != i
+        ]
+        scores.append(sum(sorted(distances)[: count - attackers - 2]))
     closest = sorted(range(count), key=lambda i: (scores[i], i))
     return sorted(closest[: count - attackers])
 
@@ -180,18 +180,19 @@ def without_copies(contributions: Sequence[Contribution]) -> list[Contribution]:
     with the lowest digest stays: which is the original does not matter to the aggregate. Needs to
     see updates, so it belongs to the audit mode.
     """
-    kept: list[tuple[Contribution, int]] = []
-    for candidate in sorted(contributions, key=lambda contribution: contribution.digest):
-        square = squared_norm(candidate.values)
-        if not any(_is_copy(candidate, square, other, norm) for other, norm in kept):
-            kept.append((candidate, square))
-    return [contribution for contribution, _ in kept]
-
-
-def _is_copy(a: Contribution, a_square: int, b: Contribution, b_square: int) -> bool:
-    if a.digest == b.digest:
-        return True
-    # |a + b|² = |a|² + |b|² + 2 a·b, in exact integers.
-    inner = (squared_norm(a.values + b.values) - a_square - b_square) // 2
+    if not contributions:
+        return []
+    ordered = sorted(contributions, key=lambda contribution: contribution.digest)
+    products = inner_products([contribution.values for contribution in ordered])
     part, whole = COPY_COSINE_SQUARED
-    return inner > 0 and whole * inner * inner >= part * a_square * b_square
+
+    def is_copy(i: int, j: int) -> bool:
+        inner = products[i][j]
+        is_along = inner > 0 and whole * inner**2 >= part * products[i][i] * products[j][j]
+        return ordered[i].digest == ordered[j].digest or is_along
+
+    kept: list[int] = []
+    for i in range(len(ordered)):
+        if not any(is_copy(i, j) for j in kept):
+            kept.append(i)
+    return [ordered[i] for i in kept]

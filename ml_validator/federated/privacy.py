@@ -1,21 +1,22 @@
 """Differential privacy of a sum: discrete Gaussian noise from every member, and what it has spent.
 
-Masks hide an update in a sum, not what the sum tells. So each member adds integer noise, of which
-any `threshold` members of a group together have enough: members that drop out, or leave theirs
-away, do not lower it below that as long as so many remain. Samples are exact, from integers alone;
-a Gaussian of floats would leak by its gaps. The guarantee is that of a whole participant, for the
-sum of its group, and is counted as zero-concentrated differential privacy, which adds up.
+Masks hide an update in a sum, not what the sum tells. So a member adds integer noise: enough by
+itself, or so much that a number of members together have enough, whoever of the others drops out or
+adds none. Samples are exact, from integers alone; a Gaussian of floats would leak by its gaps. The
+guarantee is that of a whole participant, against its taking no part, and is counted as
+zero-concentrated differential privacy, which adds up.
 
 References
 ----------
 C. Canonne, G. Kamath, T. Steinke, "The Discrete Gaussian for Differential Privacy", NeurIPS 2020:
 the sampler, and what rho is. P. Kairouz, Z. Liu, T. Steinke, "The Distributed Discrete Gaussian
 Mechanism for Federated Learning with Secure Aggregation", ICML 2021: sums of such noise are as
-good, but for a term that vanishes where each member's deviation is not tiny.
+good, but for a term that vanishes where each member's deviation is not tiny. Why no accountant of a
+library: docs/adr/0032-privacy-ledger.md.
 """
 
 from dataclasses import dataclass
-from math import isqrt, log, sqrt
+from math import ceil, exp, floor, fsum, isqrt, log, log1p, sqrt
 from typing import Final
 
 import numpy as np
@@ -28,7 +29,6 @@ from ml_validator.federated.fixed_point import (
     Floats,
     Integers,
     UpdateRules,
-    check_norm,
     clipped,
     to_fixed,
 )
@@ -40,20 +40,22 @@ ROOM: Final = 2
 """Times its expected norm, noise has room for under the bound on updates."""
 
 _CHUNK: Final = 4_096
+_ORDERS: Final = range(-64, 65)
+"""Steps of 1 / 16 of a power of e around a good order; every order gives a bound that holds."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Noise:
-    """How private the sum of a group shall be.
+    """How private an update shall be.
 
     Parameters
     ----------
     sensitivity : int
         What a member shortens its update to before it adds noise: L2 norm, in fixed point.
     deviation : int
-        Standard deviation of the noise in the sum of `threshold` members, in fixed point.
-    threshold : int
-        How many members at least are in a sum.
+        Standard deviation of the noise of `members` together, in fixed point.
+    members : int
+        How many at least add such noise to one sum; 1: the own noise is enough.
 
     Raises
     ------
@@ -63,48 +65,80 @@ class Noise:
 
     sensitivity: int
     deviation: int
-    threshold: int
+    members: int = 1
 
     def __post_init__(self) -> None:
-        if self.deviation**2 < self.threshold * DEVIATION_MIN**2:
+        if self.deviation**2 < self.members * DEVIATION_MIN**2:
             raise InvalidUpdate("noise", f"a deviation of {self.deviation} is too small")
 
     @property
     def member_variance(self) -> int:
         """Variance of the noise that each member adds, rounded up."""
-        return -(-(self.deviation**2) // self.threshold)
+        return -(-(self.deviation**2) // self.members)
+
+    def room(self, parameters: int) -> int:
+        """Return what the bound on an update of so many parameters has to leave for the noise."""
+        return ROOM * (isqrt(parameters * self.member_variance) + 1)
+
+
+def fitting_noise(multiplier: float, *, parameters: int, norm_max: int, members: int = 1) -> Noise:
+    """Return the noise of a member, with the largest sensitivity that its bound has room for.
+
+    Parameters
+    ----------
+    multiplier : float
+        The deviation of a member's own noise, in sensitivities.
+    norm_max : int
+        Bound on the norm of what the member sends.
+
+    Raises
+    ------
+    InvalidUpdate
+        There is no room.
+    """
+    spread = ROOM * sqrt(parameters)
+    # Roundings of deviation, variance and root take 2 in each parameter's own noise at most.
+    sensitivity = floor((norm_max - 2 * spread - 2 * ROOM) / (1 + spread * multiplier))
+    if sensitivity < 1:
+        raise InvalidUpdate("noise", f"a bound of {norm_max} leaves no room for it")
+    deviation = ceil(multiplier * sensitivity * sqrt(members))
+    return Noise(sensitivity=sensitivity, deviation=deviation, members=members)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spent:
+    """What a federated round was told."""
+
+    round: Digest
+    base: Digest
+    sensitivity: int
+    deviation: int
 
     @property
     def rho(self) -> float:
-        """What one federated round spends, as zero-concentrated differential privacy."""
+        """The same as zero-concentrated differential privacy."""
         return self.sensitivity**2 / (2 * self.deviation**2)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PrivacyLedger:
-    """What has been spent on one model, over all federated rounds that made it.
+    """What one participant has told of its rows, over all federated rounds.
 
-    Parameters
-    ----------
-    delta : float
-        Chance with which the guarantee may fail; well below one over the number of participants.
-    epsilon_max : float
-        What may be spent.
-    spent : tuple of (Digest, float)
-        Rounds with their rho.
+    Models are not told apart: what several tell of the same rows adds up.
     """
 
-    delta: float
-    epsilon_max: float
-    spent: tuple[tuple[Digest, float], ...] = ()
+    spent: tuple[Spent, ...] = ()
 
     @property
-    def epsilon(self) -> float:
-        """What has been spent so far: rho + 2 √(rho log(1 / delta))."""
-        rho = sum(rho for _, rho in self.spent)
-        return rho + 2 * sqrt(rho * log(1 / self.delta))
+    def rho(self) -> float:
+        """The sum, as zero-concentrated differential privacy."""
+        return fsum(spent.rho for spent in self.spent)
 
-    def spend(self, round_id: Digest, noise: Noise) -> "PrivacyLedger":
+    def epsilon(self, delta: float) -> float:
+        """Return epsilon, where the guarantee may fail with the chance `delta`."""
+        return epsilon_of(self.rho, delta)
+
+    def spend(self, entry: Spent, *, delta: float, epsilon_max: float) -> "PrivacyLedger":
         """Return the ledger with one more round; a round that is in it already costs nothing.
 
         Raises
@@ -112,22 +146,39 @@ class PrivacyLedger:
         PrivacySpent
             It would exceed what may be spent; take no part in that round.
         """
-        if any(known == round_id for known, _ in self.spent):
+        if any(known.round == entry.round for known in self.spent):
             return self
-        after = PrivacyLedger(
-            delta=self.delta,
-            epsilon_max=self.epsilon_max,
-            spent=(*self.spent, (round_id, noise.rho)),
-        )
-        if after.epsilon > self.epsilon_max:
-            raise PrivacySpent(after.epsilon, self.epsilon_max)
+        after = PrivacyLedger(spent=(*self.spent, entry))
+        if after.epsilon(delta) > epsilon_max:
+            raise PrivacySpent(after.epsilon(delta), epsilon_max)
         return after
 
 
+def epsilon_of(rho: float, delta: float) -> float:
+    """Return for which epsilon `rho`-zero-concentrated privacy is (epsilon, `delta`)-private.
+
+    References
+    ----------
+    Canonne, Kamath, Steinke, Proposition 12, at the best of many orders; never more than
+    rho + 2 √(rho log(1 / delta)).
+    """
+    if not rho:
+        return 0.0
+    good = sqrt(log(1 / delta) / rho)
+    orders = [1 + good * exp(step / 16) for step in _ORDERS]
+    return max(
+        0.0,
+        min([rho * a + log1p(-1 / a) - (log(delta) + log(a)) / (a - 1) for a in orders]),
+    )
+
+
 def prepared_privately(
-    values: Floats, *, rules: UpdateRules, noise: Noise, seed: bytes
+    values: Floats, *, rules: UpdateRules, noise: Noise, seed: bytes, weight: int = 1
 ) -> Integers:
-    """Return what a participant sends: rounded, shortened to the sensitivity, with noise.
+    """Return what a participant sends: shortened to the sensitivity, with noise, times its weight.
+
+    Should the noise for once be longer than there is room for, all of it is shortened: that tells
+    nothing more.
 
     Parameters
     ----------
@@ -140,7 +191,7 @@ def prepared_privately(
     InvalidUpdate
         As in `to_fixed`; or the bound on norms leaves the noise no room.
     """
-    room = ROOM * (isqrt(rules.parameters * noise.member_variance) + 1)
+    room = noise.room(rules.parameters)
     if noise.sensitivity + room > rules.norm_max:
         raise InvalidUpdate(
             "noise", f"{noise.sensitivity} and room of {room} exceed {rules.norm_max}"
@@ -148,9 +199,7 @@ def prepared_privately(
     update = clipped(to_fixed(values, rules=rules), noise.sensitivity)
     bits = _Bits(seed)
     drawn = [_gaussian(noise.member_variance, bits) for _ in range(rules.parameters)]
-    private: Integers = update + np.array(drawn, np.int64)
-    check_norm(private, norm_max=rules.norm_max)
-    return private
+    return clipped(update + np.array(drawn, np.int64), rules.norm_max) * np.int64(weight)
 
 
 class _Bits:

@@ -330,6 +330,13 @@ ROUTES: Final = (
         codes=("not_found",),
     ),
     Route(
+        path="/v1/rounds/{id}/shares/{device}/proof",
+        handler=learning.shares_proof,
+        summary="What proves what a member has handed to the others, or that there is nothing",
+        tag="learning",
+        answers={200: _ref("RoundSharesProof")},
+    ),
+    Route(
         path="/v1/rounds/{id}/revealed",
         handler=learning.revealed,
         summary="The shares that members of an open round have revealed",

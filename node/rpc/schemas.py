@@ -364,6 +364,7 @@ SCHEMAS: Final[Mapping[str, Schema]] = {
     "RoundRecord": ROUND_TABLE.record.describe(),
     "RoundProof": _state_proof(round=nullable(ref("RoundRecord"))),
     "RoundShares": _joined(record(device=ID), SHARES_TABLE.record.describe()),
+    "RoundSharesProof": _state_proof(shares=nullable(SHARES_TABLE.record.describe())),
     "RoundReveal": _joined(record(device=ID), REVEAL_TABLE.record.describe()),
     "Verdict": record(
         transaction_id=ID,

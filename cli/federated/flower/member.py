@@ -57,17 +57,18 @@ async def anchor_update(
     """
     try:
         async with asyncio.timeout(TIMEOUT_S):
+            reader = RoundReader(client, trust)
             with TemporaryDirectory(prefix="securenet-flower-") as home:
                 store = MemoryStore(Path(home))
                 part = Participant(
                     round_id,
                     sender.address,
                     store=store,
-                    port=ChainPort(client, sender),
+                    port=ChainPort(client, sender, reader),
                     train=lambda terms, steps: train(),
                     random=SystemRandom(),
                 )
-                await _deliver(RoundReader(client, trust), round_id, part, base)
+                await _deliver(reader, round_id, part, base)
                 memory = store.find(round_id, sender.address)
                 assert memory is not None, "it has delivered an update"
                 return store.load_update(memory)

@@ -26,6 +26,7 @@ from node.rpc.paging import (
     RoundPageQuery,
     page,
     page_of_table,
+    parse_address,
     parse_id,
     parse_place,
     render_place,
@@ -110,12 +111,19 @@ async def round_(rpc: Rpc, request: web.Request, query: Query) -> Any:
 
 async def round_proof(rpc: Rpc, request: web.Request, query: Query) -> Any:
     """Answer what proves a federated round, or that there is none."""
-    return state_proof(rpc, request, ROUND_TABLE, "round")
+    return state_proof(rpc, ROUND_TABLE, parse_id(request.match_info["id"], "id"), "round")
 
 
 async def shares(rpc: Rpc, request: web.Request, query: PageQuery) -> Any:
     """Answer a page of what the members of an open round have handed to each other."""
     return _page_of_members(rpc, request, query, SHARES_TABLE)
+
+
+async def shares_proof(rpc: Rpc, request: web.Request, query: Query) -> Any:
+    """Answer what proves what a member of an open round has handed to the others."""
+    round_id = parse_id(request.match_info["id"], "id")
+    device = parse_address(request.match_info["device"], "device")
+    return state_proof(rpc, SHARES_TABLE, round_id + device, "shares")
 
 
 async def revealed(rpc: Rpc, request: web.Request, query: PageQuery) -> Any:

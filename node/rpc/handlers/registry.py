@@ -86,7 +86,8 @@ async def device_behaviour(rpc: Rpc, request: web.Request, query: Query) -> Any:
 
 async def device_proof(rpc: Rpc, request: web.Request, query: Query) -> Any:
     """Answer what proves a device's record, or that there is none."""
-    return state_proof(rpc, request, DEVICE_TABLE, "device")
+    device = parse_address(request.match_info["id"], "id")
+    return state_proof(rpc, DEVICE_TABLE, device, "device")
 
 
 async def organisations(rpc: Rpc, request: web.Request, query: PageQuery) -> Any:
@@ -148,7 +149,8 @@ async def evidence(rpc: Rpc, request: web.Request, query: PageQuery) -> Any:
 
 async def evidence_proof(rpc: Rpc, request: web.Request, query: Query) -> Any:
     """Answer what proves that a miner was convicted, or that it never was."""
-    return state_proof(rpc, request, EVIDENCE_TABLE, "evidence")
+    miner = parse_address(request.match_info["id"], "id")
+    return state_proof(rpc, EVIDENCE_TABLE, miner, "evidence")
 
 
 async def proposals(rpc: Rpc, request: web.Request, query: ProposalPageQuery) -> Any:

@@ -228,6 +228,7 @@ class FakeNode:
                 web.get("/v1/rounds", self._rounds),
                 web.get("/v1/rounds/{id}", self._round),
                 web.get("/v1/rounds/{id}/shares", self._shares),
+                web.get("/v1/rounds/{id}/shares/{device}/proof", self._shares_proof),
                 web.get("/v1/rounds/{id}/proof", self._round_proof),
                 web.get("/v1/blocks/{reference}/proof", self._block_proof),
                 web.get("/v1/measures", self._measures),
@@ -507,10 +508,17 @@ class FakeNode:
         return web.json_response(federated_round(id, record))
 
     async def _round_proof(self, request: web.Request) -> web.Response:
-        id, tip = bytes.fromhex(request.match_info["id"]), self.chain.tip
-        record = tip.state.get(ROUND_TABLE, id)
-        value = None if record is None else ROUND_TABLE.encode(record).hex()
-        proof = STATE_PROOF.render(tip.state.prove(ROUND_TABLE, id))
+        return self._state_proof(ROUND_TABLE, bytes.fromhex(request.match_info["id"]))
+
+    async def _shares_proof(self, request: web.Request) -> web.Response:
+        key = request.match_info["id"] + request.match_info["device"]
+        return self._state_proof(SHARES_TABLE, bytes.fromhex(key))
+
+    def _state_proof(self, table: Table[Any], key: bytes) -> web.Response:
+        tip = self.chain.tip
+        record = tip.state.get(table, key)
+        value = None if record is None else table.encode(record).hex()
+        proof = STATE_PROOF.render(tip.state.prove(table, key))
         return web.json_response({**self._decided(tip.header), "value": value, "proof": proof})
 
     async def _block_proof(self, request: web.Request) -> web.Response:

@@ -1,6 +1,7 @@
 """`securenet init`, `node run`, `node inspect`, `db verify`: one home directory."""
 
 import json
+import os
 import shutil
 import socket
 
@@ -193,6 +194,23 @@ def test_a_node_whose_port_is_taken_says_so_and_ends(securenet, home, which):
 
     assert ended.code == ExitCode.PORT_TAKEN
     assert len([line for line in ended.err.splitlines() if line.startswith("error: ")]) == 1
+
+
+def test_a_node_keeps_numpy_to_one_thread(securenet, home, monkeypatch):
+    names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+    told = {}
+
+    async def run_node(path, **options):
+        told.update({name: os.environ.get(name) for name in names})
+
+    for name in names:
+        monkeypatch.setenv(name, "8")
+    monkeypatch.setattr("node.process.run_node", run_node)
+
+    ended = securenet("node", "run", "--home", home)
+
+    assert ended.code == ExitCode.OK, ended.err
+    assert told == dict.fromkeys(names, "1")
 
 
 def test_two_nodes_never_share_a_home(securenet, home):

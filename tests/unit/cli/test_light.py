@@ -35,6 +35,17 @@ def test_a_committed_transaction_verifies_from_a_trusted_hash(securenet, node, c
     assert ended.document["height"] == 2
 
 
+def test_a_hash_of_a_later_block_is_no_fault_of_the_node(securenet, node, committed):
+    node.chain.commit([])
+    later = node.chain.tip.header
+
+    ended = securenet("light", "verify", committed, "--trust", later.hash.hex())
+
+    assert ended.code == ExitCode.USAGE
+    assert f"block 2, before the trusted block {later.height}" in ended.err
+    assert "give --trust the hash of block 2 or an earlier one" in ended.err
+
+
 @pytest.mark.parametrize(
     "forge",
     [

@@ -1,6 +1,7 @@
 """``securenet fl`` as people use it, against a node of one miner that does its part at once."""
 
 from dataclasses import replace
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from threading import Thread
@@ -12,10 +13,12 @@ from chain.crypto import signing_key
 from chain.federated.records import ROUND_TABLE
 from chain.kinds.participation import RoundJoin
 from chain.types import Address, Digest
+from cli.client import ask
 from cli.commands.fl_status import waits_for
 from cli.exit_codes import ExitCode
 from cli.federated.follow import why_shown
 from cli.federated.memory import Memory, MemoryStore
+from cli.federated.shard import Shard
 from cli.signing import Sender
 from ml_validator.artifact import load_artifact
 from ml_validator.bundled import LINEAR_NAME, bundled_model
@@ -24,8 +27,9 @@ from ml_validator.federated.linear_update import to_parameters
 from ml_validator.linear import Linear
 from ml_validator.nsl_kdd import write_records
 from ml_validator.synthetic import generate_mixture
+from node.random_source import SystemRandom
 from node.storage.lock import FileLock
-from tests.federation import Federation
+from tests.federation import Federation, make_terms
 from tests.unit.cli.conftest import key_file
 from tests.unit.cli.fake_node import make_genesis, problem, serving
 from tests.unit.cli.federated.learning_node import LearningNode
@@ -242,6 +246,25 @@ def test_an_aggregate_that_does_not_match_is_not_published(
     assert "other bytes" in ended.err
 
 
+def test_with_a_trusted_hash_what_is_published_is_of_a_proven_round(
+    start, join, securenet, registrar, node, devices, shard
+):
+    id = start(*alone(devices)).document["id"]
+    join("a")
+    trust = ("--trust", node.chain.genesis.hash.hex())
+    command = ("fl", "publish", id, "--key", registrar, "--data", shard, *trust, "--json")
+    node.requests.clear()
+    node.lies = True
+
+    lied = securenet(*command)
+    node.lies = False
+    told = securenet(*command)
+
+    assert (lied.code, "proof does not hold" in lied.err) == (ExitCode.MISSED, True)
+    assert told.code == ExitCode.OK, told.err
+    assert f"GET /v1/rounds/{id}" not in node.requests
+
+
 def test_a_node_that_is_busy_for_a_moment_is_asked_again(start, join, node, devices):
     id = start(*alone(devices)).document["id"]
     node.overrides[f"/v1/rounds/{id}"] = [problem(429, "rate_limited", "too fast")]
@@ -374,6 +397,124 @@ def test_a_base_that_does_not_match_its_digest_ends_it(
     ended = join("a", "--round", started.document["id"])
 
     assert (ended.code, "other bytes" in ended.err) == (ExitCode.MISSED, True)
+
+
+def test_a_base_that_the_node_is_still_fetching_is_waited_for(
+    securenet, registrar, join, node, devices, tmp_path
+):
+    base = replace(bundled_model(LINEAR_NAME)[0], threshold_ppm=7)
+    (tmp_path / "base.safetensors").write_bytes(base.data)
+    started = securenet(
+        "fl", "start", "--key", registrar, "--base", tmp_path / "base.safetensors",
+        *alone(devices),
+    )  # fmt: skip
+    missing = problem(404, "not_found", "the blob is not held here")
+    node.overrides[f"/v1/blobs/{base.digest.hex()}"] = [missing]
+    node.blobs[base.digest.hex()] = base.data
+
+    ended = join("a", "--round", started.document["id"])
+
+    assert ended.code == ExitCode.OK, ended.err
+    assert "does not hold the base model" in ended.err
+
+
+def test_rows_are_read_once_for_models_that_read_them_alike(node, monkeypatch, shard):
+    first = bundled_model(LINEAR_NAME)[0]
+    second = replace(first, threshold_ppm=7)
+    node.blobs[second.digest.hex()] = second.data
+    reads = []
+
+    def read(*given, **kind):
+        reads.append(given)
+        return [], []
+
+    monkeypatch.setattr("cli.federated.shard.read_rows", read)
+    assert isinstance(first.model, Linear)
+    terms = partial(make_terms, parameter_count=len(to_parameters(first.model)))
+
+    async def prepare(client):
+        rows = Shard(shard, None, client=client, rate=1.0, random=SystemRandom())
+        await rows.prepare(terms(base=first.digest))
+        await rows.prepare(terms(base=second.digest))
+        unchanged = len(reads)
+        write_records(shard, generate_mixture(41, 1))
+        await rows.prepare(terms(base=first.digest))
+        return unchanged
+
+    assert (ask(node.url, prepare), len(reads)) == (1, 2)
+
+
+# --- differential privacy -------------------------------------------------------------------------
+
+NOISE = ("--noise", 1.0, "--delta", 0.00001)
+
+
+@pytest.mark.attack("F10")
+def test_what_rounds_are_told_with_noise_adds_up_until_it_would_be_too_much(
+    start, join, securenet, devices, tmp_path
+):
+    budget = (*NOISE, "--epsilon-max", 8)
+    first, second = (start(*alone(devices)).document["id"] for _ in range(2))
+    wide = join("a", "--round", first, *budget)
+    assert wide.code == ExitCode.OK, wide.err
+    home = tmp_path / "home-a"
+
+    told = securenet("fl", "status", "--home", home, "--json").document[0]
+    assert (told["device"], told["rounds"], told["models"]) == (devices["a"], 1, 1)
+    assert told["rho"] == pytest.approx(0.5, rel=1e-6)
+    assert told["epsilon"] == pytest.approx(4.728, rel=1e-3)
+    assert "4.73" in securenet("fl", "status", "--home", home).out
+    assert join("a", "--round", second, *budget).code == ExitCode.OK
+    third = start(*alone(devices)).document["id"]
+
+    refused = join("a", "--round", third, *budget)
+
+    assert refused.code == ExitCode.MISSED
+    assert "too much of the own rows: epsilon would be 9.01" in refused.err
+    assert securenet("fl", "status", "--home", home, "--json").document[0]["rounds"] == 2
+
+
+def test_without_noise_a_home_that_counts_takes_part_no_more(start, join, devices):
+    ids = [start(*alone(devices)).document["id"] for _ in range(2)]
+    join("a", "--round", ids[0], *NOISE)
+
+    ended = join("a", "--round", ids[1])
+
+    assert (ended.code, "without noise all would be told" in ended.err) == (ExitCode.USAGE, True)
+
+
+@pytest.mark.parametrize(
+    ("terms", "options", "said"),
+    [
+        ((), ("--delta", 0.1), "no noise is given"),
+        ((), ("--noise", 1.0), "needs a --delta"),
+        ((), ("--noise", 1.0, "--delta", 1.5), "needs a --delta"),
+        ((), (*NOISE, "--noise-members", 2), "cannot share noise in groups of 1"),
+        (("--clip", 1e-8), NOISE, "no room for noise"),
+    ],
+)
+def test_noise_that_makes_no_sense_is_refused_in_one_line(
+    start, join, node, devices, terms, options, said
+):
+    id = start(*alone(devices), *terms).document["id"]
+
+    ended = join("a", "--round", id, *options)
+
+    assert (ended.code, said in ended.err) == (ExitCode.USAGE, True), ended.err
+    assert record(node, id).members[0].status == "invited"
+
+
+def test_a_damaged_ledger_is_not_taken_for_an_empty_one(start, join, securenet, devices, tmp_path):
+    id = start(*alone(devices)).document["id"]
+    folder = tmp_path / "home-a" / "federated"
+    folder.mkdir(parents=True)
+    (folder / f"{devices['a']}.ledger.json").write_text("{}")
+
+    ended = join("a", "--round", id, *NOISE)
+
+    assert (ended.code, "is damaged" in ended.err) == (ExitCode.USAGE, True)
+    shown = securenet("fl", "status", "--home", tmp_path / "home-a")
+    assert (shown.code, "is damaged" in shown.err) == (ExitCode.USAGE, True)
 
 
 def test_two_processes_do_not_share_a_home(start, join, devices, tmp_path):

@@ -1,12 +1,17 @@
 """What a participant does in a federated round, and what it never does, whenever it is killed."""
 
 from dataclasses import replace
+from math import sqrt
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from chain.types import Digest
 from cli.errors import BadInput, Contradicted, Refused
 from cli.federated.memory import MemoryStore
+from cli.federated.privacy import ledger_path, load_ledger
 from tests.unit.cli.federated.world import Killed, Life, World
 
 MASKED_EFFECTS = 30
@@ -60,6 +65,49 @@ def test_a_participant_killed_at_any_effect_goes_on_and_says_nothing_twice(tmp_p
         assert world.federation.member_of(device).status == "included"
         assert np.array_equal(world.total, world.expected())
         said_once(world, device)
+
+
+@pytest.mark.slow
+def test_what_is_told_with_noise_is_in_the_ledger_before_it_is_sent(tmp_path):
+    quiet = World(tmp_path / "quiet", noise=1.0)
+    quiet.play()
+    effects = quiet.lives[quiet.federation.devices[0].id].count
+
+    for killed_at in range(1, effects + 1):
+        world = World(tmp_path / str(killed_at), noise=1.0)
+        device = world.federation.devices[0]
+        world.lives[device.id].killed_at = killed_at
+        path = ledger_path(world.memories(device), device.id)
+        counted: list[list[Digest]] = []
+
+        def note(body: Any, path: Path = path, counted: list[list[Digest]] = counted) -> None:
+            counted.append([spent.round for spent in load_ledger(path).spent])
+
+        world.ports[device.id].before_commit = note
+
+        world.play()
+
+        assert world.federation.member_of(device).status == "included"
+        assert counted
+        assert all(rounds == [world.federation.id] for rounds in counted)
+        said_once(world, device)
+
+
+def test_noise_changes_an_update_by_what_it_says(tmp_path):
+    world = World(tmp_path, noise=2.0, group_size=1, groups_min=1)
+    world.play()
+    device = world.federation.devices[0]
+    (spent,) = load_ledger(ledger_path(world.memories(device), device.id)).spent
+    member = world.federation.member_of(device)
+    assert member.update is not None
+
+    sent = np.frombuffer(world.blobs[member.update], "<i8") / member.weight
+
+    trained = world.trained[device.id][-1]
+    fixed = trained * 2.0**24
+    told = fixed * min(1.0, spent.sensitivity / float(np.linalg.norm(fixed)))
+    off = float(np.linalg.norm(sent - told))
+    assert 0.2 < off / (spent.deviation * sqrt(len(sent))) < 2.5
 
 
 @pytest.mark.parametrize("phase", ["share", "commit", "attest", "reveal"])

@@ -5,7 +5,7 @@ its disk has.
 """
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from chain.types import Address, Digest
 from cli.errors import Refused
 from cli.federated.memory import Memory, MemoryStore
 from cli.federated.participant import Participant
+from cli.federated.privacy import Privacy
 from ml_validator.federated import (
     Group,
     GroupInput,
@@ -68,13 +69,13 @@ class FragileStore(MemoryStore):
         super().__init__(home)
         self._life = life
 
-    def _write(self, path: Path, data: bytes) -> None:
+    def write(self, path: Path, data: bytes) -> None:
         self._life.effect()
         draft = path.with_name(f".{path.name}.new")
         draft.touch(mode=0o600)
         draft.write_bytes(data[: len(data) // 2])
         self._life.effect()
-        super()._write(path, data)
+        super().write(path, data)
         self._life.effect()
 
 
@@ -88,7 +89,9 @@ class Port:
         self.sent: list[tuple[str, Any]] = []
         self.before_commit: Callable[[Any], None] | None = None
 
-    async def shares(self, round_id: Digest) -> Mapping[Address, SharesRecord]:
+    async def shares(
+        self, round_id: Digest, owners: Iterable[Address]
+    ) -> Mapping[Address, SharesRecord]:
         return self.world.shares()
 
     async def send(self, kind: str, body: Any) -> None:
@@ -112,7 +115,10 @@ class Port:
 class World:
     """A round of `count` participants, each with a home of its own in `folder`."""
 
-    def __init__(self, folder: Path, *, count: int = 4, **terms: Any) -> None:
+    def __init__(
+        self, folder: Path, *, count: int = 4, noise: float | None = None, **terms: Any
+    ) -> None:
+        self.noise = noise
         self.federation = Federation(count=count, **terms)
         # Each transaction is a block of its own here.
         height = self.federation.chain.tip.next_height
@@ -136,18 +142,35 @@ class World:
         """Start a participant's process, for the first time or again."""
         life = self.lives[device.id]
         self.ports[device.id].life = life
+        store = FragileStore(self.home(device), life)
         self.parts[device.id] = Participant(
             self.federation.id,
             device.id,
-            store=FragileStore(self.home(device), life),
+            store=store,
             port=self.ports[device.id],
             train=lambda terms, steps: self._train(device),
             random=_Chance(self._chance),
             complains=device.id in self.complains,
+            privacy=None if self.noise is None else self.privacy(device, store),
+        )
+
+    def privacy(self, device: Device, store: MemoryStore) -> Privacy:
+        """Return what a participant asks of its privacy."""
+        assert self.noise is not None
+        return Privacy(
+            store=store,
+            device=device.id,
+            multiplier=self.noise,
+            members=1,
+            delta=1e-5,
+            epsilon_max=100.0,
         )
 
     def home(self, device: Device) -> Path:
         return self.folder / device.id.hex()[:8]
+
+    def memories(self, device: Device) -> Path:
+        return MemoryStore(self.home(device)).folder
 
     def memory(self, device: Device) -> Memory:
         found = MemoryStore(self.home(device)).find(self.federation.id, device.id)

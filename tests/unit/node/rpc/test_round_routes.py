@@ -2,10 +2,11 @@
 
 import pytest
 
-from chain.federated.records import ROUND_TABLE, SHARE_HASH_SIZE
+from chain.federated.records import ROUND_TABLE, SHARE_HASH_SIZE, SHARES_TABLE
 from chain.kinds.rounds import RoundAbort
 from chain.light_client import verify_state
 from chain.state_tree import STATE_PROOF
+from tests.builders import digest_of
 from tests.unit.node.rpc.a_round import SHARE, join, members, open_round, play_round
 from tests.unit.node.rpc.chain_node import ORGANISATION, REGISTRAR
 from tests.unit.node.rpc.test_chain_routes import pages
@@ -65,6 +66,22 @@ async def test_a_round_is_proven_under_the_last_header(client, node):
     verify_state(header, ROUND_TABLE.key(round_id), value, proof)
     assert answer["header"]["hash"] == header.hash.hex()
     assert ROUND_TABLE.record.render(ROUND_TABLE.decode(value)) == answer["round"]
+
+
+async def test_what_a_member_has_handed_over_is_proven_and_that_one_has_not(client, node):
+    round_id = await play_round(node)
+    device = members(node)[0]
+    stranger = digest_of("a stranger")
+
+    for key, has_shared in ((round_id + device, True), (round_id + stranger, False)):
+        path = f"/v1/rounds/{round_id.hex()}/shares/{key[32:].hex()}/proof"
+        answer = await get(client, path)
+
+        value = None if answer["value"] is None else bytes.fromhex(answer["value"])
+        proof = STATE_PROOF.parse(answer["proof"], "proof")
+        verify_state(node.chain.tip.header, SHARES_TABLE.key(key), value, proof)
+        assert (value is not None) == has_shared
+        assert (answer["shares"] is not None) == has_shared
 
 
 async def test_shares_and_what_is_revealed_are_read_member_by_member(client, node):
