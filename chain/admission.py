@@ -29,7 +29,9 @@ from chain.kinds.device_data import is_judged
 from chain.limits import RateLimits
 from chain.measures import policy_of
 from chain.parameters import FUTURE_DRIFT_MS
-from chain.records import DEVICE_TABLE, MINER_TABLE, ORGANISATION_TABLE, DeviceRecord
+from chain.records.devices import DEVICE_TABLE, DeviceRecord
+from chain.records.miners import MINER_TABLE
+from chain.records.organisations import ORGANISATION_TABLE
 from chain.state import View
 from chain.transactions import Transaction
 from chain.types import Address, PublicKey

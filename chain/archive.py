@@ -17,8 +17,9 @@ from chain import codec
 from chain.blocks import Block, decode_block
 from chain.certificate import CommitCertificate, decode_certificate
 from chain.errors import DecodeError
+from chain.fields import DIGEST
 from chain.schema import Blob, Integer, Optional, Record
-from chain.types import DIGEST_SIZE, HEIGHT_MAX, Digest
+from chain.types import HEIGHT_MAX, Digest
 
 MAGIC: Final = b"SNARCH\x00"
 VERSION: Final = 1
@@ -123,7 +124,7 @@ _RECORDS: Final[dict[FrameKind, Record[Frame]]] = {
         receipts=_BYTES,
         next_miners=Optional(_BYTES),
     ),
-    FrameKind.END: Record(End, count=Integer(1, HEIGHT_MAX), tip=Blob(DIGEST_SIZE)),
+    FrameKind.END: Record(End, count=Integer(1, HEIGHT_MAX), tip=DIGEST),
 }
 _KINDS: Final = {record.make: kind for kind, record in _RECORDS.items()}
 

@@ -7,6 +7,7 @@ from typing import Any, Final
 from chain import codec
 from chain.crypto import tagged_hash
 from chain.errors import DecodeError
+from chain.fields import ADDRESS, DIGEST, HEIGHT, ROUND, TIME_MS
 from chain.merkle import merkle_root
 from chain.schema import Blob, Integer, ListOf, Record, Text
 from chain.transactions import (
@@ -16,10 +17,6 @@ from chain.transactions import (
     full_digest,
 )
 from chain.types import (
-    DIGEST_SIZE,
-    HEIGHT_MAX,
-    ROUND_MAX,
-    TIME_MS_MAX,
     Address,
     Digest,
     Height,
@@ -77,17 +74,17 @@ class Header:
 HEADER: Final = Record(
     Header,
     version=Integer(BLOCK_VERSION, BLOCK_VERSION),
-    genesis_hash=Blob(DIGEST_SIZE),
-    height=Integer(0, HEIGHT_MAX),
-    time_ms=Integer(0, TIME_MS_MAX),
-    parent_hash=Blob(DIGEST_SIZE),
-    transaction_root=Blob(DIGEST_SIZE),
-    receipt_root=Blob(DIGEST_SIZE),
-    state_root=Blob(DIGEST_SIZE),
-    miner_set_hash=Blob(DIGEST_SIZE),
-    next_miner_set_hash=Blob(DIGEST_SIZE),
-    proposer=Blob(DIGEST_SIZE),
-    proposal_round=Integer(0, ROUND_MAX),
+    genesis_hash=DIGEST,
+    height=HEIGHT,
+    time_ms=TIME_MS,
+    parent_hash=DIGEST,
+    transaction_root=DIGEST,
+    receipt_root=DIGEST,
+    state_root=DIGEST,
+    miner_set_hash=DIGEST,
+    next_miner_set_hash=DIGEST,
+    proposer=ADDRESS,
+    proposal_round=ROUND,
 )
 
 
@@ -181,7 +178,7 @@ _EVENTS: Final = ListOf(
 )
 RECEIPT: Final[Record[Receipt]] = Record(
     Receipt,
-    transaction_id=Blob(DIGEST_SIZE),
+    transaction_id=DIGEST,
     index=Integer(0, BLOCK_TRANSACTIONS_MAX - 1),
     events=_EVENTS,
 )

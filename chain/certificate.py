@@ -11,13 +11,12 @@ from typing import Final
 
 from chain import codec, crypto
 from chain.errors import InvalidCertificate
+from chain.fields import DIGEST, HEIGHT, ROUND
 from chain.miners import MINERS_MAX, MinerSet
 from chain.schema import Blob, Integer, ListOf, Record
 from chain.types import (
-    DIGEST_SIZE,
-    HEIGHT_MAX,
-    ROUND_MAX,
     SIGNATURE_SIZE,
+    Address,
     Digest,
     Height,
     PublicKey,
@@ -90,6 +89,10 @@ class VoteCertificate:
                 raise InvalidCertificate(f"signer index {vote.index} is out of order or range")
             previous = vote.index
 
+    def signers(self, miners: MinerSet) -> tuple[Address, ...]:
+        """Return the members whose votes these are; their form has been checked."""
+        return tuple(miners.members[vote.index].id for vote in self.votes)
+
     def verify(
         self,
         *,
@@ -131,9 +134,9 @@ PreparedCertificate = VoteCertificate
 
 CERTIFICATE: Final = Record(
     VoteCertificate,
-    height=Integer(0, HEIGHT_MAX),
-    round=Integer(0, ROUND_MAX),
-    digest=Blob(DIGEST_SIZE),
+    height=HEIGHT,
+    round=ROUND,
+    digest=DIGEST,
     votes=ListOf(
         Record(SignedVote, index=Integer(0, MINERS_MAX - 1), signature=Blob(SIGNATURE_SIZE)),
         MINERS_MAX,

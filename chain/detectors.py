@@ -7,7 +7,7 @@ did not (`overruled`), or one of a device that its registrar has released (`rele
 from collections.abc import Sequence
 from dataclasses import replace
 
-from chain.records import DETECTOR_TABLE, DetectorRecord
+from chain.records.verdicts import DETECTOR_TABLE, DetectorRecord
 from chain.state import Overlay
 from chain.types import Address
 

@@ -1,7 +1,8 @@
 """Whether a device may act: the question of step 2 of Algorithm 1, and of some kinds."""
 
 from chain.errors import Rejection
-from chain.records import DEVICE_TABLE, ORGANISATION_TABLE, DeviceRecord
+from chain.records.devices import DEVICE_TABLE, DeviceRecord
+from chain.records.organisations import ORGANISATION_TABLE
 from chain.state import View
 from chain.types import Address
 

@@ -9,7 +9,7 @@ from typing import Final
 
 from chain.blocks import Event
 from chain.miners import MinerSet, quorum
-from chain.records import MINER_TABLE, PASSED_OVER, Passed, PassedOver
+from chain.records.miners import MINER_TABLE, PASSED_OVER, Passed, PassedOver
 from chain.state import Overlay, View, passed_over_of
 from chain.types import Address, Height, Round
 

@@ -7,33 +7,20 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from chain.blocks import BLOCK_VERSION, Header
-from chain.crypto import ED25519_KEY_SIZE, address_of, check_public_key, tagged_hash
+from chain.crypto import address_of, check_public_key, tagged_hash
 from chain.errors import DecodeError, InvalidGenesis, InvalidKey
+from chain.fields import ANY_KEY, HOST, MINER_KEY, NAME
 from chain.key_registry import REGISTRAR, Use, claim
 from chain.kinds.models import REGISTER, ModelRegister
 from chain.kinds.organisations import organisation_id
 from chain.limits import Limits, RateLimits
 from chain.merkle import merkle_root
 from chain.miners import MINERS_MAX, Miner, MinerSet
-from chain.parameters import PARAMETERS, Parameters, check_parameters
-from chain.payloads import NAME, NAME_SIZE_MAX
-from chain.records import (
-    ACTIVE_MODELS,
-    ANY_KEY,
-    HOST,
-    MINER_SETS,
-    MINER_TABLE,
-    MODEL_TABLE,
-    ORGANISATION_TABLE,
-    PARAMETERS_TABLE,
-    Activation,
-    ActiveModels,
-    MinerRecord,
-    MinerSets,
-    ModelRecord,
-    OrganisationRecord,
-)
-from chain.schema import Blob, Integer, ListOf, Optional, Record, Text
+from chain.parameters import PARAMETERS, PARAMETERS_TABLE, Parameters, check_parameters
+from chain.records.miners import MINER_SETS, MINER_TABLE, MinerRecord, MinerSets
+from chain.records.models import ACTIVE_MODELS, MODEL_TABLE, Activation, ActiveModels, ModelRecord
+from chain.records.organisations import ORGANISATION_TABLE, OrganisationRecord
+from chain.schema import Integer, ListOf, Optional, Record
 from chain.state import MemorySource, Overlay, State
 from chain.types import (
     TIME_MS_MAX,
@@ -101,14 +88,14 @@ class Genesis:
 
 GENESIS: Final[Record[Genesis]] = Record(
     Genesis,
-    chain=Text(NAME_SIZE_MAX, pattern=NAME),
+    chain=NAME,
     time_ms=Integer(1, TIME_MS_MAX),
     miners=ListOf(
         Record(
             GenesisMiner,
-            name=Text(NAME_SIZE_MAX, pattern=NAME),
-            key=Blob(ED25519_KEY_SIZE),
-            node_key=Blob(ED25519_KEY_SIZE),
+            name=NAME,
+            key=MINER_KEY,
+            node_key=MINER_KEY,
             host=HOST,
             port=Integer(1, 65_535),
         ),
@@ -118,7 +105,7 @@ GENESIS: Final[Record[Genesis]] = Record(
     organisations=ListOf(
         Record(
             GenesisOrganisation,
-            name=Text(NAME_SIZE_MAX, pattern=NAME),
+            name=NAME,
             registrar_key=ANY_KEY,
             limits=Limits(),
         ),

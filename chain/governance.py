@@ -14,7 +14,7 @@ from chain.blocks import Event
 from chain.eligibility import counted
 from chain.errors import Rejection
 from chain.kinds.base import BlockContext, Kind, require
-from chain.records import (
+from chain.records.proposals import (
     CLOSED_PROPOSALS,
     CLOSED_PROPOSALS_MAX,
     OPEN_PROPOSALS,

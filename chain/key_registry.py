@@ -11,7 +11,7 @@ from typing import Final
 
 from chain.crypto import check_public_key
 from chain.errors import InvalidKey, Rejection
-from chain.records import KEY_TABLE, KeyRecord
+from chain.records.keys import KEY_TABLE, KeyRecord
 from chain.state import Overlay, View
 from chain.types import Address, PublicKey
 

@@ -24,9 +24,10 @@ from chain.chunks import (
     sealed_size,
 )
 from chain.errors import DecodeError, InvalidKey, InvalidProof, NotAReader
+from chain.fields import DIGEST
 from chain.reader_keys import READER_KEY_SIZE, ReaderKey
 from chain.schema import Blob, Integer, ListOf, Optional, Record
-from chain.types import DIGEST_SIZE, Digest
+from chain.types import Digest
 
 MANIFEST_VERSION: Final = 1
 MANIFEST_SIZE_MAX: Final = 8 * 1024
@@ -142,9 +143,9 @@ class Manifest:
 MANIFEST: Final = Record(
     Manifest,
     version=Integer(MANIFEST_VERSION, MANIFEST_VERSION),
-    file=Blob(DIGEST_SIZE),
+    file=DIGEST,
     size_bytes=Integer(0, FILE_SIZE_MAX),
-    root=Blob(DIGEST_SIZE),
+    root=DIGEST,
     readers=ListOf(
         Record(Entry, ephemeral=Blob(READER_KEY_SIZE), wrapped=Blob(CONTENT_KEY_SIZE + TAG_SIZE)),
         READERS_MAX,

@@ -14,19 +14,10 @@ from chain.blocks import Event
 from chain.detectors import count_released
 from chain.errors import Rejection
 from chain.kinds.base import BlockContext, require
-from chain.records import (
-    DEVICE_TABLE,
-    MEASURE_TABLE,
-    POLICY_TABLE,
-    RING_BITS,
-    TALLY_TABLE,
-    Accuser,
-    Appeal,
-    DeviceRecord,
-    MeasureRecord,
-    PolicyRecord,
-    TallyRecord,
-)
+from chain.records.devices import DEVICE_TABLE, DeviceRecord
+from chain.records.measures import MEASURE_TABLE, Appeal, MeasureRecord
+from chain.records.policies import POLICY_TABLE, RING_BITS, PolicyRecord
+from chain.records.verdicts import TALLY_TABLE, Accuser, TallyRecord
 from chain.state import View
 from chain.types import Address, Digest, Height
 

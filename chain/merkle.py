@@ -15,15 +15,19 @@ LEAVES_MAX: Final = 2**20
 PROOF_LENGTH_MAX: Final = 20
 """Depth of a tree with `LEAVES_MAX` leaves; a longer proof is refused unread."""
 
+_LEAF: Final = b"\x00"
+_NODE: Final = b"\x01"
+
 
 def merkle_root(leaves: Sequence[bytes]) -> Digest:
     """Return MTH(leaves): the root over the leaf data in order; SHA-256 of nothing for none."""
-    return root_of_hashes([leaf_hash(leaf) for leaf in leaves])
+    # Each block hashes thousands of leaves: calls would cost as much as the hashing.
+    return root_of_hashes([sha256(_LEAF + leaf).digest() for leaf in leaves])
 
 
 def leaf_hash(leaf: bytes) -> Digest:
     """Return the hash that stands for a leaf, for trees whose leaves do not fit into memory."""
-    return Digest(sha256(b"\x00" + leaf).digest())
+    return Digest(sha256(_LEAF + leaf).digest())
 
 
 def root_of_hashes(hashes: Sequence[bytes]) -> Digest:
@@ -118,12 +122,12 @@ def verify_inclusion(
         if last == 0:
             raise InvalidProof("the path is too long for the tree")
         if node & 1 or node == last:
-            digest = sha256(b"\x01" + sibling + digest).digest()
+            digest = sha256(_NODE + sibling + digest).digest()
             while not node & 1 and node:
                 node >>= 1
                 last >>= 1
         else:
-            digest = sha256(b"\x01" + digest + sibling).digest()
+            digest = sha256(_NODE + digest + sibling).digest()
         node >>= 1
         last >>= 1
     if last != 0:
@@ -133,9 +137,7 @@ def verify_inclusion(
 
 
 def _next_level(level: list[bytes]) -> list[bytes]:
-    paired = [
-        sha256(b"\x01" + level[i] + level[i + 1]).digest() for i in range(0, len(level) - 1, 2)
-    ]
+    paired = [sha256(_NODE + level[i] + level[i + 1]).digest() for i in range(0, len(level) - 1, 2)]
     if len(level) & 1:
         paired.append(level[-1])
     return paired

@@ -7,7 +7,8 @@ from typing import Final
 from chain import codec
 from chain.crypto import ED25519_KEY_SIZE, tagged_hash
 from chain.errors import DecodeError
-from chain.schema import Blob, ListOf, Record
+from chain.fields import ADDRESS, MINER_KEY
+from chain.schema import ListOf, Record
 from chain.types import DIGEST_SIZE, Address, Digest, PublicKey
 
 MINERS_MAX: Final = 100
@@ -44,7 +45,7 @@ class Miner:
     key: PublicKey
 
 
-MINER: Final = Record(Miner, id=Blob(DIGEST_SIZE), key=Blob(ED25519_KEY_SIZE))
+MINER: Final = Record(Miner, id=ADDRESS, key=MINER_KEY)
 MINERS: Final = ListOf(MINER, MINERS_MAX, minimum=1)
 MINERS_SIZE_MAX: Final = 8 + MINERS_MAX * (DIGEST_SIZE + ED25519_KEY_SIZE + 8)
 

@@ -4,9 +4,10 @@ from dataclasses import dataclass
 from typing import Final
 
 from chain.errors import DecodeError
+from chain.fields import TIME_MS
 from chain.limits import Limits, RateLimits, RateWindow
 from chain.schema import Integer, Record
-from chain.types import TIME_MS_MAX
+from chain.table import Table
 
 LIFETIME_MS_MAX: Final = 600_000
 """The longest L that can be voted for."""
@@ -79,7 +80,7 @@ class Parameters:
 PARAMETERS: Final = Record(
     Parameters,
     transaction_lifetime_ms=Integer(5_000, LIFETIME_MS_MAX),
-    lifetime_floor_ms=Integer(0, TIME_MS_MAX),
+    lifetime_floor_ms=TIME_MS,
     block_transactions_max=Integer(1, 10_000),
     block_bytes_max=Integer(64 * 1024, 7 * 1024 * 1024),
     heartbeat_ms=Integer(1_000, 24 * 3_600_000),
@@ -114,3 +115,4 @@ def check_parameters(parameters: Parameters) -> None:
 
 CHANGEABLE: Final = tuple(name for name in PARAMETERS.fields if name != "lifetime_floor_ms")
 """Parameters that a `param.change` may name."""
+PARAMETERS_TABLE: Final = Table(b"parameters", PARAMETERS)

@@ -1,24 +1,20 @@
 """What a `device.data` transaction carries: the payload types."""
 
-import re
 from dataclasses import dataclass
 from typing import Final
 
 from chain.blobs import BLOB_SIZE_MAX, chunk_count, digest_of_root
 from chain.chunks import TAG_SIZE
-from chain.schema import Blob, Integer, ListOf, Record, Tagged, Text
-from chain.types import DIGEST_SIZE, Digest
+from chain.fields import DIGEST, NAME
+from chain.schema import Integer, ListOf, Record, Tagged, Text
+from chain.types import Digest
 
 FLOW_INTEGERS_MAX: Final = 128
 FLOW_CATEGORIES_MAX: Final = 16
 CATEGORY_SIZE_MAX: Final = 32
 READING_VALUES_MAX: Final = 32
-NAME_SIZE_MAX: Final = 64
 UNIT_SIZE_MAX: Final = 16
 EXPONENT_RANGE: Final = (-18, 18)
-
-NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-"""Form of the names of readings, devices, organisations and miners."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,7 +84,7 @@ class Chunked:
 
 FLOW: Final = Record(
     Flow,
-    schema=Blob(DIGEST_SIZE),
+    schema=DIGEST,
     integers=ListOf(Integer(0, 2**53), FLOW_INTEGERS_MAX),
     categories=ListOf(Text(CATEGORY_SIZE_MAX), FLOW_CATEGORIES_MAX),
 )
@@ -98,7 +94,7 @@ READING: Final = Record(
     values=ListOf(
         Record(
             Measurement,
-            name=Text(NAME_SIZE_MAX, pattern=NAME),
+            name=NAME,
             value=Integer(-(2**63), 2**63 - 1),
             exponent=Integer(*EXPONENT_RANGE),
             unit=Text(UNIT_SIZE_MAX),
@@ -110,9 +106,9 @@ READING: Final = Record(
 
 CHUNKED: Final = Record(
     Chunked,
-    root=Blob(DIGEST_SIZE),
+    root=DIGEST,
     size_bytes=Integer(TAG_SIZE, BLOB_SIZE_MAX),
-    manifest=Blob(DIGEST_SIZE),
+    manifest=DIGEST,
 )
 
 DEVICE_PAYLOAD: Final = Tagged({"flow": FLOW, "reading": READING, "chunked": CHUNKED})

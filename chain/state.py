@@ -11,14 +11,9 @@ from typing import Any, Final, Protocol, TypeVar
 
 from chain.federated.records import OPEN_ROUNDS, ROUND_HEARTBEAT_MS
 from chain.miners import Miner, MinerSet
-from chain.parameters import Parameters
-from chain.records import (
-    ACTIVE_MODELS,
-    MINER_SETS,
-    PARAMETERS_TABLE,
-    PASSED_OVER,
-    PassedOver,
-)
+from chain.parameters import PARAMETERS_TABLE, Parameters
+from chain.records.miners import MINER_SETS, PASSED_OVER, PassedOver
+from chain.records.models import ACTIVE_MODELS
 from chain.state_tree import StateProof, StateTree
 from chain.table import Table
 from chain.types import Digest

@@ -12,6 +12,7 @@ from hashlib import sha256
 from typing import Final
 
 from chain.errors import InvalidProof
+from chain.fields import DIGEST
 from chain.schema import Blob, ListOf, Record
 from chain.state_tree import (
     BRANCH_PREFIX,
@@ -89,8 +90,8 @@ class StatePiece:
 
 STATE_PIECE: Final = Record(
     StatePiece,
-    first=Blob(DIGEST_SIZE),
-    last=Blob(DIGEST_SIZE),
+    first=DIGEST,
+    last=DIGEST,
     entries=ListOf(
         Record(StateEntry, key=Blob(1, KEY_SIZE_MAX), value=Blob(1, RECORD_SIZE_MAX)),
         PIECE_ENTRIES_MAX,

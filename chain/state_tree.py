@@ -14,7 +14,8 @@ from typing import Final
 
 from chain.crypto import domain, tagged_hash
 from chain.errors import InvalidProof
-from chain.schema import Blob, ListOf, Optional, Record
+from chain.fields import DIGEST
+from chain.schema import ListOf, Optional, Record
 from chain.types import DIGEST_SIZE, ZERO_DIGEST, Digest
 
 DEPTH_MAX: Final = 256
@@ -117,8 +118,8 @@ class StateProof:
 
 STATE_PROOF: Final = Record(
     StateProof,
-    siblings=ListOf(Blob(DIGEST_SIZE), DEPTH_MAX),
-    leaf=Optional(Record(LeafHashes, path=Blob(DIGEST_SIZE), value_hash=Blob(DIGEST_SIZE))),
+    siblings=ListOf(DIGEST, DEPTH_MAX),
+    leaf=Optional(Record(LeafHashes, path=DIGEST, value_hash=DIGEST)),
 )
 
 

@@ -27,3 +27,8 @@ class Table(Generic[R]):
     def decode(self, data: bytes) -> R:
         """Return the record of a state value."""
         return self.record.decode(data, what=self.record.make.__name__, size_max=RECORD_SIZE_MAX)
+
+
+def height_key(height: int) -> bytes:
+    """Return a key that sorts as the height does."""
+    return height.to_bytes(8, "big")

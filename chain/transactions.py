@@ -13,12 +13,11 @@ from typing import Final
 from chain import codec
 from chain.crypto import SigningKey, domain, verify
 from chain.errors import DecodeError
+from chain.fields import ADDRESS, DIGEST, TIME_MS
 from chain.schema import Blob, Integer, Record, Text
 from chain.types import (
-    DIGEST_SIZE,
     NONCE_SIZE,
     SIGNATURE_SIZE,
-    TIME_MS_MAX,
     Address,
     Digest,
     PublicKey,
@@ -64,10 +63,10 @@ class Payload:
 PAYLOAD: Final = Record(
     Payload,
     version=Integer(TRANSACTION_VERSION, TRANSACTION_VERSION),
-    genesis_hash=Blob(DIGEST_SIZE),
+    genesis_hash=DIGEST,
     kind=Text(KIND_SIZE_MAX, minimum=1, pattern=re.compile(r"[a-z]+\.[a-z]+|[a-z]+")),
-    sender=Blob(DIGEST_SIZE),
-    time_ms=Integer(0, TIME_MS_MAX),
+    sender=ADDRESS,
+    time_ms=TIME_MS,
     nonce=Blob(NONCE_SIZE),
     body=Blob(1, BODY_SIZE_MAX),
 )

@@ -30,14 +30,9 @@ from chain.kinds.device_data import is_judged
 from chain.lookback import BlockSummary, Lookback, OpenBlock, judged_digest
 from chain.miners import MinerSet
 from chain.parameters import ANCHOR_INTERVAL, ANCHOR_WINDOW, VERDICT_WINDOW
-from chain.records import (
-    ANCHOR_TABLE,
-    DEVICE_TABLE,
-    JUDGEMENT_TABLE,
-    MINER_SETS,
-    Anchor,
-    height_key,
-)
+from chain.records.devices import DEVICE_TABLE
+from chain.records.miners import ANCHOR_TABLE, MINER_SETS, Anchor
+from chain.records.verdicts import JUDGEMENT_TABLE
 from chain.state import (
     Overlay,
     State,
@@ -47,6 +42,7 @@ from chain.state import (
     parameters_of,
 )
 from chain.state_tree import StateTree
+from chain.table import height_key
 from chain.transactions import Transaction
 from chain.types import Address, Digest, Height, Round, TimestampMs
 

@@ -2,18 +2,36 @@
 
 import json
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, BinaryIO, Final
 
 from chain.crypto import check_public_key
 from chain.errors import DecodeError, InvalidKey
+from chain.fields import HOST
 from chain.limits import RateLimits, parse_limits
 from chain.reader_keys import check_reader_key
-from chain.records import HOST
 from chain.types import DIGEST_SIZE, Address, Digest, PublicKey
-from cli.errors import BadInput
+from cli.errors import AlreadyThere, BadInput
 
 FILE_SIZE_MAX: Final = 16 * 1024 * 1024
+
+
+def check_out(path: Path) -> None:
+    """Make sure, before work is done for it, that a new file can be `path`.
+
+    Raises
+    ------
+    AlreadyThere
+        Something has the name.
+    BadInput
+        The directory is not there.
+    """
+    if path.exists():
+        raise AlreadyThere(path)
+    if not path.parent.is_dir():
+        raise BadInput(f"{path.parent} is no directory", "make it, or choose another --out")
 
 
 def parse_address(text: str, what: str) -> Address:
@@ -75,18 +93,25 @@ def parse_rate_limits(text: str) -> RateLimits:
         raise BadInput(str(error), "give capacity:seconds, as 10:1 or 10:1,300:60") from error
 
 
-def read_bytes(path: Path) -> bytes:
-    """Read a file, or stdin where the path is ``-``."""
+@contextmanager
+def opened(path: Path) -> Iterator[BinaryIO]:
+    """Open a file for reading, or stdin where the path is ``-``."""
     try:
         if str(path) == "-":
-            data = sys.stdin.buffer.read(FILE_SIZE_MAX + 1)
+            yield sys.stdin.buffer
         else:
             with path.open("rb") as file:
-                data = file.read(FILE_SIZE_MAX + 1)
+                yield file
     except OSError as error:
         raise BadInput(
             f"{path} cannot be read: {error.strerror or error}", "check the path"
         ) from error
+
+
+def read_bytes(path: Path) -> bytes:
+    """Read a file, or stdin where the path is ``-``."""
+    with opened(path) as file:
+        data = file.read(FILE_SIZE_MAX + 1)
     if len(data) > FILE_SIZE_MAX:
         raise BadInput(f"{path} is larger than {FILE_SIZE_MAX} bytes", "give a smaller file")
     return data

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Annotated, Final, Literal
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
@@ -13,10 +14,12 @@ from pydantic import (
     model_validator,
 )
 
-from chain.payloads import CATEGORY_SIZE_MAX, FLOW_CATEGORIES_MAX, FLOW_INTEGERS_MAX
+from chain.errors import DecodeError
+from chain.payloads import FLOW_CATEGORIES_MAX, FLOW_INTEGERS_MAX
+from chain.schema import Text
 from cli.arguments import read_bytes
 from cli.errors import BadInput
-from ml_validator.features import NAME_SIZE_MAX, SCALE_MAX, VALUES_MAX, Unit
+from ml_validator.features import CATEGORY_VALUE, COLUMN_NAME, SCALE_MAX, VALUES_MAX, Unit
 from ml_validator.labelled import NORMAL
 from ml_validator.tables import (
     CELLS_MAX,
@@ -33,12 +36,23 @@ SCHEMA_FILE_SIZE_MAX: Final = 256 * 1024
 MISSING_MAX: Final = 16
 
 _Cell = Annotated[str, StringConstraints(max_length=64, strip_whitespace=True)]
-_ColumnName = Annotated[
-    str, StringConstraints(min_length=1, max_length=NAME_SIZE_MAX, strip_whitespace=True)
-]
-_Name = Annotated[
-    str, StringConstraints(min_length=1, max_length=CATEGORY_SIZE_MAX, strip_whitespace=True)
-]
+
+
+def _as(rule: Text) -> AfterValidator:
+    """Hold a text to the rule that models hold it to, which counts bytes."""
+
+    def check(text: str) -> str:
+        try:
+            return rule.read(text, "text")
+        except DecodeError as error:
+            raise ValueError(error.reason) from error
+
+    return AfterValidator(check)
+
+
+_Stripped = Annotated[str, StringConstraints(strip_whitespace=True)]
+_ColumnName = Annotated[_Stripped, _as(COLUMN_NAME)]
+_Name = Annotated[_Stripped, _as(CATEGORY_VALUE)]
 _Missing = Annotated[list[_Cell], Field(max_length=MISSING_MAX)]
 
 _NUMBERS: Final = ("integer", "decimal")

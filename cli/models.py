@@ -7,7 +7,7 @@ from chain.blobs import blob_digest
 from chain.types import Digest
 from cli.arguments import parse_digest, read_bytes
 from cli.client import Client, ask
-from cli.errors import Missed
+from cli.errors import BadInput, Missed
 from ml_validator import Artifact, load_artifact
 from ml_validator.artifact import ARTIFACT_SIZE_MAX
 from ml_validator.bundled import BUNDLED_NAMES, bundled_model
@@ -29,6 +29,11 @@ def find_model(text: str, *, rpc: str) -> tuple[str, Artifact]:
         return text, bundled_model(text)[0]
     if not _DIGEST.fullmatch(text):
         path = Path(text)
+        if text != "-" and not path.exists():
+            raise BadInput(
+                f"there is no model and no file {text[:80]!r}",
+                f"give a file, a digest, or one of {', '.join(BUNDLED_NAMES)}",
+            )
         return path.stem, load_artifact(read_bytes(path))
     digest = parse_digest(text, "model digest")
     name = _bundled_name(digest)

@@ -4,10 +4,13 @@ from typing import Final
 
 from chain.crypto import SigningKey
 from chain.kinds.models import ModelRegister
+from chain.types import Digest
 from cli.client import Client, Document
 from cli.errors import Missed, Refused
 from cli.signing import registrar_sender, submit
 from ml_validator import Artifact, Manifest
+from ml_validator.errors import MisregisteredModel
+from ml_validator.registration import Registration
 
 MODELS_MAX: Final = 10_000
 
@@ -38,7 +41,7 @@ async def publish_model(
     except Refused as refusal:
         if refusal.code != "already_exists":
             raise
-        await _check_same(client, body)
+        await _check_same(client, model)
         outcome = {"id": model.digest.hex(), "status": "registered before"}
     # Behind the registration: what the chain names is taken from any machine.
     await client.put_blob(body.model.hex(), model.data)
@@ -46,14 +49,21 @@ async def publish_model(
     return outcome
 
 
-async def _check_same(client: Client, body: ModelRegister) -> None:
+async def _check_same(client: Client, model: Artifact) -> None:
     """Refuse to hand a model in that somebody has registered as what it is not."""
     known = await client.pages("/v1/models", limit=MODELS_MAX)
-    found = [model for model in known if model["id"] == body.model.hex()]
-    ours = (body.schema.hex(), body.threshold_ppm, body.size_bytes)
-    for model in found:
-        if (model["schema"], model["threshold_ppm"], model["size_bytes"]) != ours:
+    for entry in known:
+        if entry["id"] != model.digest.hex():
+            continue
+        try:
+            Registration(
+                model=model.digest,
+                schema=Digest(bytes.fromhex(entry["schema"])),
+                threshold_ppm=entry["threshold_ppm"],
+                size_bytes=entry["size_bytes"],
+            ).check(model)
+        except MisregisteredModel as error:
             raise Missed(
-                f"model {body.model.hex()} is registered with another schema, threshold or size",
+                f"model {entry['id']} is registered as what it is not: {error}",
                 "do not vote for it; publish a model with another digest",
-            )
+            ) from error

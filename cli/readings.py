@@ -5,11 +5,11 @@ import re
 from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Final
+from typing import BinaryIO, Final
 
 from chain.errors import DecodeError
 from chain.payloads import FLOW, READING, Flow, Measurement, Reading
-from cli.arguments import read_bytes
+from cli.arguments import opened
 from cli.errors import BadInput
 
 _MEASUREMENT: Final = re.compile(
@@ -17,6 +17,8 @@ _MEASUREMENT: Final = re.compile(
     r"\s*(?P<unit>.*)",
     re.ASCII,
 )
+FLOW_SIZE_MAX: Final = 64 * 1024
+"""Of a flow as text; the largest that a transaction holds takes a tenth of it."""
 _DIGITS_MAX: Final = 1_000
 """More than any value has, and fewer than Python reads."""
 
@@ -56,6 +58,8 @@ def parse_readings(texts: Sequence[str]) -> Reading:
 def parse_flow_file(path: Path, row: int = 1) -> Flow:
     """Read a flow: a JSON object, or a row of a file of JSON lines or in NSL-KDD's format.
 
+    Of a file of rows, which may be large, no more is read than up to that row.
+
     Parameters
     ----------
     row : int
@@ -64,38 +68,65 @@ def parse_flow_file(path: Path, row: int = 1) -> Flow:
     Raises
     ------
     BadInput
-        It is neither, or has not so many rows.
+        It is neither, has not so many rows, or a flow takes more than `FLOW_SIZE_MAX` bytes.
     """
-    data = read_bytes(path)
-    if not data.lstrip().startswith(b"{"):
-        from ml_validator.nsl_kdd import read_flows  # slow to import, and seldom needed
+    with opened(path) as file:
+        first = _line(path, file)
+        if first.startswith(b"{"):
+            if _is_json(first):
+                text = _json_row(path, file, first, row)
+            elif row > 1:
+                raise BadInput(f"{path} has no row {row}", "it is one flow")
+            else:
+                text = first + file.read(FLOW_SIZE_MAX + 1 - len(first))
+                _check_size(path, text)
+            return _parse_flow(path, text)
+    from ml_validator.nsl_kdd import read_flows  # slow to import, and seldom needed
 
-        flow = next(islice(read_flows(path), row - 1, None), None)
-        if flow is None:
-            raise BadInput(f"{path} has no row {row}", "give a flow as JSON or a row of NSL-KDD")
-        return flow
-    if _is_json_lines(data):
-        lines = data.splitlines()
-        if len(lines) < row:
-            raise BadInput(f"{path} has no row {row}", f"it has {len(lines)}")
-        data = lines[row - 1]
-    elif row > 1:
-        raise BadInput(f"{path} has no row {row}", "it is one flow")
+    flow = next(islice(read_flows(path), row - 1, None), None)
+    if flow is None:
+        raise BadInput(f"{path} has no row {row}", "give a flow as JSON or a row of NSL-KDD")
+    return flow
+
+
+def _json_row(path: Path, file: BinaryIO, first: bytes, row: int) -> bytes:
+    """Return a row of a file whose first is read already."""
+    text = first
+    for number in range(2, row + 1):
+        text = _line(path, file)
+        if not text:
+            raise BadInput(f"{path} has no row {row}", f"it has {number - 1}")
+    return text
+
+
+def _line(path: Path, file: BinaryIO) -> bytes:
+    """Return the next line that is not empty, or nothing where the file ends."""
+    while (text := file.readline(FLOW_SIZE_MAX + 1)).isspace():
+        pass
+    _check_size(path, text)
+    return text.lstrip()
+
+
+def _check_size(path: Path, text: bytes) -> None:
+    if len(text) > FLOW_SIZE_MAX:
+        raise BadInput(
+            f"{path}: a flow of more than {FLOW_SIZE_MAX} bytes", "give one flow, or one a line"
+        )
+
+
+def _is_json(text: bytes) -> bool:
+    """Whether a first line is a whole document, as it is not in a printed one."""
     try:
-        return FLOW.parse(json.loads(data), "flow")
+        json.loads(text)
+    except (ValueError, RecursionError):
+        return False
+    return True
+
+
+def _parse_flow(path: Path, text: bytes) -> Flow:
+    try:
+        return FLOW.parse(json.loads(text), "flow")
     except (ValueError, RecursionError) as error:
         raise BadInput(f"{path} is no JSON: {error}", "check the file") from error
     except DecodeError as error:
         raise BadInput(f"{path}: {error}", "give schema, integers and categories") from error
-
-
-def _is_json_lines(data: bytes) -> bool:
-    """Whether the first of several lines is a whole document, as it is not in a printed one."""
-    first, _, others = data.partition(b"\n")
-    if not others.strip():
-        return False
-    try:
-        json.loads(first)
-    except (ValueError, RecursionError):
-        return False
-    return True

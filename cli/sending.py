@@ -8,7 +8,7 @@ from chain.genesis import Genesis
 from chain.transactions import Transaction
 from cli.client import Client, Document, ask
 from cli.render import show_fields, show_json
-from cli.signing import find_miner_sender, submit
+from cli.signing import find_miner_sender, registrar_sender, submit
 
 
 def send(rpc: str, sign: Callable[[Genesis], Transaction], *, wait: bool, as_json: bool) -> None:
@@ -37,6 +37,28 @@ def send_as_miner(
         return await submit(client, sender.sign(kind, body), wait=wait)
 
     show_outcome(ask(rpc, question), as_json=as_json)
+
+
+def send_as_registrar(
+    rpc: str,
+    key: SigningKey,
+    organisation: str | None,
+    kind: str,
+    body: Any,
+    *,
+    wait: bool,
+    as_json: bool,
+) -> None:
+    """Send a transaction of an organisation, whose registrar signs with `key`, and print the same.
+
+    `organisation` is as for `cli.signing.registrar_sender`.
+    """
+    send(
+        rpc,
+        lambda genesis: registrar_sender(genesis, key, organisation).sign(kind, body),
+        wait=wait,
+        as_json=as_json,
+    )
 
 
 def show_outcome(answer: Document, *, as_json: bool) -> None:

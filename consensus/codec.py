@@ -6,9 +6,10 @@ from chain import codec
 from chain.blocks import BLOCK_TRANSACTIONS_MAX, HEADER, HEADER_SIZE_MAX
 from chain.certificate import CERTIFICATE, CERTIFICATE_SIZE_MAX
 from chain.errors import DecodeError
+from chain.fields import ADDRESS, DIGEST, HEIGHT, ROUND
 from chain.miners import MINERS_MAX
-from chain.schema import Blob, Integer, ListOf, Optional, Record, Tagged
-from chain.types import DIGEST_SIZE, HEIGHT_MAX, ROUND_MAX, SIGNATURE_SIZE, Digest
+from chain.schema import Blob, ListOf, Optional, Record, Tagged
+from chain.types import DIGEST_SIZE, SIGNATURE_SIZE, Digest
 from consensus.messages import (
     Commit,
     Justification,
@@ -33,7 +34,7 @@ class DigestList:
 
     def __init__(self, maximum: int) -> None:
         self._bytes = Blob(0, maximum * DIGEST_SIZE)
-        self._items = ListOf(Blob(DIGEST_SIZE), maximum)
+        self._items = ListOf(DIGEST, maximum)
 
     def read(self, value: object, where: str) -> tuple[Digest, ...]:
         """Cut the byte string into digests."""
@@ -59,45 +60,41 @@ class DigestList:
         return self._items.describe()
 
 
-_ADDRESS: Final = Blob(DIGEST_SIZE)
-_HEIGHT: Final = Integer(0, HEIGHT_MAX)
-_ROUND: Final = Integer(0, ROUND_MAX)
-_DIGEST: Final = Blob(DIGEST_SIZE)
 _SIGNATURE: Final = Blob(SIGNATURE_SIZE)
 
 PROPOSAL: Final = Record(Proposal, header=HEADER, digests=DigestList(BLOCK_TRANSACTIONS_MAX))
 
 PREPARE: Final = Record(
     Prepare,
-    sender=_ADDRESS,
-    height=_HEIGHT,
-    round=_ROUND,
-    digest=_DIGEST,
+    sender=ADDRESS,
+    height=HEIGHT,
+    round=ROUND,
+    digest=DIGEST,
     signature=_SIGNATURE,
 )
 COMMIT: Final = Record(
     Commit,
-    sender=_ADDRESS,
-    height=_HEIGHT,
-    round=_ROUND,
-    digest=_DIGEST,
+    sender=ADDRESS,
+    height=HEIGHT,
+    round=ROUND,
+    digest=DIGEST,
     signature=_SIGNATURE,
 )
 ROUND_CHANGE: Final = Record(
     RoundChange,
-    sender=_ADDRESS,
-    height=_HEIGHT,
-    round=_ROUND,
-    prepared_round=Optional(_ROUND),
-    prepared_digest=Optional(_DIGEST),
+    sender=ADDRESS,
+    height=HEIGHT,
+    round=ROUND,
+    prepared_round=Optional(ROUND),
+    prepared_digest=Optional(DIGEST),
     certificate=Optional(CERTIFICATE),
     signature=_SIGNATURE,
 )
 PRE_PREPARE: Final = Record(
     PrePrepare,
-    sender=_ADDRESS,
-    height=_HEIGHT,
-    round=_ROUND,
+    sender=ADDRESS,
+    height=HEIGHT,
+    round=ROUND,
     proposal=PROPOSAL,
     justification=Optional(
         Record(

@@ -11,9 +11,10 @@ from typing import Final
 
 from chain import codec
 from chain.certificate import CERTIFICATE, PreparedCertificate
+from chain.fields import HEIGHT
 from chain.miners import MINERS_MAX
-from chain.schema import Integer, Record, Tagged
-from chain.types import HEIGHT_MAX, Height, Round
+from chain.schema import Record, Tagged
+from chain.types import Height, Round
 from consensus.codec import MESSAGE, MESSAGE_SIZE_MAX, PROPOSAL
 from consensus.messages import Message, Position, Proposal, position_of
 
@@ -63,12 +64,10 @@ class Signed:
 WalRecord = Floor | LostMemory | Accepted | Prepared | Signed
 
 
-_HEIGHT: Final = Integer(0, HEIGHT_MAX)
-
 RECORD: Final = Tagged(
     {
-        "floor": Record(Floor, height=_HEIGHT),
-        "lost-memory": Record(LostMemory, height=_HEIGHT),
+        "floor": Record(Floor, height=HEIGHT),
+        "lost-memory": Record(LostMemory, height=HEIGHT),
         "accepted": Record(Accepted, proposal=PROPOSAL),
         "prepared": Record(Prepared, certificate=CERTIFICATE),
         "signed": Record(Signed, message=MESSAGE),

@@ -92,7 +92,7 @@ class Refusal:
 
 
 class HeightState:
-    """The facts of one height; the rules stand in `consensus.replica`.
+    """The facts of one height; the rules stand in `consensus.rules`.
 
     Attributes
     ----------
@@ -142,7 +142,7 @@ class HeightState:
         self.phase = "idle"
         self.phase_since_ns = now
 
-    def enter(self, round: Round, now: int, cause: str) -> None:
+    def enter(self, round: Round, now: int, cause: str) -> RoundEntry:
         """Begin a round: nothing is proposed in it yet, and its timers do not run."""
         lacked = None if cause == "restart" else self.lack()
         self.round = round
@@ -152,7 +152,9 @@ class HeightState:
         self.fetching = {digest: True for digest, decided in self.fetching.items() if decided}
         self.deadline_ns = None
         self.resend_ns = None
-        self.rounds.append(RoundEntry(round=round, at_ns=now, cause=cause, lacked=lacked))
+        entry = RoundEntry(round=round, at_ns=now, cause=cause, lacked=lacked)
+        self.rounds.append(entry)
+        return entry
 
     def add_candidate(self, proposal: Proposal) -> Candidate:
         """Hold a block; at the bound the oldest goes that nothing speaks for."""
@@ -166,6 +168,21 @@ class HeightState:
     def accepted_candidate(self) -> Candidate | None:
         """Return the proposal of the current round."""
         return None if self.accepted is None else self.candidates[self.accepted]
+
+    def arm(self, now: int, *, is_silent: bool) -> None:
+        """Start the timers whose conditions hold (DESIGN rule 8).
+
+        Above round 0 the timer waits until a quorum has reached the round, as in PBFT (OSDI'99
+        §4.5.2): no miner runs ahead of the others, so their rounds always meet again.
+        """
+        if self.committed:
+            self.deadline_ns = self.resend_ns = None
+            return
+        timing = self.config.timing
+        if self.deadline_ns is None and self._round_runs(is_silent):
+            self.deadline_ns = now + timing.round_timeout_ns(self.round)
+        if self.resend_ns is None and self.round > 0:
+            self.resend_ns = now + timing.resend_ns()
 
     def next_deadline(self) -> int | None:
         """Return when the replica wants to be called next."""
@@ -193,6 +210,14 @@ class HeightState:
         phase = self._phase()
         if phase != self.phase:
             self.phase, self.phase_since_ns = phase, now
+
+    def _round_runs(self, is_silent: bool) -> bool:
+        if self.accepted is not None:
+            return True
+        if self.round == 0 or is_silent:
+            return self.work or self.overtaken or self.log.has_round_changes()
+        reached = [r for r in self.log.reached().values() if r >= self.round]
+        return len(reached) >= self.config.miners.quorum
 
     def _phase(self) -> str:
         """Return what is waited for; the words are those of `consensus.snapshot.Snapshot`."""

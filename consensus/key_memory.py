@@ -12,9 +12,10 @@ from typing import Final
 
 from chain import codec
 from chain.errors import DecodeError
+from chain.fields import DIGEST, HEIGHT, ROUND
 from chain.kinds.evidence import STATEMENT_ITEMS_MAX, STATEMENT_SIZE_MAX
-from chain.schema import Blob, Integer, Optional, Record, Tagged, Word
-from chain.types import DIGEST_SIZE, HEIGHT_MAX, ROUND_MAX, Digest, Height, Round
+from chain.schema import Blob, Optional, Record, Tagged, Word
+from chain.types import Digest, Height, Round
 from consensus.durable import NO_HEIGHT, Floor
 from consensus.messages import Commit, Phase, Position, Prepare, PrePrepare, RoundChange
 from consensus.order import order_fault
@@ -54,25 +55,22 @@ class RoundChangeStatement:
 
 Statement = BlockStatement | RoundChangeStatement
 
-_HASH: Final = Blob(DIGEST_SIZE)
-_HEIGHT: Final = Integer(0, HEIGHT_MAX)
-_ROUND: Final = Integer(0, ROUND_MAX)
 _BLOCK: Final = Record(
     BlockStatement,
-    genesis_hash=_HASH,
+    genesis_hash=DIGEST,
     type=Word(PrePrepare.name, Prepare.name, Commit.name),
-    height=_HEIGHT,
-    round=_ROUND,
-    digest=_HASH,
+    height=HEIGHT,
+    round=ROUND,
+    digest=DIGEST,
 )
 _ROUND_CHANGE: Final = Record(
     RoundChangeStatement,
-    genesis_hash=_HASH,
+    genesis_hash=DIGEST,
     type=Word(RoundChange.name),
-    height=_HEIGHT,
-    round=_ROUND,
-    prepared_round=Optional(_ROUND),
-    prepared_digest=Optional(_HASH),
+    height=HEIGHT,
+    round=ROUND,
+    prepared_round=Optional(ROUND),
+    prepared_digest=Optional(DIGEST),
 )
 
 
@@ -111,7 +109,7 @@ KeyRecord = Floor | SignedStatement
 
 _RECORD: Final = Tagged(
     {
-        "floor": Record(Floor, height=_HEIGHT),
+        "floor": Record(Floor, height=HEIGHT),
         "signed": Record(SignedStatement, statement=Blob(1, STATEMENT_SIZE_MAX)),
     }
 )

@@ -33,13 +33,15 @@ follow others into the round where that is taken.
 HEIGHTS_AHEAD_MAX: Final = 2
 """Messages for so many next heights are kept, by the same bounds, until their height begins."""
 
+_NO_TIME: Final = TimestampMs(0)
+
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A verified message, and the wall clock at its arrival."""
+    """A verified message, and the wall clock at its arrival, if it has come from elsewhere."""
 
     message: Message
-    wall_ms: TimestampMs
+    wall_ms: TimestampMs = _NO_TIME
 
 
 class MessageLog:

@@ -1,6 +1,6 @@
 """What a proposal has to look like before anybody votes on it (OSDI'99 §4.2; QBFT).
 
-The functions compute and return; `consensus.replica` decides.
+The functions compute and return; `consensus.reception` decides.
 """
 
 from chain.blocks import Header, transaction_root

@@ -1,7 +1,8 @@
 """Leaving a round, and justifying what is proposed in the next (OSDI'99 §4.4; QBFT).
 
-The functions compute and return; `consensus.replica` decides. What can be said by form alone is
-asked first, since each signature costs much more. docs/spec/round_change.md is normative.
+The functions compute and return; `consensus.reception` and `consensus.rules` decide. What can be
+said by form alone is asked first, since each signature costs much more. docs/spec/round_change.md
+is normative.
 """
 
 from collections.abc import Sequence

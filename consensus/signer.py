@@ -5,18 +5,15 @@ comes back as an event. docs/adr/0021.
 """
 
 from collections.abc import Collection
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Final, TypeVar
 
 from chain.certificate import VOTE_TAG
 from chain.crypto import SigningKey
 from chain.types import Address, Height, PublicKey
-from consensus.codec import encode_message
+from consensus.draft import Draft
 from consensus.durable import DurableState, Signed, WalRecord
-from consensus.errors import InvalidMessage
 from consensus.events import HeightConfig
-from consensus.evidence import Evidence
-from consensus.height import RoundEntry
 from consensus.messages import (
     UNSIGNED,
     Commit,
@@ -28,7 +25,7 @@ from consensus.messages import (
     position_of,
 )
 from consensus.order import LOST_MEMORY, height_fault, order_fault
-from consensus.output import Committed, Output, Request, Send, SignMessage, TellFloor
+from consensus.output import SignMessage, TellFloor
 
 AWAITING_PEERS: Final = "awaiting-peers"
 """Nothing is signed before a quorum has shown what it holds; the driver has it asked."""
@@ -36,39 +33,6 @@ UNREACHABLE: Final = "signer-unreachable"
 """The process that has the key cannot be reached."""
 
 M = TypeVar("M", PrePrepare, Prepare, Commit, RoundChange)
-
-
-@dataclass(slots=True)
-class Draft:
-    """An `Output` in the making."""
-
-    writes: list[WalRecord] = field(default_factory=list)
-    sends: list[Send] = field(default_factory=list)
-    requests: list[Request] = field(default_factory=list)
-    commits: list[Committed] = field(default_factory=list)
-    evidence: list[Evidence] = field(default_factory=list)
-    rejected: list[InvalidMessage] = field(default_factory=list)
-    rounds: list[RoundEntry] = field(default_factory=list)
-
-    def send(self, message: Message, to: Address | None = None) -> None:
-        """Add a message to be sent; for several receivers it is encoded once."""
-        data = next((send.data for send in self.sends if send.message is message), None)
-        if data is None:
-            data = encode_message(message)
-        self.sends.append(Send(message=message, data=data, to=to))
-
-    def finish(self, deadline_ns: int | None) -> Output:
-        """Return the output."""
-        return Output(
-            writes=tuple(self.writes),
-            sends=tuple(self.sends),
-            requests=tuple(self.requests),
-            commits=tuple(self.commits),
-            evidence=tuple(self.evidence),
-            rejected=tuple(self.rejected),
-            rounds=tuple(self.rounds),
-            deadline_ns=deadline_ns,
-        )
 
 
 class Signer:

@@ -40,6 +40,11 @@ class Detector:
         return self._artifact.digest
 
     @property
+    def artifact(self) -> Artifact:
+        """The model itself."""
+        return self._artifact
+
+    @property
     def threshold_ppm(self) -> int:
         """Score from which on a flow is anomalous."""
         return self._artifact.threshold_ppm

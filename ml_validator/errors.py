@@ -8,7 +8,9 @@
         ├── InvalidSchema        a feature schema that breaks a rule or a bound
         ├── InvalidFlow          a flow that does not fit its schema
         ├── MissingModel         a model that is not here, though the chain names it
+        ├── RefusedModel         a model that is here, and by which no miner may judge
         ├── MalformedArtifact    bytes that are no model
+        ├── MisregisteredModel   a model that the chain knows as what it is not
         ├── MalformedManifest    a manifest that is none, or of another model
         ├── InvalidDataset       a data set with a row that cannot be read
         ├── MissingDataset       a file that is not where it should be
@@ -98,6 +100,10 @@ class MissingModel(ModelError):
         self.model = model
 
 
+class RefusedModel(ModelError):
+    """A model that is here and must not judge: damaged, unreadable, or not what was registered."""
+
+
 class MalformedArtifact(ModelError):
     """Bytes which are not the canonical artefact of a model.
 
@@ -113,6 +119,24 @@ class MalformedArtifact(ModelError):
         super().__init__(f"model artefact, {where}: {reason}")
         self.where = where
         self.reason = reason
+
+
+class MisregisteredModel(ModelError):
+    """A model that the chain knows as what it is not.
+
+    Parameters
+    ----------
+    where : str
+        What differs, as ``threshold``.
+    registered, found : str
+        What the chain says, and what the model says.
+    """
+
+    def __init__(self, where: str, registered: str, found: str) -> None:
+        super().__init__(f"the {where} of the model is {found}, registered is {registered}")
+        self.where = where
+        self.registered = registered
+        self.found = found
 
 
 class MalformedManifest(ModelError):

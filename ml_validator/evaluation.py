@@ -2,7 +2,8 @@
 
 Accuracy alone flatters where most rows are attacks, as in the test files of NSL-KDD; so the false
 positive rate and the precision to expect at a prevalence of 1 % always stand beside it. All rates
-are parts per million, rounded down.
+are parts per million, rounded down. Where there is nothing to measure one on, it is 0, and
+`Evaluation.unmeasured` says why it means nothing.
 """
 
 from collections import Counter
@@ -14,6 +15,8 @@ from ml_validator.labelled import Labelled
 from ml_validator.verdicts import is_anomalous
 
 _PPM: Final = 1_000_000
+_OF_BOTH: Final = ("precision_ppm", "f1_ppm", "precision_at_one_percent_ppm", "auc")
+"""What takes attacks and normal rows: the last is for those who measure it beside these."""
 _PREVALENCE_ODDS: Final = 99
 """Normal flows for each attack, where precision is given at a prevalence of 1 %."""
 
@@ -45,6 +48,20 @@ class Evaluation:
         return (
             self.true_positives + self.false_negatives + self.false_positives + self.true_negatives
         )
+
+    def unmeasured(self) -> dict[str, str]:
+        """Return the rates that these rows tell nothing of, by their names in `figures`: why."""
+        found: dict[str, str] = {}
+        if not self.true_positives + self.false_positives:
+            names: tuple[str, ...] = ("precision_ppm", "precision_at_one_percent_ppm")
+            found |= dict.fromkeys(names, "no row was called anomalous")
+        if not self.true_positives + self.false_negatives:
+            found |= dict.fromkeys(("recall_ppm", *_OF_BOTH), "there are no attacks")
+        if not self.false_positives + self.true_negatives:
+            # Precision would be 1, whatever the detector says.
+            names = ("false_positive_rate_ppm", *_OF_BOTH)
+            found |= dict.fromkeys(names, "there are no normal rows")
+        return found
 
     @property
     def accuracy_ppm(self) -> int:
@@ -88,8 +105,8 @@ class Evaluation:
         )
 
     def figures(self) -> dict[str, int]:
-        """Return counts and rates under their names, for a manifest."""
-        return {
+        """Return counts and measured rates under their names, for a manifest."""
+        figures = {
             "rows": self.rows,
             "true_positives": self.true_positives,
             "false_negatives": self.false_negatives,
@@ -102,6 +119,8 @@ class Evaluation:
             "false_positive_rate_ppm": self.false_positive_rate_ppm,
             "precision_at_one_percent_ppm": self.precision_at_one_percent_ppm,
         }
+        unmeasured = self.unmeasured()
+        return {name: figure for name, figure in figures.items() if name not in unmeasured}
 
 
 def evaluate(

@@ -124,7 +124,8 @@ class FeatureSchema:
             flow.schema == self.digest
             and len(flow.integers) == len(self.integers)
             and len(flow.categories) == len(self.categories)
-            and all(0 <= value <= INTEGER_MAX for value in flow.integers)
+            and min(flow.integers, default=0) >= 0
+            and max(flow.integers, default=0) <= INTEGER_MAX
         )
 
     def rows(self, flows: Sequence[Flow], *, first_index: int = 0) -> Matrix:
@@ -192,18 +193,21 @@ class FeatureSchema:
 
 
 _SCALES: Final = tuple(10**power for power in range(10))
-_COLUMN_NAME: Final = Text(NAME_SIZE_MAX, minimum=1)
+COLUMN_NAME: Final = Text(NAME_SIZE_MAX, minimum=1)
+"""What a name of a column, or of a schema, may be; sizes are those of UTF-8."""
+CATEGORY_VALUE: Final = Text(CATEGORY_SIZE_MAX, minimum=1)
+"""What a value of a category may be that models tell apart."""
 _INTEGERS: Final = ListOf(
     Record(
-        IntegerColumn, name=_COLUMN_NAME, unit=Word(*get_args(Unit)), scale=Integer(1, SCALE_MAX)
+        IntegerColumn, name=COLUMN_NAME, unit=Word(*get_args(Unit)), scale=Integer(1, SCALE_MAX)
     ),
     FLOW_INTEGERS_MAX,
 )
 _CATEGORIES: Final = ListOf(
     Record(
         CategoricalColumn,
-        name=_COLUMN_NAME,
-        values=ListOf(Text(CATEGORY_SIZE_MAX, minimum=1), VALUES_MAX),
+        name=COLUMN_NAME,
+        values=ListOf(CATEGORY_VALUE, VALUES_MAX),
     ),
     FLOW_CATEGORIES_MAX,
 )
@@ -222,7 +226,7 @@ def decode_schema(data: bytes) -> FeatureSchema:
         if len(parts) != 3:
             raise DecodeError("bytes", f"{len(parts)} parts, not 3")
         schema = FeatureSchema(
-            name=_COLUMN_NAME.read(parts[0], "name"),
+            name=COLUMN_NAME.read(parts[0], "name"),
             integers=_INTEGERS.read(parts[1], "integers"),
             categories=_CATEGORIES.read(parts[2], "categories"),
         )
@@ -241,6 +245,14 @@ def check_schema(schema: FeatureSchema) -> None:
         It does not.
     """
     names = [*(c.name for c in schema.integers), *(c.name for c in schema.categories)]
+    try:
+        for name in (schema.name, *names):
+            COLUMN_NAME.read(name, "name")
+        for category in schema.categories:
+            for value in category.values:
+                CATEGORY_VALUE.read(value, category.name)
+    except DecodeError as error:
+        raise InvalidSchema(error.where, error.reason) from error
     if len(set(names)) != len(names):
         raise InvalidSchema("columns", "two of one name")
     for column in schema.integers:

@@ -155,11 +155,13 @@ class Forest:
         under_way = np.arange(len(node))
         while len(under_way):
             for _ in range(_LEVELS_AT_ONCE):
-                above = flat[start + self._column[node]] > self._threshold[node]
-                node = self._left[node] + above
+                # `take` does what an index in brackets does, in three quarters of the time.
+                value = flat.take(start + self._column.take(node))
+                node = self._left.take(node) + (value > self._threshold.take(node))
             reached[under_way] = node
-            going_on = ~self._leaf[node]
-            under_way, node, start = under_way[going_on], node[going_on], start[going_on]
+            going_on = np.flatnonzero(~self._leaf.take(node))
+            under_way = under_way.take(going_on)
+            node, start = node.take(going_on), start.take(going_on)
         return reached.reshape(len(rows), self.tree_count)
 
     def _measure_depth(self) -> int:

@@ -8,7 +8,7 @@ mode has is another question: docs/adr/0023-background-rows.md tells how each wa
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any, Final
@@ -30,6 +30,18 @@ from ml_validator.tables import Layout, Table
 SEEDS: Final = (42, 43, 44, 45, 46)
 TESTS: Final = (TEST_FILE, HARD_TEST_FILE)
 
+_RATES: Final = {
+    "accuracy": "accuracy_ppm",
+    "f1": "f1_ppm",
+    "fpr": "false_positive_rate_ppm",
+    "recall": "recall_ppm",
+    "unseen_recall": "unseen_recall_ppm",
+    "auc": "auc",
+    "precision_at_1pct": "precision_at_one_percent_ppm",
+}
+"""Figures, and the rates of an evaluation that they are in parts per million; the area under the
+curve is none of those."""
+
 Figures = dict[str, float | None]
 """Fractions of 1; None where there is nothing to measure."""
 
@@ -45,13 +57,16 @@ class Run:
         ``precision_at_1pct``. ``unseen_recall`` is that of types of attack that do not occur in the
         training rows.
     families : dict of float
-        ``accuracy`` and ``macro_f1`` over normal and the families of attacks.
+        ``accuracy`` and ``macro_f1`` over normal and the families of attacks that occur.
+    unmeasured : mapping of str to str
+        Why figures are None, where the rows tell nothing of them.
     """
 
     seed: int
     file: str
     modes: Mapping[str, Figures]
     families: Figures
+    unmeasured: Mapping[str, str] = field(default_factory=dict)
 
 
 def run_all(
@@ -148,6 +163,8 @@ def run_seed(
 def summary(runs: Sequence[Run], *, digests: Mapping[str, str]) -> dict[str, Any]:
     """Return means and spreads over the seeds: the first test on top, others under their names.
 
+    Where a test tells nothing of a figure it is None, and ``unmeasured`` says why.
+
     Parameters
     ----------
     digests : mapping of str to str
@@ -184,17 +201,22 @@ def _measure(
     unseen = unseen_labels(records, training)
     scores = {mode: Detector(artifact).judge(flows) for mode, artifact in modes.items()}
     figures: dict[str, Figures] = {}
+    unmeasured: dict[str, str] = {}
     for mode, artifact in modes.items():
         found = evaluate(records, scores[mode], threshold_ppm=artifact.threshold_ppm)
+        rates = found.figures()
+        if unseen:
+            rates["unseen_recall_ppm"] = found.recall_of(unseen)
         figures[mode] = {
-            "accuracy": found.accuracy_ppm / 1e6,
-            "f1": found.f1_ppm / 1e6,
-            "fpr": found.false_positive_rate_ppm / 1e6,
-            "recall": found.recall_ppm / 1e6,
-            "unseen_recall": found.recall_of(unseen) / 1e6 if unseen else None,
-            "auc": float(roc_auc_score(attacks, scores[mode])) if len(set(attacks)) > 1 else None,
-            "precision_at_1pct": found.precision_at_one_percent_ppm / 1e6,
+            name: None if (value := rates.get(rate)) is None else value / 1e6
+            for name, rate in _RATES.items()
         }
+        if len(set(attacks)) > 1:
+            figures[mode]["auc"] = float(roc_auc_score(attacks, scores[mode]))
+        reasons = found.unmeasured()
+        unmeasured |= {name: reasons[rate] for name, rate in _RATES.items() if rate in reasons}
+    if not unseen:
+        unmeasured["unseen_recall"] = "training has every type of attack that there is"
     expected = np.array([record.family for record in records])
     anomalous = np.array(scores[DETECT]) >= modes[DETECT].threshold_ppm
     said = say_families(families, records, anomalous, schema=schema)
@@ -207,11 +229,12 @@ def _measure(
             "macro_f1": float(
                 f1_score(
                     expected, said,
-                    labels=sorted({record.family for record in (*training, *records)}),
+                    labels=sorted({record.family for record in records}),
                     average="macro", zero_division=0,
                 )
             ),
         },
+        unmeasured=unmeasured,
     )  # fmt: skip
 
 
@@ -220,7 +243,21 @@ def _summary(runs: Sequence[Run]) -> dict[str, Any]:
     return {
         "modes": {mode: _over_seeds([run.modes[mode] for run in runs], seeds) for mode in MODES},
         "families": _over_seeds([run.families for run in runs], seeds),
+        **_unmeasured(runs),
     }
+
+
+def _unmeasured(runs: Sequence[Run]) -> dict[str, Any]:
+    """Say why figures are None with every seed, in at least one mode, where any is."""
+    reasons: dict[str, str] = {}
+    for run in runs:
+        reasons |= run.unmeasured
+    missing = {
+        name: reason
+        for name, reason in reasons.items()
+        if any(all(run.modes[mode][name] is None for run in runs) for mode in MODES)
+    }
+    return {"unmeasured": missing} if missing else {}
 
 
 def _over_seeds(figures: Sequence[Figures], seeds: Sequence[int]) -> dict[str, Any]:

@@ -3,9 +3,9 @@
 The RPC depends on this page alone, and `node.service.Node` implements it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from chain.blocks import Receipt
 from chain.errors import SecureNetError
@@ -98,6 +98,25 @@ class TransactionStatus:
     detail: str | None = None
 
 
+ModelState = Literal["ready", "missing", "refused"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelStanding:
+    """How a model that judges, or may, stands at one miner.
+
+    Parameters
+    ----------
+    state : {"ready", "missing", "refused"}
+        A missing one is still asked for; a refused one is no model, or not the one registered.
+    reason : str or None
+        Why it is not ready.
+    """
+
+    state: ModelState
+    reason: str | None
+
+
 class NodeApi(Protocol):
     """A running node."""
 
@@ -139,6 +158,10 @@ class NodeApi(Protocol):
 
     def time_ms(self) -> int:
         """Return the node's wall clock."""
+        ...
+
+    def models(self) -> Mapping[Digest, ModelStanding]:
+        """Return how the models that judge, or may, stand here; none where nothing is judged."""
         ...
 
     async def submit(self, transactions: Sequence[bytes]) -> Sequence[Submission]:

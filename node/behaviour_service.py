@@ -10,7 +10,7 @@ from typing import Final
 
 from chain.kinds import KINDS
 from chain.payloads import Flow
-from chain.records import DEVICE_TABLE
+from chain.records.devices import DEVICE_TABLE
 from chain.types import Address
 from ml_validator.behaviour import Behaviour, Watch, watched_values
 from node.damage import report_damage

@@ -31,8 +31,10 @@ SLOW_S: Final = 1.0
 """After so long, what is needed next is asked of another peer as well."""
 PATIENCE_S: Final = 2.0
 """A peer that is one block ahead is left alone for so long: consensus will bring that block."""
-PATIENCE_BEHIND_S: Final = 0.3
-"""The same for peers that are further ahead, unless blocks are being fetched already."""
+PATIENCE_BEHIND_S: Final = 1.0
+"""The same for peers that are further ahead, unless blocks are being fetched already. Under full
+load the slowest of the miners is always two blocks behind: to fetch what it is about to decide
+costs everybody more than it waits."""
 PATIENCE_OBSERVER_S: Final = 0.1
 """An observer hears no votes and waits for no block; but it fetches those of a moment together."""
 COUNT_STEP: Final = 2

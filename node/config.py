@@ -353,20 +353,25 @@ def load_config(path: Path) -> NodeConfig:
     ConfigError
         It cannot be read, is no TOML, or a setting is unknown or out of its bounds.
     """
-    try:
-        if path.stat().st_size > CONFIG_SIZE_MAX:
-            raise ConfigError(str(path), f"larger than {CONFIG_SIZE_MAX} bytes")
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(str(path), f"cannot be read ({error.strerror})") from error
-    except (ValueError, RecursionError) as error:
-        # No TOML, no UTF-8, or a number of more digits than Python reads.
-        raise ConfigError(str(path), f"is no TOML: {error}") from error
+    document = read_toml(path)
     try:
         return _resolved(parse_config(document), path.parent)
     except ConfigError as error:
         where = f"{path}: {error.where}" if error.where else str(path)
         raise ConfigError(where, error.reason) from error
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Read a file of settings; raises `ConfigError` where it cannot be read or is no TOML."""
+    try:
+        if path.stat().st_size > CONFIG_SIZE_MAX:
+            raise ConfigError(str(path), f"larger than {CONFIG_SIZE_MAX} bytes")
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(str(path), f"cannot be read ({error.strerror})") from error
+    except (ValueError, RecursionError) as error:
+        # No TOML, no UTF-8, or a number of more digits than Python reads.
+        raise ConfigError(str(path), f"is no TOML: {error}") from error
 
 
 def parse_config(document: Mapping[str, Any]) -> NodeConfig:

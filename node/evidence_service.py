@@ -14,7 +14,7 @@ from chain.eligibility import is_active
 from chain.errors import Rejection
 from chain.kinds import KINDS
 from chain.kinds.evidence import Equivocation
-from chain.records import MINER_TABLE
+from chain.records.miners import MINER_TABLE
 from chain.state import parameters_of
 from chain.types import Address
 from consensus.evidence import Evidence

@@ -15,7 +15,7 @@ import structlog
 
 from chain.blocks import Block
 from chain.kinds.device_data import file_of
-from chain.records import DEVICE_TABLE
+from chain.records.devices import DEVICE_TABLE
 from chain.transactions import Transaction
 from chain.types import Digest
 from node.blobs.fetcher import BlobFetcher

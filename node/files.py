@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 from node.errors import FileTaken
-from node.storage.files import storage_error, sync_directory
+from node.storage.files import FILE_MODE, storage_error, sync_directory
 
 PUBLIC_MODE: Final = 0o644
 
@@ -26,9 +26,35 @@ def create_file(path: Path, data: bytes) -> None:
         file.write(data)
 
 
+def replace_file(path: Path, data: bytes) -> None:
+    """Write a file that only its owner reads, synced, in the place of one before.
+
+    Raises
+    ------
+    StorageError
+        It cannot be written; the one before is as it was.
+    """
+    draft = path.with_name(f".{path.name}.new")
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    try:
+        # One that a crash has left may be anybody's.
+        draft.unlink(missing_ok=True)
+        try:
+            with open(os.open(draft, flags, FILE_MODE), "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            draft.replace(path)
+        finally:
+            draft.unlink(missing_ok=True)
+        sync_directory(path.parent)
+    except OSError as error:
+        raise storage_error(path, error) from error
+
+
 @contextmanager
 def new_file(path: Path) -> Iterator[BinaryIO]:
-    """Yield a file to write to, which is `path`, synced, once the block has ended well.
+    """Yield a file to write, and to read back, which is `path`, synced, once the block ended well.
 
     Raises
     ------
@@ -42,7 +68,7 @@ def new_file(path: Path) -> Iterator[BinaryIO]:
     draft = path.with_name(f".{path.name}.{os.getpid()}.new")
     try:
         try:
-            with open(_open(draft), "wb") as file:
+            with open(_open(draft), "w+b") as file:
                 yield file
                 file.flush()
                 os.fsync(file.fileno())
@@ -63,7 +89,7 @@ def new_file(path: Path) -> Iterator[BinaryIO]:
 
 def _open(path: Path) -> int:
     return os.open(
-        path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, PUBLIC_MODE
+        path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, PUBLIC_MODE
     )
 
 

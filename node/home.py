@@ -23,27 +23,17 @@ from node.files import create_file
 from node.keys import create_key
 from node.ports import Random
 from node.storage.files import make_directory
-from node.storage.wal import Wal
+from node.storage.wal import Wal, remove_wal
 
 HOME_VARIABLE: Final = "SECURENET_HOME"
 GENESIS_SIZE_MAX: Final = 16 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
-class Home:
-    """The places in a home directory."""
+class KeyHome:
+    """The places in a directory that holds the key of a miner, of a node or of its signer."""
 
     path: Path
-
-    @property
-    def config(self) -> Path:
-        """The configuration."""
-        return self.path / "config.toml"
-
-    @property
-    def genesis(self) -> Path:
-        """The genesis document."""
-        return self.path / "genesis.json"
 
     @property
     def miner_key(self) -> Path:
@@ -54,6 +44,21 @@ class Home:
     def next_miner_key(self) -> Path:
         """The key that is to take the place of `miner_key`, where there is one."""
         return self.path / "keys" / "miner.next.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Home(KeyHome):
+    """The places in a home directory."""
+
+    @property
+    def config(self) -> Path:
+        """The configuration."""
+        return self.path / "config.toml"
+
+    @property
+    def genesis(self) -> Path:
+        """The genesis document."""
+        return self.path / "genesis.json"
 
     @property
     def node_key(self) -> Path:
@@ -147,7 +152,7 @@ def init_home(
         for key in (home.miner_key, home.node_key):
             create_key(key, "ed25519", random, passphrase)
             undo.callback(key.unlink)
-        undo.callback(_remove_log, home.log)
+        undo.callback(remove_wal, home.log)
         # Without this record a miner has lost its memory and waits before it votes.
         with closing(Wal(home.log, random=random)) as wal:
             wal.append([encode_record(Floor(height=Height(0)))])
@@ -168,8 +173,3 @@ def _remove_directory(path: Path) -> None:
     # It may never have been made, and somebody may have put something there meanwhile.
     with suppress(OSError):
         path.rmdir()
-
-
-def _remove_log(path: Path) -> None:
-    for file in path.parent.glob(f"{path.name}*"):
-        file.unlink()

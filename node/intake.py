@@ -15,7 +15,7 @@ import structlog
 from chain.admission import Verify
 from chain.errors import DecodeError, Rejection, SecureNetError
 from chain.kinds.base import BlockContext, Standing
-from chain.records import DEVICE_TABLE
+from chain.records.devices import DEVICE_TABLE
 from chain.state import parameters_of
 from chain.transactions import Transaction, decode_transaction, full_digest
 from chain.transition import check_admission, open_context, steps

@@ -6,7 +6,7 @@ import structlog
 
 from chain.crypto import address_of
 from chain.key_registry import miner_of_key
-from chain.records import MINER_TABLE
+from chain.records.miners import MINER_TABLE
 from chain.state import State
 from chain.types import Address, PublicKey
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 from chain.crypto import address_of
-from chain.records import MINER_TABLE, MinerRecord
+from chain.records.miners import MINER_TABLE, MinerRecord
 from chain.state import State, miner_sets_of
 from chain.types import Address
 

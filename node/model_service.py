@@ -2,12 +2,14 @@
 
 Which models there are, the state says: those that judge or are to judge are fetched and loaded by
 the detector ahead of their height; all others are fetched too, so that no model has one holder
-only. What does not arrive is asked for again; meanwhile the miner abstains.
+only. What does not arrive is asked for again; what is no model, or not the one registered, never
+judges. Meanwhile the miner abstains: no block depends on that, only who judges.
 """
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
+from functools import partial
 from typing import Final
 
 import structlog
@@ -15,13 +17,17 @@ import structlog
 from chain.blocks import Block
 from chain.kinds import KINDS
 from chain.kinds.models import ACTIVATE, REGISTER, ModelActivate
-from chain.records import ACTIVE_MODELS, MODEL_TABLE, OPEN_PROPOSALS, PROPOSAL_TABLE
+from chain.records.models import ACTIVE_MODELS, MODEL_TABLE
+from chain.records.proposals import OPEN_PROPOSALS, PROPOSAL_TABLE
 from chain.state import View
 from chain.types import Digest
-from ml_validator.errors import MissingModel, ModelError
+from ml_validator.errors import MissingModel, ModelError, RefusedModel
+from ml_validator.registration import Registration
+from node.api import ModelStanding, ModelState
 from node.blobs.fetcher import BlobFetcher
 from node.blobs.store import BlobStore
 from node.errors import StorageError
+from node.metrics import Metrics
 from node.ports import Executor, VerdictSource
 from node.storage.chain_store import ChainStore
 
@@ -63,6 +69,7 @@ class ModelService:
         executor: Executor,
         source: VerdictSource | None,
         on_ready: Callable[[Digest], None],
+        metrics: Metrics,
     ) -> None:
         self._chain = chain
         self._blobs = blobs
@@ -70,8 +77,14 @@ class ModelService:
         self._executor = executor
         self._source = source
         self._on_ready = on_ready
-        self._ready: set[Digest] = set()
-        self._told: set[Digest] = set()
+        # Of the models that judge, or may; those of which nothing is known yet are not there.
+        self._standings: dict[Digest, ModelStanding] = {}
+        for state in ("missing", "refused"):
+            metrics.watch(
+                f"models_{state}",
+                f"Models that judge, or may, and are {state} at this miner",
+                partial(self._count, state),
+            )
         self._changed = asyncio.Event()
         self._changed.set()
         # What organisations have brought; genesis names what came with the package.
@@ -82,6 +95,11 @@ class ModelService:
             if record.organisation is not None:
                 _name(self._published, Digest(key), record.size_bytes, record.manifest)
         self._blobs.name(_PART, self._named)
+
+    @property
+    def standings(self) -> Mapping[Digest, ModelStanding]:
+        """How the models that judge, or may, stand at this node; none where it does not judge."""
+        return self._standings
 
     def on_committed(self, block: Block) -> None:
         """Look again if a block has registered, proposed or activated a model."""
@@ -120,11 +138,18 @@ class ModelService:
             pause_s = min(2 * pause_s, RETRY_S_MAX) if can_judge else RETRY_S
 
     async def _bring_models(self, source: VerdictSource) -> bool:
-        """Bring the models that judge, or may soon; return whether none is missing any more."""
+        """Bring the models that judge, or may soon; return whether all is done that can be."""
         wanted = judging_models(self._chain.state)
-        self._ready &= set(wanted)
-        missing = [model for model in wanted if model not in self._ready]
-        return all([await self._bring(model, source) for model in missing])
+        self._standings = {
+            model: standing for model, standing in self._standings.items() if model in wanted
+        }
+        return all(
+            [
+                await self._bring(model, source)
+                for model in wanted
+                if self._state(model) not in ("ready", "refused")
+            ]
+        )
 
     async def _keep_others(self) -> bool:
         """Fetch whatever else is published; return whether all of it is here."""
@@ -137,36 +162,48 @@ class ModelService:
 
     async def _bring(self, model: Digest, source: VerdictSource) -> bool:
         """Make sure that a model can judge; return whether it can, or never will."""
+        record = self._chain.state.get(MODEL_TABLE, model)
+        assert record is not None, "what judges, or may, is registered"
+        registered = Registration.recorded(model, record)
         try:
-            await source.judge(model, ())
-        except MissingModel:
-            size = self._named.get(model, 0)
-            if not await self._fetcher.fetch(model, size_max=min(size, FETCHED_SIZE_MAX)):
-                self._tell(model, "nobody has sent it yet")
-                return False
             try:
-                await source.judge(model, ())
-            except ModelError as error:
-                self._tell(model, str(error))
-                return False
+                await source.judge(registered, ())
+            except MissingModel:
+                size_max = min(record.size_bytes, FETCHED_SIZE_MAX)
+                if not await self._fetcher.fetch(model, size_max=size_max):
+                    self._note(model, "missing", "nobody has sent it yet")
+                    return False
+                await source.judge(registered, ())
+        except RefusedModel as error:
+            self._note(model, "refused", str(error))
+            return True
         except ModelError as error:
-            self._tell(model, str(error))
+            self._note(model, "missing", str(error))
             return False
-        self._ready.add(model)
-        self._told.discard(model)
-        log.info("model ready", model=model.hex())
+        self._note(model, "ready", None)
         self._on_ready(model)
         return True
 
-    def _tell(self, model: Digest, reason: str) -> None:
-        """Tell the operator once that this miner cannot judge by a model."""
-        if model not in self._told:
-            self._told = (self._told & set(judging_models(self._chain.state))) | {model}
-            log.warning(
-                "a model that judges, or may, is not here; this miner abstains under it",
-                model=model.hex(),
-                reason=reason,
-            )
+    def _note(self, model: Digest, state: ModelState, reason: str | None) -> None:
+        """Keep how a model stands here, and tell the operator when that changes."""
+        if self._state(model) != state:
+            if state == "ready":
+                log.info("model ready", model=model.hex())
+            else:
+                log.warning(
+                    "a model that judges, or may, cannot be used; this miner abstains under it",
+                    model=model.hex(),
+                    state=state,
+                    reason=reason,
+                )
+        self._standings[model] = ModelStanding(state=state, reason=reason)
+
+    def _state(self, model: Digest) -> ModelState | None:
+        standing = self._standings.get(model)
+        return None if standing is None else standing.state
+
+    def _count(self, state: str) -> int:
+        return sum([standing.state == state for standing in self._standings.values()])
 
     async def _sweep(self) -> None:
         while True:

@@ -6,7 +6,7 @@ from typing import Any
 from chain.crypto import SigningKey
 from chain.errors import Rejection, SecureNetError
 from chain.kinds.base import Kind
-from chain.records import MINER_TABLE
+from chain.records.miners import MINER_TABLE
 from chain.state import State
 from chain.transactions import (
     TRANSACTION_VERSION,

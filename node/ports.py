@@ -8,13 +8,17 @@ implementation.
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from chain.payloads import Flow
 from chain.transactions import Payload
-from chain.types import Address, Digest, PublicKey, Signature
+from chain.types import Address, PublicKey, Signature
 from consensus.events import MessageSigned, SignerSeen, SigningRefused
 from consensus.output import SignMessage, TellFloor
+
+if TYPE_CHECKING:
+    # It brings numpy, and commands that never judge load this module too.
+    from ml_validator.registration import Registration
 
 Result = TypeVar("Result")
 
@@ -249,7 +253,7 @@ class RemoteSigner(Protocol):
 class VerdictSource(Protocol):
     """Judges flows; the model runs beside the event loop, never in it."""
 
-    async def judge(self, model: Digest, flows: Sequence[Flow]) -> Sequence[int | None]:
+    async def judge(self, model: "Registration", flows: Sequence[Flow]) -> Sequence[int | None]:
         """Return one score in parts per million for each flow, None where it is unreadable.
 
         An honest device sends no flow that has the model's schema and that the model cannot read.
@@ -259,7 +263,9 @@ class VerdictSource(Protocol):
         ------
         ml_validator.errors.MissingModel
             The model is not here.
+        ml_validator.errors.RefusedModel
+            It is damaged, or another one than is registered; asking again changes nothing.
         ml_validator.errors.ModelError
-            It cannot be loaded.
+            Judging did not work.
         """
         ...

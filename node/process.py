@@ -20,7 +20,7 @@ import structlog
 from chain.crypto import SigningKey, address_of
 from chain.errors import DecodeError, InvalidKey
 from chain.genesis import Genesis, GenesisMiner
-from chain.records import MINER_TABLE, MinerRecord
+from chain.records.miners import MINER_TABLE, MinerRecord
 from chain.types import Address, Digest, PublicKey
 from node.allocator import give_back_memory
 from node.blobs.files import DirectoryFiles

@@ -10,12 +10,13 @@ from chain import codec
 from chain.blobs import BLOB_SIZE_MAX, CHUNK_SIZE, BlobChunk, chunk_count
 from chain.blocks import BLOCK_SIZE_MAX, BLOCK_TRANSACTIONS_MAX
 from chain.certificate import CERTIFICATE_SIZE_MAX
+from chain.fields import DIGEST, HEIGHT
 from chain.merkle import PROOF_LENGTH_MAX
 from chain.miners import MINERS_SIZE_MAX
 from chain.schema import Blob, Integer, ListOf, Optional, Record
 from chain.state_range import PIECE_SIZE_MAX
 from chain.transactions import TRANSACTION_SIZE_MAX
-from chain.types import DIGEST_SIZE, HEIGHT_MAX, Digest, Height
+from chain.types import Digest, Height
 from consensus.codec import MESSAGE_SIZE_MAX, PROPOSAL, PROPOSAL_SIZE_MAX, DigestList
 from consensus.messages import Proposal
 from node.p2p.limits import KindPolicy, KindTable
@@ -271,50 +272,46 @@ class Transactions:
     wires: tuple[bytes, ...]
 
 
-_DIGEST: Final = Blob(DIGEST_SIZE)
-_HEIGHT: Final = Integer(0, HEIGHT_MAX)
 _WIRE: Final = Blob(1, TRANSACTION_SIZE_MAX)
 
 STATUS_RECORD: Final = Record(
-    Status, height=_HEIGHT, first=_HEIGHT, snapshots=ListOf(_HEIGHT, SNAPSHOTS_TOLD_MAX)
+    Status, height=HEIGHT, first=HEIGHT, snapshots=ListOf(HEIGHT, SNAPSHOTS_TOLD_MAX)
 )
-SHOWN_RECORD: Final = Record(Shown, height=_HEIGHT)
-GET_SHOWN_RECORD: Final = Record(GetShown, height=_HEIGHT)
+SHOWN_RECORD: Final = Record(Shown, height=HEIGHT)
+GET_SHOWN_RECORD: Final = Record(GetShown, height=HEIGHT)
 GET_BODIES_RECORD: Final = Record(
-    GetBodies, block=_DIGEST, digests=DigestList(BLOCK_TRANSACTIONS_MAX)
+    GetBodies, block=DIGEST, digests=DigestList(BLOCK_TRANSACTIONS_MAX)
 )
-BODIES_RECORD: Final = Record(Bodies, block=_DIGEST, wires=ListOf(_WIRE, BLOCK_TRANSACTIONS_MAX))
-GET_PROPOSAL_RECORD: Final = Record(GetProposal, block=_DIGEST)
-GET_BLOCKS_RECORD: Final = Record(GetBlocks, height=_HEIGHT, count=Integer(1, SYNC_BLOCKS_MAX))
+BODIES_RECORD: Final = Record(Bodies, block=DIGEST, wires=ListOf(_WIRE, BLOCK_TRANSACTIONS_MAX))
+GET_PROPOSAL_RECORD: Final = Record(GetProposal, block=DIGEST)
+GET_BLOCKS_RECORD: Final = Record(GetBlocks, height=HEIGHT, count=Integer(1, SYNC_BLOCKS_MAX))
 BLOCKS_RECORD: Final = Record(
     Blocks,
-    height=_HEIGHT,
+    height=HEIGHT,
     blocks=ListOf(
         Record(SyncBlock, block=Blob(1, BLOCK_SIZE_MAX), certificate=Blob(1, CERTIFICATE_SIZE_MAX)),
         SYNC_BLOCKS_MAX,
     ),
 )
-GET_DECIDED_RECORD: Final = Record(GetDecided, height=_HEIGHT)
-DECIDED_RECORD: Final = Record(DecidedAnswer, height=_HEIGHT, found=Optional(DECIDED_BYTES))
-GET_PIECE_RECORD: Final = Record(GetPiece, height=_HEIGHT, path=_DIGEST)
-PIECE_RECORD: Final = Record(
-    PieceAnswer, height=_HEIGHT, path=_DIGEST, piece=Blob(0, PIECE_SIZE_MAX)
-)
-GET_PAST_RECORD: Final = Record(GetPast, height=_HEIGHT, count=Integer(1, SYNC_BLOCKS_MAX))
-PAST_RECORD: Final = Record(PastAnswer, height=_HEIGHT, blocks=ListOf(PAST_BLOCK, SYNC_BLOCKS_MAX))
+GET_DECIDED_RECORD: Final = Record(GetDecided, height=HEIGHT)
+DECIDED_RECORD: Final = Record(DecidedAnswer, height=HEIGHT, found=Optional(DECIDED_BYTES))
+GET_PIECE_RECORD: Final = Record(GetPiece, height=HEIGHT, path=DIGEST)
+PIECE_RECORD: Final = Record(PieceAnswer, height=HEIGHT, path=DIGEST, piece=Blob(0, PIECE_SIZE_MAX))
+GET_PAST_RECORD: Final = Record(GetPast, height=HEIGHT, count=Integer(1, SYNC_BLOCKS_MAX))
+PAST_RECORD: Final = Record(PastAnswer, height=HEIGHT, blocks=ListOf(PAST_BLOCK, SYNC_BLOCKS_MAX))
 _CHUNK_INDEX: Final = Integer(0, chunk_count(BLOB_SIZE_MAX) - 1)
-GET_CHUNK_RECORD: Final = Record(GetChunk, digest=_DIGEST, index=_CHUNK_INDEX)
+GET_CHUNK_RECORD: Final = Record(GetChunk, digest=DIGEST, index=_CHUNK_INDEX)
 CHUNK_RECORD: Final = Record(
     ChunkAnswer,
-    digest=_DIGEST,
+    digest=DIGEST,
     index=_CHUNK_INDEX,
     chunk=Optional(
         Record(
             BlobChunk,
             size=Integer(1, BLOB_SIZE_MAX),
-            root=_DIGEST,
+            root=DIGEST,
             index=_CHUNK_INDEX,
-            path=ListOf(_DIGEST, PROOF_LENGTH_MAX),
+            path=ListOf(DIGEST, PROOF_LENGTH_MAX),
             data=Blob(1, CHUNK_SIZE),
         )
     ),

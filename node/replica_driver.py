@@ -13,32 +13,23 @@ from typing import Final, assert_never
 
 import structlog
 
-from chain.blocks import Block, transaction_root
+from chain.blocks import Block
 from chain.certificate import CommitCertificate
-from chain.eligibility import eligible_miners
 from chain.errors import InvalidBlock, InvalidCertificate
-from chain.light_client import verify_header
-from chain.parameters import Parameters
-from chain.state import heartbeat_ms_of, miner_sets_of, parameters_of
+from chain.state import heartbeat_ms_of
 from chain.transition import Execution
-from chain.types import HEIGHT_MAX, Address, Height, TimestampMs
-from consensus.codec import decode_message
-from consensus.durable import WalRecord, encode_record
-from consensus.errors import InvalidMessage, NotAMember, SafetyViolation, UntimelyProposal
+from chain.types import Address, Height
+from consensus.errors import InvalidMessage, NotAMember, UntimelyProposal
 from consensus.events import (
     BlockBuilt,
     Event,
     HeightConfig,
-    HeightSeen,
-    MemoryShown,
-    PeerConnected,
-    Received,
     StartHeight,
     Tick,
     WorkPending,
 )
 from consensus.evidence import Evidence
-from consensus.messages import PrePrepare, Proposal
+from consensus.messages import Proposal
 from consensus.output import (
     AnswerOldHeight,
     BuildBlock,
@@ -57,21 +48,23 @@ from consensus.output import (
 from consensus.replica import Replica
 from consensus.signer import AWAITING_PEERS
 from consensus.snapshot import Snapshot
-from consensus.timers import Timing
 from node.answers import Answers
 from node.block_maker import BlockMaker
 from node.block_sync import LIE_POINTS, BlockSync, FetchedBlock
 from node.clock_watch import ClockWatch
+from node.consensus_log import ConsensusLog
 from node.diagnosis import Diagnosis, Facts, diagnose
 from node.disk_watch import DiskWatch
-from node.errors import LogFull
+from node.fetched_check import check_fetched
 from node.gossip import Gossip
+from node.height_config import height_config
 from node.height_work import HeightWork
 from node.inbox import FromPeer, Inbox
 from node.intake import Intake
 from node.members import Members
 from node.mempool import Mempool
 from node.metrics import Metrics
+from node.peer_events import PeerEvents
 from node.ports import Clock, Executor, Log, RemoteSigner, Transport
 from node.progress import Progress
 from node.protocol import (
@@ -86,17 +79,11 @@ from node.protocol import (
 )
 from node.storage.chain_store import ChainStore
 
-LOG_RECORDS_MAX: Final = 512
-"""After so many records the log is rewritten with the few that are still needed."""
 INVALID_POINTS: Final = 20
-EXCESS_POINTS: Final = 1
-"""Price of a message above what one peer may say."""
 RESENT_TRANSACTIONS: Final = 500
 RESENT_BYTES: Final = 256 * 1024
 """What is sent to all when a round fails: the first in line, not the whole pool, lest a network
 that is slow because of its load is given more of it."""
-SHOWN_SIZE: Final = 64
-"""What a peer's word that it has shown all counts in the queue of its messages, in bytes."""
 HEARTBEAT_S: Final = 1.0
 """How often it is looked whether an idle chain is due for a block, or work was left over."""
 
@@ -128,6 +115,15 @@ class ReplicaDriver:
     signer : RemoteSigner, optional
         The process that has the miner's key, where the replica has none.
 
+    Attributes
+    ----------
+    peers : PeerEvents
+        Takes what peers say of consensus.
+    sync : BlockSync
+        Fetches blocks from peers that are ahead.
+    clock_watch : ClockWatch
+        Compares this node's clock with those of the proposers.
+
     Notes
     -----
     A `StorageError` ends it, and the node with it: a miner that cannot write must not vote.
@@ -157,8 +153,7 @@ class ReplicaDriver:
     ) -> None:
         self._replica = replica
         self._chain = chain
-        self._wal = wal
-        self._wal_records = len(wal.records())
+        self._log = ConsensusLog(wal, needed=lambda: replica.durable)
         self._transport = transport
         self._clock = clock
         self._executor = executor
@@ -194,6 +189,14 @@ class ReplicaDriver:
         )
         self._disk = DiskWatch(clock, metrics)
         self.clock_watch = ClockWatch(clock)
+        self.peers = PeerEvents(
+            self._inbox,
+            members=members,
+            transport=transport,
+            clock=clock,
+            clock_watch=self.clock_watch,
+            metrics=metrics,
+        )
         self._deadline_ns: int | None = None
         self._work_told = False
         # When the tip was committed here; unknown after a start.
@@ -201,59 +204,6 @@ class ReplicaDriver:
         self._config: HeightConfig | None = None
 
     # What others tell the driver; none of these waits
-
-    def on_message(self, peer: Address, payload: bytes) -> None:
-        """Take a message of consensus from a peer.
-
-        Raises
-        ------
-        DecodeError
-            It is none.
-        """
-        miner = self._members.miner_of(peer)
-        if miner is None:
-            # Miners say what they have signed themselves; nobody else has anything to say.
-            self._metrics.peer_refused("no_miner")
-            return
-        if not self._inbox.is_within_allowance(peer, len(payload), self._clock.monotonic_ns()):
-            self._metrics.peer_refused("consensus_excess")
-            self._transport.penalise(peer, EXCESS_POINTS, "too much to say")
-            return
-        if not self._inbox.has_room(peer, len(payload)):
-            self._metrics.peer_refused("consensus_queue_full")
-            return
-        message = decode_message(payload)
-        received = Received(message=message, wall_ms=TimestampMs(self._clock.wall_ms()))
-        if isinstance(message, PrePrepare) and message.round == 0 and message.sender == miner:
-            self.clock_watch.on_fresh_block(miner, message.proposal.header.time_ms)
-        self._inbox.put_message(peer, received, len(payload))
-
-    def on_connected(self, peer: Address) -> None:
-        """Show a miner what it may have missed."""
-        miner = self._members.miner_of(peer)
-        if miner is not None:
-            self._inbox.tell(("connected", miner), PeerConnected(miner=miner))
-
-    def on_status(self, peer: Address, height: Height) -> None:
-        """Learn up to which height a peer has committed."""
-        miner = self._members.miner_of(peer)
-        if miner is not None:
-            seen = HeightSeen(miner=miner, height=Height(min(height + 1, HEIGHT_MAX)))
-            self._inbox.tell(("height", miner), seen)
-
-    def on_shown(self, peer: Address, shown: Shown) -> None:
-        """Learn that a miner has shown all that it holds of this one, behind those messages."""
-        miner = self._members.miner_of(peer)
-        if miner is not None and self._inbox.has_room(peer, SHOWN_SIZE):
-            said = MemoryShown(miner=miner, height=shown.height)
-            self._inbox.put_message(peer, said, SHOWN_SIZE)
-
-    def on_get_shown(self, peer: Address, request: GetShown) -> None:
-        """Show a miner once more what it waits for: a message may be lost within a session."""
-        miner = self._members.miner_of(peer)
-        if miner is not None:
-            self._inbox.tell(("height", miner), HeightSeen(miner=miner, height=request.height))
-            self.on_connected(peer)
 
     def on_proposal(self, peer: Address, proposal: Proposal) -> None:
         """Take the answer to a question for a block by its hash."""
@@ -362,7 +312,7 @@ class ReplicaDriver:
     async def _obey(self, output: Output, group: asyncio.TaskGroup) -> None:
         if output.writes:
             with self._disk.writing():
-                await self._executor.run(self._persist, output.writes)
+                await self._executor.run(self._log.append, output.writes)
         if any(isinstance(request, GossipPending) for request in output.requests):
             self._gossip.send_pending(self._mempool.take(RESENT_TRANSACTIONS, RESENT_BYTES))
         for send in output.sends:
@@ -389,20 +339,6 @@ class ReplicaDriver:
         self._deadline_ns = output.deadline_ns
         for committed in output.commits:
             await self._commit_decided(committed, group)
-
-    def _persist(self, records: Sequence[WalRecord]) -> None:
-        encoded = [encode_record(record) for record in records]
-        try:
-            self._wal.append(encoded)
-            self._wal_records += len(encoded)
-        except LogFull:
-            self._rewrite_log()
-
-    def _rewrite_log(self) -> None:
-        """Keep only what the replica, which has taken the step already, still needs."""
-        kept = [encode_record(record) for record in self._replica.durable.records()]
-        self._wal.rewrite(kept)
-        self._wal_records = len(kept)
 
     def _send(self, send: Send) -> None:
         nodes = self._members.others() if send.to is None else self._members.nodes_of([send.to])
@@ -455,7 +391,7 @@ class ReplicaDriver:
             if header.height <= self._chain.height:
                 continue
             try:
-                execution = await self._check_fetched(fetched)
+                execution = await check_fetched(fetched, self._chain, self._maker)
             except (InvalidBlock, InvalidCertificate) as error:
                 log.warning(
                     "peer sent a bad block",
@@ -467,37 +403,6 @@ class ReplicaDriver:
                 self._transport.penalise(fetched.peer, LIE_POINTS, str(error))
                 return
             await self._commit(fetched.block, execution, fetched.certificate, group)
-
-    async def _check_fetched(self, fetched: FetchedBlock) -> Execution:
-        """Check certificate and block; a candidate of this node was executed already.
-
-        Raises
-        ------
-        InvalidBlock, InvalidCertificate
-            The peer sent something else than a committed block.
-        SafetyViolation
-            A quorum has committed what this node finds invalid.
-        """
-        header = fetched.block.header
-        if header.height != self._chain.height + 1:
-            raise InvalidBlock(f"height {header.height} does not follow {self._chain.height}")
-        if header.genesis_hash != self._chain.genesis.hash:
-            # Miners may use their keys on two chains: a certificate there proves nothing here.
-            raise InvalidBlock("it belongs to another chain")
-        miners, _ = miner_sets_of(self._chain.state)
-        verify_header(header, fetched.certificate, miners)
-        digests = [transaction.digest for transaction in fetched.block.transactions]
-        if transaction_root(digests) != header.transaction_root:
-            raise InvalidBlock("these are not the transactions of the committed block")
-        try:
-            execution = await self._maker.execute(fetched.block)
-        except InvalidBlock as error:
-            # Header and transactions are the quorum's own, whoever sent them.
-            raise SafetyViolation(
-                f"a quorum committed an invalid block at {header.height}: {error}"
-            ) from error
-        assert execution is not None, "only this task moves the chain on"
-        return execution
 
     async def _commit(
         self,
@@ -528,21 +433,12 @@ class ReplicaDriver:
         )
         self._on_committed(block, execution)
         self.sync.on_progress()
-        if self._wal_records > LOG_RECORDS_MAX:
-            await self._executor.run(self._rewrite_log)
+        if self._log.is_long:
+            await self._executor.run(self._log.rewrite)
         await self._start_height(group)
 
     async def _start_height(self, group: asyncio.TaskGroup) -> None:
-        tip = self._chain.tip
-        miners, _ = miner_sets_of(tip.state)
-        config = HeightConfig(
-            height=tip.next_height,
-            genesis_hash=tip.genesis_hash,
-            miners=miners,
-            eligible=eligible_miners(tip.state, miners, tip.next_height),
-            parent=tip.header,
-            timing=_timing(parameters_of(tip.state)),
-        )
+        config = height_config(self._chain.tip)
         # What was told of the height before may be on the chain by now.
         self._inbox.retract(_WORK)
         self._config = config
@@ -580,13 +476,3 @@ class ReplicaDriver:
             if passed_ns < heartbeat_ms * _NS_PER_MS:
                 return False
         return self._clock.wall_ms() >= tip.header.time_ms + heartbeat_ms
-
-
-def _timing(parameters: Parameters) -> Timing:
-    return Timing(
-        round_timeout_ms=parameters.round_timeout_ms,
-        round_timeout_increment_ms=parameters.round_timeout_step_ms,
-        round_timeout_max_ms=parameters.round_timeout_max_ms,
-        precision_ms=parameters.clock_precision_ms,
-        message_delay_ms=parameters.message_delay_ms,
-    )

@@ -5,37 +5,33 @@ simulated ones a citizen of the simulator.
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Final, assert_never
+from typing import Final
 
 import structlog
 
 from chain.blocks import Block
 from chain.crypto import SigningKey
-from chain.errors import DecodeError
 from chain.genesis import Genesis
 from chain.transactions import Transaction
 from chain.transition import Execution
 from chain.types import Address, Digest
-from consensus.durable import DurableState, decode_record, recover
-from consensus.messages import Proposal
 from consensus.replica import Replica
 from consensus.snapshot import Snapshot
-from node import protocol
 from node.announcer import Announcer
 from node.answers import Answers
-from node.api import NodeStatus, Submission, TransactionStatus
+from node.api import ModelStanding, NodeStatus, Submission, TransactionStatus
 from node.behaviour_service import BehaviourService, Watched
 from node.blobs.fetcher import BlobFetcher
 from node.blobs.ledger import FileLimits
 from node.blobs.store import BlobLimits, BlobStore
 from node.block_maker import BlockMaker
 from node.bodies import BodyExchange
+from node.consensus_log import recover_log
 from node.diagnosis import Diagnosis
-from node.errors import CorruptStore
 from node.evidence_service import EvidenceService
 from node.federation import Federation
 from node.file_service import FileService
@@ -47,6 +43,7 @@ from node.mempool import Mempool, MempoolLimits
 from node.metrics import Metrics
 from node.model_service import ModelService
 from node.own_transactions import OwnTransactions
+from node.peer_messages import PeerMessages
 from node.ports import (
     Clock,
     Executor,
@@ -59,25 +56,6 @@ from node.ports import (
     VerdictSource,
 )
 from node.progress import Progress
-from node.protocol import (
-    Blocks,
-    Bodies,
-    ChunkAnswer,
-    DecidedAnswer,
-    GetBlocks,
-    GetBodies,
-    GetChunk,
-    GetDecided,
-    GetPast,
-    GetPiece,
-    GetProposal,
-    GetShown,
-    PastAnswer,
-    PieceAnswer,
-    Shown,
-    Status,
-    Transactions,
-)
 from node.pruner import Pruner, PruningPolicy
 from node.replica_driver import ReplicaDriver
 from node.snapshot_service import SnapshotService, SnapshotSettings
@@ -85,12 +63,10 @@ from node.state_sync import StateSync, SyncSettings
 from node.storage.chain_store import ChainStore
 from node.storage.snapshots import SnapshotStore
 from node.storage.staging import Staging
+from node.transaction_lookup import TransactionLookup
 from node.verdict_service import VerdictService
 from node.verification import Verifier
 
-MALFORMED_POINTS: Final = 50
-WAIT_STEP_S: Final = 0.5
-"""How often a request that waits for a transaction looks for a rejection, which makes no block."""
 VERSION: Final = version("securenet")
 
 log = structlog.get_logger(__name__)
@@ -120,7 +96,7 @@ class Ports:
 
 
 class Node:
-    """One node of a chain; implements `node.api.NodeApi` and `node.ports.Receiver`.
+    """One node of a chain; implements `node.api.NodeApi`.
 
     Parameters
     ----------
@@ -151,6 +127,13 @@ class Node:
         Bounds of the blob store.
     files : FileLimits, optional
         What is kept of devices' files in it, and for how long.
+
+    Attributes
+    ----------
+    members : Members
+        Who the miners are, and where their nodes.
+    receiver : PeerMessages
+        Takes what the transport brings.
     """
 
     def __init__(
@@ -184,6 +167,9 @@ class Node:
         self._keys = KeyWatch(self._chain.state, [known.public for known in keys], miner)
         self._miner = self._keys.miner
         self._mempool = Mempool(mempool)
+        self._lookup = TransactionLookup(
+            chain=self._chain, mempool=self._mempool, clock=ports.clock
+        )
         self._verifier = Verifier(ports.executor)
         self.members = Members(self._chain.state, miner=self._miner)
         self._progress = Progress(
@@ -273,7 +259,7 @@ class Node:
                 signer=key,
                 next_signer=next_key,
                 miner_id=self._miner,
-                durable=_recover(ports.wal, path),
+                durable=recover_log(ports.wal, path),
             ),
             chain=self._chain,
             wal=ports.wal,
@@ -311,6 +297,7 @@ class Node:
             executor=ports.executor,
             source=ports.verdicts,
             on_ready=self._on_model_ready,
+            metrics=metrics,
         )
         self._federation = Federation(
             chain=self._chain,
@@ -342,7 +329,18 @@ class Node:
             self._behaviour = BehaviourService(
                 chain=self._chain, executor=ports.executor, metrics=metrics
             )
-        self._next_block = asyncio.Event()
+        self.receiver = PeerMessages(
+            driver=self._driver,
+            intake=self._intake,
+            bodies=self._bodies,
+            answers=self._answers,
+            announcer=self._announcer,
+            progress=self._progress,
+            state_sync=self._state_sync,
+            fetcher=self._fetcher,
+            transport=ports.transport,
+            metrics=metrics,
+        )
 
     # node.api.NodeApi
 
@@ -434,6 +432,10 @@ class Node:
         """Admit transactions given in their canonical bytes; one result each, in order."""
         return await self._intake.submit(transactions)
 
+    def models(self) -> Mapping[Digest, ModelStanding]:
+        """Return how the models that judge, or may, stand here; none where nothing is judged."""
+        return self._models.standings
+
     async def behaviour(self, device: Address, group: Address) -> Watched | None:
         """Return how a device of a group behaves; None where the node does not watch."""
         if self._behaviour is None:
@@ -442,110 +444,15 @@ class Node:
 
     def transaction(self, id: Digest) -> TransactionStatus:
         """Return where a transaction is in its life; may be called from any thread."""
-        # In this order: what leaves the pool between the two looks is on the chain by then.
-        fate = self._mempool.fate(id)
-        found = self._chain.transaction(id)
-        if found is not None:
-            return TransactionStatus(
-                status="committed",
-                transaction=found.transaction,
-                height=found.height,
-                receipt=found.receipt,
-            )
-        if fate is None:
-            first = self._chain.whole_from
-            detail = f"this node does not keep all of what lies below block {first}"
-            return TransactionStatus(status="unknown", detail=detail if first else None)
-        return TransactionStatus(
-            status=fate.status, transaction=self._mempool.find(id), code=fate.code
-        )
+        return self._lookup.status(id)
 
     async def wait_transaction(self, id: Digest, timeout_ms: int) -> TransactionStatus:
         """Return the status once the transaction is no longer pending, or when time is up."""
-        deadline_ns = self._ports.clock.monotonic_ns() + timeout_ms * 1_000_000
-        status = self.transaction(id)
-        while status.status == "pending":
-            left_ns = deadline_ns - self._ports.clock.monotonic_ns()
-            if left_ns <= 0:
-                break
-            try:
-                async with asyncio.timeout(min(left_ns / 1e9, WAIT_STEP_S)):
-                    await self._next_block.wait()
-            except TimeoutError:
-                pass  # it may have been rejected without a block
-            status = self.transaction(id)
-        return status
+        return await self._lookup.wait(id, timeout_ms)
 
     async def wait_height(self, height: int) -> None:
         """Return once block `height` is committed here."""
-        while self._chain.height < height:
-            await self._next_block.wait()
-
-    # node.ports.Receiver
-
-    def on_connected(self, peer: Address) -> None:
-        """Tell a peer how far this node is, and consensus that it is there."""
-        self._announcer.tell(peer)
-        self._driver.on_connected(peer)
-
-    def on_disconnected(self, peer: Address) -> None:
-        """Forget what a peer said."""
-        self._progress.forget(peer)
-        self._answers.on_disconnected(peer)
-        self._driver.sync.on_disconnected(peer)
-        self._state_sync.questions.on_disconnected(peer)
-        self._fetcher.questions.on_disconnected(peer)
-
-    def on_message(self, peer: Address, kind: int, payload: bytes) -> None:
-        """Hand a message to whom it concerns; refuse what is malformed."""
-        if kind == protocol.TRANSACTIONS and not self._intake.has_room(peer, len(payload)):
-            self._metrics.peer_refused("intake_full")
-            return
-        body: protocol.Body | None = None
-        try:
-            if kind == protocol.CONSENSUS:
-                self._driver.on_message(peer, payload)
-            else:
-                body = protocol.decode_body(kind, payload)
-        except DecodeError as error:
-            self._metrics.peer_refused("malformed")
-            self._ports.transport.penalise(peer, MALFORMED_POINTS, str(error))
-        # Not within the above: what cannot be read of this node's own disk is no peer's fault.
-        if body is not None:
-            self._on_body(peer, body)
-
-    def _on_body(self, peer: Address, body: protocol.Body) -> None:
-        match body:
-            case Status():
-                self._progress.on_status(peer, body)
-                self._driver.sync.on_progress()
-                self._state_sync.on_progress()
-                self._driver.on_status(peer, body.height)
-            case Transactions():
-                self._bodies.on_transactions(body.wires)
-                self._intake.on_transactions(peer, body.wires)
-            case GetBodies():
-                self._bodies.on_get_bodies(peer, body)
-            case Bodies():
-                self._bodies.on_bodies(peer, body)
-            case GetProposal():
-                self._driver.on_get_proposal(peer, body)
-            case Proposal():
-                self._driver.on_proposal(peer, body)
-            case GetBlocks() | GetDecided() | GetPiece() | GetPast() | GetChunk():
-                self._answers.ask(peer, body)
-            case Shown():
-                self._driver.on_shown(peer, body)
-            case GetShown():
-                self._driver.on_get_shown(peer, body)
-            case Blocks():
-                self._driver.sync.on_blocks(peer, body)
-            case DecidedAnswer() | PieceAnswer() | PastAnswer():
-                self._state_sync.questions.on_answer(peer, body)
-            case ChunkAnswer():
-                self._fetcher.questions.on_answer(peer, body)
-            case _:
-                assert_never(body)
+        await self._lookup.wait_height(height)
 
     # Life
 
@@ -569,7 +476,7 @@ class Node:
         self._keys.look()
         try:
             async with asyncio.TaskGroup() as group:
-                group.create_task(self._ports.transport.run(self))
+                group.create_task(self._ports.transport.run(self.receiver))
                 group.create_task(self._driver.run())
                 group.create_task(self._driver.sync.run())
                 group.create_task(self._answers.run())
@@ -614,18 +521,8 @@ class Node:
             self._verdicts.on_committed()
         if self._behaviour is not None:
             self._behaviour.on_committed()
-        waiting, self._next_block = self._next_block, asyncio.Event()
-        waiting.set()
+        self._lookup.on_committed()
 
 
 class _Restart(Exception):
     """Ends the tasks of a node that is to start again."""
-
-
-def _recover(wal: Log, path: Path) -> DurableState:
-    try:
-        return recover(decode_record(record) for record in wal.records())
-    except DecodeError as error:
-        raise CorruptStore(
-            path, f"the consensus log holds a record nobody wrote ({error}); restore a backup"
-        ) from error

@@ -12,8 +12,9 @@ from typing import Final
 import structlog
 
 from chain import codec
+from chain.fields import HEIGHT, ROUND
 from chain.schema import Integer, Record
-from chain.types import HEIGHT_MAX, ROUND_MAX, Round
+from chain.types import ROUND_MAX, Round
 from consensus.durable import (
     DurableState,
     LostMemory,
@@ -31,8 +32,8 @@ GUARD_RECORDS_MAX: Final = 1_024
 
 _POSITION: Final = Record(
     Position,
-    height=Integer(0, HEIGHT_MAX),
-    round=Integer(0, ROUND_MAX),
+    height=HEIGHT,
+    round=ROUND,
     phase=Integer(Phase.ROUND_CHANGE, Phase.COMMIT),
 )
 

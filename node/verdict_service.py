@@ -15,10 +15,13 @@ from chain.kinds import KINDS
 from chain.kinds.verdict import Verdict, opinion_of, pack_opinions
 from chain.parameters import VERDICT_WINDOW
 from chain.payloads import Flow
-from chain.records import JUDGEMENT_TABLE, MODEL_TABLE, height_key
+from chain.records.models import MODEL_TABLE
+from chain.records.verdicts import JUDGEMENT_TABLE
 from chain.state import active_model_at, miner_sets_of
+from chain.table import height_key
 from chain.types import Address, Digest, Height
-from ml_validator.errors import MissingModel, ModelError
+from ml_validator.errors import MissingModel, ModelError, RefusedModel
+from ml_validator.registration import Registration
 from node.damage import report_damage
 from node.errors import DamagedEntry
 from node.metrics import Metrics
@@ -65,8 +68,8 @@ class VerdictService:
         self._metrics = metrics
         # Heights judged or given up, with the time; at most those of the window are kept.
         self._done: dict[int, int] = {}
-        # Models that are not here; at most those that have judged within the window.
-        self._missing: set[Digest] = set()
+        # Models that are not here, or refused; at most those that have judged within the window.
+        self._unusable: set[Digest] = set()
         self._changed = asyncio.Event()
         self._changed.set()
 
@@ -76,8 +79,8 @@ class VerdictService:
 
     def on_model_ready(self, model: Digest) -> None:
         """Judge again under a model that was not here; blocks within the window are made up for."""
-        if model in self._missing:
-            self._missing.remove(model)
+        if model in self._unusable:
+            self._unusable.remove(model)
             self._done.clear()
         self._changed.set()
 
@@ -127,22 +130,24 @@ class VerdictService:
         assert model is not None, "flows are judged where a model is active"
         record = self._chain.state.get(MODEL_TABLE, model)
         assert record is not None, "an active model is registered"
-        if model in self._missing:
+        if model in self._unusable:
             self._metrics.verdict_abstained()
             return
         try:
             flows = await self._executor.run(_flows, self._chain, height, record.schema)
             if not flows:
                 return
-            scores = await self._source.judge(model, flows)
+            scores = await self._source.judge(Registration.recorded(model, record), flows)
         except DamagedEntry as error:
             report_damage(error, self._metrics)
             self._metrics.verdict_failed()
             return
-        except MissingModel as error:
-            self._missing.add(model)
+        except (MissingModel, RefusedModel) as error:
+            self._unusable.add(model)
             self._metrics.verdict_abstained()
-            log.warning("no verdict: the model is not here yet", height=height, reason=str(error))
+            log.warning(
+                "no verdict under this model", height=height, model=model.hex(), reason=str(error)
+            )
             return
         except ModelError as error:
             log.warning("block not judged", height=height, reason=str(error))

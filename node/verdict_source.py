@@ -13,6 +13,7 @@ from chain.errors import DecodeError
 from chain.payloads import Flow
 from chain.types import Digest
 from ml_validator.errors import MissingModel, ModelError
+from ml_validator.registration import Registration
 from node.keys import PASSPHRASE_VARIABLE
 from node.numpy_threads import NUMPY_THREADS
 from node.verdict_worker import (
@@ -48,7 +49,7 @@ class WorkerVerdictSource:
         """The worker, or None where none runs."""
         return None if self._process is None else self._process.pid
 
-    async def judge(self, model: Digest, flows: Sequence[Flow]) -> Sequence[int | None]:
+    async def judge(self, model: Registration, flows: Sequence[Flow]) -> Sequence[int | None]:
         """Return one score in parts per million for each flow, None where it is unreadable.
 
         For no flows, it only loads the model.
@@ -57,8 +58,10 @@ class WorkerVerdictSource:
         ------
         MissingModel
             Neither the worker nor this node has it.
+        RefusedModel
+            It is no model, or not the one that was registered.
         ModelError
-            It cannot be loaded, or the worker did not answer.
+            The worker did not answer.
         """
         scores: list[int | None] = []
         async with self._turn:
@@ -67,18 +70,18 @@ class WorkerVerdictSource:
                 scores += await self._judge_or_load(model, part)
         return scores
 
-    async def _judge_or_load(self, model: Digest, flows: Sequence[Flow]) -> list[int | None]:
+    async def _judge_or_load(self, model: Registration, flows: Sequence[Flow]) -> list[int | None]:
         try:
             return await self._judge(model, flows)
         except MissingModel:
             # A worker that was started anew, or has dropped it for others.
-            artifact = await self._find(model)
+            artifact = await self._find(model.model)
             if artifact is None:
                 raise
             await self._exchange(encode_load(artifact))
             return await self._judge(model, flows)
 
-    async def _judge(self, model: Digest, flows: Sequence[Flow]) -> list[int | None]:
+    async def _judge(self, model: Registration, flows: Sequence[Flow]) -> list[int | None]:
         scores = await self._exchange(encode_request(model, flows))
         if len(scores) != len(flows):
             raise ModelError(f"{len(scores)} scores for {len(flows)} flows")

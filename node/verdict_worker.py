@@ -18,14 +18,23 @@ from chain import codec
 from chain.blocks import BLOCK_SIZE_MAX
 from chain.errors import DecodeError
 from chain.payloads import FLOW, Flow
-from chain.schema import ListOf
-from chain.types import Digest
+from chain.schema import Blob, Integer, ListOf, Record
+from chain.types import DIGEST_SIZE, Digest
 from ml_validator.bundled import bundled_model
 from ml_validator.detector import Detector
-from ml_validator.errors import MissingModel, ModelError
+from ml_validator.errors import (
+    MalformedArtifact,
+    MisregisteredModel,
+    MissingModel,
+    ModelError,
+    RefusedModel,
+    UnknownSchema,
+)
+from ml_validator.registration import Registration
 
 LENGTH_SIZE: Final = 4
 SCORE_SIZE: Final = 3
+REASON_LENGTH_MAX: Final = 300
 UNREADABLE: Final = b"\xff\xff\xff"
 """Stands where the model cannot read a flow; no score is that high."""
 NICENESS: Final = 5
@@ -40,11 +49,18 @@ FLOWS_PER_REQUEST: Final = 250
 large in memory before it allocates anything."""
 
 _FLOWS: Final = ListOf(FLOW, FLOWS_PER_REQUEST)
+_MODEL: Final = Record(
+    Registration,
+    model=Blob(DIGEST_SIZE),
+    schema=Blob(DIGEST_SIZE),
+    threshold_ppm=Integer(),
+    size_bytes=Integer(),
+)
 
 
-def encode_request(model: Digest, flows: Sequence[Flow]) -> bytes:
+def encode_request(model: Registration, flows: Sequence[Flow]) -> bytes:
     """Return the bytes of a request, its length included."""
-    return _framed(codec.encode((model, _FLOWS.write(flows))))
+    return _framed(codec.encode(("judge", _MODEL.write(model), _FLOWS.write(flows))))
 
 
 def encode_load(artifact: bytes) -> bytes:
@@ -52,15 +68,15 @@ def encode_load(artifact: bytes) -> bytes:
     return _framed(codec.encode(("load", artifact)))
 
 
-def decode_request(data: bytes) -> bytes | tuple[Digest, tuple[Flow, ...]]:
+def decode_request(data: bytes) -> bytes | tuple[Registration, tuple[Flow, ...]]:
     """Read a request: an artefact to load, or a model and flows; raises `DecodeError`."""
     items = codec.decode(data, what="request", size_max=BLOCK_SIZE_MAX, items_max=FLOWS_PER_REQUEST)
     match items:
         case ["load", bytes(artifact)]:
             return artifact
-        case [bytes(model), flows]:
-            return Digest(model), _FLOWS.read(flows, "flows")
-    raise DecodeError("request", "neither an artefact nor a pair of model and flows")
+        case ["judge", model, flows]:
+            return _MODEL.read(model, "model"), _FLOWS.read(flows, "flows")
+    raise DecodeError("request", "neither an artefact nor a model with flows")
 
 
 def encode_answer(scores: Sequence[int | None]) -> bytes:
@@ -70,8 +86,13 @@ def encode_answer(scores: Sequence[int | None]) -> bytes:
 
 
 def encode_failure(reason: str) -> bytes:
-    """Return the bytes of a refusal, its length included."""
-    return _framed(codec.encode(("failure", reason[:200].encode())))
+    """Return the bytes that say that it did not work, their length included."""
+    return _framed(codec.encode(("failure", _shortened(reason))))
+
+
+def encode_refusal(reason: str) -> bytes:
+    """Return the bytes that say that this model may not judge, their length included."""
+    return _framed(codec.encode(("refused", _shortened(reason))))
 
 
 def encode_missing(model: Digest) -> bytes:
@@ -88,6 +109,8 @@ def decode_answer(data: bytes) -> list[int | None]:
     ------
     MissingModel
         It has to be loaded first.
+    RefusedModel
+        It must not judge, however often it is asked.
     ModelError
         The worker could not judge, or load.
     DecodeError
@@ -99,6 +122,8 @@ def decode_answer(data: bytes) -> list[int | None]:
             return [None if s == UNREADABLE else int.from_bytes(s, "big") for s in items]
         case ["failure", bytes(reason)]:
             raise ModelError(reason.decode(errors="replace"))
+        case ["refused", bytes(reason)]:
+            raise RefusedModel(reason.decode(errors="replace"))
         case ["missing", bytes(model)]:
             raise MissingModel(Digest(model))
     raise DecodeError("answer", "neither scores nor a failure")
@@ -125,10 +150,13 @@ class Worker:
                 self._load(request)
                 return encode_answer([])
             model, flows = request
-            detector = self._kept.get(model) or self._loaded.get(model)
+            detector = self._kept.get(model.model) or self._loaded.get(model.model)
             if detector is None:
-                return encode_missing(model)
+                return encode_missing(model.model)
+            model.check(detector.artifact)
             return encode_answer(_scores(detector, flows))
+        except (MalformedArtifact, UnknownSchema, MisregisteredModel) as error:
+            return encode_refusal(str(error))
         except (DecodeError, ModelError) as error:
             return encode_failure(str(error))
 
@@ -156,6 +184,10 @@ def _scores(detector: Detector, flows: Sequence[Flow]) -> list[int | None]:
     is_readable = [detector.can_read(flow) for flow in flows]
     judged = iter(detector.judge(list(compress(flows, is_readable))))
     return [next(judged) if fits else None for fits in is_readable]
+
+
+def _shortened(reason: str) -> bytes:
+    return reason[:REASON_LENGTH_MAX].encode()
 
 
 def _framed(data: bytes) -> bytes:

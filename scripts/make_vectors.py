@@ -80,7 +80,8 @@ from chain.kinds.vote import MinerVote
 from chain.limits import parse_limits
 from chain.merkle import MerkleTree, inclusion_proof, leaf_hash, merkle_root
 from chain.payloads import Chunked, Flow, Measurement, Reading
-from chain.records import TABLES, PolicyRecord
+from chain.records.policies import PolicyRecord
+from chain.records.tables import TABLES
 from chain.state_tree import STATE_PROOF, StateTree
 from chain.transactions import PAYLOAD, SIGNATURE_TAG, Transaction
 from chain.types import Address, Height, Round

@@ -45,7 +45,8 @@ from chain.lookback import Lookback
 from chain.miners import MINERS_MAX, Miner, MinerSet
 from chain.parameters import Parameters
 from chain.payloads import Chunked, Flow, Measurement, Reading
-from chain.records import DEVICE_TABLE, MINER_TABLE, DeviceRecord
+from chain.records.devices import DEVICE_TABLE, DeviceRecord
+from chain.records.miners import MINER_TABLE
 from chain.state import MemorySource, State, active_model_at, miner_sets_of
 from chain.table import Table
 from chain.transactions import Payload, Transaction, attach_signature, sign_transaction

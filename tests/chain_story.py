@@ -28,7 +28,10 @@ from chain.kinds.parameter_change import ParameterChange
 from chain.kinds.policy import PolicySet
 from chain.kinds.verdict import SCORE_MAX
 from chain.limits import parse_limits
-from chain.records import DEVICE_TABLE, MINER_TABLE, MODEL_TABLE, PolicyRecord
+from chain.records.devices import DEVICE_TABLE
+from chain.records.miners import MINER_TABLE
+from chain.records.models import MODEL_TABLE
+from chain.records.policies import PolicyRecord
 from chain.transactions import Transaction
 from chain.transition import Execution, lane_of
 from chain.types import Address, Digest

@@ -19,13 +19,16 @@ from chain.miners import MinerSet
 from chain.miners import quorum as true_quorum
 from chain.state import miner_sets_of
 from chain.types import Round
-from consensus import durable, ordering, round_change
+from consensus import durable, ordering, reception, round_change
 from consensus.log import MessageLog
+from consensus.memory import Memory
 from consensus.messages import Commit, Phase, Prepare, PrePrepare
 from consensus.quorum import VoteSet
+from consensus.reception import Reception
 from consensus.replica import Replica
+from consensus.rules import Rules
 from consensus.timers import NS_PER_MS, Timing
-from node import block_maker, replica_driver
+from node import block_maker, fetched_check, height_config
 from node.evidence_service import EvidenceService
 from node.ports import WriteBatch
 from node.replica_driver import ReplicaDriver
@@ -46,20 +49,20 @@ def quorum_off_by_one(patch):
 
 def votes_counted_instead_of_voters(patch):
     """Count a vote that comes twice as two."""
-    take, votes, votes_for = Replica._on_second, MessageLog.votes, MessageLog.votes_for
+    take, votes, votes_for = Reception._on_second, MessageLog.votes, MessageLog.votes_for
 
     def counted(found, log):
         again = vars(log).get("again", Counter())
         extra = again[found.round, found.digest]
         return _Counted(found.height, found.round, found.digest, found.votes, extra)
 
-    def on_second(replica, known, message, state):
+    def on_second(reception, known, message, state, draft):
         if isinstance(message, Prepare) and known == message:
             again = vars(state.log).setdefault("again", Counter())
             again[message.round, message.digest] += 1
-        take(replica, known, message, state)
+        take(reception, known, message, state, draft)
 
-    patch.setattr(Replica, "_on_second", on_second)
+    patch.setattr(Reception, "_on_second", on_second)
     patch.setattr(MessageLog, "votes", lambda *a: [counted(found, a[0]) for found in votes(*a)])
     patch.setattr(MessageLog, "votes_for", lambda *a: counted(votes_for(*a), a[0]))
 
@@ -142,31 +145,31 @@ def votes_lost_at_restart(patch):
         return state
 
     patch.setattr("tests.interaction.cluster.recover", forgetful)
-    patch.setattr("node.service.recover", forgetful)
+    patch.setattr("node.consensus_log.recover", forgetful)
 
 
 def prepared_not_reported(patch):
     """Leave a round without saying what was prepared in it."""
-    leave = Replica._leave_for
+    leave = Rules.leave_for
 
-    def silent(replica, round, cause, state):
+    def silent(rules, round, cause, state, draft):
         prepared, state.prepared = state.prepared, None
-        leave(replica, round, cause, state)
+        leave(rules, round, cause, state, draft)
         state.prepared = prepared
 
-    patch.setattr(Replica, "_leave_for", silent)
+    patch.setattr(Rules, "leave_for", silent)
 
 
 def late_commit(patch):
     """COMMIT in a round that was left, when its PREPAREs come in at last."""
-    leave, vote, is_useless = Replica._leave_for, Replica._try_vote_commit, Replica._is_useless
+    leave, vote, is_useless = Rules.leave_for, Rules._try_vote_commit, reception._is_useless
 
-    def remember(replica, round, cause, state):
+    def remember(rules, round, cause, state, draft):
         state.left = None if state.accepted is None else (state.round, state.accepted)
-        leave(replica, round, cause, state)
+        leave(rules, round, cause, state, draft)
 
-    def late(replica, state):
-        if vote(replica, state):
+    def late(rules, state, draft):
+        if vote(rules, state, draft):
             return True
         left = vars(state).get("left")
         if left is None or (state.prepared is not None and state.prepared.round >= left[0]):
@@ -176,34 +179,32 @@ def late_commit(patch):
             return False
         state.left = None
         message = Commit(
-            sender=replica._me, height=state.config.height, round=left[0], digest=left[1]
+            sender=rules._me, height=state.config.height, round=left[0], digest=left[1]
         )
         statement = message.statement(state.config.genesis_hash)
-        signature = next(iter(replica._signer._keys.values())).sign(VOTE_TAG, statement)
-        replica._draft.send(replace(message, signature=signature))
+        signature = next(iter(rules._signer._keys.values())).sign(VOTE_TAG, statement)
+        draft.send(replace(message, signature=signature))
         return True
 
-    patch.setattr(Replica, "_leave_for", remember)
-    patch.setattr(Replica, "_try_vote_commit", late)
+    patch.setattr(Rules, "leave_for", remember)
+    patch.setattr(Rules, "_try_vote_commit", late)
     patch.setattr(
-        Replica,
+        reception,
         "_is_useless",
-        lambda replica, message, state: (
-            not isinstance(message, Prepare) and is_useless(replica, message, state)
-        ),
+        lambda message, state: not isinstance(message, Prepare) and is_useless(message, state),
     )
 
 
 def wiped_miner_signs_at_once(patch):
     """Sign with an empty log as if nothing had been signed before."""
 
-    def trusting(replica, state):
-        if replica.durable.floor is None and replica._me in state.config.miners:
-            replica._signer.write(durable.Floor(height=state.config.height), replica._draft)
+    def trusting(memory, config, draft):
+        if memory._signer.durable.floor is None and memory._me in config.miners:
+            memory._signer.write(durable.Floor(height=config.height), draft)
             # Else it would wait until others have shown it what it has forgotten.
-            replica._signer.is_latest = True
+            memory._signer.is_latest = True
 
-    patch.setattr(Replica, "_remember_memory", trusting)
+    patch.setattr(Memory, "_set_floor", trusting)
 
 
 # Time and rounds
@@ -221,7 +222,7 @@ def timer_uncapped(patch):
 def no_resend(patch):
     """Send a ROUND-CHANGE once."""
 
-    def silent(replica, state):
+    def silent(replica, state, draft):
         state.resend_ns = None
 
     patch.setattr(Replica, "_resend", silent)
@@ -229,14 +230,14 @@ def no_resend(patch):
 
 def lock_as_a_veto(patch):
     """Refuse every other block once prepared, as IBFT 1 did."""
-    vote = Replica._try_vote_prepare
+    vote = Rules._try_vote_prepare
 
-    def stubborn(replica, state):
+    def stubborn(rules, state, draft):
         if state.prepared is not None and state.accepted not in (None, state.prepared.digest):
             return False
-        return vote(replica, state)
+        return vote(rules, state, draft)
 
-    patch.setattr(Replica, "_try_vote_prepare", stubborn)
+    patch.setattr(Rules, "_try_vote_prepare", stubborn)
 
 
 def commits_added_up_over_rounds(patch):
@@ -268,24 +269,24 @@ def any_round_changes_justify(patch):
 
 def second_vote_in_a_round(patch):
     """Follow the proposal that came last, and vote again."""
-    accept = Replica._on_second
+    accept = Reception._on_second
 
-    def fickle(replica, known, message, state):
-        accept(replica, known, message, state)
+    def fickle(reception, known, message, state, draft):
+        accept(reception, known, message, state, draft)
         if isinstance(message, PrePrepare) and message.round == state.round:
             state.accepted = message.digest
             state.add_candidate(message.proposal)
             for phase in (Phase.PREPARE, Phase.COMMIT):
-                state.log._slots.pop((replica._me, phase), None)
-            durable_state = replica._signer.durable
-            replica._signer.durable = replace(durable_state, messages=durable_state.messages[:0])
+                state.log._slots.pop((reception._me, phase), None)
+            signer = reception._memory._signer
+            signer.durable = replace(signer.durable, messages=signer.durable.messages[:0])
 
-    patch.setattr(Replica, "_on_second", fickle)
+    patch.setattr(Reception, "_on_second", fickle)
 
 
 def no_jump(patch):
     """Stay in one's round, however many have reached a later one."""
-    patch.setattr(Replica, "_try_jump", lambda replica, state: False)
+    patch.setattr(Rules, "_try_jump", lambda rules, state, draft: False)
 
 
 def block_time_not_judged(patch):
@@ -357,10 +358,10 @@ def _write_with(patch, write):
         def get(self, key):
             return self._inner.get(key)
 
-    def other(chain, execution, block, certificate):
+    def other(chain, *decided):
         inner, chain._store = chain._store, Store(chain._store)
         try:
-            commit(chain, execution, block, certificate)
+            commit(chain, *decided)
         finally:
             chain._store = inner
 
@@ -428,7 +429,7 @@ def roots_not_compared(patch):
 
 def certificate_believed_in_sync(patch):
     """Commit what a peer says to be committed."""
-    patch.setattr(replica_driver, "verify_header", lambda *arguments: None)
+    patch.setattr(fetched_check, "verify_header", lambda *arguments: None)
 
 
 def set_changes_early_after_a_restart(patch):
@@ -450,5 +451,5 @@ def set_changes_early_after_a_restart(patch):
         driver.begun = True
         await start(driver, group)
 
-    patch.setattr(replica_driver, "miner_sets_of", early_sets)
+    patch.setattr(height_config, "miner_sets_of", early_sets)
     patch.setattr(ReplicaDriver, "_start_height", early)

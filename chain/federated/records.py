@@ -4,11 +4,11 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from chain.blobs import digest_of_root
+from chain.fields import ADDRESS, DIGEST, HEIGHT, NAME
 from chain.miners import MINERS_MAX
-from chain.payloads import NAME, NAME_SIZE_MAX
-from chain.schema import Blob, Integer, ListOf, Optional, Record, Text, Word
+from chain.schema import Blob, Integer, ListOf, Optional, Record, Word
 from chain.table import Table
-from chain.types import DIGEST_SIZE, HEIGHT_MAX, Address, Digest, Height
+from chain.types import Address, Digest, Height
 
 PARTICIPANTS_MAX: Final = 256
 GROUP_SIZE_MAX: Final = 32
@@ -317,9 +317,6 @@ class RoundIds:
     ids: tuple[Digest, ...]
 
 
-_ADDRESS: Final = Blob(DIGEST_SIZE)
-_DIGEST: Final = Blob(DIGEST_SIZE)
-_HEIGHT: Final = Integer(0, HEIGHT_MAX)
 _GROUPS: Final = ListOf(Integer(0, PARTICIPANTS_MAX - 1), PARTICIPANTS_MAX)
 HELD: Final = Blob(1, PARTICIPANTS_MAX // 8)
 WEIGHT: Final = Integer(1, 2**20)
@@ -328,8 +325,8 @@ X25519_KEY: Final = Blob(X25519_KEY_SIZE)
 
 TERMS: Final = Record(
     Terms,
-    name=Text(NAME_SIZE_MAX, pattern=NAME),
-    base=_DIGEST,
+    name=NAME,
+    base=DIGEST,
     parameter_count=Integer(1, PARAMETERS_MAX),
     scale_bits=Integer(0, 48),
     clip=Integer(1, 2**62),
@@ -339,12 +336,12 @@ TERMS: Final = Record(
     tolerated=Integer(0, PARTICIPANTS_MAX // 2),
     deadlines=Record(
         Deadlines,
-        join=_HEIGHT,
-        share=_HEIGHT,
-        commit=_HEIGHT,
-        attest=_HEIGHT,
-        reveal=_HEIGHT,
-        aggregate=_HEIGHT,
+        join=HEIGHT,
+        share=HEIGHT,
+        commit=HEIGHT,
+        attest=HEIGHT,
+        reveal=HEIGHT,
+        aggregate=HEIGHT,
     ),
 )
 SHARES: Final = {
@@ -358,31 +355,31 @@ ROUND_TABLE: Final = Table(
     b"round/",
     Record(
         FederatedRound,
-        coordinator=_ADDRESS,
+        coordinator=ADDRESS,
         terms=TERMS,
-        opened_height=_HEIGHT,
+        opened_height=HEIGHT,
         phase=Word(*PHASES),
-        phase_height=_HEIGHT,
+        phase_height=HEIGHT,
         members=ListOf(
             Record(
                 Member,
-                device=_ADDRESS,
+                device=ADDRESS,
                 weight=WEIGHT,
                 steps=STEPS,
                 status=Word(*STATUSES),
                 mask_key=Optional(X25519_KEY),
                 box_key=Optional(X25519_KEY),
                 group=Optional(Integer(0, PARTICIPANTS_MAX - 1)),
-                update=Optional(_DIGEST),
+                update=Optional(DIGEST),
             ),
             PARTICIPANTS_MAX,
             minimum=1,
         ),
         void=_GROUPS,
         revealed=_GROUPS,
-        attestations=ListOf(Record(Attestation, miner=_ADDRESS, held=HELD), MINERS_MAX),
-        votes=ListOf(Record(AggregateVote, miner=_ADDRESS, digest=_DIGEST), MINERS_MAX),
-        aggregate=Optional(_DIGEST),
+        attestations=ListOf(Record(Attestation, miner=ADDRESS, held=HELD), MINERS_MAX),
+        votes=ListOf(Record(AggregateVote, miner=ADDRESS, digest=DIGEST), MINERS_MAX),
+        aggregate=Optional(DIGEST),
         reason=Optional(Word(*REASONS)),
     ),
 )
@@ -390,7 +387,7 @@ SHARES_TABLE: Final = Table(b"round-shares/", Record(SharesRecord, **SHARES))
 """By round and device, while the round is open."""
 REVEAL_TABLE: Final = Table(b"round-reveal/", Record(RevealRecord, shares=REVEALED))
 """By round and device, while the round is open."""
-OPEN_ROUNDS: Final = Table(b"open-rounds", Record(RoundIds, ids=ListOf(_DIGEST, OPEN_ROUNDS_MAX)))
+OPEN_ROUNDS: Final = Table(b"open-rounds", Record(RoundIds, ids=ListOf(DIGEST, OPEN_ROUNDS_MAX)))
 CLOSED_ROUNDS: Final = Table(
-    b"closed-rounds", Record(RoundIds, ids=ListOf(_DIGEST, CLOSED_ROUNDS_MAX))
+    b"closed-rounds", Record(RoundIds, ids=ListOf(DIGEST, CLOSED_ROUNDS_MAX))
 )

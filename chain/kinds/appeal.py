@@ -6,7 +6,7 @@ from typing import Final
 from chain.blocks import Event
 from chain.kinds.base import BlockContext, Kind, Lane, Signer
 from chain.measures import open_appeal
-from chain.records import APPEAL_TEXT
+from chain.records.measures import APPEAL_TEXT
 from chain.schema import Record
 from chain.transactions import Transaction
 

@@ -5,7 +5,7 @@ from typing import Final
 
 from chain.kinds.base import Kind, Lane, Signer
 from chain.payloads import DEVICE_PAYLOAD, Chunked, DevicePayload, Flow
-from chain.records import MODEL_TABLE
+from chain.records.models import MODEL_TABLE
 from chain.schema import Record
 from chain.state import View, active_model_at
 from chain.transactions import Transaction

@@ -7,25 +7,19 @@ from chain import codec
 from chain.blocks import Event
 from chain.crypto import SigningKey, tagged_hash, verify
 from chain.errors import Rejection
+from chain.fields import ADDRESS, ANY_KEY, NAME
 from chain.key_registry import require_free, require_usable
 from chain.kinds.base import BlockContext, Kind, Lane, Signer, require
 from chain.limits import Limits, RateLimits
 from chain.measures import refuse_appeal, release
-from chain.payloads import NAME, NAME_SIZE_MAX
-from chain.records import (
-    ANY_KEY,
-    DEVICE_TABLE,
-    ORGANISATION_TABLE,
-    ROLE_LIST,
-    DeviceRecord,
-)
-from chain.schema import Blob, Optional, Record, Tagged, Text
+from chain.records.devices import DEVICE_TABLE, ROLE_LIST, DeviceRecord
+from chain.records.organisations import ORGANISATION_TABLE
+from chain.schema import Blob, Optional, Record, Tagged
 from chain.transactions import Transaction
-from chain.types import DIGEST_SIZE, SIGNATURE_SIZE, Address, Digest, PublicKey, Signature
+from chain.types import SIGNATURE_SIZE, Address, Digest, PublicKey, Signature
 
 ROTATION_TAG: Final = b"securenet/key-rotation/v1"
 _DEVICE_TAG: Final = b"securenet/device-id/v1"
-_ADDRESS: Final = Blob(DIGEST_SIZE)
 
 
 def device_id(genesis_hash: Digest, organisation: Address, first_key: PublicKey) -> Address:
@@ -259,10 +253,10 @@ REGISTER: Final = Kind(
     lane=Lane.REGISTRY,
     body=Record(
         DeviceRegister,
-        name=Text(NAME_SIZE_MAX, pattern=NAME),
+        name=NAME,
         key=ANY_KEY,
         roles=ROLE_LIST,
-        gateway=Optional(_ADDRESS),
+        gateway=Optional(ADDRESS),
         limits=Optional(Limits()),
     ),
     apply=_register,
@@ -271,13 +265,13 @@ UPDATE: Final = Kind(
     name="device.update",
     signer=Signer.REGISTRAR,
     lane=Lane.REGISTRY,
-    body=Record(DeviceUpdate, device=_ADDRESS, change=CHANGE),
+    body=Record(DeviceUpdate, device=ADDRESS, change=CHANGE),
     apply=_update,
 )
 RELEASE: Final = Kind(
     name="device.release",
     signer=Signer.REGISTRAR,
     lane=Lane.REGISTRY,
-    body=Record(DeviceRelease, device=_ADDRESS),
+    body=Record(DeviceRelease, device=ADDRESS),
     apply=_release,
 )

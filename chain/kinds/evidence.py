@@ -15,16 +15,14 @@ from chain.certificate import STATEMENT_TYPES, VOTE_TAG
 from chain.crypto import tagged_hash, verify
 from chain.eligibility import keeps_quorum
 from chain.errors import DecodeError, Rejection
+from chain.fields import ADDRESS, DIGEST, HEIGHT, ROUND
 from chain.kinds.base import BlockContext, Kind, Lane, Signer, require
 from chain.parameters import EVIDENCE_WINDOW
-from chain.records import EVIDENCE_TABLE, MINER_TABLE, EvidenceRecord, MinerRecord
-from chain.schema import Blob, Integer, Record, Word
+from chain.records.miners import EVIDENCE_TABLE, MINER_TABLE, EvidenceRecord, MinerRecord
+from chain.schema import Blob, Record, Word
 from chain.state import decided_set
 from chain.transactions import Transaction
 from chain.types import (
-    DIGEST_SIZE,
-    HEIGHT_MAX,
-    ROUND_MAX,
     SIGNATURE_SIZE,
     Address,
     Digest,
@@ -70,10 +68,10 @@ class Head:
 
 _HEAD: Final = Record(
     Head,
-    genesis_hash=Blob(DIGEST_SIZE),
+    genesis_hash=DIGEST,
     type=Word(*STATEMENT_TYPES),
-    height=Integer(0, HEIGHT_MAX),
-    round=Integer(0, ROUND_MAX),
+    height=HEIGHT,
+    round=ROUND,
 )
 
 
@@ -186,7 +184,7 @@ KIND: Final = Kind(
     lane=Lane.GOVERNANCE,
     body=Record(
         Equivocation,
-        miner=Blob(DIGEST_SIZE),
+        miner=ADDRESS,
         first=Blob(1, STATEMENT_SIZE_MAX),
         first_signature=Blob(SIGNATURE_SIZE),
         second=Blob(1, STATEMENT_SIZE_MAX),

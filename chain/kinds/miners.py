@@ -10,35 +10,31 @@ from typing import Final
 
 from chain import codec
 from chain.blocks import Event
-from chain.crypto import ED25519_KEY_SIZE, SigningKey, address_of, verify
+from chain.crypto import SigningKey, address_of, verify
 from chain.eligibility import keeps_quorum
 from chain.errors import Rejection
+from chain.fields import ADDRESS, DIGEST, HEIGHT, HOST, MINER_KEY, NAME, TIME_MS
 from chain.governance import open_proposal
 from chain.key_registry import Use, claim, miner_of_key, require_free, require_usable
 from chain.kinds.base import BlockContext, Kind, Lane, Signer, require
 from chain.miners import MINERS_MAX, Miner
 from chain.parameters import ANCHOR_INTERVAL, EVIDENCE_WINDOW
-from chain.payloads import NAME, NAME_SIZE_MAX
-from chain.records import (
+from chain.records.miners import (
     ANCHOR_TABLE,
     EVIDENCE_TABLE,
     FORMER_KEYS_MAX,
-    HOST,
     MINER_SETS,
     MINER_TABLE,
     FormerKey,
     MinerRecord,
     MinerSets,
-    height_key,
 )
-from chain.schema import Blob, Integer, Record, Tagged, Text
+from chain.schema import Blob, Integer, Record, Tagged
 from chain.state import View, decided_set
+from chain.table import height_key
 from chain.transactions import Transaction
 from chain.types import (
-    DIGEST_SIZE,
-    HEIGHT_MAX,
     SIGNATURE_SIZE,
-    TIME_MS_MAX,
     Address,
     Digest,
     Height,
@@ -132,25 +128,25 @@ CHANGE: Final = Tagged(
     {
         "add": Record(
             AddMiner,
-            name=Text(NAME_SIZE_MAX, pattern=NAME),
-            key=Blob(ED25519_KEY_SIZE),
-            node_key=Blob(ED25519_KEY_SIZE),
+            name=NAME,
+            key=MINER_KEY,
+            node_key=MINER_KEY,
             host=HOST,
             port=_PORT,
-            height=Integer(0, HEIGHT_MAX),
-            block_hash=Blob(DIGEST_SIZE),
-            valid_until_ms=Integer(0, TIME_MS_MAX),
+            height=HEIGHT,
+            block_hash=DIGEST,
+            valid_until_ms=TIME_MS,
             acceptance=Blob(SIGNATURE_SIZE),
         ),
-        "remove": Record(RemoveMiner, miner=Blob(DIGEST_SIZE)),
-        "restore": Record(RestoreMiner, miner=Blob(DIGEST_SIZE)),
-        "move": Record(MoveMiner, miner=Blob(DIGEST_SIZE), host=HOST, port=_PORT),
+        "remove": Record(RemoveMiner, miner=ADDRESS),
+        "restore": Record(RestoreMiner, miner=ADDRESS),
+        "move": Record(MoveMiner, miner=ADDRESS, host=HOST, port=_PORT),
         "replace_keys": Record(
             ReplaceKeys,
-            miner=Blob(DIGEST_SIZE),
-            key=Blob(ED25519_KEY_SIZE),
-            node_key=Blob(ED25519_KEY_SIZE),
-            valid_until_ms=Integer(0, TIME_MS_MAX),
+            miner=ADDRESS,
+            key=MINER_KEY,
+            node_key=MINER_KEY,
+            valid_until_ms=TIME_MS,
             by_old=Blob(SIGNATURE_SIZE),
             by_new=Blob(SIGNATURE_SIZE),
             by_node=Blob(SIGNATURE_SIZE),

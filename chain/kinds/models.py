@@ -4,23 +4,23 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from chain.blocks import Event
+from chain.fields import DIGEST, NAME
 from chain.governance import open_proposal
 from chain.kinds.base import BlockContext, Kind, Lane, Signer, require
 from chain.parameters import VERDICT_WINDOW
-from chain.payloads import NAME, NAME_SIZE_MAX
-from chain.records import (
+from chain.records.models import (
     ACTIVE_MODELS,
     MODEL_HISTORY_MAX,
     MODEL_TABLE,
-    ORGANISATION_TABLE,
     Activation,
     ActiveModels,
     ModelRecord,
 )
-from chain.schema import Blob, Integer, Record, Text
+from chain.records.organisations import ORGANISATION_TABLE
+from chain.schema import Integer, Record
 from chain.state import View
 from chain.transactions import Transaction
-from chain.types import DIGEST_SIZE, Digest, Height
+from chain.types import Digest, Height
 
 MODELS_PER_ORGANISATION_MAX: Final = 1_000
 ACTIVATION_DELAY: Final = 2
@@ -132,12 +132,12 @@ REGISTER: Final = Kind(
     lane=Lane.REGISTRY,
     body=Record(
         ModelRegister,
-        model=Blob(DIGEST_SIZE),
-        name=Text(NAME_SIZE_MAX, pattern=NAME),
-        schema=Blob(DIGEST_SIZE),
+        model=DIGEST,
+        name=NAME,
+        schema=DIGEST,
         threshold_ppm=Integer(0, 1_000_001),
         size_bytes=Integer(1, 2**32),
-        manifest=Blob(DIGEST_SIZE),
+        manifest=DIGEST,
     ),
     apply=_register,
 )
@@ -145,7 +145,7 @@ ACTIVATE: Final = Kind(
     name="model.activate",
     signer=Signer.MINER,
     lane=Lane.GOVERNANCE,
-    body=Record(ModelActivate, model=Blob(DIGEST_SIZE)),
+    body=Record(ModelActivate, model=DIGEST),
     apply=_propose,
     check=_check,
     must_wait=_must_wait,

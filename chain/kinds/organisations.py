@@ -5,13 +5,13 @@ from typing import Final
 
 from chain.blocks import Event
 from chain.crypto import tagged_hash
+from chain.fields import ANY_KEY, NAME
 from chain.governance import open_proposal
 from chain.key_registry import REGISTRAR, Use, claim, require_free, require_usable
 from chain.kinds.base import BlockContext, Kind, Lane, Signer
 from chain.limits import Limits, RateLimits
-from chain.payloads import NAME, NAME_SIZE_MAX
-from chain.records import ANY_KEY, ORGANISATION_TABLE, OrganisationRecord
-from chain.schema import Boolean, Record, Text
+from chain.records.organisations import ORGANISATION_TABLE, OrganisationRecord
+from chain.schema import Boolean, Record
 from chain.state import View
 from chain.transactions import Transaction
 from chain.types import Address, PublicKey
@@ -77,7 +77,7 @@ KIND: Final = Kind(
     lane=Lane.GOVERNANCE,
     body=Record(
         OrganisationChange,
-        name=Text(NAME_SIZE_MAX, pattern=NAME),
+        name=NAME,
         registrar_key=ANY_KEY,
         limits=Limits(),
         active=Boolean(),

@@ -7,8 +7,7 @@ from chain.blocks import Event
 from chain.errors import DecodeError, Rejection
 from chain.governance import open_proposal
 from chain.kinds.base import BlockContext, Kind, Lane, Signer, require
-from chain.parameters import CHANGEABLE, PARAMETERS, Parameters, check_parameters
-from chain.records import PARAMETERS_TABLE
+from chain.parameters import CHANGEABLE, PARAMETERS, PARAMETERS_TABLE, Parameters, check_parameters
 from chain.schema import Record, Text
 from chain.state import View, parameters_of
 from chain.transactions import Transaction

@@ -34,14 +34,14 @@ from chain.federated.records import (
     box_count,
     threshold,
 )
+from chain.fields import DIGEST
 from chain.kinds.base import BlockContext, Kind, Lane, Signer, require
 from chain.kinds.rounds import round_in
 from chain.schema import Blob, Integer, Record
 from chain.transactions import Transaction
-from chain.types import DIGEST_SIZE, Address, Digest
+from chain.types import Address, Digest
 
 PARTICIPANT: Final = "participant"
-_DIGEST: Final = Blob(DIGEST_SIZE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -310,14 +310,14 @@ JOIN: Final = Kind(
     name="round.join",
     signer=Signer.DEVICE,
     lane=Lane.REGISTRY,
-    body=Record(RoundJoin, round=_DIGEST, mask_key=X25519_KEY, box_key=X25519_KEY),
+    body=Record(RoundJoin, round=DIGEST, mask_key=X25519_KEY, box_key=X25519_KEY),
     apply=_join,
 )
 SHARE: Final = Kind(
     name="round.share",
     signer=Signer.DEVICE,
     lane=Lane.REGISTRY,
-    body=Record(RoundShare, round=_DIGEST, **SHARES),
+    body=Record(RoundShare, round=DIGEST, **SHARES),
     body_size_max=4 * 1024,
     apply=_share,
 )
@@ -325,16 +325,14 @@ COMMIT: Final = Kind(
     name="update.commit",
     signer=Signer.DEVICE,
     lane=Lane.REGISTRY,
-    body=Record(
-        UpdateCommit, round=_DIGEST, base=_DIGEST, size_bytes=Integer(1, 2**32), root=_DIGEST
-    ),
+    body=Record(UpdateCommit, round=DIGEST, base=DIGEST, size_bytes=Integer(1, 2**32), root=DIGEST),
     apply=_commit,
 )
 REVEAL: Final = Kind(
     name="update.reveal",
     signer=Signer.DEVICE,
     lane=Lane.REGISTRY,
-    body=Record(UpdateReveal, round=_DIGEST, shares=REVEALED),
+    body=Record(UpdateReveal, round=DIGEST, shares=REVEALED),
     body_size_max=4 * 1024,
     apply=_reveal,
 )
@@ -342,6 +340,6 @@ COMPLAINT: Final = Kind(
     name="round.complaint",
     signer=Signer.DEVICE,
     lane=Lane.REGISTRY,
-    body=Record(RoundComplaint, round=_DIGEST, accused=_DIGEST, secret=Blob(32)),
+    body=Record(RoundComplaint, round=DIGEST, accused=DIGEST, secret=Blob(32)),
     apply=_complain,
 )

@@ -5,7 +5,7 @@ from typing import Final
 
 from chain.blocks import Event
 from chain.kinds.base import BlockContext, Kind, Lane, Signer, require
-from chain.records import POLICY, POLICY_TABLE, PolicyRecord
+from chain.records.policies import POLICY, POLICY_TABLE, PolicyRecord
 from chain.schema import Record
 from chain.transactions import Transaction
 

@@ -35,16 +35,16 @@ from chain.federated.records import (
     Terms,
     groups_needed,
 )
+from chain.fields import DIGEST
 from chain.kinds.base import BlockContext, Kind, Lane, Signer, require
-from chain.schema import Blob, ListOf, Record
+from chain.schema import ListOf, Record
 from chain.transactions import Transaction
-from chain.types import DIGEST_SIZE, Address, Digest
+from chain.types import Address, Digest
 
 SUM_MAX: Final = 2**63 - 1
 """The largest sum of updates that a parameter of 64 bits with a sign holds."""
 DRAW_HEIGHTS: Final = 1
 """Between joining and sharing."""
-_DIGEST: Final = Blob(DIGEST_SIZE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -277,7 +277,7 @@ OPEN: Final = Kind(
         RoundOpen,
         terms=TERMS,
         participants=ListOf(
-            Record(Invitation, device=_DIGEST, weight=WEIGHT, steps=STEPS),
+            Record(Invitation, device=DIGEST, weight=WEIGHT, steps=STEPS),
             PARTICIPANTS_MAX,
             minimum=1,
         ),
@@ -289,20 +289,20 @@ ABORT: Final = Kind(
     name="round.abort",
     signer=Signer.REGISTRAR,
     lane=Lane.REGISTRY,
-    body=Record(RoundAbort, round=_DIGEST),
+    body=Record(RoundAbort, round=DIGEST),
     apply=_abort,
 )
 ATTEST: Final = Kind(
     name="round.attest",
     signer=Signer.MINER,
     lane=Lane.REGISTRY,
-    body=Record(RoundAttest, round=_DIGEST, held=HELD),
+    body=Record(RoundAttest, round=DIGEST, held=HELD),
     apply=_attest,
 )
 AGGREGATE: Final = Kind(
     name="round.aggregate",
     signer=Signer.MINER,
     lane=Lane.REGISTRY,
-    body=Record(RoundAggregate, round=_DIGEST, root=_DIGEST),
+    body=Record(RoundAggregate, round=DIGEST, root=DIGEST),
     apply=_aggregate,
 )

@@ -13,20 +13,17 @@ from chain.blocks import BLOCK_TRANSACTIONS_MAX, Event
 from chain.detectors import count_outcome, count_verdict
 from chain.eligibility import counted
 from chain.errors import Rejection
+from chain.fields import DIGEST
 from chain.kinds.base import BlockContext, Kind, Lane, Signer, require
 from chain.measures import Judged, tally_flows
 from chain.parameters import VERDICT_WINDOW
-from chain.records import (
-    JUDGEMENT_TABLE,
-    MODEL_TABLE,
-    JudgementRecord,
-    VerdictVote,
-    height_key,
-)
+from chain.records.models import MODEL_TABLE
+from chain.records.verdicts import JUDGEMENT_TABLE, JudgementRecord, VerdictVote
 from chain.schema import Blob, Integer, Record
 from chain.state import active_model_at
+from chain.table import height_key
 from chain.transactions import Transaction
-from chain.types import DIGEST_SIZE, HEIGHT_MAX, Address, Digest, Height
+from chain.types import HEIGHT_MAX, Address, Digest, Height
 
 OPINION_SIZE: Final = 3
 SCORE_MAX: Final = 1_000_000
@@ -253,8 +250,8 @@ KIND: Final = Kind(
     body=Record(
         Verdict,
         height=Integer(1, HEIGHT_MAX),
-        model=Blob(DIGEST_SIZE),
-        judged=Blob(DIGEST_SIZE),
+        model=DIGEST,
+        judged=DIGEST,
         opinions=Blob(OPINION_SIZE, OPINION_SIZE * BLOCK_TRANSACTIONS_MAX),
     ),
     body_size_max=32 * 1024,

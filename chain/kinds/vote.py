@@ -4,11 +4,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from chain.blocks import Event
+from chain.fields import DIGEST
 from chain.governance import vote
 from chain.kinds.base import BlockContext, Kind, Lane, Signer
-from chain.schema import Blob, Boolean, Record
+from chain.schema import Boolean, Record
 from chain.transactions import Transaction
-from chain.types import DIGEST_SIZE, Digest
+from chain.types import Digest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,6 +30,6 @@ def vote_kind(governed: Mapping[str, Kind]) -> Kind:
         name="miner.vote",
         signer=Signer.MINER,
         lane=Lane.GOVERNANCE,
-        body=Record(MinerVote, proposal=Blob(DIGEST_SIZE), approve=Boolean()),
+        body=Record(MinerVote, proposal=DIGEST, approve=Boolean()),
         apply=apply,
     )

@@ -12,6 +12,7 @@ from cli.bench.baseline import verify_for
 from cli.errors import CliError
 from cli.processes import process_of, usage
 from ml_validator.bundled import bundled_model
+from ml_validator.registration import Registration
 from ml_validator.synthetic import Profile, generate
 from node.clock import SystemClock
 from node.tasks import first_error
@@ -70,6 +71,7 @@ async def measure_model(name: str, *, repeats: int) -> dict[str, Any]:
         ``block_to_signatures``, the time for a block in times of verifying as many signatures.
     """
     artifact, _ = bundled_model(name)
+    model = Registration.of(artifact)
     flows = sample_flows(BLOCK_FLOWS)
 
     async def find(_: Digest) -> bytes:
@@ -77,16 +79,15 @@ async def measure_model(name: str, *, repeats: int) -> dict[str, Any]:
 
     source = WorkerVerdictSource(find)
     try:
-        await source.judge(artifact.digest, flows)
+        await source.judge(model, flows)
         stalls = [0.0]
         with first_error():
             async with asyncio.TaskGroup() as group:
                 watch = group.create_task(_watch_stalls(stalls))
-                block_ms = [await _time_ms(source, artifact.digest, flows) for _ in range(repeats)]
+                block_ms = [await _time_ms(source, model, flows) for _ in range(repeats)]
                 watch.cancel()
         flow_ms = [
-            await _time_ms(source, artifact.digest, flows[turn : turn + 1])
-            for turn in range(10 * repeats)
+            await _time_ms(source, model, flows[turn : turn + 1]) for turn in range(10 * repeats)
         ]
         worker = _resident_mib(source)
     finally:
@@ -111,7 +112,7 @@ def _resident_mib(source: WorkerVerdictSource) -> float:
     return used.rss_bytes / MIB
 
 
-async def _time_ms(source: WorkerVerdictSource, model: Digest, flows: list[Flow]) -> float:
+async def _time_ms(source: WorkerVerdictSource, model: Registration, flows: list[Flow]) -> float:
     started = _CLOCK.monotonic_ns()
     await source.judge(model, flows)
     return (_CLOCK.monotonic_ns() - started) / 1e6

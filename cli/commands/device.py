@@ -1,5 +1,6 @@
 """``securenet device``: the registry of approved devices."""
 
+from operator import itemgetter
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -26,6 +27,7 @@ from cli.client import Client, Document, ask
 from cli.device_view import show_device
 from cli.errors import BadInput
 from cli.key_files import open_key
+from cli.listing import Columns, show_list
 from cli.options import (
     DEFAULT_RPC,
     AsJson,
@@ -36,8 +38,8 @@ from cli.options import (
     Rpc,
     Wait,
 )
-from cli.render import show_fields, show_json, show_table
-from cli.sending import send, show_outcome
+from cli.render import show_fields, show_json
+from cli.sending import send, send_as_registrar, show_outcome
 from cli.signing import find_device_sender, registrar_sender, submit
 
 app = typer.Typer(help="Register devices and change them.", no_args_is_help=True)
@@ -131,13 +133,22 @@ def list_devices(
 
     Example: securenet device list --status quarantined
     """
-    query = {} if status is None else {"status": status}
-    devices = ask(rpc, lambda client: client.pages("/v1/devices", limit=limit, **query))
-    if as_json:
-        show_json(devices)
-        return
-    rows = [[d["id"], d["name"], d["status"], d["limits"], d["roles"]] for d in devices]
-    show_table(["id", "name", "status", "limits", "roles"], rows, empty="no devices")
+    columns: Columns = {
+        "id": itemgetter("id"),
+        "name": itemgetter("name"),
+        "status": itemgetter("status"),
+        "limits": itemgetter("limits"),
+        "roles": itemgetter("roles"),
+    }
+    show_list(
+        rpc,
+        "/v1/devices",
+        columns,
+        limit=limit,
+        as_json=as_json,
+        empty="no devices",
+        only={"status": status},
+    )
 
 
 @app.command()
@@ -373,9 +384,4 @@ def _send(
     as_json: bool,
 ) -> None:
     registrar = open_key(key, passphrase_file)
-    send(
-        rpc,
-        lambda genesis: registrar_sender(genesis, registrar, organisation).sign(kind, body),
-        wait=wait,
-        as_json=as_json,
-    )
+    send_as_registrar(rpc, registrar, organisation, kind, body, wait=wait, as_json=as_json)

@@ -21,7 +21,7 @@ from cli.options import (
     Wait,
 )
 from cli.render import show_fields, show_json, show_line
-from cli.sending import send
+from cli.sending import send_as_registrar
 from cli.signing import registrar_sender, submit
 
 app = typer.Typer()
@@ -147,9 +147,4 @@ def abort(
     """
     body = RoundAbort(round=parse_digest(round_id, "round id"))
     signing = open_key(key, passphrase_file)
-    send(
-        rpc,
-        lambda genesis: registrar_sender(genesis, signing, organisation).sign("round.abort", body),
-        wait=wait,
-        as_json=as_json,
-    )
+    send_as_registrar(rpc, signing, organisation, "round.abort", body, wait=wait, as_json=as_json)

@@ -1,5 +1,6 @@
 """``securenet miner``: who decides, and how that is changed."""
 
+from operator import itemgetter
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -28,8 +29,9 @@ from cli.arguments import parse_address, parse_digest, read_json
 from cli.client import Client, Document, ask
 from cli.errors import BadInput, NotInSync
 from cli.key_files import open_key
+from cli.listing import Columns, show_list
 from cli.options import DEFAULT_RPC, AsJson, Limit, MinerKey, PassphraseFile, Rpc, Wait
-from cli.render import show_json, show_table
+from cli.render import show_json
 from cli.sending import send_as_miner
 from cli.signing import find_miner
 from node.clock import SystemClock
@@ -47,24 +49,16 @@ def list_miners(limit: Limit = 100, rpc: Rpc = DEFAULT_RPC, as_json: AsJson = Fa
 
     Example: securenet miner list
     """
-    miners = ask(rpc, lambda client: client.pages("/v1/miners", limit=limit))
-    if as_json:
-        show_json(miners)
-        return
-    rows = [
-        [
-            m["index"],
-            m["id"],
-            m["name"],
-            m["status"],
-            f"{m['host']}:{m['port']}",
-            _false_alarms_of(m),
-            _reason_of(m),
-        ]
-        for m in miners
-    ]
-    columns = ["index", "id", "name", "status", "address", "false alarms", "why"]
-    show_table(columns, rows, empty="no miners")
+    columns: Columns = {
+        "index": itemgetter("index"),
+        "id": itemgetter("id"),
+        "name": itemgetter("name"),
+        "status": itemgetter("status"),
+        "address": lambda m: f"{m['host']}:{m['port']}",
+        "false alarms": _false_alarms_of,
+        "why": _reason_of,
+    }
+    show_list(rpc, "/v1/miners", columns, limit=limit, as_json=as_json, empty="no miners")
 
 
 @app.command()

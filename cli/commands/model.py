@@ -48,16 +48,21 @@ app.add_typer(model_adversary.app)
 
 @app.command("list")
 def list_models(limit: Limit = 100, rpc: Rpc = DEFAULT_RPC, as_json: AsJson = False) -> None:
-    """List the registered models and say which judges.
+    """List the registered models: which judges, and how it stands at the node that is asked.
 
     Example: securenet model list
     """
-    items = ask(rpc, lambda client: client.pages("/v1/models", limit=limit))
+
+    async def question(client: Client) -> tuple[list[Document], int]:
+        models = await client.pages("/v1/models", limit=limit)
+        return models, (await client.status())["height"]
+
+    items, height = ask(rpc, question)
     if as_json:
         show_json(items)
         return
-    rows = [[m["id"], m["name"], m["threshold_ppm"], m["active"]] for m in items]
-    show_table(["model", "name", "threshold ppm", "active"], rows, empty="no models")
+    rows = [[m["id"], m["name"], m["threshold_ppm"], _active(m, height), _here(m)] for m in items]
+    show_table(["model", "name", "threshold ppm", "active", "here"], rows, empty="no models")
 
 
 @app.command()
@@ -113,3 +118,18 @@ def activate(
     body = ModelActivate(model=parse_digest(model, "model digest"))
     signing = open_key(key, passphrase_file)
     send_as_miner(rpc, signing, "model.activate", body, wait=wait, as_json=as_json)
+
+
+def _active(model: Document, height: int) -> str:
+    """Say whether a model judges the next block, or which will be its first."""
+    if model["active"]:
+        return "yes"
+    from_height = model["active_from_height"]
+    return f"from height {from_height}" if (from_height or 0) > height + 1 else "no"
+
+
+def _here(model: Document) -> str:
+    standing = model["here"]
+    if standing is None:
+        return "-"
+    return f"{standing['state']}: {standing['reason']}" if standing["reason"] else standing["state"]

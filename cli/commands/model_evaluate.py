@@ -109,6 +109,8 @@ def _show(name: str, part: dict[str, Any], seeds: int) -> None:
         f"families: accuracy {_percent(families, 'accuracy')},"
         f" macro F1 {_percent(families, 'macro_f1')}"
     )
+    for figure, reason in part.get("unmeasured", {}).items():
+        show_line(f"{figure.replace('_', ' ')} is not measured: {reason}")
     for facts in part.get("files", ()):
         show_line(
             f"{facts['file']}: {facts['rows']} rows, {facts['duplicates']} duplicates,"

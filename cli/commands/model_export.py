@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from cli.arguments import check_out
 from cli.errors import CliError
-from cli.new_file import new_file
 from cli.options import DEFAULT_RPC, AsJson, Rpc
 from cli.render import show_fields, show_json, show_line
+from node.files import create_file
 
 if TYPE_CHECKING:
     # It brings numpy, for which no other command should wait.
@@ -52,10 +53,9 @@ def export(
     if target is Target.ONNX and find_spec("onnx") is None:
         raise CliError("onnx is missing", "pip install '.[export]' where the project is")
     name, artifact = find_model(model, rpc=rpc)
-    with new_file(out) as draft:
-        made = (
-            _to_c(artifact, name, draft) if target is Target.C else _to_onnx(artifact, name, draft)
-        )
+    check_out(out)
+    data, made = (_to_c if target is Target.C else _to_onnx)(artifact, name)
+    create_file(out, data)
     document = {
         "name": name,
         "model": artifact.digest.hex(),
@@ -74,21 +74,19 @@ def export(
         show_line("no compiler is here: flash and RAM are estimates, and nothing was compared")
 
 
-def _to_c(artifact: "Artifact", name: str, draft: Path) -> dict[str, Any]:
+def _to_c(artifact: "Artifact", name: str) -> tuple[bytes, dict[str, Any]]:
     from cli.c_measure import measure
     from ml_validator.export import to_c
 
     source = to_c(artifact, name=name)
     cost = measure(source, artifact)
-    draft.write_text(source.text, encoding="ascii")
-    return {"table_bytes": source.table_bytes, **asdict(cost)}
+    return source.text.encode("ascii"), {"table_bytes": source.table_bytes, **asdict(cost)}
 
 
-def _to_onnx(artifact: "Artifact", name: str, draft: Path) -> dict[str, Any]:
+def _to_onnx(artifact: "Artifact", name: str) -> tuple[bytes, dict[str, Any]]:
     from ml_validator.export.onnx_graph import OPSET, OPSET_ML, to_onnx
 
-    draft.write_bytes(to_onnx(artifact, name=name))
-    return {
+    return to_onnx(artifact, name=name), {
         "opset": OPSET,
         "opset_ml": OPSET_ML,
         "exact": "equal to the model in ONNX Runtime on a CPU; of other runtimes it is not known",

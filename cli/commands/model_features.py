@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Final, NamedTuple
 
 import typer
 
-from cli.arguments import read_bytes
-from cli.errors import AlreadyThere, BadInput, CliError
-from cli.new_file import new_file
+from cli.arguments import check_out, read_bytes
+from cli.errors import BadInput, CliError
 from cli.options import AsJson, SchemaFile
 from cli.progress import Progress
 from cli.render import show_fields, show_json
+from node.files import new_file
 
 if TYPE_CHECKING:
     from chain.payloads import Flow
@@ -76,8 +76,7 @@ def features(
         raise BadInput("--schema and --model are for --csv", "leave them out")
     if out.suffix not in (CSV, JSON_LINES):
         raise BadInput(f"{out} is neither .csv nor .jsonl", "name it by the form that you want")
-    if out.exists():
-        raise AlreadyThere(out)
+    check_out(out)
     (source,) = sources
     Progress().phase(f"reading {source}")
     if table is not None:
@@ -170,16 +169,10 @@ def _write(out: Path, flows: "list[Flow]") -> None:
     from ml_validator.nsl_kdd import to_flow_row
 
     is_csv = out.suffix == CSV
-    try:
-        with new_file(out) as draft, draft.open("x", encoding="ascii", newline="\n") as file:
-            for flow in flows:
-                row = to_flow_row(flow) if is_csv else json.dumps(FLOW.render(flow))
-                file.write(row + "\n")
-            file.flush()
-    except OSError as error:
-        raise BadInput(
-            f"{out} cannot be written: {error.strerror}", "choose another --out"
-        ) from error
+    with new_file(out) as file:
+        for flow in flows:
+            row = to_flow_row(flow) if is_csv else json.dumps(FLOW.render(flow))
+            file.write(f"{row}\n".encode("ascii"))
 
 
 def _counts(made: _Made) -> dict[str, Counter[str]]:

@@ -1,15 +1,15 @@
 """``securenet organisation``: whose devices there are."""
 
+from operator import itemgetter
 from typing import Annotated
 
 import typer
 
 from chain.kinds.organisations import OrganisationChange
 from cli.arguments import parse_public_key, parse_rate_limits
-from cli.client import ask
 from cli.key_files import open_key
+from cli.listing import Columns, show_list
 from cli.options import DEFAULT_RPC, AsJson, Limit, MinerKey, PassphraseFile, Rpc, Wait
-from cli.render import show_json, show_table
 from cli.sending import send_as_miner
 
 app = typer.Typer(help="The organisations that own devices.", no_args_is_help=True)
@@ -21,12 +21,16 @@ def list_organisations(limit: Limit = 100, rpc: Rpc = DEFAULT_RPC, as_json: AsJs
 
     Example: securenet organisation list
     """
-    items = ask(rpc, lambda client: client.pages("/v1/organisations", limit=limit))
-    if as_json:
-        show_json(items)
-        return
-    rows = [[o["id"], o["name"], o["active"], o["device_count"], o["limits"]] for o in items]
-    show_table(["id", "name", "active", "devices", "limits"], rows, empty="no organisations")
+    columns: Columns = {
+        "id": itemgetter("id"),
+        "name": itemgetter("name"),
+        "active": itemgetter("active"),
+        "devices": itemgetter("device_count"),
+        "limits": itemgetter("limits"),
+    }
+    show_list(
+        rpc, "/v1/organisations", columns, limit=limit, as_json=as_json, empty="no organisations"
+    )
 
 
 @app.command()

@@ -8,7 +8,7 @@ import typer
 from chain.kinds.organisations import organisation_id
 from chain.kinds.policy import PolicySet
 from chain.limits import render_limits
-from chain.records import RING_BITS, PolicyRecord
+from chain.records.policies import RING_BITS, PolicyRecord
 from cli.arguments import parse_rate_limits
 from cli.client import Client, Document, ask
 from cli.errors import BadInput
@@ -23,8 +23,7 @@ from cli.options import (
     Wait,
 )
 from cli.render import show_fields, show_json
-from cli.sending import send
-from cli.signing import registrar_sender
+from cli.sending import send_as_registrar
 
 app = typer.Typer(
     help="What happens to devices whose flows are anomalous too often.", no_args_is_help=True
@@ -113,11 +112,5 @@ def set_policy(
     if action is Action.LIMIT and not policy.limits:
         raise BadInput("a policy that limits devices names the limits", "give --limits, as 6:60")
     signing = open_key(key, passphrase_file)
-    send(
-        rpc,
-        lambda genesis: registrar_sender(genesis, signing, organisation).sign(
-            "policy.set", PolicySet(policy=policy)
-        ),
-        wait=wait,
-        as_json=as_json,
-    )
+    body = PolicySet(policy=policy)
+    send_as_registrar(rpc, signing, organisation, "policy.set", body, wait=wait, as_json=as_json)

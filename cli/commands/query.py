@@ -3,6 +3,7 @@
 import asyncio
 from contextlib import aclosing
 from enum import StrEnum
+from operator import itemgetter
 from typing import Annotated
 
 import typer
@@ -11,6 +12,7 @@ from cli.arguments import parse_address
 from cli.client import Document, ask, connect
 from cli.device_view import show_device
 from cli.errors import BadInput
+from cli.listing import Columns, show_list
 from cli.options import DEFAULT_RPC, AsJson, Limit, Rpc
 from cli.render import show_fields, show_json, show_json_line, show_line, show_table
 
@@ -150,21 +152,14 @@ def verdicts(limit: Limit = 100, rpc: Rpc = DEFAULT_RPC, as_json: AsJson = False
 
     Example: securenet query verdicts --limit 10 --json
     """
-    items = ask(rpc, lambda client: client.pages("/v1/verdicts", limit=limit))
-    if as_json:
-        show_json(items)
-        return
-    rows = [
-        [
-            v["judged_height"],
-            v["miner"],
-            len(v["scores_ppm"]),
-            sum(score >= v["threshold_ppm"] for score in v["scores_ppm"]),
-            v["height"],
-        ]
-        for v in items
-    ]
-    show_table(["block", "miner", "flows", "anomalous", "at height"], rows, empty="no verdicts")
+    columns: Columns = {
+        "block": itemgetter("judged_height"),
+        "miner": itemgetter("miner"),
+        "flows": lambda v: len(v["scores_ppm"]),
+        "anomalous": lambda v: sum(score >= v["threshold_ppm"] for score in v["scores_ppm"]),
+        "at height": itemgetter("height"),
+    }
+    show_list(rpc, "/v1/verdicts", columns, limit=limit, as_json=as_json, empty="no verdicts")
 
 
 @app.command()
@@ -180,24 +175,23 @@ def measures(
 
     Example: securenet query measures --appealed
     """
-    query = {"appealed": "true"} if appealed else {}
-    items = ask(rpc, lambda client: client.pages("/v1/measures", limit=limit, **query))
-    if as_json:
-        show_json(items)
-        return
-    rows = [
-        [
-            m["device"],
-            m["action"],
-            f"{m['anomalous']} of {m['window']}",
-            m["until_ms"] or None,
-            None if m["appeal"] is None else m["appeal"]["text"],
-            m["answer"],
-        ]
-        for m in items
-    ]
-    columns = ["device", "action", "anomalous", "until (ms)", "appeal", "answer"]
-    show_table(columns, rows, empty="no measures")
+    columns: Columns = {
+        "device": itemgetter("device"),
+        "action": itemgetter("action"),
+        "anomalous": lambda m: f"{m['anomalous']} of {m['window']}",
+        "until (ms)": lambda m: m["until_ms"] or None,
+        "appeal": lambda m: None if m["appeal"] is None else m["appeal"]["text"],
+        "answer": itemgetter("answer"),
+    }
+    show_list(
+        rpc,
+        "/v1/measures",
+        columns,
+        limit=limit,
+        as_json=as_json,
+        empty="no measures",
+        only={"appealed": "true" if appealed else None},
+    )
 
 
 @app.command()
@@ -206,12 +200,13 @@ def models(limit: Limit = 100, rpc: Rpc = DEFAULT_RPC, as_json: AsJson = False) 
 
     Example: securenet query models
     """
-    items = ask(rpc, lambda client: client.pages("/v1/models", limit=limit))
-    if as_json:
-        show_json(items)
-        return
-    rows = [[m["id"], m["name"], m["threshold_ppm"], m["active"]] for m in items]
-    show_table(["model", "name", "threshold ppm", "active"], rows, empty="no models")
+    columns: Columns = {
+        "model": itemgetter("id"),
+        "name": itemgetter("name"),
+        "threshold ppm": itemgetter("threshold_ppm"),
+        "active": itemgetter("active"),
+    }
+    show_list(rpc, "/v1/models", columns, limit=limit, as_json=as_json, empty="no models")
 
 
 @app.command()
@@ -241,25 +236,26 @@ def rounds(
             raise BadInput("--phase is for the list", "leave it out to show one federated round")
         _show_round(parse_address(id, "round id").hex(), rpc, as_json)
         return
-    query = {} if phase is None else {"phase": phase}
-    items = ask(rpc, lambda client: client.pages("/v1/rounds", limit=limit, **query))
-    if as_json:
-        show_json(items)
-        return
-    rows = [
-        [
-            r["id"],
-            r["name"],
-            r["phase"],
-            r["deadline"],
-            " ".join(f"{count} {status}" for status, count in r["statuses"].items() if count),
-            r["groups"],
-            r["aggregate"] or r["reason"],
-        ]
-        for r in items
-    ]
-    columns = ["round", "name", "phase", "until height", "members", "groups", "result"]
-    show_table(columns, rows, empty="no federated rounds")
+    columns: Columns = {
+        "round": itemgetter("id"),
+        "name": itemgetter("name"),
+        "phase": itemgetter("phase"),
+        "until height": itemgetter("deadline"),
+        "members": lambda r: " ".join(
+            f"{count} {status}" for status, count in r["statuses"].items() if count
+        ),
+        "groups": itemgetter("groups"),
+        "result": lambda r: r["aggregate"] or r["reason"],
+    }
+    show_list(
+        rpc,
+        "/v1/rounds",
+        columns,
+        limit=limit,
+        as_json=as_json,
+        empty="no federated rounds",
+        only={"phase": phase},
+    )
 
 
 def _show_round(id: str, rpc: str, as_json: bool) -> None:
@@ -319,17 +315,23 @@ def proposals(
 
     Example: securenet query proposals --status open
     """
-    query = {} if status is None else {"status": status}
-    items = ask(rpc, lambda client: client.pages("/v1/proposals", limit=limit, **query))
-    if as_json:
-        show_json(items)
-        return
-    rows = [
-        [p["id"], p["kind"], p["status"], len(p["approvals"]), len(p["refusals"]), p["body"]]
-        for p in items
-    ]
-    columns = ["proposal", "kind", "status", "for", "against", "what"]
-    show_table(columns, rows, empty="no proposals")
+    columns: Columns = {
+        "proposal": itemgetter("id"),
+        "kind": itemgetter("kind"),
+        "status": itemgetter("status"),
+        "for": lambda p: len(p["approvals"]),
+        "against": lambda p: len(p["refusals"]),
+        "what": itemgetter("body"),
+    }
+    show_list(
+        rpc,
+        "/v1/proposals",
+        columns,
+        limit=limit,
+        as_json=as_json,
+        empty="no proposals",
+        only={"status": status},
+    )
 
 
 @app.command()
@@ -340,24 +342,16 @@ def evidence(limit: Limit = 100, rpc: Rpc = DEFAULT_RPC, as_json: AsJson = False
 
     Example: securenet query evidence --json
     """
-    items = ask(rpc, lambda client: client.pages("/v1/evidence", limit=limit))
-    if as_json:
-        show_json(items)
-        return
-    rows = [
-        [
-            e["miner"],
-            e["type"],
-            e["height"],
-            e["round"],
-            e["accepted_height"],
-            e["pardoned_height"],
-            e["transaction"],
-        ]
-        for e in items
-    ]
-    columns = ["miner", "type", "height", "round", "at height", "pardoned at", "transaction"]
-    show_table(columns, rows, empty="no evidence")
+    columns: Columns = {
+        "miner": itemgetter("miner"),
+        "type": itemgetter("type"),
+        "height": itemgetter("height"),
+        "round": itemgetter("round"),
+        "at height": itemgetter("accepted_height"),
+        "pardoned at": itemgetter("pardoned_height"),
+        "transaction": itemgetter("transaction"),
+    }
+    show_list(rpc, "/v1/evidence", columns, limit=limit, as_json=as_json, empty="no evidence")
 
 
 @app.command()

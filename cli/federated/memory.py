@@ -10,7 +10,6 @@ different rounds. Files are there whole or not at all, for nobody else to read::
 """
 
 import json
-import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -20,7 +19,8 @@ from chain.errors import DecodeError
 from chain.schema import Blob, Integer, Optional, Record
 from chain.types import DIGEST_SIZE, Address, Digest
 from cli.errors import BadInput, Contradicted
-from node.storage.files import FILE_MODE, make_directory, storage_error, sync_directory
+from node.files import replace_file
+from node.storage.files import make_directory, storage_error
 
 SEED_SIZE: Final = 32
 CHANGES_MAX: Final = 4
@@ -168,17 +168,7 @@ class MemoryStore:
         return self._path(memory.round, memory.device).with_suffix(suffix)
 
     def _write(self, path: Path, data: bytes) -> None:
-        draft = path.with_name(f".{path.name}.new")
-        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
-        try:
-            with open(os.open(draft, flags, FILE_MODE), "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(draft, path)
-            sync_directory(self.folder)
-        except OSError as error:
-            raise storage_error(path, error) from error
+        replace_file(path, data)
 
 
 def check_same(memory: Memory, what: str, before: Digest | None, now: Digest) -> None:

@@ -19,6 +19,7 @@ from chain.merkle import leaf_hash, root_of_hashes
 from chain.payloads import Chunked
 from chain.reader_keys import ReaderKey
 from chain.types import Digest
+from cli.arguments import check_out
 from cli.client import Client, Document
 from cli.errors import AlreadyThere, BadInput, Missed, NotForThisKey
 from cli.files.notes import chunk_bar
@@ -53,10 +54,7 @@ async def fetch_file(
     StorageError
         The disk refused; a later call goes on.
     """
-    if out.exists():
-        raise AlreadyThere(out)
-    if not out.parent.is_dir():
-        raise BadInput(f"{out.parent} is no directory", "make it, or choose another --out")
+    check_out(out)
     with proofs_hold():
         proven = await prove_transaction(client, id, trust=trust)
     file = file_of(proven.transaction)

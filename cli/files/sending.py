@@ -22,8 +22,9 @@ from chain.schema import Blob, Integer, ListOf, Record
 from chain.transactions import TRANSACTION_SIZE_MAX, Transaction, decode_transaction
 from cli.client import Client, Document, Stream
 from cli.errors import BadInput, Refused, Unreachable
-from cli.files.notes import chunk_bar, load_private, save_private
+from cli.files.notes import chunk_bar, load_private
 from cli.signing import COMMIT_TIMEOUT_S, Sender, submit
+from node.files import replace_file
 from node.random_source import SystemRandom
 
 NOTE_SIZE_MAX: Final = 128 * 1024
@@ -95,7 +96,7 @@ async def send_file(
     note = await _resumed(client, noted, path, (size, modified_ns, tuple(readers)))
     if note is None:
         note = _begin(sender, path, size, modified_ns, readers)
-        save_private(noted, NOTE.encode(note))
+        replace_file(noted, NOTE.encode(note))
         outcome = await submit(client, note.named[0], wait=True)
     else:
         note, outcome = await _register_again(client, sender, noted, note)
@@ -171,7 +172,7 @@ async def _register_again(
         return note, await client.wait_committed(id, timeout_s=COMMIT_TIMEOUT_S)
     again = sender.sign("device.data", DeviceData(payload=file))
     note = replace(note, transaction=again.wire)
-    save_private(noted, NOTE.encode(note))
+    replace_file(noted, NOTE.encode(note))
     return note, await submit(client, again, wait=True)
 
 

@@ -243,6 +243,9 @@ def _column(schema: FeatureSchema, prefix: str) -> str:
         lines += [f"    if (at < {start}u) {{", "        return integers[at];", "    }"]
     for place, category in enumerate(schema.categories):
         stop = start + len(category.values)
+        if stop == start:
+            # No column is its: below 0 is what a compiler calls nonsense.
+            continue
         lines += [
             f"    if (at < {stop}u) {{",
             f"        return categories[{place}] == (int32_t)(at - {start}u);",

@@ -17,9 +17,8 @@ import dpkt
 
 from ml_validator.errors import InvalidDataset, MissingDataset
 from ml_validator.traffic.connections import Protocol
-
-BLOCK_SIZE_MAX: Final = 16 * 1024 * 1024
-"""Of a packet with its frame; a file that states more is damaged."""
+from ml_validator.traffic.guard import Damaged, Guard
+from ml_validator.traffic.pcapng import Frame, read_pcapng
 
 _PCAP: Final = frozenset(
     bytes.fromhex(magic) for magic in ("a1b2c3d4", "d4c3b2a1", "a1b23c4d", "4d3cb2a1")
@@ -96,50 +95,27 @@ def _packets(name: str, file: BinaryIO, skipped: Counter[str]) -> Iterator[Packe
     file.seek(0)
     number = 1
     try:
-        guarded: Any = _Guard(file)
-        reader = (dpkt.pcap if magic in _PCAP else dpkt.pcapng).Reader(guarded)
-        link = reader.datalink()
-        if link not in _LINK_TYPES:
-            raise _Damaged(f"the link type {link} is not known")
-        for time_s, data in reader:
-            packet = _decode(round(time_s * 1_000_000), link, bytes(data), skipped)
-            if packet is not None:
+        guarded = Guard(file)
+        for time_us, link, data in (_read_pcap if magic in _PCAP else read_pcapng)(guarded):
+            if link not in _LINK_TYPES:
+                raise Damaged(f"the link type {link} is not known")
+            if time_us is None:
+                skipped["without a time"] += 1
+            elif (packet := _decode(time_us, link, data, skipped)) is not None:
                 yield packet
             number += 1
         guarded.check_end()
-    except _Damaged as error:
+    except Damaged as error:
         raise InvalidDataset(name, number, "packet", str(error)) from error
     except (dpkt.Error, ArithmeticError, LookupError, ValueError, struct.error) as error:
         raise InvalidDataset(name, number, "packet", "the file is damaged here") from error
 
 
-class _Damaged(Exception):
-    """A file that does not keep what its format promises."""
-
-
-class _Guard:
-    """A file whose reads are bounded and whole."""
-
-    def __init__(self, file: BinaryIO) -> None:
-        self._file = file
-        self._empty_reads = 0
-        self.name = "capture"
-
-    def read(self, size: int) -> bytes:
-        if not 0 <= size <= BLOCK_SIZE_MAX:
-            raise _Damaged(f"a block of {size} bytes")
-        data = self._file.read(size)
-        if size and not data:
-            self._empty_reads += 1
-        elif len(data) < size:
-            raise _Damaged("the file is cut off here")
-        self.check_end()
-        return data
-
-    def check_end(self) -> None:
-        # The reader ends where it finds no header; a second time means that a body was missing.
-        if self._empty_reads > 1:
-            raise _Damaged("the file is cut off here")
+def _read_pcap(file: Guard) -> Iterator[Frame]:
+    reader: Any = dpkt.pcap.Reader(file)
+    link = reader.datalink()
+    for time_s, data in reader:
+        yield Frame(round(time_s * 1_000_000), link, bytes(data))
 
 
 def _decode(time_us: int, link: int, data: bytes, skipped: Counter[str]) -> Packet | None:

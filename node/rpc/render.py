@@ -15,34 +15,21 @@ from chain.kinds.verdict import KIND as VERDICT
 from chain.kinds.verdict import Reason, Verdict, unpack_reasons, unpack_scores
 from chain.measures import anomalous_in_window, policy_of
 from chain.miners import MINERS, MinerSet
-from chain.records import (
-    DETECTOR_TABLE,
-    DEVICE_TABLE,
-    EVIDENCE_TABLE,
-    MEASURE_TABLE,
-    MINER_TABLE,
-    MODEL_TABLE,
-    ORGANISATION_TABLE,
-    POLICY_TABLE,
-    PROPOSAL_TABLE,
-    TALLY_TABLE,
-    DeviceRecord,
-    EvidenceRecord,
-    MeasureRecord,
-    MinerRecord,
-    ModelRecord,
-    OrganisationRecord,
-    PolicyRecord,
-    ProposalRecord,
-    TallyRecord,
-)
+from chain.records.devices import DEVICE_TABLE, DeviceRecord
+from chain.records.measures import MEASURE_TABLE, MeasureRecord
+from chain.records.miners import EVIDENCE_TABLE, MINER_TABLE, EvidenceRecord, MinerRecord
+from chain.records.models import MODEL_TABLE, ModelRecord
+from chain.records.organisations import ORGANISATION_TABLE, OrganisationRecord
+from chain.records.policies import POLICY_TABLE, PolicyRecord
+from chain.records.proposals import PROPOSAL_TABLE, ProposalRecord
+from chain.records.verdicts import DETECTOR_TABLE, TALLY_TABLE, TallyRecord
 from chain.state import State, passed_over_of
 from chain.transactions import BODY_SIZE_MAX, Transaction
 from chain.transition import Tip
 from chain.types import Address, Digest
 from consensus.height import Refusal
 from consensus.snapshot import MemberView, Snapshot
-from node.api import NodeApi
+from node.api import ModelStanding, NodeApi
 from node.diagnosis import Diagnosis
 from node.storage.chain_store import ChainStore
 from node.storage.schema import KEPT_APART
@@ -189,7 +176,13 @@ def proposal(id: bytes, record: ProposalRecord) -> dict[str, Any]:
     }
 
 
-def model(id: bytes, record: ModelRecord, active: dict[bytes, int], now: bytes | None) -> Any:
+def model(
+    id: bytes,
+    record: ModelRecord,
+    active: dict[bytes, int],
+    now: bytes | None,
+    here: ModelStanding | None,
+) -> Any:
     """Render a model.
 
     Parameters
@@ -198,12 +191,15 @@ def model(id: bytes, record: ModelRecord, active: dict[bytes, int], now: bytes |
         The last activation of each model.
     now : bytes or None
         The model that judges the next height.
+    here : ModelStanding or None
+        How it stands at this node.
     """
     return {
         "id": id.hex(),
         **MODEL_TABLE.record.render(record),
         "active": id == now,
         "active_from_height": active.get(id),
+        "here": None if here is None else {"state": here.state, "reason": here.reason},
     }
 
 

@@ -5,7 +5,7 @@ is written here.
 """
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, Final, get_args
 
 from chain.blocks import BLOCK_RECEIPT, HEADER, RECEIPT
 from chain.certificate import CERTIFICATE
@@ -16,27 +16,25 @@ from chain.federated.records import (
     SHARES_TABLE,
     STATUSES,
 )
+from chain.fields import DIGEST
 from chain.genesis import GENESIS
 from chain.kinds import KINDS
 from chain.kinds.verdict import Reason
 from chain.miners import MINERS
 from chain.parameters import PARAMETERS
-from chain.records import (
-    DETECTOR_TABLE,
-    DEVICE_TABLE,
-    EVIDENCE_TABLE,
-    MEASURE_TABLE,
-    MINER_TABLE,
-    MODEL_TABLE,
-    ORGANISATION_TABLE,
-    POLICY,
-    PROPOSAL_TABLE,
-    TALLY_TABLE,
-)
+from chain.records.devices import DEVICE_TABLE
+from chain.records.measures import MEASURE_TABLE
+from chain.records.miners import EVIDENCE_TABLE, MINER_TABLE
+from chain.records.models import MODEL_TABLE
+from chain.records.organisations import ORGANISATION_TABLE
+from chain.records.policies import POLICY
+from chain.records.proposals import PROPOSAL_TABLE
+from chain.records.verdicts import DETECTOR_TABLE, TALLY_TABLE
 from chain.schema import Blob
 from chain.state_tree import STATE_PROOF
 from chain.transactions import PAYLOAD
-from chain.types import DIGEST_SIZE, SIGNATURE_SIZE
+from chain.types import SIGNATURE_SIZE
+from node.api import ModelState
 from node.diagnosis import CODES
 from node.rpc.feed import TYPES
 from node.rpc.limits import BATCH_TRANSACTIONS_MAX
@@ -44,7 +42,7 @@ from node.storage.schema import KEPT_APART
 
 Schema = dict[str, Any]
 
-ID: Final = Blob(DIGEST_SIZE).describe()
+ID: Final = DIGEST.describe()
 BYTES: Final[Schema] = {"type": "string", "pattern": "^([0-9a-f]{2})*$"}
 TEXT: Final[Schema] = {"type": "string"}
 INTEGER: Final[Schema] = {"type": "integer"}
@@ -336,7 +334,13 @@ SCHEMAS: Final[Mapping[str, Schema]] = {
     "Model": _joined(
         record(id=ID),
         MODEL_TABLE.record.describe(),
-        record(active=BOOLEAN, active_from_height=nullable(COUNT)),
+        record(
+            active=BOOLEAN,
+            active_from_height=nullable(COUNT),
+            here=nullable(
+                record(state={"enum": list(get_args(ModelState))}, reason=nullable(TEXT))
+            ),
+        ),
     ),
     "RoundSummary": record(
         id=ID,

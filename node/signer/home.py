@@ -8,7 +8,6 @@ The log is never restored from a backup: it is what keeps the key from signing t
 """
 
 import json
-import tomllib
 from collections.abc import Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
@@ -30,17 +29,17 @@ from consensus.key_memory import (
     encode_key_record,
     recover_keys,
 )
-from node.config import CONFIG_SIZE_MAX, LogConfig, NodeKey, Port, first_fault
+from node.config import LogConfig, NodeKey, Port, first_fault, read_toml
 from node.errors import ConfigError, CorruptStore, FileTaken
 from node.files import create_file
-from node.home import Home
+from node.home import Home, KeyHome
 from node.keys import copy_key, create_key
 from node.ports import Random
 from node.rpc.config import Host
 from node.stopped import signer_state
 from node.storage.files import make_directory
 from node.storage.lock import HomeLock
-from node.storage.wal import Wal
+from node.storage.wal import Wal, remove_wal
 
 SIGNER_PORT_DEFAULT: Final = 26758
 NODES_MAX: Final = 16
@@ -77,25 +76,13 @@ class SignerSettings(BaseModel):
 
 
 @dataclass(frozen=True, slots=True)
-class SignerHome:
+class SignerHome(KeyHome):
     """The places in the directory of a signer."""
-
-    path: Path
 
     @property
     def config(self) -> Path:
         """The settings."""
         return self.path / "signer.toml"
-
-    @property
-    def miner_key(self) -> Path:
-        """The key that signs."""
-        return self.path / "keys" / "miner.json"
-
-    @property
-    def next_miner_key(self) -> Path:
-        """The key that is to take its place, where there is one."""
-        return self.path / "keys" / "miner.next.json"
 
     @property
     def channel_key(self) -> Path:
@@ -109,18 +96,12 @@ class SignerHome:
 
     def load_settings(self) -> SignerSettings:
         """Read the settings; raises `ConfigError`."""
+        document = read_toml(self.config)
         try:
-            if self.config.stat().st_size > CONFIG_SIZE_MAX:
-                raise ConfigError(str(self.config), f"larger than {CONFIG_SIZE_MAX} bytes")
-            document = tomllib.loads(self.config.read_text(encoding="utf-8"))
             settings = SignerSettings.model_validate(document)
-        except OSError as error:
-            raise ConfigError(str(self.config), f"cannot be read ({error.strerror})") from error
         except ValidationError as error:
             where, reason = first_fault(error)
             raise ConfigError(f"{self.config}: {where}", reason) from error
-        except (ValueError, RecursionError) as error:
-            raise ConfigError(str(self.config), f"is no TOML: {error}") from error
         if settings.log.file is None:
             return settings
         log = settings.log.model_copy(update={"file": self.path / settings.log.file})
@@ -171,7 +152,7 @@ def init_signer(
             undo.callback(target.unlink)
         key = create_key(home.channel_key, "ed25519", random, passphrase)
         undo.callback(home.channel_key.unlink)
-        undo.callback(_remove_log, home.log)
+        undo.callback(remove_wal, home.log)
         records = [] if state is None else memory_of(state, genesis)
         with closing(Wal(home.log, random=random)) as journal:
             journal.append([encode_key_record(record) for record in records])
@@ -239,8 +220,3 @@ def _render(genesis: Genesis, host: str, port: int, nodes: Sequence[PublicKey]) 
         "\n"
         "# [log]  # as in config.toml of a node\n"
     )
-
-
-def _remove_log(path: Path) -> None:
-    for file in path.parent.glob(f"{path.name}*"):
-        file.unlink()

@@ -9,14 +9,12 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Final
 
-from chain.crypto import ED25519_KEY_SIZE, P256_KEY_SIZE
 from chain.errors import DecodeError
+from chain.fields import ANY_KEY, DIGEST, HEIGHT
 from chain.kinds.evidence import STATEMENT_SIZE_MAX
 from chain.schema import Blob, Boolean, Integer, ListOf, Record, Word
 from chain.transactions import BODY_SIZE_MAX
 from chain.types import (
-    DIGEST_SIZE,
-    HEIGHT_MAX,
     SIGNATURE_SIZE,
     Digest,
     Height,
@@ -104,7 +102,6 @@ Question = SignVote | SignTransaction | SetFloor
 Message = Hello | Question | Answer | Refusal
 
 _NUMBER: Final = Integer(0, NUMBER_MAX)
-_KEY: Final = Blob(ED25519_KEY_SIZE, P256_KEY_SIZE)
 
 _RECORDS: Final[Mapping[int, tuple[Record[Any], int]]] = MappingProxyType(
     {
@@ -112,21 +109,21 @@ _RECORDS: Final[Mapping[int, tuple[Record[Any], int]]] = MappingProxyType(
             Record(
                 Hello,
                 protocol=Integer(SIGNER_PROTOCOL, SIGNER_PROTOCOL),
-                genesis_hash=Blob(DIGEST_SIZE),
-                keys=ListOf(_KEY, KEYS_MAX, minimum=1),
+                genesis_hash=DIGEST,
+                keys=ListOf(ANY_KEY, KEYS_MAX, minimum=1),
                 remembers=Boolean(),
             ),
             256,
         ),
         2: (
-            Record(SignVote, number=_NUMBER, key=_KEY, statement=Blob(1, STATEMENT_SIZE_MAX)),
+            Record(SignVote, number=_NUMBER, key=ANY_KEY, statement=Blob(1, STATEMENT_SIZE_MAX)),
             256,
         ),
         3: (
-            Record(SignTransaction, number=_NUMBER, key=_KEY, payload=Blob(1, PAYLOAD_SIZE_MAX)),
+            Record(SignTransaction, number=_NUMBER, key=ANY_KEY, payload=Blob(1, PAYLOAD_SIZE_MAX)),
             PAYLOAD_SIZE_MAX + 128,
         ),
-        4: (Record(SetFloor, height=Integer(0, HEIGHT_MAX)), 16),
+        4: (Record(SetFloor, height=HEIGHT), 16),
         5: (Record(Answer, number=_NUMBER, signature=Blob(SIGNATURE_SIZE)), 128),
         6: (Record(Refusal, number=_NUMBER, reason=Word(*REASONS)), 64),
     }

@@ -5,7 +5,7 @@ after a kill at any instant the node opens at a block boundary with all of it or
 """
 
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -100,6 +100,8 @@ class ChainStore(ChainReader):
         if state.root != header.state_root:
             raise self._damaged(f"the state is not the one of block {header.height}")
         self.tip = Tip(header=header, state=state, recent=Lookback())
+        # Looked up once: what was deleted makes every further scan slow until tables are merged.
+        self._proposals = {key for key, _ in self._scan(schema.PROPOSED)}
         if height and self._store.get(schema.UNDO + schema.height_bytes(height)) is None:
             # A store that was not written block by block, or by a program that kept none of them.
             self._begin_undo(height + 1)
@@ -160,9 +162,14 @@ class ChainStore(ChainReader):
 
     async def store_proposed(self, block: Block) -> None:
         """Put a proposed block on disk, synced: whoever votes for it holds its bodies."""
+        key = schema.PROPOSED + block.header.hash
         batch = WriteBatch()
-        batch.put(schema.PROPOSED + block.header.hash, encode_block(block))
-        await self._executor.run(self._store.write, batch)
+        batch.put(key, encode_block(block))
+        try:
+            await self._executor.run(self._store.write, batch)
+        finally:
+            # Also where the caller is cancelled: the write goes on.
+            self._proposals.add(key)
 
     async def commit(
         self, execution: Execution, block: Block, certificate: CommitCertificate
@@ -176,11 +183,13 @@ class ChainStore(ChainReader):
         """
         assert block.header.height == self.height + 1, "blocks are committed in order"
         assert certificate.digest == execution.header.hash, "the certificate proves this block"
+        settled = sorted(self._proposals)
         self._source.hold(iter(execution.delta))
         try:
-            await self._executor.run(self._write, execution, block, certificate)
+            await self._executor.run(self._write, execution, block, certificate, settled)
         finally:
             self._source.release()
+        self._proposals.difference_update(settled)
         # Not before: to advance reads the parameters, and the state remembers what it has read.
         self.tip = advance(self.tip, execution)
         self._first = {**self._first, schema.UNDO: self._first_undo(self.height)}
@@ -222,7 +231,13 @@ class ChainStore(ChainReader):
             key = schema.BODY + schema.height_bytes(self.first(what))
             raise self._entry_damaged(key, str(error)) from error
 
-    def _write(self, execution: Execution, block: Block, certificate: CommitCertificate) -> None:
+    def _write(
+        self,
+        execution: Execution,
+        block: Block,
+        certificate: CommitCertificate,
+        settled: Sequence[bytes],
+    ) -> None:
         header = execution.header
         batch = WriteBatch()
         batch.writes.update(
@@ -248,7 +263,7 @@ class ChainStore(ChainReader):
                 batch.delete(schema.STATE + key)
             else:
                 batch.put(schema.STATE + key, changed)
-        for key, _ in self._scan(schema.PROPOSED):
+        for key in settled:
             batch.delete(key)
         batch.put(schema.TIP_KEY, height)
         self._store.write(batch)

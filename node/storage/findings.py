@@ -11,7 +11,7 @@ from chain.errors import DecodeError
 from chain.kinds.evidence import KIND as EVIDENCE
 from chain.kinds.evidence import Equivocation, read_head
 from chain.miners import MinerSet, encode_miners
-from chain.records import MINER_TABLE
+from chain.records.miners import MINER_TABLE
 from node.ports import KeyValueStore
 from node.storage import schema
 from node.storage.kv import prefix_end

@@ -19,10 +19,11 @@ from chain.blocks import (
     Receipt,
 )
 from chain.errors import DecodeError
+from chain.fields import DIGEST, TIME_MS
 from chain.lookback import BlockSummary
 from chain.schema import Blob, Integer, ListOf, Optional, Record
 from chain.transactions import TRANSACTION_SIZE_MAX, full_digest
-from chain.types import DIGEST_SIZE, TIME_MS_MAX, Address, Digest
+from chain.types import DIGEST_SIZE, Address, Digest
 
 META: Final = b"m"
 """``m genesis``: the canonical genesis; ``m tip``: height of the last committed block; ``m first
@@ -150,12 +151,12 @@ class _Summary:
 
 _SUMMARY: Final = Record(
     _Summary,
-    time_ms=Integer(0, TIME_MS_MAX),
+    time_ms=TIME_MS,
     ids=Blob(0, DIGEST_SIZE * BLOCK_TRANSACTIONS_MAX),
     subjects=Blob(0, DIGEST_SIZE * _SUBJECTS_MAX),
     counts=ListOf(Integer(1, BLOCK_TRANSACTIONS_MAX), _SUBJECTS_MAX),
     flows=Blob(0, DIGEST_SIZE * BLOCK_TRANSACTIONS_MAX),
-    judged=Optional(Blob(DIGEST_SIZE)),
+    judged=Optional(DIGEST),
 )
 
 

@@ -193,6 +193,12 @@ class Wal:
             raise StorageClosed(self._path, "the log is closed, or an earlier write to it failed")
 
 
+def remove_wal(path: Path) -> None:
+    """Remove a log, and all that lies beside it."""
+    for file in path.parent.glob(f"{path.name}*"):
+        file.unlink()
+
+
 def _write_all(descriptor: int, content: bytes, *, offset: int) -> None:
     """Write all of `content`; the system may take it in pieces."""
     rest = memoryview(content)

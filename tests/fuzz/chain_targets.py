@@ -37,7 +37,7 @@ from chain.limits import parse_limits, render_limits
 from chain.manifests import MANIFEST, decode_manifest
 from chain.merkle import inclusion_proof, merkle_root, verify_inclusion
 from chain.miners import MinerSet, decode_miners, encode_miners
-from chain.records import TABLES
+from chain.records.tables import TABLES
 from chain.schema import Record
 from chain.state_range import STATE_PIECE, cut_state, decode_piece, prove_range
 from chain.state_tree import STATE_PROOF, StateTree, path_of

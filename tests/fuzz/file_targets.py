@@ -31,6 +31,7 @@ from ml_validator.forest import LEAF
 from ml_validator.linear import Linear
 from ml_validator.manifest import load_manifest
 from ml_validator.nsl_kdd import read_attack_types, read_records, to_row
+from ml_validator.registration import Registration
 from ml_validator.synthetic import NORMAL_PROFILES, generate
 from ml_validator.verdicts import TREE_VOTES
 from node import verdict_worker
@@ -152,7 +153,7 @@ def _check_proof(data: bytes) -> bool:
 
 def _questions() -> list[bytes]:
     flows = [record.flow for record in _records()]
-    (model,) = _detectors()
+    model = Registration.of(bundled_model()[0])
     loading = verdict_worker.encode_load(bundled_model()[0].data)[_HEAD:]
     return [
         loading,

@@ -340,7 +340,7 @@ def _living_node() -> Iterator[Check]:
         return await started, life
 
     async def say(peer: int, kind: int, payload: bytes) -> None:
-        lone.node.on_message(node_id(lone.others[peer % len(lone.others)]), kind, payload)
+        lone.node.receiver.on_message(node_id(lone.others[peer % len(lone.others)]), kind, payload)
         await settle(SETTLE_TURNS)
         if said % REST_EVERY == 0:
             await asyncio.sleep(REST_S)

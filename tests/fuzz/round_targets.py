@@ -6,7 +6,7 @@ from functools import cache
 from typing import Final
 
 from chain.errors import DecodeError
-from chain.records import TABLES
+from chain.records.tables import TABLES
 from chain.transactions import Payload, Transaction, attach_signature
 from chain.types import SIGNATURE_SIZE, Signature
 from tests.builders import Chain, code_of

@@ -26,7 +26,7 @@ from chain.kinds.device_registry import (
 from chain.kinds.miners import MinerPropose, RemoveMiner
 from chain.kinds.organisations import OrganisationChange
 from chain.parameters import FUTURE_DRIFT_MS, Parameters
-from chain.records import DEVICE_TABLE
+from chain.records.devices import DEVICE_TABLE
 from chain.transactions import SIGNATURE_TAG, Transaction, attach_signature
 from chain.transition import check_admission, check_block
 from chain.types import Address, Signature

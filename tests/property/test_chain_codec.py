@@ -22,7 +22,7 @@ from chain.errors import DecodeError
 from chain.genesis import GENESIS
 from chain.kinds import KINDS
 from chain.kinds.base import Kind
-from chain.records import TABLES
+from chain.records.tables import TABLES
 from chain.schema import Record
 from chain.state_tree import STATE_PROOF
 from chain.table import Table

@@ -11,7 +11,7 @@ from chain.certificate import STATEMENT_TYPES, VOTE_TAG
 from chain.errors import Rejection
 from chain.kinds import KINDS
 from chain.kinds.evidence import STATEMENT_SIZE_MAX
-from chain.records import EVIDENCE_TABLE, MINER_TABLE
+from chain.records.miners import EVIDENCE_TABLE, MINER_TABLE
 from chain.transactions import sign_transaction
 from tests.builders import Chain, digest_of, key_of
 from tests.strategies import from_schema, items, mutated

@@ -11,7 +11,8 @@ from chain.crypto import address_of
 from chain.kinds.miners import MinerPropose, RemoveMiner, RestoreMiner
 from chain.kinds.vote import MinerVote
 from chain.miners import quorum
-from chain.records import EVIDENCE_TABLE, MINER_TABLE, OPEN_PROPOSALS, PROPOSAL_TABLE
+from chain.records.miners import EVIDENCE_TABLE, MINER_TABLE
+from chain.records.proposals import OPEN_PROPOSALS, PROPOSAL_TABLE
 from tests.builders import Chain, code_of, key_of, make_genesis, with_parameters
 
 MINERS = range(4)

@@ -19,7 +19,8 @@ from chain.kinds import KINDS
 from chain.kinds.base import Signer
 from chain.kinds.organisations import organisation_id
 from chain.lookback import Lookback
-from chain.records import PROPOSAL_TABLE, TABLES
+from chain.records.proposals import PROPOSAL_TABLE
+from chain.records.tables import TABLES
 from chain.state import State, parameters_of
 from chain.transactions import Transaction
 from chain.transition import check_block, summarise

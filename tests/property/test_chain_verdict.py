@@ -9,14 +9,9 @@ from hypothesis import strategies as st
 from chain.crypto import address_of
 from chain.kinds.policy import PolicySet
 from chain.kinds.verdict import SCORE_MAX
-from chain.records import (
-    DETECTOR_TABLE,
-    JUDGEMENT_TABLE,
-    TALLY_TABLE,
-    PolicyRecord,
-    TallyRecord,
-    height_key,
-)
+from chain.records.policies import PolicyRecord
+from chain.records.verdicts import DETECTOR_TABLE, JUDGEMENT_TABLE, TALLY_TABLE, TallyRecord
+from chain.table import height_key
 from chain.transactions import Transaction
 from tests.builders import Chain, flow, key_of, make_genesis, make_model
 

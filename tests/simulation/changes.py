@@ -20,7 +20,8 @@ from chain.kinds.miners import (
 )
 from chain.kinds.parameter_change import ParameterChange
 from chain.kinds.vote import MinerVote
-from chain.records import MINER_TABLE, PROPOSAL_TABLE, ProposalRecord
+from chain.records.miners import MINER_TABLE
+from chain.records.proposals import PROPOSAL_TABLE, ProposalRecord
 from chain.types import Address, Digest
 from tests.simulation.acceptance import addition_of
 from tests.simulation.faults import spare

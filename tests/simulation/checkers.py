@@ -17,7 +17,7 @@ from chain.kinds.evidence import KIND as EVIDENCE
 from chain.light_client import LightClient, verify_header
 from chain.lookback import Lookback
 from chain.miners import MinerSet
-from chain.records import EVIDENCE_TABLE
+from chain.records.miners import EVIDENCE_TABLE
 from chain.state import MemorySource, State, miner_sets_of
 from chain.transactions import Transaction, decode_transaction
 from chain.transition import Tip, advance, check_block

@@ -72,7 +72,7 @@ def test_a_node_that_attests_a_block_without_storing_it_is_found(monkeypatch):
 def test_a_node_that_forgets_what_it_signed_is_found(monkeypatch):
     build = Host._build
     # Nor does it wait to be shown what it has forgotten.
-    monkeypatch.setattr("consensus.replica.has_heard_enough", lambda *arguments: True)
+    monkeypatch.setattr("consensus.memory.has_heard_enough", lambda *arguments: True)
 
     def forgetful(self):
         log = self.disk.open_log()
@@ -116,8 +116,8 @@ def test_nodes_that_take_forged_transactions_are_found(monkeypatch):
 def test_a_certificate_that_is_lost_from_a_disk_is_found(monkeypatch):
     write = ChainStore._write
 
-    def sloppy(self, execution, block, certificate):
-        write(self, execution, block, certificate)
+    def sloppy(self, *decided):
+        write(self, *decided)
         batch = WriteBatch()
         batch.delete(schema.CERTIFICATE + schema.height_bytes(2))
         self._store.write(batch)

@@ -10,7 +10,7 @@ import pytest
 from chain.eligibility import eligible_miners
 from chain.kinds.miners import MinerPropose, RestoreMiner
 from chain.kinds.vote import MinerVote
-from chain.records import MINER_TABLE
+from chain.records.miners import MINER_TABLE
 from chain.state import miner_sets_of
 from chain.types import Digest, Round
 from consensus.messages import RoundChange

@@ -1,5 +1,6 @@
 """Four whole nodes in federated rounds: what they attest and compute, whoever fails or lies."""
 
+import asyncio
 from collections.abc import Callable, Collection
 from dataclasses import replace
 from typing import Any
@@ -8,7 +9,8 @@ import pytest
 
 from chain.kinds.base import Kind
 from chain.kinds.rounds import AGGREGATE, ATTEST
-from chain.types import Digest
+from chain.types import Address, Digest
+from node.protocol import CHUNK
 from tests.builders import digest_of
 from tests.learners import expected, member_of
 from tests.simulation.federated import Learning
@@ -142,6 +144,39 @@ def test_a_miner_that_attests_what_nobody_has_brings_nothing_in_and_a_mute_one_h
         assert found.aggregate == expected(found, learning.learners)
 
     World(3, SETTINGS).run(scene)
+
+
+@pytest.mark.parametrize("delay_s", [4.0, 60.0])
+def test_a_miner_that_is_slow_to_answer_holds_up_nobody_elses_updates(delay_s):
+    async def scene(world: World) -> None:
+        world.start()
+        learning = Learning(world, count=8)
+        await learning.open()
+        slow: Any = world.node("m0")._ports.transport
+        send = slow.send
+
+        def send_late(peer: Address, kind: int, payload: bytes) -> bool:
+            if kind != CHUNK:
+                return bool(send(peer, kind, payload))
+            asyncio.get_running_loop().call_later(delay_s, send, peer, kind, payload)
+            return True
+
+        slow.send = send_late
+        # So the others have to get round it.
+        bend(world, "m0", ATTEST)
+
+        await learning.join(range(8))
+        await learning.share(range(8))
+        await learning.commit_updates(range(8))
+        learning.upload(range(8), at="m3")
+        begun_s = world.time_s
+        await learning.leave("attest")
+
+        assert world.time_s - begun_s < 4.0
+        assert {member.status for member in learning.found.members} == {"included"}
+        assert world.blames == []
+
+    World(11, SETTINGS).run(scene)
 
 
 def test_a_share_that_is_revealed_falsely_is_refused_and_the_others_are_enough():

@@ -1,7 +1,7 @@
 """A model on its way to the miners: published at one, activated by vote, fetched by all."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from random import Random
 from typing import Any
 
@@ -10,25 +10,28 @@ from chain.kinds import KINDS
 from chain.kinds.models import ModelActivate, ModelRegister
 from chain.kinds.vote import MinerVote
 from chain.payloads import Flow
+from chain.records.verdicts import JUDGEMENT_TABLE, TALLY_TABLE
 from chain.state import active_model_at
+from chain.table import height_key
 from chain.types import Address, Digest
+from ml_validator.registration import Registration
 from node.protocol import ChunkAnswer, GetChunk
 from node.service import Node
 from tests.simulation.test_evidence import govern
 from tests.simulation.workload import FLOWING, Workload
-from tests.simulation.world import FLOW_SCHEMA, MODEL, THRESHOLD_PPM, Settings, World
+from tests.simulation.world import FLOW_SCHEMA, MODEL, THRESHOLD_PPM, Judge, Settings, World
 from tests.unit.node.blobs.stored import put
 
 DATA = Random(7).randbytes(6 * CHUNK_SIZE - 5)
 DIGEST = blob_digest(DATA)
 
 
-def registration() -> ModelRegister:
+def registration(threshold_ppm: int = THRESHOLD_PPM) -> ModelRegister:
     return ModelRegister(
         model=DIGEST,
         name="second",
         schema=FLOW_SCHEMA,
-        threshold_ppm=THRESHOLD_PPM,
+        threshold_ppm=threshold_ppm,
         size_bytes=len(DATA),
         manifest=DIGEST,
     )
@@ -174,3 +177,52 @@ def test_a_miner_abstains_under_a_model_that_nobody_sends_and_the_chain_goes_on(
         assert world.ledger.height > height
 
     World(12, Settings()).run(scene)
+
+
+class Credulous(Judge):
+    """A detector that judges by whatever is registered, as an older build would."""
+
+    async def judge(self, model: Registration, flows: Sequence[Flow]) -> Sequence[int | None]:
+        return [flow.integers[0] for flow in flows]
+
+
+def test_a_model_that_is_registered_as_what_it_is_not_judges_nothing_and_the_chain_goes_on():
+    async def scene(world: World) -> None:
+        world.hosts["m3"].judge = Credulous(world.hosts["m3"].find_model)
+        world.start()
+        load = Workload(world)
+        await load.prepare()
+        device = load.client.devices[FLOWING[0]].id
+        await judged(world, load, "m0")
+        put(world.node("m0").blobs, DATA)
+        # Under it every flow would be anomalous.
+        await committed(world, load, "model.register", registration(threshold_ppm=0), "m1")
+        await activate(world, DIGEST, "m0", "m1", "m2")
+
+        height, judges = await judged(world, load, "m0")
+
+        assert active_model_at(world.ledger.tip.state, height) == DIGEST
+        assert judges == {world.identities["m3"].miner_id: DIGEST}, "three miners refuse it"
+        for name in ("m0", "m1", "m2"):
+            assert world.node(name).models()[DIGEST].state == "refused"
+        # Who judges by it nevertheless is one of four, and decides nothing.
+        state = world.ledger.tip.state
+        judgement = state.get(JUDGEMENT_TABLE, height_key(height))
+        assert judgement is not None
+        assert judgement.outcome is None
+        tally = state.get(TALLY_TABLE, device)
+        assert tally is not None
+        assert tally.judged == 1, "the flow before it"
+        # All have the blocks behind the activation, with one root: that is what worlds check.
+        await world.until(
+            lambda: all(world.node(name).chain.height >= height for name in world.up()),
+            within_s=60,
+            what="the block everywhere",
+        )
+
+        await activate(world, MODEL, "m0", "m1", "m2")
+        _, back = await judged(world, load, "m0")
+        assert len(back) == 4
+        assert set(back.values()) == {MODEL}
+
+    World(13, Settings()).run(scene)

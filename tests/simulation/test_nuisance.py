@@ -40,8 +40,10 @@ def test_votes_of_far_heights_and_rounds_fill_nothing_and_displace_nobody():
     def count(world: World) -> None:
         for name in world.up():
             replica = world.node(name)._driver._replica
-            held.extend(len(log) for log in replica._ahead.values())
-            assert set(replica._ahead) <= {world.node(name).chain.height + k for k in (1, 2, 3)}
+            held.extend(len(log) for log in replica._others.ahead.values())
+            assert set(replica._others.ahead) <= {
+                world.node(name).chain.height + k for k in (1, 2, 3)
+            }
 
     async def scene(world: World) -> None:
         async with among_honest(world, floods):

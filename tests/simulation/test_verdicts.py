@@ -8,9 +8,13 @@ import pytest
 from chain.kinds.policy import PolicySet
 from chain.kinds.verdict import SCORE_MAX
 from chain.payloads import Flow
-from chain.records import DETECTOR_TABLE, DEVICE_TABLE, JUDGEMENT_TABLE, PolicyRecord, height_key
+from chain.records.devices import DEVICE_TABLE
+from chain.records.policies import PolicyRecord
+from chain.records.verdicts import DETECTOR_TABLE, JUDGEMENT_TABLE
+from chain.table import height_key
 from chain.transactions import Transaction
-from chain.types import Address, Digest
+from chain.types import Address
+from ml_validator.registration import Registration
 from node.storage.chain_store import ChainStore
 from tests.simulation.workload import Client, Device
 from tests.simulation.world import FLOW_SCHEMA, Judge, Settings, World
@@ -23,14 +27,14 @@ LIAR = "m3"
 class Liar(Judge):
     """A detector that frames the honest and shields the attackers."""
 
-    async def judge(self, model: Digest, flows: Sequence[Flow]) -> Sequence[int | None]:
+    async def judge(self, model: Registration, flows: Sequence[Flow]) -> Sequence[int | None]:
         return [SCORE_MAX - (score or 0) for score in await super().judge(model, flows)]
 
 
 class Sleeper(Judge):
     """A detector that never comes to an end."""
 
-    async def judge(self, model: Digest, flows: Sequence[Flow]) -> Sequence[int | None]:
+    async def judge(self, model: Registration, flows: Sequence[Flow]) -> Sequence[int | None]:
         await asyncio.Event().wait()
         raise AssertionError("nobody wakes it")
 

@@ -31,7 +31,7 @@ from chain.kinds.policy import PolicySet
 from chain.kinds.vote import MinerVote
 from chain.limits import RateLimits, parse_limits
 from chain.payloads import DevicePayload, Flow, Measurement, Reading
-from chain.records import PolicyRecord
+from chain.records.policies import PolicyRecord
 from chain.state import parameters_of
 from chain.transactions import TRANSACTION_VERSION, Payload, Transaction, sign_transaction
 from chain.types import DIGEST_SIZE, NONCE_SIZE, Address, Digest, Height, Signature, TimestampMs

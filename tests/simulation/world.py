@@ -23,12 +23,13 @@ from chain.kinds.models import ModelRegister
 from chain.kinds.organisations import organisation_id
 from chain.parameters import Parameters
 from chain.payloads import Flow
-from chain.records import MINER_SETS
+from chain.records.miners import MINER_SETS
 from chain.state import miner_sets_of
 from chain.types import Address, Digest, Height, PublicKey, TimestampMs
 from consensus.durable import Floor, encode_record
 from consensus.messages import Message, Position
-from ml_validator.errors import MissingModel
+from ml_validator.errors import MissingModel, RefusedModel
+from ml_validator.registration import Registration
 from node.errors import StorageError
 from node.members import Members
 from node.metrics import Metrics
@@ -60,6 +61,7 @@ ORGANISATION: Final = "acme"
 MODEL: Final = Digest(sha256(b"the model of the simulator").digest())
 FLOW_SCHEMA: Final = Digest(sha256(b"the flows of the simulator").digest())
 THRESHOLD_PPM: Final = 500_000
+MODEL_SIZE: Final = 1
 JUDGING_S: Final = 0.02
 
 M = TypeVar("M", bound=Message)
@@ -145,15 +147,20 @@ class Judge:
     Parameters
     ----------
     find : callable
-        Returns the blob of a model other than `MODEL`, or None; whatever it holds, it judges alike.
+        Returns the blob of a model other than `MODEL`, or None. Whatever it holds, it judges alike:
+        by `FLOW_SCHEMA` and `THRESHOLD_PPM`, which it has to be registered with.
     """
 
     def __init__(self, find: Callable[[Digest], bytes | None]) -> None:
         self._find = find
 
-    async def judge(self, model: Digest, flows: Sequence[Flow]) -> Sequence[int | None]:
-        if model != MODEL and self._find(model) is None:
-            raise MissingModel(model)
+    async def judge(self, model: Registration, flows: Sequence[Flow]) -> Sequence[int | None]:
+        data = bytes(MODEL_SIZE) if model.model == MODEL else self._find(model.model)
+        if data is None:
+            raise MissingModel(model.model)
+        fact = replace(model, schema=FLOW_SCHEMA, threshold_ppm=THRESHOLD_PPM, size_bytes=len(data))
+        if model != fact:
+            raise RefusedModel("it is registered as what it is not")
         await asyncio.sleep(JUDGING_S)
         return [min(flow.integers[0], 1_000_000) for flow in flows]
 
@@ -732,7 +739,7 @@ class World:
                 name="first-number",
                 schema=FLOW_SCHEMA,
                 threshold_ppm=THRESHOLD_PPM,
-                size_bytes=1,
+                size_bytes=MODEL_SIZE,
                 manifest=MODEL,
             ),
         )

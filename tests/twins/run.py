@@ -40,7 +40,7 @@ def stand_in_signatures() -> Iterator[None]:
     """Replace signatures, and the bytes of messages, which travel here as values."""
     with (
         mock.patch("consensus.verifier.verify", _verify),
-        mock.patch("consensus.signer.encode_message", return_value=b""),
+        mock.patch("consensus.draft.encode_message", return_value=b""),
         mock.patch("tests.twins.run.keys_of", stand_in_keys),
     ):
         yield

@@ -11,7 +11,7 @@ from chain.federated.progress import round_ids
 from chain.federated.records import REVEAL_TABLE, ROUND_TABLE, SHARES_TABLE, FederatedRound
 from chain.kinds.verdict import KIND as VERDICT
 from chain.kinds.verdict import OPINION_SIZE
-from chain.records import ACTIVE_MODELS, MODEL_TABLE
+from chain.records.models import ACTIVE_MODELS, MODEL_TABLE
 from chain.state import active_model_at
 from chain.table import Table
 from chain.transactions import Transaction, decode_transaction
@@ -44,10 +44,11 @@ async def models(rpc: Rpc, request: web.Request, query: PageQuery) -> Any:
     activations = () if history is None else history.activations
     active = {bytes(entry.model): int(entry.from_height) for entry in activations}
     now = active_model_at(tip.state, tip.next_height)
+    standings = rpc.node.models()
     return page_of_table(
         lambda after: tip.state.scan(MODEL_TABLE, after=after),
         query,
-        lambda id, record: render.model(id, record, active, now),
+        lambda id, record: render.model(id, record, active, now, standings.get(Digest(id))),
     )
 
 

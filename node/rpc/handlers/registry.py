@@ -4,18 +4,12 @@ from typing import Any
 
 from aiohttp import web
 
-from chain.records import (
-    DEVICE_TABLE,
-    EVIDENCE_TABLE,
-    MEASURE_TABLE,
-    MINER_TABLE,
-    ORGANISATION_TABLE,
-    POLICY_TABLE,
-    PROPOSAL_TABLE,
-    DeviceRecord,
-    MeasureRecord,
-    ProposalRecord,
-)
+from chain.records.devices import DEVICE_TABLE, DeviceRecord
+from chain.records.measures import MEASURE_TABLE, MeasureRecord
+from chain.records.miners import EVIDENCE_TABLE, MINER_TABLE
+from chain.records.organisations import ORGANISATION_TABLE
+from chain.records.policies import POLICY_TABLE
+from chain.records.proposals import PROPOSAL_TABLE, ProposalRecord
 from chain.state import miner_sets_of
 from chain.types import Address
 from node.rpc import render

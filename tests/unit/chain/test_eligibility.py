@@ -12,7 +12,7 @@ from chain.eligibility import (
     proposer_of,
 )
 from chain.kinds.miners import MinerPropose, RemoveMiner
-from chain.records import PASSED_OVER, PassedOver
+from chain.records.miners import PASSED_OVER, PassedOver
 from chain.state import passed_over_of
 from chain.types import Height, Round
 from tests.builders import Chain, make_genesis

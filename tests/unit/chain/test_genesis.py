@@ -16,7 +16,7 @@ from chain.genesis import (
 )
 from chain.kinds.organisations import organisation_id
 from chain.parameters import Parameters
-from chain.records import ORGANISATION_TABLE
+from chain.records.organisations import ORGANISATION_TABLE
 from chain.state import MemorySource, State, active_model_at, parameters_of
 from tests.builders import MODEL, make_genesis, make_model, with_parameters
 

@@ -8,7 +8,7 @@ from chain.kinds.miners import MinerPropose, RemoveMiner, RestoreMiner
 from chain.kinds.organisations import OrganisationChange
 from chain.kinds.parameter_change import ParameterChange
 from chain.kinds.vote import MinerVote
-from chain.records import (
+from chain.records.proposals import (
     CLOSED_PROPOSALS,
     CLOSED_PROPOSALS_MAX,
     OPEN_PROPOSALS,

@@ -17,7 +17,7 @@ from chain.light_client import (
     verify_transaction,
 )
 from chain.merkle import inclusion_proof, verify_inclusion
-from chain.records import DEVICE_TABLE
+from chain.records.devices import DEVICE_TABLE
 from chain.types import Height
 from tests.builders import Chain, digest_of, make_genesis
 

@@ -8,15 +8,9 @@ from chain.kinds.device_registry import DeviceRelease, RefuseAppeal, Revoke, Sus
 from chain.kinds.policy import PolicySet
 from chain.kinds.verdict import SCORE_MAX
 from chain.limits import parse_limits
-from chain.records import (
-    APPEAL_TEXT_SIZE_MAX,
-    DETECTOR_TABLE,
-    MEASURE_TABLE,
-    TALLY_TABLE,
-    Accuser,
-    DetectorRecord,
-    PolicyRecord,
-)
+from chain.records.measures import APPEAL_TEXT_SIZE_MAX, MEASURE_TABLE
+from chain.records.policies import PolicyRecord
+from chain.records.verdicts import DETECTOR_TABLE, TALLY_TABLE, Accuser, DetectorRecord
 from tests.builders import MODEL, Chain, flow, key_of, make_genesis, make_model
 
 BAD, GOOD = SCORE_MAX, 0

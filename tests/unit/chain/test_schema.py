@@ -10,7 +10,7 @@ from chain.certificate import CERTIFICATE
 from chain.errors import DecodeError
 from chain.genesis import GENESIS
 from chain.kinds import KINDS
-from chain.records import TABLES
+from chain.records.tables import TABLES
 from chain.schema import (
     MATCHED_TEXTS_MAX,
     Blob,

@@ -5,16 +5,13 @@ import pytest
 from chain import state as state_module
 from chain.errors import DecodeError
 from chain.genesis import genesis_state
-from chain.records import (
-    ACTIVE_MODELS,
-    DEVICE_TABLE,
-    MINER_TABLE,
-    ORGANISATION_TABLE,
-    TABLES,
-    OrganisationRecord,
-    height_key,
-)
+from chain.records.devices import DEVICE_TABLE
+from chain.records.miners import MINER_TABLE
+from chain.records.models import ACTIVE_MODELS
+from chain.records.organisations import ORGANISATION_TABLE, OrganisationRecord
+from chain.records.tables import TABLES
 from chain.state import MemorySource, Overlay, State
+from chain.table import height_key
 from tests.builders import Chain, digest_of, key_of, make_genesis
 
 

@@ -11,7 +11,7 @@ from chain.kinds.device_registry import Suspend
 from chain.kinds.policy import PolicySet
 from chain.lookback import Lookback
 from chain.parameters import Parameters
-from chain.records import POLICY_TABLE, PolicyRecord
+from chain.records.policies import POLICY_TABLE, PolicyRecord
 from chain.state import State, parameters_of
 from chain.transactions import Transaction
 from chain.transition import (

@@ -25,7 +25,7 @@ from chain.limits import parse_limits
 from chain.lookback import BlockSummary, Lookback, OpenBlock
 from chain.merkle import merkle_root, verify_inclusion
 from chain.parameters import CHANGEABLE, FUTURE_DRIFT_MS, PARAMETERS, Parameters
-from chain.records import TABLES
+from chain.records.tables import TABLES
 from chain.schema import Integer
 from chain.state import State, miner_sets_of
 from chain.state_tree import STATE_PROOF

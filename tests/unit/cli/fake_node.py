@@ -50,17 +50,13 @@ from chain.lookback import Lookback
 from chain.merkle import inclusion_proof
 from chain.miners import MINERS
 from chain.parameters import PARAMETERS, Parameters
-from chain.records import (
-    DEVICE_TABLE,
-    MEASURE_TABLE,
-    MINER_TABLE,
-    MODEL_TABLE,
-    ORGANISATION_TABLE,
-    POLICY_TABLE,
-    PROPOSAL_TABLE,
-    MeasureRecord,
-    PolicyRecord,
-)
+from chain.records.devices import DEVICE_TABLE
+from chain.records.measures import MEASURE_TABLE, MeasureRecord
+from chain.records.miners import MINER_TABLE
+from chain.records.models import MODEL_TABLE
+from chain.records.organisations import ORGANISATION_TABLE
+from chain.records.policies import POLICY_TABLE, PolicyRecord
+from chain.records.proposals import PROPOSAL_TABLE
 from chain.state import MemorySource, State, miner_sets_of, parameters_of
 from chain.state_tree import STATE_PROOF
 from chain.table import Table
@@ -182,6 +178,8 @@ class FakeNode:
         self.overrides: dict[str, list[web.Response]] = {}
         self.requests: list[str] = []
         self.blobs: dict[str, bytes] = {}
+        # What it says of each registered model, other than what is true.
+        self.model: dict[str, Any] = {}
         self.refuses_large_blobs = False
         self.ready = True
 
@@ -220,7 +218,7 @@ class FakeNode:
                     "/v1/miners",
                     partial(self._page, table=MINER_TABLE, index=0, evidence=None, detector=None),
                 ),
-                web.get("/v1/models", partial(self._page, table=MODEL_TABLE, active=True)),
+                web.get("/v1/models", self._models),
                 web.get("/v1/blobs/{id}", self._blob),
                 web.put("/v1/blobs/{id}", self._put_blob),
                 web.get("/v1/proposals", self._proposals),
@@ -435,6 +433,10 @@ class FakeNode:
         start = int(request.query.get("cursor", "0"))
         cursor = str(start + 1) if start + 1 < len(items) else None
         return web.json_response({"items": items[start : start + 1], "cursor": cursor})
+
+    async def _models(self, request: web.Request) -> web.Response:
+        standing = {"active": True, "active_from_height": 1, "here": None, **self.model}
+        return await self._page(request, MODEL_TABLE, **standing)
 
     async def _device(self, request: web.Request) -> web.Response:
         id = request.match_info["id"]

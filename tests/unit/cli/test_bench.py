@@ -4,11 +4,13 @@ import pytest
 
 from chain.crypto import SEED_SIZE, signing_key
 from chain.transactions import decode_transaction
+from cli.bench import run
 from cli.bench.run import Bench, Settings
 from cli.bench.sign import DeviceKey, reading_of_size, sign_batches
 from cli.commands import bench
 from cli.errors import BadInput
 from cli.exit_codes import ExitCode
+from cli.processes import Process, Usage
 from cli.progress import Progress
 from cli.signing import device_sender
 from cli.testnet.create import create_network
@@ -52,6 +54,38 @@ async def test_a_run_has_the_figures_of_the_contract(node):
     assert figures["tx_per_s_flows_with_detectors"] > 0
     assert figures["idle_commit_p50_ms"] > 0
     assert set(figures["latency_ms"]) == {"p50", "p99"}
+
+
+@pytest.mark.parametrize(
+    ("rests_after", "wait_s_max", "idle_percent"),
+    [(0, 60.0, 0.0), (3, 60.0, 0.0), (1_000, 0.05, 100.0)],
+)
+async def test_what_a_load_leaves_to_be_done_is_not_taken_for_idleness(
+    monkeypatch, rests_after, wait_s_max, idle_percent
+):
+    """LevelDB merging tables behind 20,000 flows was told as an idle node at 12 % of a core."""
+    window_s = 0.06
+    looks = 0
+
+    def usage(process: Process) -> Usage:
+        nonlocal looks
+        # The first look is at the memory; each window begins with one and ends with another.
+        windows = min(looks // 2, rests_after)
+        looks += 1
+        return Usage(cpu_s=windows * window_s, rss_bytes=5 * run.MIB)
+
+    monkeypatch.setattr(run, "usage", usage)
+    monkeypatch.setattr(run, "WORKING_S", window_s)
+    monkeypatch.setattr(run, "IDLE_CPU_S", window_s)
+    monkeypatch.setattr(run, "WORKING_S_MAX", wait_s_max)
+    node = Process(pid=1, started=1)
+    measuring = Bench([], REGISTRAR, Settings(), Progress(), processes=[node])
+
+    figures = await measuring._resources()
+
+    assert figures["rss_mb"] == 5.0
+    assert figures["idle_cpu_percent"] == idle_percent
+    assert (figures["afterwork_s"] > 0) == (rests_after > 0)
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """What miners and registrars decide: miner, param, policy, organisation, model."""
 
 import json
+import re
 
 import pytest
 from aiohttp import web
@@ -278,6 +279,52 @@ def test_a_model_that_is_registered_is_handed_in_again(securenet, node, registra
 
     assert again.code == ExitCode.OK, again.err
     assert artifact.digest.hex() in node.blobs
+
+
+def test_a_model_that_is_registered_as_what_it_is_not_is_not_handed_in(
+    securenet, node, registrar, tmp_path
+):
+    artifact, manifest = bundled_model()
+    (tmp_path / "model.safetensors").write_bytes(artifact.data)
+    (tmp_path / "model.json").write_text(manifest.to_json())
+    publish = ("model", "publish", tmp_path / "model.safetensors")
+    options = ("--manifest", tmp_path / "model.json", "--key", registrar)
+    securenet(*publish, *options)
+    node.blobs.clear()
+    node.model = {"threshold_ppm": 1}
+
+    ended = securenet(*publish, *options)
+
+    assert ended.code == ExitCode.MISSED
+    assert f"is {artifact.threshold_ppm} ppm, registered is 1 ppm" in ended.err
+    assert node.blobs == {}
+
+
+@pytest.mark.parametrize(
+    ("model", "shown"),
+    [
+        ({}, ["yes", "-"]),
+        ({"active": False, "active_from_height": None}, ["no", "-"]),
+        ({"active": False}, ["no", "-"]),
+        ({"active": False, "active_from_height": 900}, ["from height 900", "-"]),
+        ({"here": {"state": "ready", "reason": None}}, ["yes", "ready"]),
+        ({"here": {"state": "refused", "reason": "size"}}, ["yes", "refused: size"]),
+    ],
+)
+def test_the_list_says_from_when_a_model_judges_and_how_it_stands_at_the_node(
+    securenet, node, registrar, tmp_path, model, shown
+):
+    artifact, manifest = bundled_model()
+    (tmp_path / "model.safetensors").write_bytes(artifact.data)
+    (tmp_path / "model.json").write_text(manifest.to_json())
+    publish = ("model", "publish", tmp_path / "model.safetensors")
+    securenet(*publish, "--manifest", tmp_path / "model.json", "--key", registrar)
+    node.model = model
+
+    listed = securenet("model", "list")
+
+    row = next(line for line in listed.out.splitlines() if artifact.digest.hex() in line)
+    assert re.split(r"\s{2,}", row.strip())[-2:] == shown
 
 
 def test_a_file_that_is_no_model_is_told(securenet, node, registrar, tmp_path):

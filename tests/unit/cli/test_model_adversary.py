@@ -83,7 +83,7 @@ def test_a_missing_toolbox_is_named_with_what_installs_it(securenet, tmp_path, m
     ("arguments", "said"),
     [
         ((), "genuine"),
-        (("--model", "no-such-model"), "cannot be read"),
+        (("--model", "no-such-model"), "no model and no file"),
         (("--attacks", 0), "--attacks"),
     ],
 )

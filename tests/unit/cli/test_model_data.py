@@ -13,8 +13,10 @@ from cli.errors import BadInput
 from cli.exit_codes import ExitCode
 from cli.readings import parse_flow_file
 from ml_validator import Detector, load_artifact, load_manifest, nsl_kdd
+from ml_validator.features import decode_schema
 from ml_validator.nsl_kdd import TRAIN_FILE, file_digest, write_records
 from ml_validator.synthetic import generate_mixture
+from ml_validator.table_data import learn_schema
 from tests.tidy.tree import ROOT
 
 PAGE = (ROOT / "docs/data.md").read_text(encoding="utf-8")
@@ -287,6 +289,10 @@ def test_traffic_only_is_for_nsl_kdd(securenet, files):
         ("when_missing = 0", "when_missing = -1", "when_missing is -1"),
         ('kind = "label"', 'kind = "ignored"', "0 columns of the kind label"),
         ('name = "bytes"', 'name = "dur"', "two columns of one name"),
+        ('name = "bytes"', f'name = "{"b" * 65}"', "columns.2.name: 65 bytes, not 1 to 64"),
+        # A model counts bytes, not letters.
+        ('name = "bytes"', f'name = "{"ü" * 33}"', "columns.2.name: 66 bytes, not 1 to 64"),
+        ('kind = "category"', f'kind = "category", values = ["{"ü" * 17}"]', "34 bytes, not 1"),
         ('["flood", "smurf"]', '["flood", "ok"]', "one label twice"),
         ("dos = [", "normal = [", "normal is no family"),
         ("columns = [", "columns = [[", "is no TOML"),
@@ -300,6 +306,17 @@ def test_a_schema_file_that_is_wrong_is_refused_by_the_setting(tmp_path, old, ne
         load_schema_file(path)
     assert told in caught.value.what
     assert "\n" not in caught.value.what
+
+
+def test_names_of_the_largest_size_are_read_by_a_model(tmp_path):
+    column, value = "ü" * 32, "ü" * 16
+    text = SMALL.replace('"proto", kind = "category"', f'"{column}", kind = "category"')
+    path = tmp_path / "flows.toml"
+    path.write_text(text.replace('= "category"', f'= "category", values = ["{value}"]'))
+    schema = learn_schema(load_schema_file(path), ())
+
+    assert decode_schema(schema.encode()) == schema
+    assert [(c.name, c.values) for c in schema.categories] == [(column, (value,))]
 
 
 def test_the_files_of_nsl_kdd_are_described_and_told_from_others(securenet, tmp_path, monkeypatch):

@@ -6,7 +6,7 @@ from cli import c_measure
 from cli.commands import model_export
 from cli.exit_codes import ExitCode
 from ml_validator.artifact import load_artifact, model_digest
-from ml_validator.bundled import LINEAR_NAME, bundled_model
+from ml_validator.bundled import BUNDLED_NAMES, LINEAR_NAME, bundled_model
 from tests.unit.ml_validator.export.models import MODELS
 
 LINEAR = bundled_model(LINEAR_NAME)[0]
@@ -141,6 +141,14 @@ def test_what_is_no_model_is_told_in_one_line_and_nothing_is_written(
     assert ended.code == ExitCode.USAGE
     assert len(ended.err.splitlines()) == 2
     assert not out.exists()
+
+
+def test_for_a_name_that_is_none_the_bundled_ones_are_named(securenet, out):
+    ended = securenet("model", "export", "nsl-kdd-forrest", "--target", "c", "--out", out)
+
+    assert ended.code == ExitCode.USAGE
+    assert "no model and no file 'nsl-kdd-forrest'" in ended.err
+    assert all(name in ended.err for name in BUNDLED_NAMES)
 
 
 def test_what_is_there_is_not_replaced_and_a_place_that_is_not_there_is_told(

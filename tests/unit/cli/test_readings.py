@@ -5,8 +5,9 @@ import json
 import pytest
 
 from chain.payloads import FLOW, Measurement
+from cli.arguments import FILE_SIZE_MAX
 from cli.errors import BadInput
-from cli.readings import parse_flow_file, parse_readings
+from cli.readings import FLOW_SIZE_MAX, parse_flow_file, parse_readings
 from ml_validator.nsl_kdd import to_flow_row, write_records
 from ml_validator.synthetic import Profile, generate
 
@@ -74,6 +75,29 @@ def test_a_file_that_is_no_flow_is_told(tmp_path, content):
     (tmp_path / "flow").write_text(content)
 
     with pytest.raises(BadInput):
+        parse_flow_file(tmp_path / "flow")
+
+
+def test_of_a_large_file_no_more_is_read_than_up_to_the_row(tmp_path):
+    (record,) = generate(Profile.DNS, 1, seed=1)
+    row = json.dumps(FLOW.render(record.flow)) + "\n"
+    with (tmp_path / "flows.jsonl").open("w") as file:
+        # Larger than what a command reads of any other file; the end is no flow.
+        for _ in range(FILE_SIZE_MAX // len(row) // 100 + 1):
+            file.write(row * 100)
+        file.write("x" * (FLOW_SIZE_MAX + 1))
+    rows = 100 * (FILE_SIZE_MAX // len(row) // 100 + 1)
+
+    assert parse_flow_file(tmp_path / "flows.jsonl", rows) == record.flow
+    with pytest.raises(BadInput, match="a flow of more than 65536 bytes"):
+        parse_flow_file(tmp_path / "flows.jsonl", rows + 1)
+
+
+@pytest.mark.parametrize("content", ["x" * (FLOW_SIZE_MAX + 1), "{\n" + " " * FLOW_SIZE_MAX])
+def test_what_is_larger_than_any_flow_is_not_read(tmp_path, content):
+    (tmp_path / "flow").write_text(content)
+
+    with pytest.raises(BadInput, match="a flow of more than 65536 bytes"):
         parse_flow_file(tmp_path / "flow")
 
 

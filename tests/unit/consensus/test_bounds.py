@@ -115,8 +115,8 @@ def test_a_flood_of_far_heights_is_not_kept():
     for height in range(2, 1_000):
         bench.receive(bench.prepare(1, proposal, height=height * 1_000))
         bench.receive(bench.prepare(1, proposal, height=height))
-    assert sorted(bench.replica._ahead) == list(range(2, 2 + HEIGHTS_AHEAD_MAX))
-    assert all(len(log) <= 4 for log in bench.replica._ahead.values())
+    assert sorted(bench.replica._others.ahead) == list(range(2, 2 + HEIGHTS_AHEAD_MAX))
+    assert all(len(log) <= 4 for log in bench.replica._others.ahead.values())
 
 
 @pytest.mark.attack("D1")
@@ -126,7 +126,7 @@ def test_forged_messages_of_next_heights_displace_nothing_and_are_blamed(height)
     forged = Prepare(sender=bench.ids[1], height=height, round=5, digest=bytes(32))
     with pytest.raises(BadSignature):
         bench.receive(forged)
-    assert not bench.replica._ahead
+    assert not bench.replica._others.ahead
     assert asked(bench.outputs[-1], CatchUp) == []
 
 

@@ -4,7 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from consensus.durable import Accepted, Prepared, Signed
+from chain.types import Address
+from consensus.durable import Accepted, Prepared, Signed, recover
 from consensus.errors import (
     BadSignature,
     InvalidMessage,
@@ -14,8 +15,9 @@ from consensus.errors import (
     UntimelyProposal,
 )
 from consensus.output import BuildBlock, CheckProposal, FetchBlock
+from consensus.replica import Replica
 from tests.interaction.cluster import EMPTY, WALL_START_MS, sign
-from tests.unit.consensus.bench import Bench, asked, sent, written
+from tests.unit.consensus.bench import FRESH_LOG, Bench, asked, sent, written
 from tests.unit.consensus.plain import BlockFetched, Commit, Prepare, PrePrepare
 
 
@@ -328,7 +330,10 @@ def test_a_block_needs_a_quorum_of_the_members(n, needed):
 
 def test_an_observer_follows_and_signs_nothing():
     bench = Bench()
-    bench.replica._signer.miner_id = bench.replica._me = b"\x01" * 32
+    bench.replica = Replica(
+        signer=bench.keys[0], miner_id=Address(b"\x01" * 32), durable=recover(FRESH_LOG)
+    )
+    bench.start()
     proposal = bench.proposal()
     bench.receive(bench.pre_prepare(proposal))
     assert not bench.checked(proposal).sends

@@ -7,9 +7,10 @@ import pytest
 from chain.crypto import signing_key
 from chain.miners import Miner, MinerSet
 from chain.types import Height, Round
+from consensus.draft import Draft
 from consensus.durable import recover
 from consensus.messages import Phase, Position, is_signed_by
-from consensus.signer import Draft, Signer
+from consensus.signer import Signer
 from consensus.verifier import Verifier
 from tests.interaction.cluster import GENESIS, make_config, miner_keys, miner_set
 from tests.unit.consensus.plain import Floor, Prepare
@@ -38,7 +39,7 @@ def prepare(name: bytes = b"a"):
 
 @pytest.mark.parametrize(("miners", "key"), [(BEFORE, OLD), (AFTER, NEW)])
 def test_the_key_that_the_set_has_signs(miners, key):
-    signed = signer(next_key=NEW).sign(prepare(), make_config(miners), Draft())
+    signed = signer(next_key=NEW).sign(prepare(), make_config(miners), Draft(now=0))
 
     assert is_signed_by(signed, key.public, GENESIS, Verifier())
 
@@ -51,7 +52,7 @@ def test_a_miner_without_the_key_that_the_set_has_signs_nothing_and_says_why():
 
 
 def test_two_keys_sign_no_more_than_one_also_over_a_restart():
-    draft = Draft()
+    draft = Draft(now=0)
     signer(next_key=NEW).sign(prepare(), make_config(BEFORE), draft)
     again = signer(key=NEW, next_key=OLD, records=(*FRESH_LOG, *draft.writes))
 

@@ -6,6 +6,7 @@ import pytest
 
 from chain.certificate import VOTE_TAG, VoteType
 from consensus.errors import BadSignature, InvalidMessage, Unjustified, UntimelyProposal
+from consensus.signatures import is_signed
 from consensus.verifier import SIGNATURES_KEPT_MAX, Verifier
 from tests.interaction.cluster import EMPTY, WALL_START_MS, make_config
 from tests.unit.consensus.bench import Bench
@@ -73,7 +74,7 @@ def test_a_vote_with_the_signature_of_a_remembered_one_is_refused(part):
     good, another = bench.commit(1, bench.proposal()), bench.commit(1, bench.proposal(), 1)
     bench.receive(good)
     # As if it had been shown in a certificate: what is in the log is not looked at again.
-    assert bench.replica._is_signed(another, bench.replica._state)
+    assert is_signed(another, bench.replica._state)
     forged = {
         "digest": replace(good, digest=EMPTY),
         "round": replace(good, round=1),
@@ -164,7 +165,7 @@ def test_another_genesis_is_another_signature():
     vote = bench.prepare(1, bench.proposal())
     bench.receive(vote)
     bench.replica._state.config = replace(bench.config, genesis_hash=EMPTY)
-    assert not bench.replica._is_signed(vote, bench.replica._state)
+    assert not is_signed(vote, bench.replica._state)
 
 
 def test_a_bad_signature_is_verified_each_time_and_never_remembered(count):

@@ -30,8 +30,32 @@ def test_rates_follow_from_the_four_counts():
     assert evaluation.figures() == counts | rates
 
 
-def test_rates_of_nothing_are_zero():
-    assert set(judged(normal=[], attack=[]).figures().values()) == {0}
+@pytest.mark.parametrize(
+    ("normal", "attack", "measured"),
+    [
+        ([], [], {"accuracy_ppm": 0}),
+        ([0, 99], [], {"accuracy_ppm": 500_000, "false_positive_rate_ppm": 500_000}),
+        ([], [0, 99], {"accuracy_ppm": 500_000, "recall_ppm": 500_000}),
+        (
+            [0],
+            [0],
+            {"accuracy_ppm": 500_000, "recall_ppm": 0, "f1_ppm": 0, "false_positive_rate_ppm": 0},
+        ),
+    ],
+)
+def test_a_rate_of_which_the_rows_tell_nothing_is_left_out_and_has_a_reason(
+    normal, attack, measured
+):
+    evaluation = judged(normal=normal, attack=attack)
+
+    rates = {name: rate for name, rate in evaluation.figures().items() if name.endswith("_ppm")}
+
+    assert rates == measured
+    left_out = {
+        "precision_ppm", "recall_ppm", "f1_ppm", "false_positive_rate_ppm",
+        "precision_at_one_percent_ppm",
+    } - set(measured)  # fmt: skip
+    assert set(evaluation.unmeasured()) - {"auc"} == left_out
 
 
 def test_recall_is_given_by_label():

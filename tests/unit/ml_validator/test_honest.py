@@ -85,10 +85,26 @@ def test_types_that_training_has_not_seen_are_counted_apart(small_records):
     assert run.modes[DETECT]["unseen_recall"] == alone.modes[DETECT]["recall"]
 
 
-def test_rows_of_one_kind_have_no_curve(small_records):
-    normal = generate(Profile.DNS, 20, seed=4)
-    (run,) = run_seed(small_records, {TEST_FILE: normal}, seed=3, modes=SMALL_MODES)
-    assert run.modes[DETECT]["auc"] is None
+@pytest.mark.parametrize(
+    ("profile", "measured", "reason"),
+    [
+        (Profile.DNS, {"accuracy", "fpr"}, "there are no attacks"),
+        (Profile.FLOOD, {"accuracy", "recall"}, "there are no normal rows"),
+    ],
+)
+def test_of_rows_of_one_kind_most_figures_are_not_measured(
+    small_records, profile, measured, reason
+):
+    rows = generate(profile, 20, seed=4)
+    (run,) = run_seed(small_records, {TEST_FILE: rows}, seed=3, modes=SMALL_MODES)
+
+    found = summary([run], digests={})
+
+    names = set(run.modes[DETECT])
+    for figures in (run.modes[DETECT], found["modes"][DETECT]):
+        assert {name for name in names if figures[name] is not None} == measured
+    assert set(found["unmeasured"]) == names - measured
+    assert {found["unmeasured"][name] for name in ("f1", "auc", "precision_at_1pct")} == {reason}
 
 
 def test_means_and_spreads_are_over_the_seeds():

@@ -248,18 +248,20 @@ class LoneNode:
     def hear(self, number: int, *messages: Message) -> None:
         """Deliver messages of consensus of a miner."""
         for message in messages:
-            self.node.on_message(node_id(number), CONSENSUS, encode_message(message))
+            self.node.receiver.on_message(node_id(number), CONSENSUS, encode_message(message))
 
     def show(self, number: int, *messages: Message) -> None:
         """Deliver what a miner holds of this one, and its word that this was all."""
         self.hear(number, *messages)
         shown = encode_body(SHOWN, Shown(height=self.chain.tip.next_height))
-        self.node.on_message(node_id(number), SHOWN, shown)
+        self.node.receiver.on_message(node_id(number), SHOWN, shown)
 
     def give(self, number: int, *transactions: Any) -> None:
         """Deliver transactions of a miner."""
         body = Transactions(wires=tuple(transaction.wire for transaction in transactions))
-        self.node.on_message(node_id(number), TRANSACTIONS, encode_body(TRANSACTIONS, body))
+        self.node.receiver.on_message(
+            node_id(number), TRANSACTIONS, encode_body(TRANSACTIONS, body)
+        )
 
     def proposer(self, round: int = 0) -> int:
         """Return the number of the miner whose turn it is."""

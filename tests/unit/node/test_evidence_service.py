@@ -11,7 +11,7 @@ import pytest
 from chain.crypto import address_of
 from chain.errors import Rejection
 from chain.kinds import KINDS
-from chain.records import MINER_TABLE
+from chain.records.miners import MINER_TABLE
 from chain.transactions import PAYLOAD, SIGNATURE_TAG, Transaction, decode_transaction
 from chain.types import Digest, Height, Round
 from consensus.evidence import Evidence, conflict

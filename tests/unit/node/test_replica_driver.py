@@ -8,13 +8,13 @@ import pytest
 
 from chain.certificate import VoteType
 from chain.kinds.policy import PolicySet
-from chain.records import PolicyRecord
+from chain.records.policies import PolicyRecord
 from chain.types import Digest, Height
 from consensus.durable import Accepted, Floor, Signed, encode_record
 from consensus.errors import SafetyViolation
 from consensus.events import WorkPending
 from consensus.messages import Prepare
-from node import replica_driver
+from node import consensus_log
 from node.block_sync import LIE_POINTS
 from node.errors import DiskFull
 from node.inbox import PEER_MESSAGES_MAX
@@ -167,7 +167,7 @@ async def test_a_full_log_is_rewritten_with_what_counts_and_the_vote_is_in_it():
 
 @simulated
 async def test_the_log_is_cut_back_at_a_commit_once_it_has_grown(monkeypatch):
-    monkeypatch.setattr(replica_driver, "LOG_RECORDS_MAX", 20)
+    monkeypatch.setattr(consensus_log, "LOG_RECORDS_MAX", 20)
     lone = LoneNode(0, miners=1)
     async with lone.running():
         device = None
@@ -239,7 +239,7 @@ async def test_who_is_no_miner_is_not_even_read():
     lone = follower()
     stranger = node_id(17)
     async with lone.running():
-        lone.node.on_message(stranger, CONSENSUS, b"\xff" * 100)
+        lone.node.receiver.on_message(stranger, CONSENSUS, b"\xff" * 100)
         await settle()
 
     assert lone.refused() == {"no_miner": 1}
@@ -254,7 +254,7 @@ async def test_a_flood_of_large_messages_is_dropped_unread_and_ends_the_session(
     async with lone.running():
         for _ in range(1_000):
             # Malformed, so that one that is read shows.
-            lone.node.on_message(peer, CONSENSUS, b"\xff" * 350_000)
+            lone.node.receiver.on_message(peer, CONSENSUS, b"\xff" * 350_000)
             await asyncio.sleep(0.001)
 
     refused = lone.refused()
@@ -292,7 +292,7 @@ async def test_statuses_of_a_peer_wait_as_one():
         seen.clear()
         for height in range(1_000):
             status = Status(height=Height(height))
-            lone.node.on_message(peer, STATUS, encode_body(STATUS, status))
+            lone.node.receiver.on_message(peer, STATUS, encode_body(STATUS, status))
         await settle()
 
     assert [event.height for event in seen] == [1_000]
@@ -391,7 +391,7 @@ async def test_an_attested_block_that_the_store_has_lost_is_fetched_again_and_co
         holder, request = again.wire.take(GET_BODIES)[0]
         assert request.digests == (registration.digest,)
         answer = Bodies(block=block.header.hash, wires=(registration.wire,))
-        again.node.on_message(holder, BODIES, encode_body(BODIES, answer))
+        again.node.receiver.on_message(holder, BODIES, encode_body(BODIES, answer))
         await settle()
 
     assert again.height == 1
@@ -475,7 +475,7 @@ async def test_work_that_the_last_block_has_done_does_not_begin_the_next_round()
         await settle()
         holder, _ = lone.wire.take(GET_BODIES)[0]
         answer = Bodies(block=block.header.hash, wires=(registration.wire,))
-        lone.node.on_message(holder, BODIES, encode_body(BODIES, answer))
+        lone.node.receiver.on_message(holder, BODIES, encode_body(BODIES, answer))
         await settle()
         # The transaction itself comes late, together with the votes that commit it.
         lone.driver._inbox.tell("work", WorkPending())
@@ -574,7 +574,7 @@ async def test_a_miner_that_asks_is_shown_its_own_messages_and_told_that_this_wa
         await settle()
         lone.wire.sent.clear()
         request = encode_body(GET_SHOWN, GetShown(height=Height(1)))
-        lone.node.on_message(node_id(other), GET_SHOWN, request)
+        lone.node.receiver.on_message(node_id(other), GET_SHOWN, request)
         await settle()
 
     kinds = [(peer, kind) for peer, kind, _ in lone.wire.sent]

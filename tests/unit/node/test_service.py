@@ -14,9 +14,9 @@ from node import protocol
 from node.errors import CorruptStore, MempoolFull
 from node.intake import PEER_SIZE_MAX
 from node.mempool import MempoolLimits
+from node.peer_messages import MALFORMED_POINTS
 from node.ports import WriteBatch
 from node.protocol import GET_PROPOSAL, KINDS, TRANSACTIONS, GetProposal, encode_body
-from node.service import MALFORMED_POINTS
 from node.storage import schema
 from tests.builders import forged, with_parameters
 from tests.simulation.loop import new_loop
@@ -67,12 +67,12 @@ async def noise(random):
                     payload += random.randbytes(random.randrange(1, 9))
                 case _:
                     pass
-            lone.node.on_message(node_id(random.randrange(6)), kind, bytes(payload))
+            lone.node.receiver.on_message(node_id(random.randrange(6)), kind, bytes(payload))
             if random.random() < 0.1:
                 await asyncio.sleep(random.random())
             if random.random() < 0.05:
-                lone.node.on_disconnected(PEER)
-                lone.node.on_connected(PEER)
+                lone.node.receiver.on_disconnected(PEER)
+                lone.node.receiver.on_connected(PEER)
         await asyncio.sleep(1)
         # It works as before.
         block = lone.chain.block(lone.chain.registration("device")[1])
@@ -86,7 +86,7 @@ async def noise(random):
 async def test_a_peer_pays_for_what_cannot_be_read(kind):
     lone = LoneNode(0)
 
-    lone.node.on_message(PEER, kind, b"\xc0")
+    lone.node.receiver.on_message(PEER, kind, b"\xc0")
 
     assert [blame[:2] for blame in lone.wire.blames] == [(PEER, MALFORMED_POINTS)]
     assert lone.refused() == {"malformed": 1}
@@ -100,7 +100,7 @@ async def test_damage_of_the_own_disk_is_no_fault_of_the_peer_that_asked():
     question = encode_body(GET_PROPOSAL, GetProposal(block=block.header.hash))
 
     with pytest.raises(CorruptStore):
-        lone.node.on_message(PEER, GET_PROPOSAL, question)
+        lone.node.receiver.on_message(PEER, GET_PROPOSAL, question)
 
     assert lone.wire.blames == []
 
@@ -112,7 +112,7 @@ async def test_batches_beyond_what_may_wait_are_not_even_read():
     for _ in range(8):
         lone.node._intake.on_transactions(PEER, (bytes(size),))
 
-    lone.node.on_message(PEER, TRANSACTIONS, b"\xc0")
+    lone.node.receiver.on_message(PEER, TRANSACTIONS, b"\xc0")
 
     assert lone.refused() == {"intake_full": 1}
 
@@ -223,7 +223,7 @@ async def test_a_node_says_how_it_is():
         before = lone.node.status()
         assert (before.miner_id, before.syncing, before.highest_seen) == (lone.miner, False, 0)
         assert set(before.peers) == {node_id(number) for number in lone.others}
-        lone.node.on_message(
+        lone.node.receiver.on_message(
             PEER, protocol.STATUS, encode_body(protocol.STATUS, SAMPLES[protocol.STATUS])
         )
         await settle()

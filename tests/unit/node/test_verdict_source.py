@@ -6,6 +6,7 @@ import pickle
 import shlex
 import signal
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,9 @@ from chain.payloads import FLOW_CATEGORIES_MAX, FLOW_INTEGERS_MAX
 from chain.types import Digest
 from ml_validator.artifact import Artifact
 from ml_validator.detector import Detector
-from ml_validator.errors import MissingModel, ModelError
+from ml_validator.errors import MissingModel, ModelError, RefusedModel
 from ml_validator.forest import LEAF
+from ml_validator.registration import Registration
 from node import verdict_source
 from node.keys import PASSPHRASE_VARIABLE
 from node.verdict_source import WorkerVerdictSource
@@ -25,6 +27,8 @@ from tests.unit.ml_validator.helpers import make_forest
 from tests.unit.node.test_verdict_worker import ARTIFACT, DETECTORS, flow
 
 FLOWS = [flow(number) for number in range(3)]
+MODEL = Registration.of(ARTIFACT)
+UNKNOWN = replace(MODEL, model=Digest(bytes(32)))
 SCORES = DETECTORS[ARTIFACT.digest].judge(FLOWS)
 
 
@@ -45,20 +49,20 @@ async def test_a_worker_judges_survives_an_interrupt_and_is_replaced_when_it_is_
     source = WorkerVerdictSource(nothing)
     try:
         assert source._process is None, "it is started when it is needed"
-        assert await source.judge(ARTIFACT.digest, FLOWS) == SCORES
+        assert await source.judge(MODEL, FLOWS) == SCORES
         pid = pid_of(source)
 
         # As a terminal sends it to every process of the group.
         os.kill(pid, signal.SIGINT)
-        assert await source.judge(ARTIFACT.digest, FLOWS[:1]) == SCORES[:1]
+        assert await source.judge(MODEL, FLOWS[:1]) == SCORES[:1]
         with pytest.raises(ModelError, match="not here"):
-            await source.judge(Digest(bytes(32)), FLOWS)
+            await source.judge(UNKNOWN, FLOWS)
         assert pid_of(source) == pid
 
         os.kill(pid, signal.SIGKILL)
         with pytest.raises(ModelError):
-            await source.judge(ARTIFACT.digest, FLOWS)
-        assert await source.judge(ARTIFACT.digest, FLOWS) == SCORES
+            await source.judge(MODEL, FLOWS)
+        assert await source.judge(MODEL, FLOWS) == SCORES
         assert pid_of(source) != pid
     finally:
         await source.close()
@@ -84,17 +88,17 @@ async def test_a_model_that_is_at_hand_is_loaded_and_loaded_again_in_a_new_worke
 
     source = WorkerVerdictSource(find)
     try:
-        assert await source.judge(other.digest, ()) == [], "it is only loaded"
-        assert await source.judge(other.digest, FLOWS) == Detector(other).judge(FLOWS)
-        assert await source.judge(ARTIFACT.digest, FLOWS) == SCORES
+        assert await source.judge(Registration.of(other), ()) == [], "it is only loaded"
+        assert await source.judge(Registration.of(other), FLOWS) == Detector(other).judge(FLOWS)
+        assert await source.judge(MODEL, FLOWS) == SCORES
         assert found == [other.digest]
         with pytest.raises(MissingModel):
-            await source.judge(Digest(bytes(32)), FLOWS)
+            await source.judge(UNKNOWN, FLOWS)
 
         os.kill(pid_of(source), signal.SIGKILL)
         with pytest.raises(ModelError):
-            await source.judge(other.digest, FLOWS)
-        assert await source.judge(other.digest, FLOWS) == Detector(other).judge(FLOWS)
+            await source.judge(Registration.of(other), FLOWS)
+        assert await source.judge(Registration.of(other), FLOWS) == Detector(other).judge(FLOWS)
     finally:
         await source.close()
     assert found.count(other.digest) == 2
@@ -119,12 +123,38 @@ async def test_a_model_that_is_none_is_refused_and_nothing_in_it_runs(tmp_path, 
 
     source = WorkerVerdictSource(find)
     try:
-        with pytest.raises(ModelError, match="model artefact"):
-            await source.judge(digest, FLOWS)
-        assert await source.judge(ARTIFACT.digest, FLOWS) == SCORES, "the worker goes on"
+        with pytest.raises(RefusedModel, match="model artefact"):
+            await source.judge(replace(MODEL, model=digest), FLOWS)
+        assert await source.judge(MODEL, FLOWS) == SCORES, "the worker goes on"
     finally:
         await source.close()
     assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize(
+    ("other", "said"),
+    [
+        ({"threshold_ppm": 1}, r"threshold of the model is \d+ ppm, registered is 1 ppm"),
+        ({"size_bytes": 7}, r"size of the model is \d+ bytes, registered is 7 bytes"),
+        ({"schema": Digest(bytes(32))}, "schema of the model is 5d52.*, registered is 0000"),
+    ],
+)
+@pytest.mark.parametrize("artifact", [ARTIFACT, other_model()], ids=["bundled", "fetched"])
+async def test_a_model_that_is_registered_as_what_it_is_not_judges_nothing(
+    artifact: Artifact, other: dict[str, Any], said: str
+) -> None:
+    async def find(model: Digest) -> bytes | None:
+        return artifact.data
+
+    registered = Registration.of(artifact)
+    source = WorkerVerdictSource(find)
+    try:
+        for flows in ((), FLOWS):
+            with pytest.raises(RefusedModel, match=said):
+                await source.judge(replace(registered, **other), flows)
+        assert len(await source.judge(registered, FLOWS)) == len(FLOWS), "the worker goes on"
+    finally:
+        await source.close()
 
 
 async def test_a_worker_is_the_package_s_and_is_not_told_the_passphrase(tmp_path, monkeypatch):
@@ -133,7 +163,7 @@ async def test_a_worker_is_the_package_s_and_is_not_told_the_passphrase(tmp_path
     monkeypatch.setenv(PASSPHRASE_VARIABLE, "correct horse")
     source = WorkerVerdictSource(nothing)
     try:
-        assert await source.judge(ARTIFACT.digest, FLOWS) == SCORES
+        assert await source.judge(MODEL, FLOWS) == SCORES
         environment = Path(f"/proc/{pid_of(source)}/environ").read_bytes()
     finally:
         await source.close()
@@ -146,10 +176,10 @@ async def test_questions_at_once_and_large_ones_are_answered_each_with_its_own()
     largest = flow(integers=FLOW_INTEGERS_MAX, categories=FLOW_CATEGORIES_MAX)
     try:
         answers = await asyncio.gather(
-            *(source.judge(ARTIFACT.digest, FLOWS[: number % 4]) for number in range(12))
+            *(source.judge(MODEL, FLOWS[: number % 4]) for number in range(12))
         )
         # A device may send the model's schema with any content: it hides no other's flows by that.
-        full = await source.judge(ARTIFACT.digest, [*[largest] * 4_000, *FLOWS])
+        full = await source.judge(MODEL, [*[largest] * 4_000, *FLOWS])
     finally:
         await source.close()
 
@@ -197,7 +227,7 @@ async def test_a_worker_that_does_not_answer_is_ended(stub, monkeypatch):
     source._ask = watched  # type: ignore[method-assign]
 
     with pytest.raises(ModelError, match="TimeoutError"):
-        await source.judge(ARTIFACT.digest, FLOWS)
+        await source.judge(MODEL, FLOWS)
 
     assert source._process is None
     assert await gone(pids[0])
@@ -216,7 +246,7 @@ async def test_a_worker_that_answers_with_nonsense_is_a_failure_like_any_other(s
     source = WorkerVerdictSource(nothing)
 
     with pytest.raises(ModelError):
-        await source.judge(ARTIFACT.digest, FLOWS)
+        await source.judge(MODEL, FLOWS)
 
     assert source._process is None
 
@@ -225,7 +255,7 @@ async def test_a_question_given_up_ends_the_worker_for_its_answer_would_be_taken
     stub("time.sleep(60)")
     source = WorkerVerdictSource(nothing)
     async with asyncio.TaskGroup() as group:
-        task = group.create_task(source.judge(ARTIFACT.digest, FLOWS))
+        task = group.create_task(source.judge(MODEL, FLOWS))
         while not is_started(source):
             await asyncio.sleep(0.01)
         pid = pid_of(source)

@@ -2,6 +2,7 @@
 
 import io
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,7 @@ from ml_validator.features import (
     IntegerColumn,
 )
 from ml_validator.forest import LEAF
+from ml_validator.registration import Registration
 from node.verdict_worker import (
     LENGTH_SIZE,
     MODELS_KEPT_MAX,
@@ -37,9 +39,10 @@ from node.verdict_worker import (
 from tests.unit.ml_validator.helpers import make_forest
 
 ARTIFACT, _ = bundled_model()
+MODEL = Registration.of(ARTIFACT)
 DETECTORS = {ARTIFACT.digest: Detector(ARTIFACT)}
 WORKER = Worker(*DETECTORS.values())
-UNKNOWN = Digest(bytes(32))
+UNKNOWN = replace(MODEL, model=Digest(bytes(32)))
 
 
 def flow(
@@ -60,7 +63,7 @@ def body(framed: bytes) -> bytes:
 def test_a_request_reads_back_as_it_was_written():
     flows = (flow(), flow(7, "ftp"))
 
-    assert decode_request(body(encode_request(ARTIFACT.digest, flows))) == (ARTIFACT.digest, flows)
+    assert decode_request(body(encode_request(MODEL, flows))) == (MODEL, flows)
 
 
 def test_an_answer_reads_back_as_it_was_written():
@@ -87,7 +90,7 @@ def test_what_is_no_answer_is_refused(data):
 def test_flows_are_judged_as_the_detector_judges_them():
     flows = [flow(), flow(1_000), flow(0, "private")]
 
-    answer = WORKER.answer(body(encode_request(ARTIFACT.digest, flows)))
+    answer = WORKER.answer(body(encode_request(MODEL, flows)))
 
     assert decode_answer(body(answer)) == DETECTORS[ARTIFACT.digest].judge(flows)
 
@@ -108,7 +111,7 @@ def test_a_model_of_data_that_no_build_knows_is_loaded_and_judges():
     worker = Worker()
 
     worker.answer(body(encode_load(artifact.data)))
-    answer = worker.answer(body(encode_request(artifact.digest, [*flows, flow()])))
+    answer = worker.answer(body(encode_request(Registration.of(artifact), [*flows, flow()])))
 
     assert decode_answer(body(answer)) == [1_000_000, 0, None]
 
@@ -116,7 +119,7 @@ def test_a_model_of_data_that_no_build_knows_is_loaded_and_judges():
 def test_a_flow_that_the_model_cannot_read_is_said_to_be_so_and_spoils_no_other():
     flows = [flow(), flow(integers=3), flow(9)]
 
-    scores = decode_answer(body(WORKER.answer(body(encode_request(ARTIFACT.digest, flows)))))
+    scores = decode_answer(body(WORKER.answer(body(encode_request(MODEL, flows)))))
 
     good = DETECTORS[ARTIFACT.digest].judge([flows[0], flows[2]])
     assert scores == [good[0], None, good[1]]
@@ -129,7 +132,7 @@ def test_a_flow_that_the_model_cannot_read_is_said_to_be_so_and_spoils_no_other(
         b"\xff" * 20,
         codec.encode((b"\x00" * 32,)),
         codec.encode(("model", [])),
-        codec.encode((ARTIFACT.digest, [[1, 2]])),
+        codec.encode(("judge", [ARTIFACT.digest], [])),
         body(encode_request(UNKNOWN, [flow()])),
     ],
 )
@@ -152,10 +155,12 @@ def test_it_keeps_the_latest_few_of_the_models_that_it_was_sent():
         assert decode_answer(body(worker.answer(body(encode_load(model.data))))) == []
 
     for model in (*models[1:], ARTIFACT):
-        question = body(encode_request(model.digest, [flow()]))
+        question = body(encode_request(Registration.of(model), [flow()]))
         assert len(decode_answer(body(worker.answer(question)))) == 1
     with pytest.raises(MissingModel):
-        decode_answer(body(worker.answer(body(encode_request(models[0].digest, [flow()])))))
+        decode_answer(
+            body(worker.answer(body(encode_request(Registration.of(models[0]), [flow()]))))
+        )
 
 
 @pytest.mark.attack("F8")
@@ -169,7 +174,7 @@ def test_nothing_in_the_node_or_the_models_can_read_what_names_code():
 
 @pytest.mark.parametrize("cut", [0, 1, 3, 5])
 def test_it_serves_until_its_input_ends(cut):
-    requests = [encode_request(ARTIFACT.digest, [flow(number)]) for number in range(3)]
+    requests = [encode_request(MODEL, [flow(number)]) for number in range(3)]
     source = io.BytesIO(b"".join(requests) + requests[0][:cut])
     sink = io.BytesIO()
 

@@ -19,7 +19,9 @@ from chain.kinds.device_registry import (
 )
 from chain.kinds.organisations import organisation_id
 from chain.limits import parse_limits
-from chain.records import DEVICE_TABLE, ORGANISATION_TABLE, TALLY_TABLE, TallyRecord
+from chain.records.devices import DEVICE_TABLE
+from chain.records.organisations import ORGANISATION_TABLE
+from chain.records.verdicts import TALLY_TABLE, TallyRecord
 from chain.types import Address, PublicKey, Signature
 from tests.builders import Chain, digest_of, forged, key_of, make_genesis, with_parameters
 

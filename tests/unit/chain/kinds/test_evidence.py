@@ -12,7 +12,7 @@ from chain.kinds.evidence import STATEMENT_SIZE_MAX, evidence_digest
 from chain.kinds.miners import MinerPropose, RemoveMiner, RestoreMiner
 from chain.kinds.organisations import OrganisationChange
 from chain.light_client import verify_state
-from chain.records import EVIDENCE_TABLE, MINER_TABLE, EvidenceRecord
+from chain.records.miners import EVIDENCE_TABLE, MINER_TABLE, EvidenceRecord
 from chain.types import Height, Round
 from consensus.codec import MESSAGE
 from tests.builders import Chain, digest_of, flow, key_of, make_genesis, make_model

@@ -8,7 +8,8 @@ from chain.kinds.organisations import OrganisationChange, organisation_id
 from chain.kinds.parameter_change import ParameterChange, changed
 from chain.limits import parse_limits
 from chain.parameters import CHANGEABLE, PARAMETERS, VERDICT_WINDOW, Parameters
-from chain.records import ACTIVE_MODELS, MODEL_HISTORY_MAX, ORGANISATION_TABLE, Activation
+from chain.records.models import ACTIVE_MODELS, MODEL_HISTORY_MAX, Activation
+from chain.records.organisations import ORGANISATION_TABLE
 from chain.schema import Integer
 from chain.state import active_model_at, parameters_of
 from chain.types import PublicKey

@@ -14,7 +14,9 @@ from chain.kinds.miners import (
 )
 from chain.miners import MINERS_MAX, MinerSet
 from chain.parameters import ANCHOR_INTERVAL
-from chain.records import ANCHOR_TABLE, MINER_SETS, MINER_TABLE, PROPOSAL_TABLE, height_key
+from chain.records.miners import ANCHOR_TABLE, MINER_SETS, MINER_TABLE
+from chain.records.proposals import PROPOSAL_TABLE
+from chain.table import height_key
 from chain.transition import move_anchors
 from chain.types import Address, Height, Signature
 from tests.builders import ACCEPTANCE_MS, Chain, digest_of, key_of, make_genesis, with_parameters

@@ -4,7 +4,7 @@ import pytest
 
 from chain.kinds.organisations import organisation_id
 from chain.kinds.policy import PolicySet
-from chain.records import POLICY_TABLE, PolicyRecord
+from chain.records.policies import POLICY_TABLE, PolicyRecord
 from tests.builders import Chain
 
 

@@ -10,7 +10,8 @@ from chain.kinds.device_registry import DeviceRegister, RotateKey, sign_rotation
 from chain.kinds.miners import MinerPropose, RemoveMiner, RestoreMiner, accountable
 from chain.kinds.organisations import OrganisationChange
 from chain.parameters import EVIDENCE_WINDOW
-from chain.records import EVIDENCE_TABLE, FORMER_KEYS_MAX, MINER_TABLE, PROPOSAL_TABLE, FormerKey
+from chain.records.miners import EVIDENCE_TABLE, FORMER_KEYS_MAX, MINER_TABLE, FormerKey
+from chain.records.proposals import PROPOSAL_TABLE
 from chain.types import Height, Signature
 from tests.builders import Chain, key_of
 

@@ -20,14 +20,9 @@ from chain.kinds.verdict import (
     unpack_scores,
 )
 from chain.parameters import VERDICT_WINDOW
-from chain.records import (
-    JUDGEMENT_TABLE,
-    TALLY_TABLE,
-    Accuser,
-    PolicyRecord,
-    TallyRecord,
-    height_key,
-)
+from chain.records.policies import PolicyRecord
+from chain.records.verdicts import JUDGEMENT_TABLE, TALLY_TABLE, Accuser, TallyRecord
+from chain.table import height_key
 from chain.types import Height
 from tests.builders import (
     MODEL,

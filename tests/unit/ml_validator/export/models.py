@@ -59,12 +59,18 @@ MODELS = {
     "no integers": make_artifact(
         [(1, 0), (LEAF, 1), (LEAF, 9_000)], schema=make_schema(0, (("a",), ("a", "b")))
     ),
+    "categories without values": make_artifact(
+        [(0, 0), (LEAF, 1), (LEAF, 9_000)], schema=make_schema(0, ((), ("a",), ()))
+    ),
     "a margin near both ends": make_linear(
         (2**52, -(2**52), 3, -5), (2**8, 2**8, 1, 1), -(2**60) - 1
     ),
     "a margin that rounds": make_linear((1, -1, UNIT // 2, -UNIT), (9, 9, 1, 1), 0),
     "weights that never count": make_linear((-(2**63), UNIT, -(2**63), 2**62), (0, 5, 0, 0), 7),
     "a linear model of numbers": make_linear((UNIT, -UNIT), (9, 9), 0, make_schema(2, ())),
+    "a linear model of categories without values": make_linear(
+        (UNIT,), (1,), 0, make_schema(0, ((), ("a",), ()))
+    ),
     "a linear model of names": make_linear(
         (UNIT, -3 * UNIT, 1), (1, 1, 0), 5, make_schema(0, (("a",), ("a", "b")))
     ),

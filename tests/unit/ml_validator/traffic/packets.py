@@ -2,6 +2,9 @@
 
 import io
 import ipaddress
+import struct
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 import dpkt
 
@@ -77,6 +80,42 @@ def capture(*frames: bytes, step_s: float = 0.25, ng: bool = False, link: int = 
     for number, frame in enumerate(frames):
         writer.writepkt(frame, ts=START_S + number * step_s)
     return file.getvalue()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Interface:
+    """An interface of a pcapng file; `option` is how its resolution is written there."""
+
+    link: int
+    ticks_per_s: int
+    option: int
+    offset_s: int = 0
+
+
+def section(
+    order: str, interfaces: Sequence[Interface], frames: Iterable[tuple[int, bytes, float]]
+) -> bytes:
+    """Return a section of a pcapng file: of each frame its interface, bytes and time."""
+    sign = "<" if order == "little" else ">"
+    made = block(order, 0x0A0D0D0A, struct.pack(f"{sign}IHHq", 0x1A2B3C4D, 1, 0, -1))
+    for interface in interfaces:
+        options = struct.pack(f"{sign}HHB3xHHqHH", 9, 1, interface.option, 14, 8,
+                              interface.offset_s, 0, 0)  # fmt: skip
+        made += block(order, 1, struct.pack(f"{sign}HHI", interface.link, 0, 65535) + options)
+    for place, data, time_s in frames:
+        at = interfaces[min(place, len(interfaces) - 1)]
+        ticks = round((time_s - at.offset_s) * at.ticks_per_s)
+        head = (place, ticks >> 32, ticks & 0xFFFFFFFF, len(data), len(data))
+        made += block(order, 6, struct.pack(f"{sign}5I", *head) + data)
+    return made
+
+
+def block(order: str, kind: int, body: bytes) -> bytes:
+    """Return a block of a pcapng file."""
+    sign = "<" if order == "little" else ">"
+    body += b"\0" * (-len(body) % 4)
+    size = struct.pack(f"{sign}I", len(body) + 12)
+    return struct.pack(f"{sign}I", kind) + size + body + size
 
 
 HANDSHAKE = (tcp(SYN), tcp(SYN | ACK, back=True), tcp(ACK))

@@ -1,6 +1,8 @@
 """Captures: connections by their packets, and files that are damaged."""
 
+import struct
 from collections import Counter
+from dataclasses import replace
 
 import dpkt
 import pytest
@@ -24,11 +26,14 @@ from tests.unit.ml_validator.traffic.packets import (
     START_S,
     SYN,
     URG,
+    Interface,
+    block,
     capture,
     ethernet,
     fragments,
     icmp,
     packed,
+    section,
     tcp,
     udp,
 )
@@ -177,6 +182,55 @@ def test_pcapng_vlans_and_other_links_give_the_same(tmp_path, read):
         path = tmp_path / "other.pcap"
         path.write_bytes(capture(*frames, link=link))
         assert list(read_capture(path).connections) == expected
+
+
+@pytest.mark.parametrize("order", ["little", "big"])
+def test_each_interface_of_a_pcapng_has_its_own_link_type_and_clock(tmp_path, read, order):
+    """As one captures on two cards at once: one ticks in nanoseconds, the other in 1/1024 s."""
+    expected = read(*PAGE)
+    there = Interface(link=1, ticks_per_s=10**9, option=9)
+    back = Interface(link=101, ticks_per_s=2**10, option=0x80 | 10, offset_s=START_S)
+    frames = [
+        (place, ethernet(packet) if place == 0 else packet, START_S + number / 4)
+        for number, packet in enumerate(PAGE)
+        for place in [number % 2]
+    ]
+    path = tmp_path / "two.pcapng"
+    path.write_bytes(section(order, [there, back], frames))
+    assert list(read_capture(path).connections) == expected
+
+    # A second section counts its interfaces anew, in its own order of bytes.
+    other = "big" if order == "little" else "little"
+    path.write_bytes(
+        section(order, [there, back], frames[:3])
+        + section(
+            other,
+            [back, there],
+            [(1 - place, frame, time_s) for place, frame, time_s in frames[3:]],
+        )
+    )
+    assert list(read_capture(path).connections) == expected
+
+
+def test_what_a_pcapng_does_not_say_is_counted_or_refused(tmp_path):
+    path = tmp_path / "some.pcapng"
+    card = Interface(link=1, ticks_per_s=10**6, option=6)
+    frame = ethernet(udp(1))
+    simple = block("little", 3, struct.pack("<I", len(frame)) + frame)
+    whole = section("little", [card], [(0, frame, START_S)])
+
+    path.write_bytes(whole + simple)
+    assert read_capture(path).skipped == {"without a time": 1}
+
+    for data, reason in {
+        section("little", [card], [(1, frame, START_S)]): "interface 1, which the file does not",
+        section("little", [card] * 1_025, []): "more than 1024 interfaces",
+        whole + section("little", [replace(card, link=147)], [(0, frame, START_S)]): "row 2.*147",
+        whole[:8] + b"\0" * 4 + whole[12:]: "row 1.*damaged",
+    }.items():
+        path.write_bytes(data)
+        with pytest.raises(InvalidDataset, match=reason):
+            read_capture(path)
 
 
 def test_ip_6_is_read_with_its_extensions(read):

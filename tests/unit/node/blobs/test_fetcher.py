@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from chain.blobs import CHUNK_SIZE, BlobChunk, blob_digest
-from chain.types import Address
-from node.blobs.fetcher import LIE_POINTS, SILENT_S, BlobFetcher
+from chain.types import Address, Digest
+from node.blobs.fetcher import BlobFetcher
+from node.blobs.sources import ASKED_AT_ONCE, HEDGE_S, HEDGE_S_MAX, LIE_POINTS, PASSED_OVER_S
 from node.metrics import Metrics
 from node.protocol import CHUNK, GET_CHUNK, KINDS, ChunkAnswer, decode_body, encode_body
 from tests.simulation.disk import SimulatedDisk
@@ -23,16 +24,23 @@ A, B, C = (address(number) for number in (1, 2, 3))
 
 
 class Peers(Wire):
-    """Peers that answer for a blob, each in its way."""
+    """Peers that answer for a blob, each in its way.
 
-    def __init__(self, **behaviours: Any) -> None:
-        super().__init__(*{"a": A, "b": B, "c": C}.values())
+    Attributes
+    ----------
+    delay_s, delays_s : float and dict of Address to float
+        What an answer takes, and what those of some peers take.
+    """
+
+    def __init__(self, *, count: int = 3, **behaviours: Any) -> None:
+        super().__init__(*[address(number) for number in range(1, count + 1)])
         self.holder = blob_store()
         put(self.holder, DATA)
         self.asked: list[tuple[Address, int]] = []
-        self.behaviours = {A: honest, B: honest, C: honest}
+        self.behaviours = dict.fromkeys(self.peers, honest)
         self.behaviours |= {{"a": A, "b": B, "c": C}[name]: f for name, f in behaviours.items()}
         self.delay_s = 0.01
+        self.delays_s: dict[Address, float] = {}
         self.store = blob_store()
         self.metrics = Metrics()
         self.fetcher = self.new_fetcher()
@@ -51,7 +59,10 @@ class Peers(Wire):
         if answer is not None:
             body: Any = decode_body(CHUNK, encode_body(CHUNK, answer))
             asyncio.get_running_loop().call_later(
-                self.delay_s, self.fetcher.questions.on_answer, peer, body
+                self.delays_s.get(peer, self.delay_s),
+                self.fetcher.questions.on_answer,
+                peer,
+                body,
             )
         return True
 
@@ -61,6 +72,13 @@ class Peers(Wire):
 
     async def fetch(self, size_max: int = len(DATA)) -> bool:
         return await self.fetcher.fetch(DIGEST, size_max=size_max)
+
+    async def time(self, *digests: Digest) -> float:
+        """Fetch blobs one after the other; return how long that took."""
+        begun_s = asyncio.get_running_loop().time()
+        for digest in digests:
+            await self.fetcher.fetch(digest, size_max=len(DATA))
+        return asyncio.get_running_loop().time() - begun_s
 
 
 def honest(question: Any, chunk: BlobChunk | None) -> ChunkAnswer | None:
@@ -133,12 +151,81 @@ async def test_who_does_not_answer_holds_up_no_other_blob_and_is_asked_again_lat
     peers.asked.clear()
     assert await peers.fetcher.fetch(others[1], size_max=100)
     assert not asked()
-    await asyncio.sleep(SILENT_S)
+    await asyncio.sleep(PASSED_OVER_S)
     peers.behaviours |= {A: honest, B: empty}
     assert await peers.fetcher.fetch(others[2], size_max=100)
 
     assert [peer for peer, _ in peers.asked] == [B, B, A]
     assert peers.blames == []
+
+
+@simulated
+async def test_a_slow_peer_costs_a_moment_and_is_asked_last_for_a_while():
+    peers = Peers()
+    peers.delays_s[A] = 4.0
+    others = [put(peers.holder, blob(100, seed=seed)) for seed in range(20)]
+
+    assert await peers.time(DIGEST, *others) < HEDGE_S + 1.0
+
+    assert all(peers.store.find(digest) for digest in (DIGEST, *others))
+    assert [entry for entry in peers.asked if entry[0] == A] == [(A, 0)]
+    assert peers.blames == []
+
+
+@simulated
+async def test_peers_that_say_nothing_hold_up_those_that_do_by_a_moment_each():
+    peers = Peers(a=silent, b=silent)
+
+    assert await peers.time(DIGEST) < 2 * HEDGE_S + 1.0
+
+    assert peers.store.find(DIGEST)
+
+
+@simulated
+async def test_who_takes_long_to_say_that_it_has_nothing_does_so_once():
+    peers = Peers(a=empty, b=empty, c=empty)
+    peers.delays_s[A] = 4.0
+    missing = [blob_digest(blob(100, seed=seed)) for seed in range(20)]
+
+    assert await peers.time(*missing) < 6.0
+
+    assert sum([peer == A for peer, _ in peers.asked]) == 1
+    assert peers.blames == []
+
+
+@simulated
+async def test_only_so_many_are_asked_at_once_however_many_are_silent():
+    peers = Peers(count=10)
+    peers.behaviours = dict.fromkeys(peers.behaviours, silent)
+    fetching = asyncio.create_task(peers.fetch())
+
+    await asyncio.sleep(4.0)
+    assert len(peers.asked) == ASKED_AT_ONCE
+
+    assert not await fetching
+    assert len(peers.asked) == 10
+
+
+@simulated
+async def test_the_answer_of_one_that_was_overtaken_is_for_nobody():
+    peers = Peers(a=lying)
+    peers.delays_s[A] = HEDGE_S + 0.1
+    assert await peers.fetch()
+
+    await asyncio.sleep(1.0)
+
+    assert peers.blames == []
+
+
+@simulated
+async def test_on_a_line_on_which_everything_takes_long_little_is_sent_twice():
+    peers = Peers()
+    peers.delay_s = HEDGE_S_MAX / 3
+    digest = put(peers.holder, blob(40 * CHUNK_SIZE))
+
+    assert await peers.fetcher.fetch(digest, size_max=40 * CHUNK_SIZE)
+
+    assert 40 <= len(peers.asked) <= 48
 
 
 @simulated

@@ -34,7 +34,7 @@ from chain.types import Address, Digest, Height, Round, TimestampMs
 from consensus.height import RoundEntry
 from consensus.snapshot import MemberView, Snapshot
 from consensus.timers import Timing
-from node.api import NodeStatus, Submission, TransactionStatus
+from node.api import ModelStanding, NodeStatus, Submission, TransactionStatus
 from node.behaviour_service import Watched
 from node.blobs.store import BlobStore
 from node.diagnosis import Diagnosis
@@ -111,6 +111,7 @@ class ChainNode:
         self.chain: Any = ChainStore(MemoryStore(), self.genesis, Inline(), path=Path("memory"))
         self.metrics = Metrics()
         self.watched: Watched | None = None
+        self.standings: dict[Digest, ModelStanding] = {}
         self.now_ms = START_MS + 10_000
         clock: Any = SimpleNamespace(wall_ms=self.time_ms)
         self.files = SimulatedDisk(Random(1)).files
@@ -187,6 +188,9 @@ class ChainNode:
     async def submit(self, transactions: Sequence[bytes]) -> Sequence[Submission]:
         self.submitted += len(transactions)
         return [self._admit(wire) for wire in transactions]
+
+    def models(self) -> dict[Digest, ModelStanding]:
+        return self.standings
 
     async def behaviour(self, device: Address, group: Address) -> Watched | None:
         return self.watched

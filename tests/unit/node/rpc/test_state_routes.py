@@ -14,9 +14,10 @@ from chain.kinds.policy import PolicySet
 from chain.light_client import verify_header, verify_state
 from chain.miners import MINERS as MINER_LIST
 from chain.miners import MinerSet
-from chain.records import PolicyRecord
+from chain.records.policies import PolicyRecord
 from chain.state_tree import STATE_PROOF
 from ml_validator.behaviour import WINDOW, Watch
+from node.api import ModelStanding
 from node.behaviour_service import Watched
 from tests.unit.node.rpc.chain_node import (
     DEVICES,
@@ -210,6 +211,15 @@ async def test_the_model_that_judges_is_active(client):
     [model] = page["items"]
     assert (model["id"], model["name"]) == (MODEL.hex(), "forest")
     assert (model["active"], model["active_from_height"]) == (True, 1)
+    assert model["here"] is None, "this node judges nothing"
+
+
+async def test_a_model_is_shown_as_it_stands_at_the_node(client, node):
+    node.standings[MODEL] = ModelStanding(state="refused", reason="the size of the model is 7")
+
+    [model] = (await get(client, "/v1/models"))["items"]
+
+    assert model["here"] == {"state": "refused", "reason": "the size of the model is 7"}
 
 
 async def test_verdicts_are_shown_with_their_scores(client, node):

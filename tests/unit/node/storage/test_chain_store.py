@@ -15,7 +15,7 @@ from chain.errors import Rejection
 from chain.kinds.parameter_change import ParameterChange
 from chain.limits import RateWindow
 from chain.parameters import FUTURE_DRIFT_MS, VERDICT_WINDOW
-from chain.records import DEVICE_TABLE
+from chain.records.devices import DEVICE_TABLE
 from chain.state import parameters_of
 from chain.transactions import sign_transaction
 from node.errors import ConfigError, CorruptStore, DamagedEntry, DiskFull, StorageClosed

@@ -1,0 +1,162 @@
+"""Peers as sources of chunks: whom to ask, how fast, and who is not waited for.
+
+One that takes long costs a moment: another is asked beside it, and the first chunk that proves
+itself counts (hedged requests: Dean and Barroso, *The Tail at Scale*, 2013). Who was overtaken is
+asked last for a while; who says nothing, or takes long to say that it has nothing, not at all.
+"""
+
+import asyncio
+from collections import Counter
+from collections.abc import Sequence
+from typing import Final
+
+import structlog
+
+from chain.blobs import BlobChunk
+from chain.errors import InvalidProof
+from chain.types import Address, Digest
+from node.metrics import Metrics
+from node.p2p.limits import SECOND_NS, TokenBucket
+from node.ports import Executor, Transport
+from node.protocol import GET_CHUNK, KINDS, ChunkAnswer, GetChunk
+from node.questions import Questions
+from node.tasks import first_error
+
+LIE_POINTS: Final = 100
+"""No honest node sends a chunk that does not prove itself: whoever does is banned at once."""
+ASKED_PER_SECOND: Final = KINDS[GET_CHUNK].messages_per_second * 3 // 4
+"""Chunks asked of one peer: a peer drops questions beyond its rate, and would seem silent."""
+ASKED_AT_ONCE: Final = 4
+"""Peers asked for one chunk at the same time; a further one when one of them has answered."""
+HEDGE_S: Final = 0.5
+HEDGE_S_MAX: Final = 2.0
+"""After so long the next peer is asked too: the more, the longer good answers take, lest on a thin
+line everything is sent several times."""
+USUAL_TIMES: Final = 3
+"""So many times the usual time of an answer is no reason yet to ask another."""
+PASSED_OVER_S: Final = 15.0
+"""How long who was overtaken is asked last, and who was silent or late is left out."""
+
+log = structlog.get_logger(__name__)
+
+
+class Sources:
+    """Asks peers for chunks.
+
+    Attributes
+    ----------
+    questions : Questions
+        What it has asked peers; told of their answers.
+    """
+
+    def __init__(self, transport: Transport, executor: Executor, metrics: Metrics) -> None:
+        self.questions = Questions(transport)
+        self._transport = transport
+        self._executor = executor
+        self._metrics = metrics
+        # All of them of peers that are connected, as of the last call of `peers`.
+        self._left_out_until_s: dict[Address, float] = {}
+        self._last_until_s: dict[Address, float] = {}
+        self._paces: dict[Address, TokenBucket] = {}
+        self._open: Counter[Address] = Counter()
+        # Who has sent a chunk last is asked first: it holds the next blob of the kind, too.
+        self._helper: Address | None = None
+        self._usual_s = 0.0
+
+    def peers(self) -> list[Address]:
+        """Return who may be asked for a blob."""
+        connected = self._transport.connected()
+        now_s = _now_s()
+        for until_s in (self._left_out_until_s, self._last_until_s):
+            for peer in [p for p, s in until_s.items() if s <= now_s or p not in connected]:
+                del until_s[peer]
+        self._paces = {peer: pace for peer, pace in self._paces.items() if peer in connected}
+        return [peer for peer in connected if peer not in self._left_out_until_s]
+
+    async def bring(self, digest: Digest, index: int, peers: list[Address]) -> BlobChunk | None:
+        """Return a chunk from one of `peers`, or None; who did not have it has left them then."""
+        answers: asyncio.Queue[tuple[Address, BlobChunk | None]] = asyncio.Queue()
+
+        async def ask(peer: Address) -> None:
+            answers.put_nowait((peer, await self._ask(peer, digest, index)))
+
+        asked: set[Address] = set()
+        # In the order in which they were asked.
+        running: dict[Address, asyncio.Task[None]] = {}
+        with first_error():
+            async with asyncio.TaskGroup() as group:
+                while True:
+                    left = [peer for peer in peers if peer not in asked]
+                    if left and len(running) < ASKED_AT_ONCE:
+                        peer = min(left, key=self._rank)
+                        asked.add(peer)
+                        running[peer] = group.create_task(ask(peer))
+                    if not running:
+                        return None
+                    is_next = len(left) > 1 and len(running) < ASKED_AT_ONCE
+                    try:
+                        async with asyncio.timeout(self._patience_s if is_next else None):
+                            peer, chunk = await answers.get()
+                    except TimeoutError:
+                        continue
+                    if chunk is not None:
+                        self._overtake(list(running), peer)
+                        for task in running.values():
+                            task.cancel()
+                        return chunk
+                    del running[peer]
+                    if peer in peers:
+                        peers.remove(peer)
+
+    @property
+    def _patience_s(self) -> float:
+        return min(HEDGE_S_MAX, max(HEDGE_S, USUAL_TIMES * self._usual_s))
+
+    def _rank(self, peer: Address) -> tuple[bool, int, bool]:
+        """Return what decides who is asked next: the lowest, and of equals the first."""
+        return peer in self._last_until_s, self._open[peer], peer != self._helper
+
+    def _overtake(self, asked: Sequence[Address], winner: Address) -> None:
+        """Take note of who was asked before the one that has answered."""
+        self._helper = winner
+        until_s = _now_s() + PASSED_OVER_S
+        self._last_until_s |= dict.fromkeys(asked[: asked.index(winner)], until_s)
+
+    async def _ask(self, peer: Address, digest: Digest, index: int) -> BlobChunk | None:
+        """Return a chunk that has proven itself, or None."""
+        self._open[peer] += 1
+        # It answers one question after the other.
+        allowed_s = self._patience_s * self._open[peer]
+        try:
+            await self._keep_pace(peer)
+            begun_s = _now_s()
+            answer = await self.questions.ask(peer, GetChunk(digest=digest, index=index))
+        finally:
+            self._open[peer] -= 1
+            if not self._open[peer]:
+                del self._open[peer]
+        took_s = _now_s() - begun_s
+        chunk = answer.chunk if isinstance(answer, ChunkAnswer) else None
+        if chunk is None:
+            is_silent = answer is None and peer in self._transport.connected()
+            if is_silent or took_s > allowed_s:
+                self._left_out_until_s[peer] = _now_s() + PASSED_OVER_S
+            return None
+        try:
+            await self._executor.run(chunk.verify, digest, index)
+        except InvalidProof as error:
+            log.warning("peer sent a false chunk", peer=peer.hex(), reason=str(error))
+            self._metrics.peer_refused("false_chunk")
+            self._transport.penalise(peer, LIE_POINTS, str(error))
+            return None
+        self._usual_s += (took_s - self._usual_s) / 8
+        return chunk
+
+    async def _keep_pace(self, peer: Address) -> None:
+        pace = self._paces.setdefault(peer, TokenBucket(ASKED_PER_SECOND, ASKED_PER_SECOND))
+        if wait_ns := pace.charge(int(_now_s() * SECOND_NS), 1):
+            await asyncio.sleep(wait_ns / SECOND_NS)
+
+
+def _now_s() -> float:
+    return asyncio.get_running_loop().time()
