@@ -286,9 +286,11 @@ class Participant:
     ) -> dict[Address, Pair | None]:
         """Return the shares that each member has made for this one; None where they are no good."""
         group = self._group(found, member)
-        records = await self._port.shares(self.round_id, group.sharing)
-        if not records.keys() >= set(group.sharing):
-            raise Contradicted(self.round_id.hex(), "who has shared")
+        others = [owner for owner in group.sharing if owner != self.device]
+        records = await self._port.shares(self.round_id, others)
+        if not records.keys() >= set(others):
+            # They are forgotten with the end of a round, which may have come since it was found.
+            raise _refused("round_closed", "what members have handed over is not there any more")
         return self._secrets(memory).received(group, records)
 
     def _memory(self, member: Member) -> Memory:

@@ -171,6 +171,18 @@ def test_a_copied_update_is_changed_in_one_bit_and_counts(tmp_path):
     assert np.abs(difference).sum() == 1
 
 
+def test_shares_that_are_gone_with_a_round_that_ended_meanwhile_are_no_contradiction(tmp_path):
+    world = World(tmp_path, count=5, group_size=5)
+    world.play(until="reveal")
+    device = world.federation.devices[0]
+    found = world.federation.record
+    world.federation.chain.commit(world.federation.abort())
+
+    world.look(device, found)
+
+    assert world.ports[device.id].bodies("update.reveal") == []
+
+
 def with_member(record, device, **fields):
     """Return a round in which a member is shown otherwise."""
     place = record.position_of(device.id)
