@@ -4,6 +4,7 @@ Equal inputs give equal text: ids are salted and no date is written. Text stays 
 be searched and read aloud.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from io import StringIO
 from typing import Any, Final
@@ -34,6 +35,10 @@ NORMAL_COLOUR: Final = "#4477aa"
 ATTACK_COLOUR: Final = "#cc3311"
 NAMED_MOMENTS: Final = 6
 """Columns with the largest variance that are named in the scatter plot."""
+
+DRAWN_ALARMS_MIN: Final = 1e-4
+DRAWN_RECALL_MAX: Final = 0.995
+"""What lies beyond falls steeply to 0, or to the share of attacks, and may be cut off."""
 
 
 def attack_distribution(description: Description) -> str:
@@ -83,20 +88,21 @@ def source_bytes(description: Description) -> str:
     def draw(axes: Axes) -> None:
         volume = description.volume
         places = np.arange(len(volume.normal))
-        axes.bar(places, volume.normal, width=0.9, color=NORMAL_COLOUR, label="normal")
-        axes.bar(
-            places,
-            volume.attack,
-            width=0.9,
-            bottom=volume.normal,
-            color=ATTACK_COLOUR,
-            label="attack",
-        )
+        # Side by side, for on a logarithmic scale nothing can be stacked; and on another, the few
+        # large flows would not be seen.
+        for offset, flows, name, colour in (
+            (-0.22, volume.normal, "normal", NORMAL_COLOUR),
+            (0.22, volume.attack, "attack", ATTACK_COLOUR),
+        ):
+            axes.bar(places + offset, flows, width=0.44, color=colour, label=name)
+        axes.set_yscale("log")
+        axes.set_ylim(bottom=0.7)
+        axes.yaxis.set_major_formatter("{x:,.0f}")
         names = ["0", *(f"{_short(edge)}" for edge in volume.edges[1:-1])]
         axes.set_xticks(places[::2], names[::2], rotation=45, ha="right")
         axes.set(
             xlabel="src_bytes of a flow: from so many bytes up to the next bin",
-            ylabel="flows",
+            ylabel="flows (logarithmic)",
             title="Bytes sent by the source",
         )
         axes.grid(axis="x", visible=False)
@@ -113,14 +119,23 @@ def mean_and_variance(description: Description) -> str:
         axes.scatter(
             [m.mean for m in moments], [m.variance for m in moments], s=18, color=NORMAL_COLOUR
         )
-        for named in sorted(moments, key=lambda m: m.variance)[-NAMED_MOMENTS:]:
+        largest = sorted(moments, key=lambda m: -m.variance)[:NAMED_MOMENTS]
+        for line, named in enumerate(largest):
+            # In a list, in the order of the points: some lie too close for names next to them.
             axes.annotate(
                 named.column,
                 (named.mean, named.variance),
-                xytext=(-5, 3),
-                textcoords="offset points",
+                xytext=(0.5, 0.95 - 0.085 * line),
+                textcoords="axes fraction",
                 ha="right",
+                va="center",
                 fontsize=8,
+                arrowprops={
+                    "arrowstyle": "-",
+                    "color": "#999999",
+                    "linewidth": 0.6,
+                    "relpos": (1, 0.5),
+                },
             )
         axes.set(
             xscale="log",
@@ -166,6 +181,7 @@ def recalls(runs: Sequence[Run]) -> str:
                 label=run.model,
             )
         axes.set_yticks(np.arange(len(classes)) + height * (len(runs) - 1) / 2, classes)
+        axes.invert_yaxis()
         axes.set(xlabel="recall", xlim=(0, 1), title="Recall of each class")
         axes.grid(axis="y", visible=False)
         axes.figure.legend(loc="outside lower center", ncols=len(runs))
@@ -184,9 +200,17 @@ def roc(runs: Sequence[Run]) -> str:
                 label=f"{run.model}, area {run.curves.roc_auc:.4f}",
             )
         axes.set_xscale("symlog", linthresh=1e-3)
+        rates = [
+            found
+            for run in runs
+            for alarms, found in zip(
+                run.curves.false_positive_rate, run.curves.true_positive_rate, strict=True
+            )
+            if alarms >= DRAWN_ALARMS_MIN
+        ]
         axes.set(
             xlim=(0, 1),
-            ylim=(0, 1.02),
+            ylim=(_below(rates), 1.005),
             xlabel="false positive rate (linear below 0.001, then logarithmic)",
             ylabel="true positive rate",
             title="Attack against normal: ROC",
@@ -202,9 +226,15 @@ def precision_recall(runs: Sequence[Run]) -> str:
     def draw(axes: Axes) -> None:
         for run in runs:
             axes.plot(run.curves.recall, run.curves.precision, label=run.model)
+        precisions = [
+            precision
+            for run in runs
+            for recall, precision in zip(run.curves.recall, run.curves.precision, strict=True)
+            if recall <= DRAWN_RECALL_MAX
+        ]
         axes.set(
-            xlim=(0, 1.01),
-            ylim=(0.4, 1.02),
+            xlim=(0.9, 1.001),
+            ylim=(_below(precisions), 1.005),
             xlabel="recall",
             ylabel="precision",
             title="Attack against normal: precision and recall",
@@ -223,6 +253,11 @@ def _svg(draw: Callable[[Axes], None], *, height: float) -> str:
     drawn = text.getvalue()
     # What stands before is the declaration of a document of its own; this goes into a page.
     return drawn[drawn.index("<svg") :]
+
+
+def _below(rates: Sequence[float]) -> float:
+    """Return where an axis begins that has all of `rates`, so that no space is left to nothing."""
+    return math.floor(20 * min(rates, default=0) - 0.5) / 20
 
 
 def _short(size_bytes: int) -> str:
