@@ -21,7 +21,7 @@ FIRST ?= 1
 INPUTS ?= 20000
 TARGET ?=
 SEED ?= 1
-# twins: how many scenarios, of how many rounds each
+# twins: how many scenarios, of how many rounds each; federated: how many rounds, 5 unless they are given
 SCENARIOS ?= 2000
 ROUNDS ?= 6
 # soak: for how long
@@ -65,6 +65,7 @@ help:
 	@echo 'make fuzz INPUTS=n [TARGET=name] n hostile inputs for every reader of bytes, or for one'
 	@echo 'make twins SCENARIOS=n ROUNDS=r  two copies of a miner with one key, on networks that are cut'
 	@echo 'make soak MINUTES=n              four nodes at full load for n minutes: what grows?'
+	@echo 'make federated [DATA=PATH]       ten participants and four miners, some killed, some lying: ROUNDS=5'
 	@echo 'make planted-bugs [ARGS=...]     bugs put in on purpose, each found by the simulator'
 	@echo 'make model [SIZE=quick]          the core of agreement in every order of events (spin, gcc)'
 	@echo 'make e2e [BLOCKS=n]              networks of processes and of containers: stopped, killed, cut off'
@@ -162,6 +163,11 @@ twins: $(VENV)/.installed-dev
 .PHONY: soak
 soak: $(VENV)/.installed-dev
 	@"$(VENV)/bin/python" -m tests.soak --minutes $(MINUTES)
+
+.PHONY: federated
+federated: $(VENV)/.installed-dev
+	@"$(VENV)/bin/python" -m tests.federated_rounds --rounds $(if $(filter file,$(origin ROUNDS)),5,$(ROUNDS)) \
+		--seed $(SEED) $(if $(DATA),--data "$$DATA")
 
 .PHONY: planted-bugs
 planted-bugs: $(VENV)/.installed-dev

@@ -1,5 +1,8 @@
 """``securenet fl publish``: the outcome of a federated round as a model."""
 
+from collections.abc import Sequence
+from enum import StrEnum
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -9,7 +12,7 @@ from chain.federated.records import FederatedRound
 from chain.types import Digest
 from cli.arguments import parse_digest
 from cli.client import Client, Document, ask
-from cli.errors import Missed
+from cli.errors import BadInput, Missed
 from cli.key_files import open_key
 from cli.options import (
     DEFAULT_RPC,
@@ -29,7 +32,18 @@ from cli.sending import show_outcome
 app = typer.Typer()
 
 FALSE_ALARMS_PPM: Final = 20_000
-COMMAND: Final = "securenet fl publish ROUND --data DATA"
+EARLIER_MAX: Final = 64
+"""The chain keeps no more closed rounds."""
+
+
+class Optimiser(StrEnum):
+    """How an aggregate moves the model."""
+
+    FEDAVG = "fedavg"
+    FEDADAM = "fedadam"
+
+
+RATES: Final = {Optimiser.FEDAVG: 1.0, Optimiser.FEDADAM: 0.1}
 
 
 @app.command()
@@ -43,9 +57,24 @@ def publish(
         typer.Option("--data", metavar="PATH", help="Own rows, for the threshold: as for fl join."),
     ],
     schema: SchemaFile = None,
+    optimiser: Annotated[
+        Optimiser,
+        typer.Option("--optimiser", help="fedadam also minds where --earlier rounds went."),
+    ] = Optimiser.FEDAVG,
+    earlier: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--earlier",
+            metavar="ROUND",
+            help="For fedadam, once for each: a round that made the base model, oldest first.",
+        ),
+    ] = None,
     rate: Annotated[
-        float, typer.Option("--rate", min=0.0, help="How far to go where the participants went.")
-    ] = 1.0,
+        float | None,
+        typer.Option(
+            "--rate", min=0.0, help="How far to go; 1 with fedavg, 0.1 with fedadam by default."
+        ),
+    ] = None,
     false_alarms: Annotated[
         int,
         typer.Option(
@@ -61,8 +90,9 @@ def publish(
 ) -> None:
     """Add the aggregate to the base model, choose its threshold on own rows, and publish it.
 
-    The aggregate is checked against the digest that the node shows, and with --trust proves. Go on
-    with securenet model activate.
+    The aggregate is checked against the digest that the node shows, and with --trust proves. What
+    --optimiser fedadam remembers of --earlier rounds comes from their aggregates, so anybody can do
+    the same. Go on with securenet model activate.
 
     Example: securenet fl publish 5c1d… --key registrar.json --data flows.txt
     """
@@ -71,33 +101,52 @@ def publish(
     from cli.models import fetch_blob, fetch_model
     from cli.publishing import publish_model
     from ml_validator import Artifact
-    from ml_validator.federated.outcome import calibrated, described, moved
+    from ml_validator.federated.outcome import Finished, calibrated, described, moved
+    from ml_validator.federated.server_optimisers import FedAdam, FedAvg
     from ml_validator.nsl_kdd import TRAIN_FILE, file_digest
 
-    id = parse_digest(round_id, "round id")
+    ids = [parse_digest(text, "round id") for text in [*(earlier or []), round_id]]
+    if optimiser is Optimiser.FEDAVG and len(ids) > 1:
+        raise BadInput("fedavg minds no --earlier rounds", "leave them away, or take fedadam")
+    if len(set(ids)) < len(ids) or len(ids) > EARLIER_MAX:
+        raise BadInput(
+            "a round is given twice, or more than the chain keeps",
+            "give --earlier rounds once each",
+        )
     trusted = None if trust is None else parse_digest(trust, "hash")
     signing = open_key(key, passphrase_file)
 
-    async def fetch(client: Client) -> tuple[FederatedRound, Artifact, bytes]:
-        found = await RoundReader(client, trusted).find(id)
-        if found.aggregate is None:
-            raise Missed(
-                f"federated round {id.hex()} is {found.phase}: there is no aggregate",
-                "wait until it is finished: securenet fl status ROUND --follow",
-            )
-        base = await fetch_model(client, found.terms.base)
-        aggregate = await fetch_blob(client, found.aggregate, size_max=found.terms.update_size)
-        return found, base, aggregate
+    async def fetch(client: Client) -> tuple[list[FederatedRound], Artifact, list[bytes]]:
+        reader = RoundReader(client, trusted)
+        rounds, aggregates = [], []
+        for id in ids:
+            found = await reader.find(id)
+            if found.aggregate is None:
+                raise Missed(
+                    f"federated round {id.hex()} is {found.phase}: there is no aggregate",
+                    "wait until it is finished: securenet fl status ROUND --follow",
+                )
+            rounds.append(found)
+            size_max = found.terms.update_size
+            aggregates.append(await fetch_blob(client, found.aggregate, size_max=size_max))
+        return rounds, await fetch_model(client, rounds[-1].terms.base), aggregates
 
-    found, base, aggregate = ask(rpc, fetch)
-    steps = _steps(found)
+    rounds, base, aggregates = ask(rpc, fetch)
+    if any(first.opened_height >= then.opened_height for first, then in pairwise(rounds)):
+        raise BadInput(
+            "the rounds are not in the order in which they were opened",
+            "give --earlier rounds oldest first, and the one to publish last",
+        )
+    chosen = RATES[optimiser] if rate is None else rate
     model = moved(
         linear_of(base),
-        aggregate,
-        fraction_bits=found.terms.scale_bits,
-        steps=steps,
-        rate=rate,
+        [
+            Finished(aggregate=aggregate, fraction_bits=found.terms.scale_bits, steps=_steps(found))
+            for found, aggregate in zip(rounds, aggregates, strict=True)
+        ],
+        optimiser=FedAvg(rate=chosen) if optimiser is Optimiser.FEDAVG else FedAdam(rate=chosen),
     )
+    id, found = ids[-1], rounds[-1]
     Progress().phase(f"reading {data}, choosing the threshold")
     records = list(read_labelled(data, schema, base))
     artifact = calibrated(model, base, records, false_alarms_ppm=false_alarms)
@@ -106,8 +155,8 @@ def publish(
         artifact,
         records,
         name=f"{found.terms.name}-{id.hex()[:8]}",
-        command=COMMAND,
-        settings={"members": len(steps), "opened_height": found.opened_height},
+        command=_command(ids, optimiser, chosen),
+        settings={"members": len(_steps(found)), "opened_height": found.opened_height},
         false_alarms_ppm=false_alarms,
         data={file.name: file_digest(file)},
     )
@@ -128,6 +177,15 @@ def _steps(found: FederatedRound) -> list[int]:
         for member in found.members
         if member.status == "included" and member.group in found.groups
     ]
+
+
+def _command(ids: Sequence[Digest], optimiser: Optimiser, rate: float) -> str:
+    """Return how whoever has the chain makes the same model, but for the threshold."""
+    earlier = "".join([f" --earlier {id.hex()}" for id in ids[:-1]])
+    return (
+        f"securenet fl publish {ids[-1].hex()} --optimiser {optimiser}{earlier} --rate {rate:g}"
+        " --data DATA"
+    )
 
 
 def _show(model: Digest, measured: dict[str, int], answer: Document, *, as_json: bool) -> None:

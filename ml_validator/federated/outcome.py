@@ -1,6 +1,7 @@
 """The model that comes of a federated round: its aggregate on the base, and a threshold."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -10,7 +11,7 @@ from ml_validator.errors import UntrainableData
 from ml_validator.evaluation import evaluate
 from ml_validator.federated.fixed_point import decode_words, to_floats
 from ml_validator.federated.linear_update import parameter_count, to_model, to_parameters
-from ml_validator.federated.server_optimisers import FedAvg
+from ml_validator.federated.server_optimisers import ServerOptimiser
 from ml_validator.labelled import Labelled
 from ml_validator.linear import Linear
 from ml_validator.manifest import Manifest, manifest_of
@@ -22,10 +23,9 @@ RULE = (
 )
 
 
-def moved(
-    base: Linear, aggregate: bytes, *, fraction_bits: int, steps: Sequence[int], rate: float
-) -> Linear:
-    """Return the base model, moved by an aggregate: a step of `FedAvg`.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finished:
+    """What a federated round has come to.
 
     Parameters
     ----------
@@ -33,17 +33,35 @@ def moved(
         The blob.
     steps : sequence of int
         What the included members were asked for: updates are those of one step.
+    """
+
+    aggregate: bytes
+    fraction_bits: int
+    steps: Sequence[int]
+
+
+def moved(base: Linear, rounds: Sequence[Finished], *, optimiser: ServerOptimiser) -> Linear:
+    """Return the base model of the last of `rounds`, moved by its aggregate.
+
+    Parameters
+    ----------
+    rounds : sequence of Finished
+        One or more, oldest first: those before the last give an optimiser its memory, which so is
+        in nothing but the chain.
 
     Raises
     ------
     InvalidUpdate, MalformedArtifact
-        It has another size, or leads to numbers that no model holds.
+        An aggregate has another size, or leads to numbers that no model holds.
     """
-    words = decode_words(aggregate, parameters=parameter_count(base))
-    change = to_floats(words.view(np.int64), fraction_bits=fraction_bits)
-    mean_steps = sum(steps) / len(steps)
-    optimiser = FedAvg(rate=rate)
-    return to_model(optimiser.step(to_parameters(base), change * mean_steps), base=base)
+    start = to_parameters(base)
+    found = start
+    for finished in rounds:
+        words = decode_words(finished.aggregate, parameters=parameter_count(base))
+        change = to_floats(words.view(np.int64), fraction_bits=finished.fraction_bits)
+        mean_steps = sum(finished.steps) / len(finished.steps)
+        found = optimiser.step(start, change * mean_steps)
+    return to_model(found, base=base)
 
 
 def calibrated(

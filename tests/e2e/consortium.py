@@ -4,8 +4,7 @@ import asyncio
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import replace
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -28,6 +27,8 @@ from tests.e2e.network import LiveNetwork, dying_with_parent, patience
 ROWS: Final = 200
 """For each profile of traffic, and participant."""
 POLL_S: Final = 0.1
+ROUND_S: Final = 600
+"""For a round in which every phase is waited for to its deadline, on a busy machine."""
 
 
 def untrained() -> Artifact:
@@ -58,13 +59,15 @@ class Gateway:
         self.process: subprocess.Popen[bytes] | None = None
         self.peak_bytes = 0
 
-    def start(self, round_id: str | None, *, program: Path | None = None) -> None:
+    def start(self, round_id: str | None, *options: str, program: Path | None = None) -> None:
         """Start its process, for the first time or again.
 
         Parameters
         ----------
         round_id : str or None
             The round; None: it takes part in all.
+        *options : str
+            Further ones of ``securenet fl join``.
         program : Path, optional
             In the place of securenet.
         """
@@ -73,7 +76,7 @@ class Gateway:
         command = [
             *run, "fl", "join", "--home", str(self._folder), *which, "--json",
             "--key", str(self._folder / "key.json"), "--data", str(self.shard), "--rpc", self.rpc,
-            "--trust", self._trust,
+            "--trust", self._trust, *options,
         ]  # fmt: skip
         log = (self._folder / "log").open("ab")
         self.process = subprocess.Popen([*dying_with_parent(), *command], stdout=log, stderr=log)
@@ -88,14 +91,24 @@ class Gateway:
     async def ended(self) -> int:
         """Return what its process ended with, once it has."""
         assert self.process is not None, "it was started"
-        status = Path(f"/proc/{self.process.pid}/status")
         async with patience(f"{self.name} ends", 120):
             while self.process.poll() is None:
-                lines = status.read_text().splitlines() if status.exists() else []
-                peaks = [int(line.split()[1]) * 1024 for line in lines if "VmHWM" in line]
-                self.peak_bytes = max([self.peak_bytes, *peaks])
+                self.measure()
                 await asyncio.sleep(POLL_S)
         return self.process.returncode
+
+    @property
+    def is_running(self) -> bool:
+        """Whether it has a process."""
+        return self.process is not None and self.process.poll() is None
+
+    def measure(self) -> None:
+        """Note how much memory its process has used at most."""
+        assert self.process is not None, "it was started"
+        with suppress(FileNotFoundError):
+            for line in Path(f"/proc/{self.process.pid}/status").read_text().splitlines():
+                if line.startswith("VmHWM"):
+                    self.peak_bytes = max(self.peak_bytes, int(line.split()[1]) * 1024)
 
     def said(self) -> str:
         """Return what its processes have printed."""
@@ -117,18 +130,13 @@ def gateways(
         raise
     finally:
         for gateway in made:
-            if gateway.process is not None and gateway.process.poll() is None:
+            if gateway.is_running:
                 gateway.kill()
 
 
 def synthetic(count: int) -> list[list[Record]]:
     """Return shards of made-up traffic."""
     return [generate_mixture(ROWS, 100 + number) for number in range(count)]
-
-
-def flipped(rows: Sequence[Record]) -> list[Record]:
-    """Return rows that call every attack normal and everything normal an attack."""
-    return [replace(row, label="normal" if row.is_attack else "neptune") for row in rows]
 
 
 async def register(network: LiveNetwork, client: Client, made: Sequence[Gateway]) -> None:
@@ -151,9 +159,16 @@ async def register(network: LiveNetwork, client: Client, made: Sequence[Gateway]
         await client.wait_committed(transaction.id.hex(), timeout_s=60)
 
 
+def untrained_file(folder: Path) -> Path:
+    """Write `untrained` down."""
+    base = folder / "base.safetensors"
+    base.write_bytes(untrained().data)
+    return base
+
+
 async def at_phase(client: Client, round_id: str, *phases: str) -> dict[str, Any]:
     """Return a round once it is in one of these phases."""
-    async with patience(f"the round is at {phases}", 180):
+    async with patience(f"the round is at {phases}", ROUND_S):
         while (found := await client.get(f"/v1/rounds/{round_id}"))["phase"] not in phases:
             await asyncio.sleep(POLL_S / 2)
     return found

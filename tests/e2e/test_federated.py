@@ -1,25 +1,31 @@
 """Federated rounds on four real miners, with participants that are processes of their own."""
 
-import os
-from itertools import islice
 from pathlib import Path
-from random import Random
 from time import monotonic
 
 import pytest
 
 from cli.exit_codes import ExitCode
 from ml_validator.artifact import load_artifact
-from ml_validator.nsl_kdd import TRAIN_FILE, Record, read_records, write_records
+from ml_validator.nsl_kdd import write_records
 from ml_validator.synthetic import generate_mixture
 from ml_validator.training import judge
-from tests.e2e.consortium import at_phase, flipped, gateways, register, synthetic, untrained
+from tests.e2e.consortium import (
+    ROWS,
+    at_phase,
+    gateways,
+    register,
+    synthetic,
+    untrained,
+    untrained_file,
+)
 from tests.e2e.network import LiveNetwork, live_network, patience
 from tests.e2e.test_membership import Operators
+from tests.federated_rounds.shards import deal, rows_of
+from tests.federated_rounds.story import FLOWS, tell
 
 PARTICIPANT_BYTES_MAX = 300 * 2**20
 LIAR = Path(__file__).with_name("lying_participant.py")
-ROUNDS = int(os.environ.get("ROUNDS", "2"))
 DEADLINES = "60,20,15,15,15,40"
 
 
@@ -34,8 +40,7 @@ async def start_round(operators: Operators, network: LiveNetwork, base: Path, *o
 
 async def publish_base(operators: Operators, folder: Path) -> Path:
     """Hand a model that knows nothing in, from which participants start."""
-    base = folder / "base.safetensors"
-    base.write_bytes(untrained().data)
+    base = untrained_file(folder)
     await operators.run("blob", "put", str(base))
     return base
 
@@ -126,55 +131,15 @@ async def test_participants_that_die_or_lie_do_not_stop_a_round(tmp_path: Path) 
         await network.wait_equal()
 
 
-def shards_and_unseen(count: int) -> tuple[list[list[Record]], list[Record]]:
-    """Return shards of NSL-KDD where it is there, else made-up ones, and rows that nobody has."""
-    folder = os.environ.get("SECURENET_NSL_KDD")
-    if folder is None:
-        return synthetic(count), generate_mixture(200, 2)
-    every = list(islice(read_records(Path(folder) / TRAIN_FILE), 0, None, 4))
-    dealt = [every[number :: count + 1] for number in range(count + 1)]
-    return dealt[:-1], dealt[-1]
-
-
 @pytest.mark.slow
+@pytest.mark.attack("F6")
 @pytest.mark.timeout(1_800)
 async def test_round_after_round_the_model_gets_better(tmp_path: Path) -> None:
-    """Ten gateways stay: two are killed in each round, one trains on false labels."""
-    chance = Random(11)
-    shards, unseen = shards_and_unseen(10)
-    shards[9] = flipped(shards[9])
-    rows = tmp_path / "publisher.txt"
-    write_records(rows, shards[0])
-    async with live_network(tmp_path) as network:
-        operators, client = Operators(network, tmp_path), await network.client(0)
-        key = str(network.layout.registrar_key)
-        with gateways(network, tmp_path, shards) as made:
-            await register(network, client, made)
-            base, accuracies = await publish_base(operators, tmp_path), [judge(untrained(), unseen)]
-            for gateway in made:
-                gateway.rpc = network.layout.nodes[0].rpc
-                gateway.start(None)
-            for number in range(ROUNDS):
-                began = monotonic()
-                options = ("--group-size", "3", "--rule", "median", "--tolerated", "1")
-                round_id = await start_round(operators, network, base, *options)
-                for victim in chance.sample(made[:9], 2):
-                    phase = chance.choice(["join", "share", "commit", "attest", "reveal"])
-                    await at_phase(client, round_id, phase, "aggregate", "finished", "failed")
-                    victim.kill()
-                    victim.start(None)
-                found = await at_phase(client, round_id, "finished", "failed")
-                assert found["phase"] == "finished", found
-                assert {vote["digest"] for vote in found["votes"]} == {found["aggregate"]}
-                published = await operators.run(
-                    "fl", "publish", round_id, "--key", key, "--data", str(rows)
-                )
-                data = b"".join([part async for part in client.blob(published["model"])])
-                base = tmp_path / f"model-{number}.safetensors"
-                base.write_bytes(data)
-                accuracies.append(judge(load_artifact(data), unseen))
-                took_s = monotonic() - began
-                print(f"round {number}: {accuracies[-1].accuracy_ppm / 10_000} %, {took_s:.1f} s")
-            assert all(gateway.process and gateway.process.poll() is None for gateway in made)
-        assert accuracies[-1].accuracy_ppm > accuracies[0].accuracy_ppm + 100_000
-        await network.wait_equal()
+    """`make federated`, made short: rows that are made up, and all who are killed come back."""
+    dealt = deal(rows_of(None, count=ROWS), seed=1)
+
+    outcome = await tell(tmp_path, dealt, rounds=2, seed=1, all_come_back=True)
+
+    assert outcome.rounds[-1].accuracy_ppm > outcome.base_ppm + 100_000
+    assert 0 < outcome.peak_bytes <= PARTICIPANT_BYTES_MAX
+    assert outcome.judged == FLOWS

@@ -215,6 +215,41 @@ def test_a_participant_sees_a_round_through_and_the_outcome_is_published(
     assert published.document["model"] in securenet("model", "list").out
 
 
+def test_fedadam_remembers_earlier_rounds_from_their_aggregates_alone(
+    start, join, securenet, registrar, node, devices, shard
+):
+    ids = [start(*alone(devices)).document["id"] for _ in range(2)]
+    for id in ids:
+        assert join("a", "--round", id).code == ExitCode.OK
+    command = ("fl", "publish", ids[1], "--key", registrar, "--data", shard, "--json")
+    adam = ("--optimiser", "fedadam", "--earlier", ids[0])
+
+    published = securenet(*command, *adam)
+
+    assert published.code == ExitCode.OK, published.err
+    first, second = (
+        np.frombuffer(node.blobs[record(node, id).aggregate.hex()], "<i8") / 2**32 * 40
+        for id in ids
+    )
+    mean = 0.9 * (0.1 * first) + 0.1 * second
+    square = 0.99 * (0.01 * first**2) + 0.01 * second**2
+    model = load_artifact(node.blobs[published.document["model"]]).model
+    base = bundled_model(LINEAR_NAME)[0].model
+    assert isinstance(model, Linear)
+    assert isinstance(base, Linear)
+    moved = to_parameters(model) - to_parameters(base)
+    assert np.allclose(moved, 0.1 * mean / (np.sqrt(square) + 0.001), atol=1e-6)
+    for wrong, said in (
+        (adam[2:], "fedavg minds no"),
+        ((*adam, "--earlier", ids[0]), "twice"),
+        ((*adam[:3], ids[1]), "twice"),
+    ):
+        refused = securenet(*command, *wrong)
+        assert (refused.code, said in refused.err) == (ExitCode.USAGE, True), refused.err
+    swapped = securenet("fl", "publish", ids[0], *command[3:], *adam[:3], ids[1])
+    assert (swapped.code, "oldest first" in swapped.err) == (ExitCode.USAGE, True)
+
+
 def test_a_round_can_be_followed_to_its_end(start, join, securenet, node, devices):
     id = start(*alone(devices)).document["id"]
     participant = Thread(target=join, args=("a",))
