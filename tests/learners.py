@@ -20,10 +20,18 @@ from chain.federated.records import (
     Member,
     SharesRecord,
 )
-from chain.kinds.participation import RoundJoin, RoundShare, UpdateCommit, UpdateReveal
+from chain.kinds.participation import (
+    RoundComplaint,
+    RoundJoin,
+    RoundShare,
+    UpdateCommit,
+    UpdateReveal,
+)
 from chain.merkle import leaf_hash, root_of_hashes
 from chain.types import Address, Digest
+from ml_validator.errors import InvalidShare
 from ml_validator.federated import Group, RoundSecrets, encode_update, open_checked
+from ml_validator.federated.share_box import Pair
 
 Integers = np.ndarray
 
@@ -37,13 +45,18 @@ class Learner:
         Of its device.
     lies : bool
         Whether the shares of its mask key are not those of the key, though they hash and open.
+    breaks_boxes : bool
+        Whether nobody can open the boxes with its shares.
     factor : int
         By which what it has learned is too long.
     """
 
-    def __init__(self, id: Address, *, lies: bool = False, factor: int = 1) -> None:
+    def __init__(
+        self, id: Address, *, lies: bool = False, breaks_boxes: bool = False, factor: int = 1
+    ) -> None:
         self.id = id
         self.lies = lies
+        self.breaks_boxes = breaks_boxes
         self.factor = factor
 
     def secrets(self, round_id: Digest) -> RoundSecrets:
@@ -62,9 +75,10 @@ class Learner:
         own = self.secrets(round_id)
         if self.lies:
             own = _Liar(seed=own.seed, round_id=round_id, member=self.id)
-        return RoundShare(
-            round=round_id, hashes=own.hashes(group), boxes=b"".join(own.boxes(group).values())
-        )
+        boxes = b"".join(own.boxes(group).values())
+        if self.breaks_boxes:
+            boxes = bytes([byte ^ 1 for byte in boxes])
+        return RoundShare(round=round_id, hashes=own.hashes(group), boxes=boxes)
 
     def update(self, found: FederatedRound) -> list[int]:
         """Return what it has learned, before it is weighted."""
@@ -87,10 +101,39 @@ class Learner:
             round=round_id, base=found.terms.base, size_bytes=len(data), root=root_of(data)
         )
 
-    def reveal(
+    def cheats(
         self, round_id: Digest, found: FederatedRound, shares: Mapping[Address, SharesRecord]
+    ) -> list[Address]:
+        """Return who of its group has made a box for it that is no good."""
+        group = group_of(round_id, found, self.id)
+        return [
+            owner
+            for owner, record in shares.items()
+            if owner in group.members
+            and owner != self.id
+            and self._open(group, owner, record) is None
+        ]
+
+    def complaint(self, round_id: Digest, accused: Address) -> RoundComplaint:
+        """Return its `round.complaint`."""
+        secret = self.secrets(round_id).box_private
+        return RoundComplaint(round=round_id, accused=accused, secret=secret)
+
+    def reveal(
+        self,
+        round_id: Digest,
+        found: FederatedRound,
+        shares: Mapping[Address, SharesRecord],
+        *,
+        swaps: bool = False,
     ) -> UpdateReveal:
-        """Return its `update.reveal`: of each that has shared the one share that may be known."""
+        """Return its `update.reveal`: of each that has shared the one share that may be known.
+
+        Parameters
+        ----------
+        swaps : bool
+            Reveal the others, which nobody may know.
+        """
         group = group_of(round_id, found, self.id)
         own = self.secrets(round_id)
         place = group.members.index(self.id)
@@ -98,22 +141,31 @@ class Learner:
         for owner in found.members_of(member_of(found, self.id).group):
             if not owner.has_shared:
                 continue
-            kind = ShareKind.SELF_MASK if owner.status == "included" else ShareKind.KEY
+            pair: Pair | None
             if owner.device == self.id:
-                share = own.pairs(group)[place][kind]
+                pair = own.pairs(group)[place]
             else:
-                at = place - (place > group.members.index(owner.device))
-                record = shares[owner.device]
-                share = open_checked(
-                    group,
-                    owner=owner.device,
-                    receiver=self.id,
-                    hashes=record.hashes,
-                    box=record.boxes[BOX_SIZE * at : BOX_SIZE * (at + 1)],
-                    box_private=own.box_private,
-                )[kind]
-            revealed.append(share)
+                pair = self._open(group, owner.device, shares[owner.device])
+            is_known = (owner.status == "included") != swaps
+            kind = ShareKind.SELF_MASK if is_known else ShareKind.KEY
+            revealed.append(None if pair is None else pair[kind])
         return UpdateReveal(round=round_id, shares=tuple(revealed))
+
+    def _open(self, group: Group, owner: Address, record: SharesRecord) -> Pair | None:
+        """Return the shares that another has made for it; None where they are no good."""
+        place = group.members.index(self.id)
+        at = place - (place > group.members.index(owner))
+        try:
+            return open_checked(
+                group,
+                owner=owner,
+                receiver=self.id,
+                hashes=record.hashes,
+                box=record.boxes[BOX_SIZE * at : BOX_SIZE * (at + 1)],
+                box_private=self.secrets(group.round_id).box_private,
+            )
+        except InvalidShare:
+            return None
 
 
 class _Liar(RoundSecrets):
