@@ -15,7 +15,13 @@ import numpy as np
 from chain.blobs import CHUNK_SIZE
 from chain.federated.boxes import ShareKind
 from chain.federated.records import FederatedRound, Member, SharesRecord
-from chain.kinds.participation import RoundJoin, RoundShare, UpdateCommit, UpdateReveal
+from chain.kinds.participation import (
+    RoundComplaint,
+    RoundJoin,
+    RoundShare,
+    UpdateCommit,
+    UpdateReveal,
+)
 from chain.merkle import leaf_hash, root_of_hashes
 from chain.types import Address, Digest
 from ml_validator.federated import Group, RoundSecrets, encode_update
@@ -32,13 +38,18 @@ class Learner:
         Of its device.
     lies : bool
         Whether the shares of its mask key are not those of the key, though they hash and open.
+    breaks_hashes : bool
+        Whether it publishes hashes that the shares of nobody have.
     factor : int
         By which what it has learned is too long.
     """
 
-    def __init__(self, id: Address, *, lies: bool = False, factor: int = 1) -> None:
+    def __init__(
+        self, id: Address, *, lies: bool = False, breaks_hashes: bool = False, factor: int = 1
+    ) -> None:
         self.id = id
         self.lies = lies
+        self.breaks_hashes = breaks_hashes
         self.factor = factor
 
     def secrets(self, round_id: Digest) -> RoundSecrets:
@@ -58,7 +69,10 @@ class Learner:
         if self.lies:
             own = _Liar(seed=own.seed, round_id=round_id, member=self.id)
         shares = own.shares(group)
-        return RoundShare(round=round_id, hashes=shares.hashes, boxes=shares.boxes)
+        hashes = shares.hashes
+        if self.breaks_hashes:
+            hashes = bytes([byte ^ 1 for byte in hashes])
+        return RoundShare(round=round_id, hashes=hashes, boxes=shares.boxes)
 
     def update(self, found: FederatedRound) -> list[int]:
         """Return what it has learned, before it is weighted."""
@@ -81,18 +95,43 @@ class Learner:
             round=round_id, base=found.terms.base, size_bytes=len(data), root=root_of(data)
         )
 
-    def reveal(
+    def cheats(
         self, round_id: Digest, found: FederatedRound, shares: Mapping[Address, SharesRecord]
+    ) -> list[Address]:
+        """Return who of its group has hashed other shares than it has handed to this one."""
+        received = self.secrets(round_id).received(group_of(round_id, found, self.id), shares)
+        return [owner for owner, pair in received.items() if pair is None]
+
+    def complaint(self, round_id: Digest, accused: Address) -> RoundComplaint:
+        """Return its `round.complaint`."""
+        secret = self.secrets(round_id).box_private
+        return RoundComplaint(round=round_id, accused=accused, secret=secret)
+
+    def reveal(
+        self,
+        round_id: Digest,
+        found: FederatedRound,
+        shares: Mapping[Address, SharesRecord],
+        *,
+        swaps: bool = False,
     ) -> UpdateReveal:
-        """Return its `update.reveal`: of each that has shared the one share that may be known."""
+        """Return its `update.reveal`: of each that has shared the one share that may be known.
+
+        Parameters
+        ----------
+        swaps : bool
+            Reveal the others, which nobody may know.
+        """
         group = group_of(round_id, found, self.id)
         received = self.secrets(round_id).received(group, shares)
         revealed: list[bytes | None] = []
         for owner in found.members_of(member_of(found, self.id).group):
-            pair = received.get(owner.device)
-            kind = ShareKind.SELF_MASK if owner.status == "included" else ShareKind.KEY
-            if owner.has_shared:
-                revealed.append(None if pair is None else pair[kind])
+            if not owner.has_shared:
+                continue
+            pair = received[owner.device]
+            is_known = (owner.status == "included") != swaps
+            kind = ShareKind.SELF_MASK if is_known else ShareKind.KEY
+            revealed.append(None if pair is None else pair[kind])
         return UpdateReveal(round=round_id, shares=tuple(revealed))
 
 

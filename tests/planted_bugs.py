@@ -12,8 +12,9 @@ from typing import Any
 
 from chain import admission, transition
 from chain.certificate import VOTE_TAG, SignedVote, VoteCertificate
-from chain.errors import InvalidBlock
-from chain.kinds import evidence
+from chain.errors import InvalidBlock, Rejection
+from chain.federated import progress
+from chain.kinds import evidence, participation
 from chain.lookback import Lookback
 from chain.miners import MinerSet
 from chain.miners import quorum as true_quorum
@@ -28,10 +29,12 @@ from consensus.reception import Reception
 from consensus.replica import Replica
 from consensus.rules import Rules
 from consensus.timers import NS_PER_MS, Timing
+from ml_validator.federated import group_mean, on_chain
 from node import block_maker, fetched_check, height_config
 from node.evidence_service import EvidenceService
 from node.ports import WriteBatch
 from node.replica_driver import ReplicaDriver
+from node.round_work import RoundWork
 from node.storage import schema
 from node.storage.chain_store import ChainStore
 from node.verification import Verifier
@@ -453,3 +456,74 @@ def set_changes_early_after_a_restart(patch):
 
     patch.setattr(height_config, "miner_sets_of", early_sets)
     patch.setattr(ReplicaDriver, "_start_height", early)
+
+
+# Federated rounds
+
+
+def either_secret_revealed(patch):
+    """Take a share of whichever secret of a member, so that both may become known."""
+    check = participation._check_share
+
+    def lenient(round_id, owner, *arguments):
+        try:
+            check(round_id, owner, *arguments)
+        except Rejection:
+            other = "withheld" if owner.status == "included" else "included"
+            check(round_id, replace(owner, status=other), *arguments)
+
+    patch.setattr(participation, "_check_share", lenient)
+
+
+def one_attestation_is_enough(patch):
+    """Include an update because one miner says that it is here."""
+    patch.setattr(
+        progress,
+        "_is_held",
+        lambda found, position, block: any(entry.holds(position) for entry in found.attestations),
+    )
+
+
+def attests_unseen_updates(patch):
+    """Say of an update that it is here because it was committed to."""
+    bring = RoundWork._bring
+
+    async def believe(work, member, found):
+        return found.phase == "attest" or await bring(work, member, found)
+
+    patch.setattr(RoundWork, "_bring", believe)
+
+
+def clip_not_checked(patch):
+    """Attest an update that is not masked whatever its length."""
+
+    async def is_sound(*arguments):
+        return True
+
+    patch.setattr(RoundWork, "_is_sound", is_sound)
+
+
+def withheld_updates_awaited(patch):
+    """Wait for updates that nobody brings, whatever the deadline."""
+    attest = progress._STEPS["attest"]
+
+    def patient(round_id, found, block):
+        is_all_held = all(
+            progress._is_held(found, position, block)
+            for position, member in enumerate(found.members)
+            if member.status == "committed"
+        )
+        return attest(round_id, found, block) if is_all_held else None
+
+    patch.setitem(progress._STEPS, "attest", patient)
+
+
+def weights_left_out(patch):
+    """Divide the sum of a group by how many they are, and not by what they weigh."""
+    patch.setattr(
+        on_chain,
+        "group_mean",
+        lambda given, *, weights, rules: group_mean(
+            given, weights=dict.fromkeys(weights, 1), rules=rules
+        ),
+    )

@@ -26,6 +26,7 @@ from node.protocol import CONSENSUS
 from tests.simulation.acceptance import addition_of
 from tests.simulation.checkers import Violation
 from tests.simulation.faults import heal
+from tests.simulation.lesson import AUDITED, MASKED, Classroom, Lesson
 from tests.simulation.network import LinkQuality
 from tests.simulation.parts import play_part
 from tests.simulation.trace import acting
@@ -241,6 +242,21 @@ async def griefing(world: World) -> None:
             (answer,) = await world.node(name).submit([client.report(victim).wire])
         if answer.error is not None:
             raise Violation(f"{name} refuses a device for what others forged: {answer.error}")
+
+
+def lesson(word: str, *, is_masked: bool = True) -> Callable[[World], Awaitable[None]]:
+    """Let a federated round be played in which one participant behaves as `word` says."""
+
+    async def trouble(world: World) -> None:
+        conduct = [""] * (MASKED if is_masked else AUDITED)
+        conduct[world.random("aim/lesson").randrange(len(conduct))] = word
+        plan = Lesson(at_s=None, is_masked=is_masked, conduct=tuple(conduct))
+        classroom = Classroom(world, plan, Workload(world))
+        await classroom.enrol(within_s=LIVENESS_S)
+        await classroom.play()
+        await classroom.check(is_healed=True)
+
+    return trouble
 
 
 # Parts of them

@@ -6,7 +6,6 @@ from typing import Any
 
 from chain.errors import Rejection
 from chain.federated.records import ROUND_TABLE, SHARES_TABLE, FederatedRound
-from chain.kinds.device_registry import DeviceRegister
 from chain.kinds.participation import UpdateReveal
 from chain.kinds.rounds import Invitation, RoundOpen
 from chain.transactions import Transaction
@@ -14,7 +13,7 @@ from chain.types import Digest
 from tests.federation import make_deadlines, make_terms
 from tests.learners import Learner, member_of
 from tests.simulation.trace import acting
-from tests.simulation.workload import Client, Device
+from tests.simulation.workload import Client
 from tests.simulation.world import World
 from tests.unit.node.blobs.stored import put
 
@@ -49,7 +48,8 @@ class Learning:
     async def open(self, **terms: Any) -> None:
         """Register the participants and open a round for them."""
         await self.world.reach(0, within_s=30)
-        await self.commit(*[self._registration(device) for device in self.devices])
+        register = self.client.register
+        await self.commit(*[register(device, role="participant") for device in self.devices])
         height = self.world.ledger.height + 1
         fields = {"parameter_count": 40, "deadlines": make_deadlines(height, STEP), **terms}
         body = RoundOpen(
@@ -146,13 +146,3 @@ class Learning:
     def _by(self, place: int, kind: str, body: Any) -> Transaction:
         device = self.devices[place]
         return self.client.make(kind, body, sender=device.id, key=device.key)
-
-    def _registration(self, device: Device) -> Transaction:
-        body = DeviceRegister(
-            name=f"d{device.id.hex()[:8]}",
-            key=device.key.public,
-            roles=("participant",),
-            gateway=None,
-            limits=None,
-        )
-        return self.client.sign_as_registrar("device.register", body)

@@ -24,6 +24,7 @@ from tests.planted_bugs import Patch
 from tests.simulation import aimed
 from tests.simulation.aimed import Aim
 from tests.simulation.checkers import Violation
+from tests.simulation.lesson import WITHHOLDS
 from tests.simulation.seeds import Failed, run_seed
 from tests.simulation.world import leaves_of
 
@@ -139,6 +140,24 @@ TABLE: Final = (
         aim=Aim(trouble=aimed.none, parts=("two_blocks_to_all", "votes_twice")),
     ),
     Planted(plant=bugs.set_changes_early_after_a_restart, aim=Aim(trouble=aimed.rotation)),
+    Planted(
+        plant=bugs.either_secret_revealed,
+        in_ci=True,
+        aim=Aim(trouble=aimed.lesson("reveals_the_other_secret")),
+    ),
+    Planted(
+        plant=bugs.one_attestation_is_enough,
+        in_ci=True,
+        aim=Aim(trouble=aimed.lesson(WITHHOLDS), parts=("ignores_some",)),
+    ),
+    Planted(plant=bugs.attests_unseen_updates),
+    Planted(
+        plant=bugs.clip_not_checked,
+        in_ci=True,
+        aim=Aim(trouble=aimed.lesson("poisons", is_masked=False)),
+    ),
+    Planted(plant=bugs.withheld_updates_awaited),
+    Planted(plant=bugs.weights_left_out),
 )
 """Every bug, and where it is looked for."""
 

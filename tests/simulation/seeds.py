@@ -8,7 +8,7 @@ arrive at one height.
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
 from typing import Final
 
@@ -17,6 +17,7 @@ from tests.simulation.bounds import watch_bounds
 from tests.simulation.changes import Change, Council, draw_changes
 from tests.simulation.checkers import Violation
 from tests.simulation.faults import Fault, draw_faults, heal, play
+from tests.simulation.lesson import LENGTH_S, Classroom, Lesson, draw_lesson
 from tests.simulation.network import LinkQuality
 from tests.simulation.parts import PARTS, SILENCE, play_part
 from tests.simulation.workload import Workload
@@ -33,13 +34,21 @@ REGISTERED_S: Final = 60.0
 MINERS: Final = (4, 4, 4, 4, 4, 5, 5, 6, 7, 10)
 JOINERS: Final = 2
 FAULTS: Final = (4, 12)
+LESSON_EVERY: Final = 8
+"""One world of so many has a federated round."""
 CHANGES: Final = (0, 0, 1, 2, 3)
 """How many things the miners are asked to decide."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """What a seed says: the world's settings, the tricks of its hostile miners, what happens."""
+    """What a seed says: the world's settings, the tricks of its hostile miners, what happens.
+
+    Parameters
+    ----------
+    lesson : Lesson or None
+        A federated round; most worlds have none.
+    """
 
     settings: Settings
     tricks: dict[str, str]
@@ -47,6 +56,7 @@ class Plan:
     fault_count: int
     change_count: int
     per_second: float
+    lesson: Lesson | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,7 +70,7 @@ class Cut:
     mute : frozenset of str
         Hostile miners that say nothing, whatever trick the seed gives them.
     load : bool
-        Whether clients send during the safety phase.
+        Whether clients send during the safety phase, and learn.
     """
 
     events: frozenset[int] | None = None
@@ -132,10 +142,12 @@ class Failed(Exception):
 def draw_plan(seed: int) -> Plan:
     """Return what the seed says."""
     random = Random(f"{seed}/plan")
+    # Of its own, so that worlds without one are what they were before there were any.
+    learning = Random(f"{seed}/lesson")
     miners = random.choice(MINERS)
     hostile_count = random.choice((0, 0, random.randint(1, faulty_max(miners))))
     hostile = tuple(sorted(random.sample([f"m{i}" for i in range(miners)], hostile_count)))
-    return Plan(
+    plan = Plan(
         settings=Settings(
             miners=miners,
             observers=random.choice((0, 0, 1)),
@@ -158,7 +170,11 @@ def draw_plan(seed: int) -> Plan:
         fault_count=random.randint(*FAULTS),
         change_count=random.choice(CHANGES),
         per_second=random.choice((0.1, 0.25, 0.6)),
+        lesson=None,
     )
+    if learning.randrange(LESSON_EVERY):
+        return plan
+    return replace(plan, lesson=draw_lesson(learning, duration_s=plan.safety_s))
 
 
 def run_seed(
@@ -241,6 +257,12 @@ class _Course:
                 for name in self._plan.tricks
             ]
             await load.prepare(within_s=REGISTERED_S)
+            classroom = self._classroom(world, load)
+            lesson = None
+            if classroom is not None:
+                await classroom.enrol(within_s=REGISTERED_S)
+                if classroom.lesson.at_s is not None:
+                    lesson = group.create_task(classroom.play(after_s=classroom.lesson.at_s))
             if self._cut.load:
                 companions.append(group.create_task(load.run()))
             trouble = group.create_task(play(world, self.faults))
@@ -255,10 +277,19 @@ class _Course:
             # Whom the last change has made a miner learns that from its block.
             await world.reach(world.ledger.height, within_s=LIVENESS_S)
             self.recovered_s = await load.commit_at_each(within_s=LIVENESS_S)
+            if classroom is not None:
+                if lesson is None:
+                    lesson = group.create_task(classroom.play())
+                await world.until(lesson.done, within_s=LENGTH_S, what="the end of the lesson")
+                await classroom.check(is_healed=classroom.lesson.at_s is None)
             await self._settle(world)
             load.check_receipts()
             for task in companions:
                 task.cancel()
+
+    def _classroom(self, world: World, load: Workload) -> Classroom | None:
+        lesson = self._plan.lesson
+        return Classroom(world, lesson, load) if lesson is not None and self._cut.load else None
 
     def _part(self, name: str) -> str:
         return SILENCE if name in self._cut.mute else self._plan.tricks[name]

@@ -12,12 +12,14 @@ from tests.commands import run_module
 from tests.simulation import seeds
 from tests.simulation.__main__ import _run
 from tests.simulation.faults import OF_LINKS, OF_MACHINES
+from tests.simulation.lesson import DROPS, MISLEADS, SPOILS, WITHHOLDS
 from tests.simulation.seeds import Cut, Failed, draw_events, draw_plan, run_seed
 from tests.simulation.shrink import minimise, shrink
 from tests.simulation.world import World
 
 REGRESSIONS = tomllib.loads(Path(__file__).with_name("regressions.toml").read_text())["seed"]
 IN_EVERY_RUN = 200
+WITH_A_LESSON = 43
 BLOCK = 10
 """Seeds of one class: pytest-xdist hands classes to its processes, never parts of one."""
 
@@ -66,14 +68,15 @@ def test_a_world_without_its_faults_is_another_course_of_the_same_world():
     assert calm.trace != whole.trace
 
 
-def test_a_seed_has_one_trace_alone_among_others_and_in_another_process():
-    alone = run_seed(7).trace
+@pytest.mark.parametrize("seed", [7, WITH_A_LESSON])
+def test_a_seed_has_one_trace_alone_among_others_and_in_another_process(seed):
+    alone = run_seed(seed).trace
     run_seed(2)
 
     with ProcessPoolExecutor(1) as pool:
-        elsewhere = pool.submit(run_seed, 7).result().trace
+        elsewhere = pool.submit(run_seed, seed).result().trace
 
-    assert run_seed(7).trace == alone == elsewhere
+    assert run_seed(seed).trace == alone == elsewhere
 
 
 def test_plans_differ_in_everything_that_they_draw():
@@ -85,6 +88,26 @@ def test_plans_differ_in_everything_that_they_draw():
     assert {plan.settings.detectors for plan in plans} == {False, True}
     assert len({trick for plan in plans for trick in plan.tricks.values()}) > 10
     assert sum(plan.settings.real_signatures for plan in plans) == len(plans) / 10
+
+
+def test_lessons_are_drawn_with_everything_that_can_happen_in_one():
+    lessons = [found for seed in range(2_000) if (found := draw_plan(seed).lesson) is not None]
+
+    assert 200 < len(lessons) < 300
+    assert {lesson.at_s is None for lesson in lessons} == {False, True}
+    assert {lesson.is_masked for lesson in lessons} == {False, True}
+    words = {word for lesson in lessons for word in lesson.conduct if word}
+    assert words == {*DROPS, WITHHOLDS, *SPOILS, *MISLEADS}
+    # Else not one group might be left, and nothing could come out.
+    masked = [lesson.conduct for lesson in lessons if lesson.is_masked]
+    assert max([sum([word in SPOILS for word in conduct]) for conduct in masked]) == 1
+
+
+def test_a_world_is_the_same_but_for_its_lesson():
+    plan = draw_plan(WITH_A_LESSON)
+
+    assert plan.lesson is not None
+    assert run_seed(WITH_A_LESSON, cut=Cut(load=False)).height > 5
 
 
 def test_everything_that_can_happen_does_in_some_world():

@@ -68,13 +68,23 @@ class Device:
 
 
 class Client:
-    """Makes transactions in the names of the world's organisation and devices."""
+    """Makes transactions in the names of the world's organisation and devices.
 
-    def __init__(self, world: World, random: Random, *, devices: int = 8) -> None:
+    Parameters
+    ----------
+    devices : int
+        How many there are.
+    kin : str
+        What kind of devices; those of another kind have other keys.
+    """
+
+    def __init__(
+        self, world: World, random: Random, *, devices: int = 8, kin: str = "device"
+    ) -> None:
         self.world = world
         self.random = random
         keys = [
-            world.draw_key(f"device/{index}", algorithm=("ed25519", "p256")[index % 2])
+            world.draw_key(f"{kin}/{index}", algorithm=("ed25519", "p256")[index % 2])
             for index in range(devices)
         ]
         genesis_hash = world.genesis.hash
@@ -105,12 +115,14 @@ class Client:
         )
         return sign_transaction(replace(payload, **changes), key)
 
-    def register(self, device: Device, *, limits: RateLimits | None = None) -> Transaction:
+    def register(
+        self, device: Device, *, limits: RateLimits | None = None, role: str = "sensor"
+    ) -> Transaction:
         """Return the registration of a device."""
         body = DeviceRegister(
             name=f"d{device.id.hex()[:8]}",
             key=device.key.public,
-            roles=("sensor",),
+            roles=(role,),
             gateway=None,
             limits=limits,
         )
@@ -209,8 +221,8 @@ class Workload:
             client.register(device, limits=limits.get(index))
             for index, device in enumerate(devices)
         ]
-        await self._commit(wanted, within_s)
-        await self._commit([client.suspend(devices[SUSPENDED])], within_s)
+        await self.commit(wanted, within_s)
+        await self.commit([client.suspend(devices[SUSPENDED])], within_s)
 
     async def run(self) -> None:
         """Send until cancelled."""
@@ -411,7 +423,8 @@ class Workload:
         self.answers[what, word] += 1
         return word
 
-    async def _commit(self, wanted: Sequence[Transaction], within_s: float) -> None:
+    async def commit(self, wanted: Sequence[Transaction], within_s: float) -> None:
+        """Have a node take transactions, and wait until all that run have committed them."""
         name = self._world.up()[0]
         for transaction in wanted:
             await self.send(name, "valid", transaction)
