@@ -90,7 +90,7 @@ class Detector:
         )
 
     async def judge(self, model: Any, flows: Any) -> list[int]:
-        assert model == MODEL
+        assert model.model == MODEL
         self.judged.append(len(flows))
         await asyncio.sleep(0.1)
         if self.failure is not None:
