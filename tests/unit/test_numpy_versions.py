@@ -1,8 +1,9 @@
 """What ``make numpy-versions`` calls a difference."""
 
 from ml_validator.bundled import BUNDLED_NAMES
+from ml_validator.federated import Rule
 from scripts.numpy_versions import differences
-from scripts.score_digests import AGGREGATES
+from scripts.score_digests import AGGREGATES, aggregate_digests
 
 
 def answer(numpy="2.0.0", **changed):
@@ -32,3 +33,10 @@ def test_an_aggregate_that_differs_is_told_with_its_rule():
     (line,) = differences([answer("2.0.0"), answer("1.26.4", median="cd")])
 
     assert "median: 1.26.4; 2.0.0 differ" in line
+
+
+def test_every_rule_and_the_vectors_are_compared():
+    digests = aggregate_digests()
+
+    assert digests.keys() == {*Rule, "vectors"}
+    assert len(set(digests.values())) == len(digests)
