@@ -10,7 +10,7 @@ from cli.client import Client, ask
 from cli.errors import BadInput, Missed
 from ml_validator import Artifact, load_artifact
 from ml_validator.artifact import ARTIFACT_SIZE_MAX
-from ml_validator.bundled import BUNDLED_NAMES, bundled_model
+from ml_validator.bundled import BUNDLED_NAMES, bundled_model, bundled_name
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
@@ -36,7 +36,7 @@ def find_model(text: str, *, rpc: str) -> tuple[str, Artifact]:
             )
         return path.stem, load_artifact(read_bytes(path))
     digest = parse_digest(text, "model digest")
-    name = _bundled_name(digest)
+    name = bundled_name(digest)
     if name is not None:
         return name, bundled_model(name)[0]
     return f"model-{text[:8]}", ask(rpc, lambda client: fetch_model(client, digest))
@@ -50,7 +50,7 @@ async def fetch_model(client: Client, digest: Digest) -> Artifact:
     ModelError, CliError
         There is none, or what is there is no model.
     """
-    name = _bundled_name(digest)
+    name = bundled_name(digest)
     if name is not None:
         return bundled_model(name)[0]
     data = await fetch_blob(client, digest, size_max=ARTIFACT_SIZE_MAX)
@@ -67,10 +67,3 @@ async def fetch_blob(client: Client, digest: Digest, *, size_max: int) -> bytes:
     if not data or blob_digest(data) != digest:
         raise Missed("the node sent other bytes than those of the digest", "ask another node")
     return data
-
-
-def _bundled_name(digest: Digest) -> str | None:
-    for name in BUNDLED_NAMES:
-        if bundled_model(name)[0].digest == digest:
-            return name
-    return None

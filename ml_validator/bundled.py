@@ -3,9 +3,11 @@
 All are trained on NSL-KDD's KDDTrain+; the manifest beside each says how.
 """
 
+from functools import cache
 from importlib.resources import files
 from typing import Final
 
+from chain.types import Digest
 from ml_validator.artifact import Artifact, load_artifact
 from ml_validator.manifest import Manifest, load_manifest
 
@@ -38,3 +40,13 @@ def bundled_model(name: str = BUNDLED_NAME) -> tuple[Artifact, Manifest]:
     manifest = load_manifest((folder / f"{name}.json").read_bytes())
     manifest.check(artifact)
     return artifact, manifest
+
+
+def bundled_name(digest: Digest) -> str | None:
+    """Return the name under which the package has a model; None where it does not have it."""
+    return _names().get(digest)
+
+
+@cache
+def _names() -> dict[Digest, str]:
+    return {bundled_model(name)[0].digest: name for name in BUNDLED_NAMES}

@@ -4,7 +4,8 @@ For every open round there is one task (`node.round_work`). Blobs of rounds are 
 moment in which the chain names them: updates once they are committed to, and what comes out. How
 long they are kept follows from the state alone: updates while the round is open; of the finished
 rounds that the state remembers the aggregates, and the updates of as many, latest first, as fit
-into a part of the store. Every node fetches aggregates, so that none has one holder only.
+into a part of the store. Every node fetches aggregates, so that none has one holder only, and the
+models that these rounds start from, which participants and publishers ask their own node for.
 docs/spec/federated.md; docs/operating.md.
 """
 
@@ -18,6 +19,8 @@ import structlog
 from chain.federated.progress import open_round_ids
 from chain.federated.records import CLOSED_ROUNDS, ROUND_TABLE, FederatedRound
 from chain.types import Address, Digest
+from ml_validator.artifact import ARTIFACT_SIZE_MAX
+from ml_validator.bundled import bundled_name
 from node.blobs.fetcher import BlobFetcher
 from node.blobs.store import BlobStore
 from node.errors import StorageError
@@ -31,7 +34,7 @@ PAST_SHARE: Final = 16
 """Updates of closed rounds may have the store's size, divided by this."""
 RETRY_S: Final = 5.0
 RETRY_S_MAX: Final = 640.0
-"""How often a missing aggregate is asked for, in pauses that double."""
+"""How often a missing aggregate or base is asked for, in pauses that double."""
 
 _PART: Final = "federated rounds"
 
@@ -130,7 +133,7 @@ class Federation:
         del self._works[work.id]
 
     async def _keep_blobs(self) -> None:
-        """Fetch what finished rounds have come to, and let go what no round names any more."""
+        """Fetch what every node is to have, and let go what no round names any more."""
         pause_s = RETRY_S
         while True:
             if self._closed.is_set():
@@ -138,9 +141,8 @@ class Federation:
             self._closed.clear()
             await self._forget()
             fetched = [
-                await self._fetcher.fetch(found.aggregate, size_max=found.terms.update_size)
-                for found in tuple(self._rounds.values())
-                if found.aggregate is not None
+                await self._fetcher.fetch(digest, size_max=size_max)
+                for digest, size_max in _of_all(tuple(self._rounds.values())).items()
             ]
             with suppress(TimeoutError):
                 async with asyncio.timeout(None if all(fetched) else pause_s):
@@ -173,6 +175,18 @@ class Federation:
         }
 
 
+def _of_all(rounds: Sequence[FederatedRound]) -> dict[Digest, int]:
+    """Return the blobs of rounds that every node fetches, with the size of each at most."""
+    wanted: dict[Digest, int] = {}
+    for found in rounds:
+        if found.aggregate is not None:
+            wanted[found.aggregate] = found.terms.update_size
+        is_used = found.is_open or found.aggregate is not None
+        if is_used and bundled_name(found.terms.base) is None:
+            wanted[found.terms.base] = ARTIFACT_SIZE_MAX
+    return wanted
+
+
 def _names(rounds: Sequence[FederatedRound], past_size_max: int) -> dict[Digest, int]:
     """Return the blobs that rounds name, with the size of each; the latest rounds come last.
 
@@ -181,7 +195,7 @@ def _names(rounds: Sequence[FederatedRound], past_size_max: int) -> dict[Digest,
     past_size_max : int
         Of the updates of closed rounds together; older ones are not named any more.
     """
-    named: dict[Digest, int] = {}
+    named = _of_all(rounds)
     past_size = 0
     for found in reversed(rounds):
         updates = [
@@ -190,7 +204,6 @@ def _names(rounds: Sequence[FederatedRound], past_size_max: int) -> dict[Digest,
             if member.update is not None and (found.is_open or member.status == "included")
         ]
         if found.aggregate is not None:
-            named[found.aggregate] = found.terms.update_size
             past_size += len(updates) * found.terms.update_size
         if found.is_open or (found.aggregate is not None and past_size <= past_size_max):
             named |= dict.fromkeys(updates, found.terms.update_size)

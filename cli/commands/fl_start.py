@@ -96,6 +96,7 @@ def start(
     """
     from cli.federated.shard import linear_of
     from cli.models import find_model
+    from ml_validator.bundled import bundled_name
     from ml_validator.federated.linear_update import parameter_count
 
     artifact = find_model(base, rpc=rpc)[1]
@@ -117,7 +118,11 @@ def start(
     async def question(client: Client) -> Document:
         body = await opening(client, plan, base=artifact.digest, parameter_count=count)
         sender = registrar_sender(await client.genesis(), signing, organisation)
-        return await submit(client, sender.sign("round.open", body), wait=wait)
+        outcome = await submit(client, sender.sign("round.open", body), wait=wait)
+        # Behind the opening: what the chain names is taken from any machine, and fetched by all.
+        if bundled_name(artifact.digest) is None:
+            await client.put_blob(artifact.digest.hex(), artifact.data)
+        return outcome
 
     answer = ask(rpc, question)
     if as_json and not follow:

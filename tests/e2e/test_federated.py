@@ -38,13 +38,6 @@ async def start_round(operators: Operators, network: LiveNetwork, base: Path, *o
     return str(opened["id"])
 
 
-async def publish_base(operators: Operators, folder: Path) -> Path:
-    """Hand a model that knows nothing in, from which participants start."""
-    base = untrained_file(folder)
-    await operators.run("blob", "put", str(base))
-    return base
-
-
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 async def test_a_masked_round_makes_a_model_that_is_voted_in(tmp_path: Path) -> None:
@@ -52,12 +45,10 @@ async def test_a_masked_round_makes_a_model_that_is_voted_in(tmp_path: Path) -> 
         operators, client = Operators(network, tmp_path), await network.client(0)
         with gateways(network, tmp_path, synthetic(10)) as made:
             await register(network, client, made)
-            base = await publish_base(operators, tmp_path)
+            base = untrained_file(tmp_path)
             round_id = await start_round(operators, network, base, "--group-size", "5")
             began = monotonic()
             for gateway in made:
-                # All read the base from where it was handed in.
-                gateway.rpc = network.layout.nodes[0].rpc
                 gateway.start(round_id)
             ended = [await gateway.ended() for gateway in made]
             took_s = monotonic() - began
@@ -98,7 +89,7 @@ async def test_participants_that_die_or_lie_do_not_stop_a_round(tmp_path: Path) 
         operators, client = Operators(network, tmp_path), await network.client(0)
         with gateways(network, tmp_path, synthetic(7)) as made:
             await register(network, client, made)
-            base = await publish_base(operators, tmp_path)
+            base = untrained_file(tmp_path)
             victim, other, liar = made[0], made[1], made[2]
             for gateway in made:
                 gateway.rpc = network.layout.nodes[0].rpc

@@ -157,8 +157,6 @@ class Story:
         published = untrained()
         outcome = Outcome(base_ppm=judge(published, self._unseen).accuracy_ppm)
         file = untrained_file(self._folder)
-        for node in self._network.layout.nodes:
-            await self._operators.run("blob", "put", str(file), rpc=node.rpc)
         for number in range(rounds):
             is_last = number == rounds - 1
             if is_last:

@@ -11,6 +11,7 @@ from chain.errors import Rejection
 from chain.kinds.rounds import AGGREGATE, ATTEST
 from chain.transactions import Transaction, decode_transaction
 from chain.types import Digest
+from ml_validator.bundled import LINEAR_NAME, bundled_model
 from node import federation
 from node.api import Submission
 from node.blobs.store import BlobLimits
@@ -280,7 +281,7 @@ async def test_a_node_that_is_no_miner_sends_nothing_and_asks_for_no_updates():
         await asyncio.sleep(SHORT_S)
 
     assert node.given == []
-    assert node.asked == []
+    assert set(node.asked) == {node.round.record.terms.base}
     # But it takes them in from whoever brings them.
     assert set(node.elsewhere) <= set(node.store.named)
 
@@ -324,6 +325,37 @@ async def test_every_node_fetches_what_a_finished_round_has_come_to():
         await asyncio.sleep(SHORT_S)
 
     assert node.store.read_whole(blob_digest(data), size_max=100) == data
+
+
+@simulated
+async def test_every_node_fetches_what_an_open_round_starts_from_and_keeps_it_as_long():
+    data = b"a linear model that only its maker has"
+    node = Participation(key_of("an observer"), base=blob_digest(data))
+    node.round.play_to("join")
+    await node.tell()
+
+    async with node.running():
+        await asyncio.sleep(SHORT_S)
+        node.elsewhere[blob_digest(data)] = data
+        await asyncio.sleep(SHORT_S)
+        assert node.store.read_whole(blob_digest(data), size_max=100) == data
+        await node.tell(node.round.abort())
+        await asyncio.sleep(SHORT_S)
+
+    assert node.store.find(blob_digest(data)) is None
+
+
+@simulated
+async def test_a_base_that_comes_with_the_package_is_asked_of_nobody():
+    node = Participation(base=bundled_model(LINEAR_NAME)[0].digest)
+    node.round.play_to("join")
+    await node.tell()
+    assert node.round.record.is_open
+
+    async with node.running():
+        await asyncio.sleep(SHORT_S)
+
+    assert node.asked == []
 
 
 @simulated

@@ -427,6 +427,7 @@ def test_a_base_that_does_not_match_its_digest_ends_it(
         "fl", "start", "--key", registrar, "--base", tmp_path / "base.safetensors",
         *alone(devices),
     )  # fmt: skip
+    assert node.blobs[base.digest.hex()] == base.data, "a file is handed in"
     node.blobs[base.digest.hex()] = base.data[:-1] + b"\x01"
 
     ended = join("a", "--round", started.document["id"])
