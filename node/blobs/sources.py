@@ -6,7 +6,6 @@ asked last for a while; who says nothing, or takes long to say that it has nothi
 """
 
 import asyncio
-from collections import Counter
 from collections.abc import Sequence
 from typing import Final
 
@@ -58,7 +57,8 @@ class Sources:
         self._left_out_until_s: dict[Address, float] = {}
         self._last_until_s: dict[Address, float] = {}
         self._paces: dict[Address, TokenBucket] = {}
-        self._open: Counter[Address] = Counter()
+        # Since when peers owe answers, oldest first; never empty.
+        self._open: dict[Address, list[float]] = {}
         # Who has sent a chunk last is asked first: it holds the next blob of the kind, too.
         self._helper: Address | None = None
         self._usual_s = 0.0
@@ -71,7 +71,11 @@ class Sources:
             for peer in [p for p, s in until_s.items() if s <= now_s or p not in connected]:
                 del until_s[peer]
         self._paces = {peer: pace for peer, pace in self._paces.items() if peer in connected}
-        return [peer for peer in connected if peer not in self._left_out_until_s]
+        return [
+            peer
+            for peer in connected
+            if peer not in self._left_out_until_s and not self._is_late(peer, now_s)
+        ]
 
     async def bring(self, digest: Digest, index: int, peers: list[Address]) -> BlobChunk | None:
         """Return a chunk from one of `peers`, or None; who did not have it has left them then."""
@@ -114,7 +118,14 @@ class Sources:
 
     def _rank(self, peer: Address) -> tuple[bool, int, bool]:
         """Return what decides who is asked next: the lowest, and of equals the first."""
-        return peer in self._last_until_s, self._open[peer], peer != self._helper
+        open_count = len(self._open.get(peer, ()))
+        return peer in self._last_until_s, open_count, peer != self._helper
+
+    def _is_late(self, peer: Address, now_s: float) -> bool:
+        """Tell whether an answer is overdue: a further question would wait behind that."""
+        asked_s = self._open.get(peer)
+        # It answers one question after the other.
+        return asked_s is not None and now_s - asked_s[0] > self._patience_s * len(asked_s)
 
     def _overtake(self, asked: Sequence[Address], winner: Address) -> None:
         """Take note of who was asked before the one that has answered."""
@@ -124,16 +135,17 @@ class Sources:
 
     async def _ask(self, peer: Address, digest: Digest, index: int) -> BlobChunk | None:
         """Return a chunk that has proven itself, or None."""
-        self._open[peer] += 1
-        # It answers one question after the other.
-        allowed_s = self._patience_s * self._open[peer]
+        open_s = self._open.setdefault(peer, [])
+        opened_s = _now_s()
+        open_s.append(opened_s)
+        allowed_s = self._patience_s * len(open_s)
         try:
             await self._keep_pace(peer)
             begun_s = _now_s()
             answer = await self.questions.ask(peer, GetChunk(digest=digest, index=index))
         finally:
-            self._open[peer] -= 1
-            if not self._open[peer]:
+            open_s.remove(opened_s)
+            if not open_s:
                 del self._open[peer]
         took_s = _now_s() - begun_s
         chunk = answer.chunk if isinstance(answer, ChunkAnswer) else None

@@ -194,6 +194,21 @@ async def test_who_takes_long_to_say_that_it_has_nothing_does_so_once():
 
 
 @simulated
+async def test_nothing_waits_behind_a_question_whose_answer_is_overdue():
+    peers = Peers(b=empty, c=empty)
+    peers.delays_s[A] = 4.0
+    first, second = (blob_digest(blob(100, seed=seed)) for seed in range(2))
+
+    async with asyncio.TaskGroup() as group:
+        group.create_task(peers.time(first))
+        await asyncio.sleep(HEDGE_S + 0.1)
+        # The others say at once that they have it not; A would say so seven seconds later.
+        assert await peers.time(second) < 1.0
+
+    assert sum([peer == A for peer, _ in peers.asked]) == 1
+
+
+@simulated
 async def test_only_so_many_are_asked_at_once_however_many_are_silent():
     peers = Peers(count=10)
     peers.behaviours = dict.fromkeys(peers.behaviours, silent)
