@@ -80,7 +80,7 @@ demo: $(VENV)/.installed-run
 
 .PHONY: test
 test: $(VENV)/.installed-dev
-	@"$(VENV)/bin/python" -m pytest -n $(WORKERS) --maxprocesses 8 --dist loadscope $(ARGS)
+	@"$(VENV)/bin/python" -m pytest -n $(WORKERS) --maxprocesses 8 --dist loadscope --no-loadscope-reorder $(ARGS)
 
 .PHONY: check
 check: $(VENV)/.installed-dev

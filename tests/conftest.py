@@ -17,6 +17,15 @@ for name in ("SECURENET_HOME", "SECURENET_RPC"):
     os.environ.pop(name, None)
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the modules that take long, lest all but one worker wait for them at the end."""
+    long = {
+        item.path for item in items if item.get_closest_marker("slow") or "e2e" in item.path.parts
+    }
+    items.sort(key=lambda item: item.path not in long)
+
+
 @pytest.fixture(scope="session")
 def nsl_kdd() -> Path:
     """Return the folder of the NSL-KDD files, or skip: the data set is not part of the project."""
