@@ -10,7 +10,7 @@ docs/spec/federated.md; docs/operating.md.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Final
 
@@ -33,8 +33,11 @@ from node.storage.chain_store import ChainStore
 PAST_SHARE: Final = 16
 """Updates of closed rounds may have the store's size, divided by this."""
 RETRY_S: Final = 5.0
-RETRY_S_MAX: Final = 640.0
+RETRY_S_MAX: Final = 60.0
 """How often a missing aggregate or base is asked for, in pauses that double."""
+FETCHED_AT_ONCE: Final = 4
+ATTEMPT_S: Final = 30.0
+"""After so long the next has its turn; chunks that have come stay."""
 
 _PART: Final = "federated rounds"
 
@@ -81,8 +84,11 @@ class Federation:
         self._works: dict[Digest, RoundWork] = {}
         self._rounds: dict[Digest, FederatedRound] = {}
         self._changed = asyncio.Event()
-        self._closed = asyncio.Event()
-        self._named: dict[Digest, int] = {}
+        # What is fetched for its own sake, by digest and bound of its size.
+        self._fetches: dict[tuple[Digest, int], asyncio.Task[None]] = {}
+        self._turns = asyncio.Semaphore(FETCHED_AT_ONCE)
+        # What members and miners have made in rounds.
+        self._made: dict[Digest, int] = {}
         # What is not named any more and may still lie on the disk.
         self._gone: set[Digest] = set()
         metrics.watch("rounds_open", "Open federated rounds", lambda: self.open_count)
@@ -112,49 +118,58 @@ class Federation:
             self._rounds = rounds
             self._name()
             self._changed.set()
-            self._closed.set()
         for work in self._works.values():
             work.on_committed()
 
     async def run(self) -> None:
         """Take part until cancelled."""
         async with asyncio.TaskGroup() as group:
-            group.create_task(self._keep_blobs())
             while True:
                 self._changed.clear()
                 for id, found in self._rounds.items():
                     if found.is_open and id not in self._works:
                         self._works[id] = RoundWork(id, self._bench)
                         group.create_task(self._work(self._works[id]))
+                self._fetch_missing(group)
+                await self._forget()
                 await self._changed.wait()
 
     async def _work(self, work: RoundWork) -> None:
         await work.run()
         del self._works[work.id]
 
-    async def _keep_blobs(self) -> None:
-        """Fetch what every node is to have, and let go what no round names any more."""
-        pause_s = RETRY_S
-        while True:
-            if self._closed.is_set():
-                pause_s = RETRY_S
-            self._closed.clear()
-            await self._forget()
-            fetched = [
-                await self._fetcher.fetch(digest, size_max=size_max)
-                for digest, size_max in _of_all(tuple(self._rounds.values())).items()
-            ]
-            with suppress(TimeoutError):
-                async with asyncio.timeout(None if all(fetched) else pause_s):
-                    await self._closed.wait()
-            pause_s = min(2 * pause_s, RETRY_S_MAX)
+    def _fetch_missing(self, group: asyncio.TaskGroup) -> None:
+        """Begin to fetch what every node is to have, and end what it need not have any more."""
+        wanted = _of_all(tuple(self._rounds.values())).items()
+        for gone in self._fetches.keys() - wanted:
+            self._fetches.pop(gone).cancel()
+        for digest, size_max in wanted:
+            if (digest, size_max) not in self._fetches and self._blobs.find(digest) is None:
+                task = group.create_task(self._fetch(digest, size_max))
+                self._fetches[digest, size_max] = task
+
+    async def _fetch(self, digest: Digest, size_max: int) -> None:
+        """Ask for a blob until it is here; one that is slow, or nowhere, holds up no other."""
+        pause_s, is_here = RETRY_S, False
+        while not is_here:
+            async with self._turns:
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(ATTEMPT_S):
+                        is_here = await self._fetcher.fetch(digest, size_max=size_max)
+            if not is_here:
+                await asyncio.sleep(pause_s)
+                pause_s = min(2 * pause_s, RETRY_S_MAX)
+        self._fetches.pop((digest, size_max), None)
 
     def _name(self) -> None:
         """Tell the store which blobs are to be here."""
         limit = self._blobs.limits.store_size_max // PAST_SHARE
-        named = _names(tuple(self._rounds.values()), limit) | self._computed()
-        self._gone = (self._gone | self._named.keys()) - named.keys()
-        self._named = named
+        rounds = tuple(self._rounds.values())
+        made = _names(rounds, limit) | self._computed()
+        named = _largest(made, _of_all(rounds))
+        # Not a base: that is no work of the round, and may be of use to others.
+        self._gone = (self._gone | self._made.keys()) - named.keys()
+        self._made = made
         self._blobs.name(_PART, named)
 
     async def _forget(self) -> None:
@@ -180,31 +195,41 @@ def _of_all(rounds: Sequence[FederatedRound]) -> dict[Digest, int]:
     wanted: dict[Digest, int] = {}
     for found in rounds:
         if found.aggregate is not None:
-            wanted[found.aggregate] = found.terms.update_size
+            wanted = _largest(wanted, {found.aggregate: found.terms.update_size})
+    for found in rounds:
         is_used = found.is_open or found.aggregate is not None
         if is_used and bundled_name(found.terms.base) is None:
-            wanted[found.terms.base] = ARTIFACT_SIZE_MAX
+            wanted = _largest(wanted, {found.terms.base: ARTIFACT_SIZE_MAX})
     return wanted
 
 
 def _names(rounds: Sequence[FederatedRound], past_size_max: int) -> dict[Digest, int]:
-    """Return the blobs that rounds name, with the size of each; the latest rounds come last.
+    """Return what has been made in rounds and is to be kept, with the size of each.
 
     Parameters
     ----------
+    rounds : sequence of FederatedRound
+        The latest come last.
     past_size_max : int
         Of the updates of closed rounds together; older ones are not named any more.
     """
-    named = _of_all(rounds)
+    named: dict[Digest, int] = {}
     past_size = 0
     for found in reversed(rounds):
+        size = found.terms.update_size
         updates = [
             member.update
             for member in found.members
             if member.update is not None and (found.is_open or member.status == "included")
         ]
         if found.aggregate is not None:
-            past_size += len(updates) * found.terms.update_size
+            named = _largest(named, {found.aggregate: size})
+            past_size += len(updates) * size
         if found.is_open or (found.aggregate is not None and past_size <= past_size_max):
-            named |= dict.fromkeys(updates, found.terms.update_size)
+            named = _largest(named, dict.fromkeys(updates, size))
     return named
+
+
+def _largest(named: Mapping[Digest, int], more: Mapping[Digest, int]) -> dict[Digest, int]:
+    """Return both together; that a smaller size is named too keeps nothing out."""
+    return dict(named) | {digest: max(size, named.get(digest, 0)) for digest, size in more.items()}

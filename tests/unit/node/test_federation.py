@@ -11,6 +11,7 @@ from chain.errors import Rejection
 from chain.kinds.rounds import AGGREGATE, ATTEST
 from chain.transactions import Transaction, decode_transaction
 from chain.types import Digest
+from ml_validator.artifact import ARTIFACT_SIZE_MAX
 from ml_validator.bundled import LINEAR_NAME, bundled_model
 from node import federation
 from node.api import Submission
@@ -20,7 +21,7 @@ from node.federation import Federation as Service
 from node.metrics import Metrics
 from node.own_transactions import OwnTransactions
 from node.round_work import RESEND_NS
-from tests.builders import Device, key_of
+from tests.builders import Device, digest_of, key_of
 from tests.federation import Federation
 from tests.learners import Learner, expected, root_of
 from tests.simulation.random_source import SeededRandom
@@ -44,6 +45,8 @@ class Participation:
         Blobs that peers have.
     asked : list of Digest
         Blobs for which peers were asked.
+    hanging : set of Digest
+        Blobs which a peer begins to send and does not end.
     """
 
     def __init__(self, key: SigningKey | None = None, **terms: Any) -> None:
@@ -58,6 +61,7 @@ class Participation:
         self.given: list[Transaction] = []
         self.elsewhere: dict[Digest, bytes] = {}
         self.asked: list[Digest] = []
+        self.hanging: set[Digest] = set()
         self.refusal: Exception | None = None
         self.start()
 
@@ -96,6 +100,8 @@ class Participation:
         if self.store.find(digest) is not None:
             return True
         self.asked.append(digest)
+        if digest in self.hanging:
+            await asyncio.Event().wait()
         data = self.elsewhere.get(digest)
         if data is None or len(data) > size_max:
             return False
@@ -328,7 +334,7 @@ async def test_every_node_fetches_what_a_finished_round_has_come_to():
 
 
 @simulated
-async def test_every_node_fetches_what_an_open_round_starts_from_and_keeps_it_as_long():
+async def test_every_node_fetches_what_an_open_round_starts_from_and_then_lets_it_lie():
     data = b"a linear model that only its maker has"
     node = Participation(key_of("an observer"), base=blob_digest(data))
     node.round.play_to("join")
@@ -339,10 +345,63 @@ async def test_every_node_fetches_what_an_open_round_starts_from_and_keeps_it_as
         node.elsewhere[blob_digest(data)] = data
         await asyncio.sleep(SHORT_S)
         assert node.store.read_whole(blob_digest(data), size_max=100) == data
+        assert blob_digest(data) in node.store.named
         await node.tell(node.round.abort())
         await asyncio.sleep(SHORT_S)
 
-    assert node.store.find(blob_digest(data)) is None
+    assert node.store.named == {}
+    # Who opens a round and ends it takes nothing from others.
+    assert node.store.find(blob_digest(data)) is not None
+
+
+@simulated
+async def test_a_base_that_nobody_has_is_asked_for_in_pauses_whatever_happens():
+    node = Participation(base=blob_digest(b"of nobody"))
+    node.round.play_to("join")
+    await node.tell()
+
+    async with node.running():
+        for device in node.round.devices[:-1]:
+            await node.tell(node.round.join(device))
+            await asyncio.sleep(1.0)
+
+    assert node.asked == [blob_digest(b"of nobody")]
+
+
+@simulated
+async def test_a_base_that_hangs_holds_up_no_aggregate():
+    node = Participation(key_of("an observer"), base=blob_digest(b"on a slow peer"))
+    await node.committed()
+    await node.attested()
+    data = b"the aggregate of it all."
+    await node.tell(*[node.round.aggregate(miner, root=root_of(data)) for miner in range(3)])
+    node.elsewhere[blob_digest(data)] = data
+    node.hanging.add(blob_digest(b"on a slow peer"))
+
+    async with node.running():
+        await asyncio.sleep(SHORT_S)
+
+    assert node.store.find(blob_digest(data)) is not None
+
+
+@simulated
+async def test_a_base_that_is_an_aggregate_does_not_make_it_smaller():
+    node = Participation(parameter_count=600_000)
+    await node.committed()
+    await node.attested()
+    root = digest_of("a large one")
+    await node.tell(*[node.round.aggregate(miner, root=root) for miner in range(3)])
+    aggregate, size = node.round.record.aggregate, node.round.terms.update_size
+    assert aggregate is not None
+    assert size > ARTIFACT_SIZE_MAX
+
+    later = Federation(
+        node.chain, devices=node.round.devices, group_size=1, groups_min=1, base=aggregate
+    )
+    later.open()
+    await node.tell()
+
+    assert node.store.named[aggregate] == size
 
 
 @simulated
