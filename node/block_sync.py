@@ -19,6 +19,7 @@ from chain.certificate import CommitCertificate, decode_certificate
 from chain.errors import DecodeError
 from chain.transactions import Transaction
 from chain.types import Address, Digest, Height
+from consensus.log import HEIGHTS_AHEAD_MAX
 from node.members import Members
 from node.ports import Executor, Transport
 from node.progress import Progress
@@ -31,10 +32,11 @@ SLOW_S: Final = 1.0
 """After so long, what is needed next is asked of another peer as well."""
 PATIENCE_S: Final = 2.0
 """A peer that is one block ahead is left alone for so long: consensus will bring that block."""
-PATIENCE_BEHIND_S: Final = 1.0
-"""The same for peers that are further ahead, unless blocks are being fetched already. Under full
-load the slowest of the miners is always two blocks behind: to fetch what it is about to decide
-costs everybody more than it waits."""
+PATIENCE_NEAR_S: Final = 1.0
+"""The same for peers no further ahead than votes are kept for. Under full load the slowest of the
+miners is always two blocks behind: to fetch what it is about to decide costs more than it waits."""
+PATIENCE_BEHIND_S: Final = 0.3
+"""The same for peers that are further ahead, unless blocks are being fetched already."""
 PATIENCE_OBSERVER_S: Final = 0.1
 """An observer hears no votes and waits for no block; but it fetches those of a moment together."""
 COUNT_STEP: Final = 2
@@ -185,7 +187,10 @@ class BlockSync:
     def _patience_s(self) -> float:
         if not self._members.is_member:
             return PATIENCE_OBSERVER_S
-        return PATIENCE_BEHIND_S if self.is_behind else PATIENCE_S
+        if not self.is_behind:
+            return PATIENCE_S
+        is_near = self._progress.highest_seen <= self._chain.height + 1 + HEIGHTS_AHEAD_MAX
+        return PATIENCE_NEAR_S if is_near else PATIENCE_BEHIND_S
 
     async def _download(self) -> None:
         """Fetch until nobody has the next block, or is about to send it."""

@@ -49,7 +49,7 @@ class Contribution:
     digest : Digest
         Orders the contributions: that of the blob, or of a group's mean as a blob.
     values : ndarray of shape (n_parameters,), int64
-        Of weight 1; absolute values of at most 2^62 / number of contributions.
+        Of weight 1; absolute values of at most `SUM_MAX` / number of contributions.
     """
 
     digest: Digest

@@ -27,7 +27,7 @@ def inner_products(rows: Sequence[Integers]) -> list[list[int]]:
     Parameters
     ----------
     rows : sequence of ndarray of shape (n_parameters,), int64
-        At least one, with absolute values of at most 2^62.
+        At least one, with absolute values of at most `SUM_MAX`.
     """
     largest = max(int(np.abs(row).max()) for row in rows)
     assert largest <= SUM_MAX, "four limbs hold every value"

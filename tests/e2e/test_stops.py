@@ -201,7 +201,11 @@ async def _require_same_blocks(clients: Sequence[Client]) -> None:
 
 def _comparable(answer: dict[str, Any]) -> dict[str, Any]:
     # Different valid certificates of one block may exist.
-    return {name: value for name, value in answer.items() if name != "certificate"}
+    found = {name: value for name, value in answer.items() if name != "certificate"}
+    if "models" in found:
+        # Whether a model is here is told of the node, and not of the chain.
+        found["models"] = [{**model, "here": None} for model in found["models"]]
+    return found
 
 
 def _ms(seconds: Sequence[float]) -> str:
