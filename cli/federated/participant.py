@@ -205,7 +205,7 @@ class Participant:
         if memory.update is None:
             memory = await self._make_update(found, member, memory)
         while True:
-            root = merkle_root(_chunks(self._store.load_update(memory)))
+            root = merkle_root(_chunks(self._load_update(memory)))
             commit = UpdateCommit(
                 round=self.round_id, base=terms.base, size_bytes=terms.update_size, root=root
             )
@@ -247,6 +247,12 @@ class Participant:
             raise Contradicted(self.round_id.hex(), "who has shared")
         words = self._secrets(memory).masked(values, group)
         return self._store.save_update(memory, encode_update(words))
+
+    def _load_update(self, memory: Memory) -> bytes:
+        """Return the update that was made; raises `BadInput` where it lacks the noise asked for."""
+        if self._privacy is not None:
+            self._privacy.check_made(self.round_id)
+        return self._store.load_update(memory)
 
     def _change(self, memory: Memory, parameters: int) -> Memory:
         """Change an update that somebody has copied, in a way that tells nothing of it."""
@@ -302,7 +308,7 @@ class Participant:
         if member.update != memory.update:
             raise Contradicted(self.round_id.hex(), "update")
         assert member.update is not None, "who has committed has an update"
-        await self._port.hand_in(member.update, self._store.load_update(memory))
+        await self._port.hand_in(member.update, self._load_update(memory))
         self._has_delivered = True
 
     async def _reveal(self, found: FederatedRound, member: Member) -> None:

@@ -94,6 +94,59 @@ def test_what_is_told_with_noise_is_in_the_ledger_before_it_is_sent(tmp_path):
         said_once(world, device)
 
 
+def test_a_round_is_told_with_the_noise_that_the_ledger_counts_or_not_at_all(tmp_path):
+    world = World(tmp_path, noise=10.0)
+    device = world.federation.devices[0]
+    path = ledger_path(world.memories(device), device.id)
+    world.play(until="commit")
+    # Killed between the ledger and the update: behind three effects of the first.
+    world.lives[device.id] = Life(killed_at=4)
+    world.start(device)
+    with pytest.raises(Killed):
+        world.look(device, world.federation.record)
+    (counted,) = load_ledger(path).spent
+    assert world.memory(device).update is None
+    world.lives[device.id] = Life()
+
+    world.noise = 0.05
+    world.start(device)
+    with pytest.raises(BadInput, match="other noise"):
+        world.look(device, world.federation.record)
+    assert world.ports[device.id].bodies("update.commit") == []
+
+    world.noise = 10.0
+    world.start(device)
+    world.play()
+    assert world.federation.member_of(device).status == "included"
+    assert load_ledger(path).spent == (counted,)
+
+
+@pytest.mark.parametrize("sends", ["update.commit", "the update"])
+def test_an_update_that_was_made_without_noise_is_not_sent_where_noise_is_asked_for(
+    tmp_path, sends
+):
+    world = World(tmp_path, count=5, group_size=5)
+    device = world.federation.devices[0]
+    world.play(until="commit")
+    # Behind the effects by which an update is kept: before it is sent, or handed in.
+    world.lives[device.id] = Life(killed_at=7 if sends == "update.commit" else 8)
+    world.start(device)
+    with pytest.raises(Killed):
+        world.look(device, world.federation.record)
+    assert world.memory(device).update is not None
+    is_committed = world.federation.member_of(device).update is not None
+    assert is_committed == (sends == "the update")
+    world.lives[device.id] = Life()
+
+    world.noise = 5.0
+    world.start(device)
+    with pytest.raises(BadInput, match="without noise"):
+        world.look(device, world.federation.record)
+
+    assert world.federation.member_of(device).update not in world.blobs
+    assert (world.federation.member_of(device).update is not None) == is_committed
+
+
 def test_noise_changes_an_update_by_what_it_says(tmp_path):
     world = World(tmp_path, noise=2.0, group_size=1, groups_min=1)
     world.play()
