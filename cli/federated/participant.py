@@ -110,7 +110,9 @@ class Participant:
         self._privacy = privacy
         self._has_delivered = False
         self._has_revealed = False
-        # From which height on it may complain, and how far the chain was when it looked last.
+        # Who has handed it false shares, from which height on it may complain of them, and how far
+        # the chain was when it looked last.
+        self._liars: frozenset[Address] | None = None
         self._turn: int | None = None
         self._height = 0
 
@@ -266,8 +268,10 @@ class Participant:
         nameable = _nameable(found, member)
         if not nameable:
             return memory
-        received = await self._received(found, member, memory)
-        liars = [owner for owner in nameable if received[owner] is None]
+        if self._liars is None:
+            received = await self._received(found, member, memory)
+            self._liars = frozenset([owner for owner, pair in received.items() if pair is None])
+        liars = [owner for owner in nameable if owner in self._liars]
         if not liars:
             return memory
         # The round was read before this height is asked for, but behind that of the last look.

@@ -376,6 +376,26 @@ def test_whoever_has_accused_and_finds_the_liar_expelled_sends_nothing_more(tmp_
     assert world.ports[slow.id].bodies("update.commit") == []
 
 
+@pytest.mark.slow
+@pytest.mark.attack("F10")
+def test_whoever_is_killed_while_it_complains_never_shows_an_update_too(tmp_path):
+    complained = set()
+    for killed_at in range(1, MASKED_EFFECTS):
+        world = World(tmp_path / str(killed_at), count=7, group_size=7, phase_heights=60)
+        liar, *_, victim = world.federation.devices
+        forge_shares(world, liar)
+        world.lives[victim.id].killed_at = killed_at
+        let_complain(world, victim)
+
+        world.play(until="attest")
+
+        port = world.ports[victim.id]
+        assert len({body.accused for body in port.bodies("round.complaint")}) == 1
+        assert port.bodies("update.commit") == []
+        complained.add(world.federation.member_of(victim).status)
+    assert complained == {"complained"}
+
+
 def test_a_complaint_that_comes_a_moment_too_late_ends_the_own_part_in_silence(tmp_path):
     world = World(tmp_path, count=10, group_size=10, phase_heights=100)
     liar, late, first, *_ = world.federation.devices
