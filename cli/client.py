@@ -35,8 +35,6 @@ RETRY_AFTER_S_MAX: Final = 5.0
 """Longest pause between two tries, whatever the node asks for."""
 POLL_INTERVAL_S: Final = 0.02
 PAGE_MAX: Final = 1_000
-BATCH_MAX: Final = 1_000
-"""Transactions that a node takes in one batch."""
 MSGPACK: Final = "application/msgpack"
 OCTETS: Final = "application/octet-stream"
 BLOB_TIMEOUT: Final = aiohttp.ClientTimeout(sock_connect=CONNECT_TIMEOUT_S, sock_read=60.0)

@@ -21,6 +21,7 @@
         ├── VoidGroup            a group whose sum cannot be known or breaks a rule
         ├── TooFewContributions  fewer than an aggregation rule can stand on
         ├── PrivacySpent         a round that would tell more than a participant allows
+        ├── NoiseChanged         a round that was told with other noise before
         └── UnexportableModel    a model that another form cannot hold
 """
 
@@ -304,3 +305,17 @@ class PrivacySpent(ModelError):
         super().__init__(f"epsilon would be {epsilon:.3g}, at most {epsilon_max:g} is allowed")
         self.epsilon = epsilon
         self.epsilon_max = epsilon_max
+
+
+class NoiseChanged(ModelError):
+    """A federated round of which a ledger says that it was told with other noise than now.
+
+    Parameters
+    ----------
+    round : Digest
+        Which.
+    """
+
+    def __init__(self, round: Digest) -> None:
+        super().__init__(f"federated round {round.hex()} was told with other noise")
+        self.round = round

@@ -183,7 +183,7 @@ def _command(ids: Sequence[Digest], optimiser: Optimiser, rate: float) -> str:
     """Return how whoever has the chain makes the same model, but for the threshold."""
     earlier = "".join([f" --earlier {id.hex()}" for id in ids[:-1]])
     return (
-        f"securenet fl publish {ids[-1].hex()} --optimiser {optimiser}{earlier} --rate {rate:g}"
+        f"securenet fl publish {ids[-1].hex()} --optimiser {optimiser}{earlier} --rate {rate!r}"
         " --data DATA"
     )
 

@@ -9,6 +9,7 @@ from chain.types import Digest
 from cli.arguments import parse_digest
 from cli.client import Client, Document, ask
 from cli.commands.fl_status import follow_round, waits_for
+from cli.errors import CliError
 from cli.federated.opening import CLIP, DEADLINES, SCALE_BITS, STEPS, RoundPlan, opening
 from cli.key_files import open_key
 from cli.options import (
@@ -92,6 +93,8 @@ def start(
     The id of the round is that of its transaction. From 3 groups on the default rule is the median,
     which withstands one spoiled group; with fewer it is the mean, which withstands none.
 
+    A base that is not bundled is handed in once the round is open; --no-wait waits for that then.
+
     Example: securenet fl start --key registrar.json --base nsl-kdd-linear --follow
     """
     from cli.federated.shard import linear_of
@@ -114,26 +117,37 @@ def start(
         deadlines=deadlines,
     )
     signing = open_key(key, passphrase_file)
+    # What the chain names is taken from any machine and fetched by all, so it goes in behind that.
+    hands_in = bundled_name(artifact.digest) is None
 
     async def question(client: Client) -> Document:
         body = await opening(client, plan, base=artifact.digest, parameter_count=count)
         sender = registrar_sender(await client.genesis(), signing, organisation)
-        outcome = await submit(client, sender.sign("round.open", body), wait=wait)
-        # Behind the opening: what the chain names is taken from any machine, and fetched by all.
-        if bundled_name(artifact.digest) is None:
-            await client.put_blob(artifact.digest.hex(), artifact.data)
-        return outcome
+        return await submit(client, sender.sign("round.open", body), wait=wait or hands_in)
 
     answer = ask(rpc, question)
-    if as_json and not follow:
-        show_json(answer)
-        return
     round_id = Digest(bytes.fromhex(answer["id"]))
-    show_fields({"round": answer["id"], "status": answer["status"], "height": answer.get("height")})
-    if wait:
+    is_document = as_json and not follow
+    if is_document:
+        show_json(answer)
+    else:
+        shown = {"round": answer["id"], "status": answer["status"], "height": answer.get("height")}
+        show_fields(shown)
+    if hands_in:
+        _hand_in(rpc, artifact.digest, artifact.data)
+    if wait and not is_document:
         show_line(waits_for(ask(rpc, lambda client: client.get(f"/v1/rounds/{answer['id']}"))))
     if follow:
         follow_round(rpc, round_id, as_json=as_json)
+
+
+def _hand_in(rpc: str, base: Digest, data: bytes) -> None:
+    """Hand the base of a round in that is open already; raises `CliError`, which says so."""
+    try:
+        ask(rpc, lambda client: client.put_blob(base.hex(), data))
+    except CliError as error:
+        error.advice = "the round is open and waits for its base: securenet blob put FILE"
+        raise
 
 
 @app.command()

@@ -14,7 +14,7 @@ import numpy as np
 
 from chain.blobs import CHUNK_SIZE
 from chain.federated.boxes import Pair, ShareKind
-from chain.federated.records import FederatedRound, Member, SharesRecord, Terms
+from chain.federated.records import FederatedRound, Member, SharesRecord, Terms, threshold
 from chain.kinds.participation import (
     RoundComplaint,
     RoundJoin,
@@ -47,9 +47,16 @@ OVERTAKEN: Final = frozenset(
 )
 """Refusals that say that the round has gone on meanwhile: there is nothing to do but to look."""
 
+TURN_HEIGHTS: Final = 3
+"""Between the turns of two members to complain, so that the later one sees what was said."""
+
 
 class RoundPort(Protocol):
     """What a participant asks of the chain."""
+
+    async def height(self) -> int:
+        """Return how far the chain is."""
+        ...
 
     async def shares(
         self, round_id: Digest, owners: Iterable[Address]
@@ -75,7 +82,8 @@ class Participant:
         Makes the update, a vector of real numbers, from the terms of the round and the steps that
         the device is asked for.
     complains : bool
-        Whether to give up the own part in the round to name a member whose box is no good.
+        Whether to give up the own part in the round to name a member whose box is no good, where
+        nobody does it before and the group can bear it.
     privacy : Privacy, optional
         Adds noise to the update, and keeps the ledger of it.
     """
@@ -102,6 +110,11 @@ class Participant:
         self._privacy = privacy
         self._has_delivered = False
         self._has_revealed = False
+        # Who has handed it false shares, from which height on it may complain of them, and how far
+        # the chain was when it looked last.
+        self._liars: frozenset[Address] | None = None
+        self._turn: int | None = None
+        self._height = 0
 
     @property
     def has_delivered(self) -> bool:
@@ -130,9 +143,9 @@ class Participant:
                 case "commit":
                     await self._commit(found, member)
                     if found.terms.is_masked:
-                        await self._deliver(member)
+                        await self._deliver(found, member)
                 case "attest":
-                    await self._deliver(member)
+                    await self._deliver(found, member)
                 case "reveal":
                     await self._reveal(found, member)
                 case _:
@@ -180,20 +193,21 @@ class Participant:
     async def _commit(self, found: FederatedRound, member: Member) -> None:
         terms = found.terms
         due = "shared" if terms.is_masked else "joined"
-        if member.status != due or member.group not in found.groups:
+        if member.status != due or _is_lost(found, member):
             return
         memory = self._memory(member)
-        if memory.update is None and terms.is_masked and self._complains:
-            memory = await self._find_liar(found, member, memory)
+        if memory.accused is None and memory.update is None and self._complains:
+            accusing = await self._accuse(found, member, memory)
+            if accusing is None:
+                return
+            memory = accusing
         if memory.accused is not None:
-            secret = self._secrets(memory).box_private
-            body = RoundComplaint(round=self.round_id, accused=memory.accused, secret=secret)
-            await self._port.send("round.complaint", body)
+            await self._complain(found, member, memory)
             return
         if memory.update is None:
             memory = await self._make_update(found, member, memory)
         while True:
-            root = merkle_root(_chunks(self._store.load_update(memory)))
+            root = merkle_root(_chunks(self._load_update(memory)))
             commit = UpdateCommit(
                 round=self.round_id, base=terms.base, size_bytes=terms.update_size, root=root
             )
@@ -236,6 +250,12 @@ class Participant:
         words = self._secrets(memory).masked(values, group)
         return self._store.save_update(memory, encode_update(words))
 
+    def _load_update(self, memory: Memory) -> bytes:
+        """Return the update that was made; raises `BadInput` where it lacks the noise asked for."""
+        if self._privacy is not None:
+            self._privacy.check_made(self.round_id)
+        return self._store.load_update(memory)
+
     def _change(self, memory: Memory, parameters: int) -> Memory:
         """Change an update that somebody has copied, in a way that tells nothing of it."""
         words = decode_words(self._store.load_update(memory), parameters=parameters)
@@ -243,24 +263,56 @@ class Participant:
         changed = replace(memory, changes=memory.changes + 1)
         return self._store.save_update(changed, encode_update(words))
 
-    async def _find_liar(self, found: FederatedRound, member: Member, memory: Memory) -> Memory:
-        if memory.accused is None:
+    async def _accuse(self, found: FederatedRound, member: Member, memory: Memory) -> Memory | None:
+        """Accuse one that has cheated this member, if any is to be named; None: wait for it."""
+        nameable = _nameable(found, member)
+        if not nameable:
+            return memory
+        if self._liars is None:
             received = await self._received(found, member, memory)
-            liars = [owner for owner, pair in received.items() if pair is None]
-            if liars:
-                memory = replace(memory, accused=liars[0])
-                self._store.save(memory)
-        return memory
+            self._liars = frozenset([owner for owner, pair in received.items() if pair is None])
+        liars = [owner for owner in nameable if owner in self._liars]
+        if not liars:
+            return memory
+        # The round was read before this height is asked for, but behind that of the last look.
+        seen, self._height = self._height, await self._port.height()
+        if self._turn is None:
+            self._turn = self._height + TURN_HEIGHTS * _place_from_end(found, member)
+        if self._turn > _middle(found):
+            return memory
+        if seen < self._turn:
+            return None
+        accusing = replace(memory, accused=liars[0])
+        self._store.save(accusing)
+        return accusing
 
-    async def _deliver(self, member: Member) -> None:
+    async def _complain(self, found: FederatedRound, member: Member, memory: Memory) -> None:
+        """Name who was accused, at the price of the own secret.
+
+        Whoever has accused commits nothing, even where it sends nothing now: it may have been
+        killed behind sending, and whoever has seen its secret could open its update.
+        """
+        if memory.accused not in _nameable(found, member):
+            return
+        assert memory.accused is not None, "None is no member"
+        secret = self._secrets(memory).box_private
+        body = RoundComplaint(round=self.round_id, accused=memory.accused, secret=secret)
+        try:
+            await self._port.send("round.complaint", body)
+        except Refused as refusal:
+            # Somebody else has named it a moment before.
+            if refusal.code != "invalid_state":
+                raise
+
+    async def _deliver(self, found: FederatedRound, member: Member) -> None:
         """Hand the update in, once its digest stands: before, it could be copied."""
-        if member.status != "committed" or self._has_delivered:
+        if member.status != "committed" or self._has_delivered or _is_lost(found, member):
             return
         memory = self._memory(member)
         if member.update != memory.update:
             raise Contradicted(self.round_id.hex(), "update")
         assert member.update is not None, "who has committed has an update"
-        await self._port.hand_in(member.update, self._store.load_update(memory))
+        await self._port.hand_in(member.update, self._load_update(memory))
         self._has_delivered = True
 
     async def _reveal(self, found: FederatedRound, member: Member) -> None:
@@ -327,6 +379,45 @@ def member_of(found: FederatedRound, device: Address) -> Member:
     if position is None:
         raise _refused("not_invited", "the federated round is not open to this device")
     return found.members[position]
+
+
+def complaints_max(size: int) -> int:
+    """Return how many of a group of `size` may complain, each of another, without ending it.
+
+    Each complaint shows what one member holds of all others' secrets. With so many, still more than
+    half of a group has to collude to open an update.
+    """
+    return (size - threshold(size)) // 2
+
+
+def _complaints_left(found: FederatedRound, member: Member) -> int:
+    """Return how many complaints a member's group still bears; below 0: it has had too many."""
+    group = found.members_of(member.group)
+    return complaints_max(len(group)) - sum([other.status == "complained" for other in group])
+
+
+def _is_lost(found: FederatedRound, member: Member) -> bool:
+    """Tell whether nothing comes of a member's group any more; then it is shown nothing more."""
+    return member.group not in found.groups or _complaints_left(found, member) < 0
+
+
+def _nameable(found: FederatedRound, member: Member) -> list[Address]:
+    """Return of whom a member could complain; of nobody where the group cannot bear it."""
+    if _complaints_left(found, member) <= 0:
+        return []
+    others = [other for other in found.members_of(member.group) if other != member]
+    return [other.device for other in others if other.status in ("shared", "committed")]
+
+
+def _place_from_end(found: FederatedRound, member: Member) -> int:
+    """Return a member's place in the order of complaints: the last of a group has boxes."""
+    return found.members_of(member.group)[::-1].index(member)
+
+
+def _middle(found: FederatedRound) -> int:
+    """Return the height up to which complaints leave time to train."""
+    assert found.deadline is not None, "every phase that waits for members has a deadline"
+    return (found.phase_height + found.deadline) // 2
 
 
 def _digest_of(group: Group) -> Digest:

@@ -15,7 +15,7 @@ from chain.schema import Blob, Integer, ListOf, Record
 from chain.types import DIGEST_SIZE, Address, Digest
 from cli.errors import BadInput, Missed
 from cli.federated.memory import CHANGES_MAX, MemoryStore
-from ml_validator.errors import InvalidUpdate, PrivacySpent
+from ml_validator.errors import InvalidUpdate, NoiseChanged, PrivacySpent
 from ml_validator.federated.privacy import Noise, PrivacyLedger, Spent, fitting_noise
 from node.storage.files import storage_error
 
@@ -106,11 +106,25 @@ class Privacy:
         Raises
         ------
         BadInput
-            Its terms leave no room for the noise.
+            Its terms leave no room for the noise, or the ledger has it with other noise.
         Missed
             It would be told too much.
         """
         self._spent(round_id, found)
+
+    def check_made(self, round_id: Digest) -> None:
+        """Make sure that an update which is there already was made with noise.
+
+        Raises
+        ------
+        BadInput
+            The ledger knows nothing of the round.
+        """
+        if load_ledger(self.path).find(round_id) is None:
+            raise BadInput(
+                "the own update in this federated round was made without noise",
+                "sit this round out",
+            )
 
     def spend(self, round_id: Digest, found: FederatedRound) -> Noise:
         """Write down what a round is told, and return the noise for it; raises as `check`."""
@@ -143,6 +157,11 @@ class Privacy:
         ledger = load_ledger(self.path)
         try:
             after = ledger.spend(entry, delta=self.delta, epsilon_max=self.epsilon_max)
+        except NoiseChanged as error:
+            raise BadInput(
+                f"{error}, and {self.path} counts that",
+                "give --noise and --noise-members as before, or sit this round out",
+            ) from error
         except PrivacySpent as error:
             raise Missed(
                 f"the federated round would tell too much of the own rows: {error}",

@@ -24,7 +24,7 @@ from cryptography.hazmat.primitives.ciphers import Cipher
 from cryptography.hazmat.primitives.ciphers.algorithms import ChaCha20
 
 from chain.types import Digest
-from ml_validator.errors import InvalidUpdate, PrivacySpent
+from ml_validator.errors import InvalidUpdate, NoiseChanged, PrivacySpent
 from ml_validator.federated.fixed_point import (
     Floats,
     Integers,
@@ -138,15 +138,24 @@ class PrivacyLedger:
         """Return epsilon, where the guarantee may fail with the chance `delta`."""
         return epsilon_of(self.rho, delta)
 
+    def find(self, round_id: Digest) -> Spent | None:
+        """Return what a round was told, or None."""
+        return next((spent for spent in self.spent if spent.round == round_id), None)
+
     def spend(self, entry: Spent, *, delta: float, epsilon_max: float) -> "PrivacyLedger":
-        """Return the ledger with one more round; a round that is in it already costs nothing.
+        """Return the ledger with one more round; one that is in it with this noise costs nothing.
 
         Raises
         ------
+        NoiseChanged
+            The round is in it with other noise.
         PrivacySpent
             It would exceed what may be spent; take no part in that round.
         """
-        if any(known.round == entry.round for known in self.spent):
+        known = self.find(entry.round)
+        if known is not None:
+            if known != entry:
+                raise NoiseChanged(entry.round)
             return self
         after = PrivacyLedger(spent=(*self.spent, entry))
         if after.epsilon(delta) > epsilon_max:

@@ -1,7 +1,9 @@
-"""An aggregate computed again by somebody who has the RPC alone, and none of a miner's code.
+"""An aggregate computed again by somebody who has the RPC alone, and no miner's store or state.
 
-Reveals are read from the round's transactions, each with its proof, updates and the aggregate from
-the blobs. docs/spec/federated.md, section 6: what a closed round leaves is enough for this.
+The arithmetic is that of miners, from shares to the rule; `tests.learners.expected` and the vectors
+are there to say whether it is right. What differs is where all comes from: reveals are read from
+the round's transactions, each with its proof, updates and the aggregate from the blobs.
+docs/spec/federated.md, section 6: what a closed round leaves is enough for this.
 """
 
 from collections.abc import Iterable

@@ -24,6 +24,7 @@ from time import monotonic
 from typing import Any, Final
 
 from chain.crypto import address_of
+from chain.federated.boxes import padded_count
 from chain.federated.records import STATUSES, threshold
 from chain.kinds.device_data import DeviceData
 from chain.types import Digest
@@ -219,9 +220,7 @@ class Story:
     async def _live_through(self, shape: Shape, base: Path) -> tuple[str, list["Fate"]]:
         """Open a round and let its participants meet their fates; return once it is over."""
         client = await self._network.client(0)
-        # Who gets the false share proves it, and is out of the round with whoever made it.
-        first, *others = self._made[:-1]
-        cheat = self._chance.choice(others) if shape.cheats else None
+        cheat = self._chance.choice(self._made[:-1]) if shape.cheats else None
         if cheat is not None:
             self._restart(cheat, CHEAT)
         opened = await self._operators.run(
@@ -234,7 +233,7 @@ class Story:
             found = await at_phase(client, round_id, "share")
             liar = self._choose_liar(found)
             self._restart(liar, FALSE_REVEALER)
-        spared = {cheat, liar, first if shape.cheats else None}
+        spared = {cheat, liar, None if cheat is None else self._cheated_by(cheat)}
         victims = self._chance.sample([one for one in self._made[:-1] if one not in spared], 2)
         fates = [
             Fate(
@@ -257,6 +256,11 @@ class Story:
             self._restart(liar)
             fates.append(Fate(gateway=liar, moment="a false reveal", comes_back=True))
         return round_id, fates
+
+    def _cheated_by(self, cheat: Gateway) -> Gateway:
+        """Return who gets the first box of a cheat, a false share: it is out of the round too."""
+        others = [one for one in self._made if one is not cheat]
+        return others[padded_count(len(self._made))]
 
     def _choose_liar(self, found: dict[str, Any]) -> Gateway:
         """Return somebody without whose shares its group does."""

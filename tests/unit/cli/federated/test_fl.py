@@ -14,6 +14,7 @@ from chain.federated.records import ROUND_TABLE
 from chain.kinds.participation import RoundJoin
 from chain.types import Address, Digest
 from cli.client import ask
+from cli.commands.fl_publish import Optimiser, _command
 from cli.commands.fl_status import waits_for
 from cli.exit_codes import ExitCode
 from cli.federated.follow import why_shown
@@ -213,6 +214,12 @@ def test_a_participant_sees_a_round_through_and_the_outcome_is_published(
     assert np.abs(change).max() > 0.01
     assert np.allclose(moved, change, atol=1e-6)
     assert published.document["model"] in securenet("model", "list").out
+
+
+def test_the_command_of_a_model_has_its_rate_to_the_last_digit():
+    command = _command([Digest(bytes(32))], Optimiser.FEDAVG, 0.123456789012)
+
+    assert "--rate 0.123456789012 " in command
 
 
 def test_fedadam_remembers_earlier_rounds_from_their_aggregates_alone(
@@ -433,6 +440,28 @@ def test_a_base_that_does_not_match_its_digest_ends_it(
     ended = join("a", "--round", started.document["id"])
 
     assert (ended.code, "other bytes" in ended.err) == (ExitCode.MISSED, True)
+
+
+@pytest.mark.parametrize("options", [(), ("--no-wait",)])
+def test_a_round_whose_base_is_not_taken_is_shown_with_what_to_do(
+    securenet, registrar, node, devices, tmp_path, options
+):
+    base = replace(bundled_model(LINEAR_NAME)[0], threshold_ppm=7)
+    (tmp_path / "base.safetensors").write_bytes(base.data)
+    full = problem(507, "blobs_full", "the blob store is full")
+    node.overrides[f"/v1/blobs/{base.digest.hex()}"] = [full]
+
+    ended = securenet(
+        "fl", "start", "--key", registrar, "--base", tmp_path / "base.safetensors",
+        "--participants", devices["a"], "--group-size", 1, *options,
+    )  # fmt: skip
+
+    assert ended.code == ExitCode.REFUSED
+    (opening,) = node.chain.blocks[-1].transactions
+    assert opening.id.hex() in ended.out
+    assert "committed" in ended.out, "the chain names the base"
+    assert "blobs_full" in ended.err
+    assert "securenet blob put FILE" in ended.err
 
 
 def test_a_base_that_the_node_is_still_fetching_is_waited_for(

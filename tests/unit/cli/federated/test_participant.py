@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from chain.federated.records import threshold
 from chain.types import Digest
 from cli.errors import BadInput, Contradicted, Refused
 from cli.federated.memory import MemoryStore
@@ -91,6 +92,59 @@ def test_what_is_told_with_noise_is_in_the_ledger_before_it_is_sent(tmp_path):
         assert counted
         assert all(rounds == [world.federation.id] for rounds in counted)
         said_once(world, device)
+
+
+def test_a_round_is_told_with_the_noise_that_the_ledger_counts_or_not_at_all(tmp_path):
+    world = World(tmp_path, noise=10.0)
+    device = world.federation.devices[0]
+    path = ledger_path(world.memories(device), device.id)
+    world.play(until="commit")
+    # Killed between the ledger and the update: behind three effects of the first.
+    world.lives[device.id] = Life(killed_at=4)
+    world.start(device)
+    with pytest.raises(Killed):
+        world.look(device, world.federation.record)
+    (counted,) = load_ledger(path).spent
+    assert world.memory(device).update is None
+    world.lives[device.id] = Life()
+
+    world.noise = 0.05
+    world.start(device)
+    with pytest.raises(BadInput, match="other noise"):
+        world.look(device, world.federation.record)
+    assert world.ports[device.id].bodies("update.commit") == []
+
+    world.noise = 10.0
+    world.start(device)
+    world.play()
+    assert world.federation.member_of(device).status == "included"
+    assert load_ledger(path).spent == (counted,)
+
+
+@pytest.mark.parametrize("sends", ["update.commit", "the update"])
+def test_an_update_that_was_made_without_noise_is_not_sent_where_noise_is_asked_for(
+    tmp_path, sends
+):
+    world = World(tmp_path, count=5, group_size=5)
+    device = world.federation.devices[0]
+    world.play(until="commit")
+    # Behind the effects by which an update is kept: before it is sent, or handed in.
+    world.lives[device.id] = Life(killed_at=7 if sends == "update.commit" else 8)
+    world.start(device)
+    with pytest.raises(Killed):
+        world.look(device, world.federation.record)
+    assert world.memory(device).update is not None
+    is_committed = world.federation.member_of(device).update is not None
+    assert is_committed == (sends == "the update")
+    world.lives[device.id] = Life()
+
+    world.noise = 5.0
+    world.start(device)
+    with pytest.raises(BadInput, match="without noise"):
+        world.look(device, world.federation.record)
+
+    assert world.federation.member_of(device).update not in world.blobs
+    assert (world.federation.member_of(device).update is not None) == is_committed
 
 
 def test_noise_changes_an_update_by_what_it_says(tmp_path):
@@ -221,17 +275,162 @@ def test_false_shares_are_left_out_in_silence(tmp_path):
 
 
 def test_one_who_complains_names_the_liar_and_commits_nothing(tmp_path):
-    world = World(tmp_path, count=7, group_size=7)
+    world = World(tmp_path, count=7, group_size=7, phase_heights=60)
     liar, victim, *_ = world.federation.devices
     forge_shares(world, liar)
-    world.complains.add(victim.id)
-    world.start(victim)
+    let_complain(world, victim)
 
     world.play(until="attest")
 
     assert world.federation.member_of(liar).status == "expelled"
     assert world.federation.member_of(victim).status == "complained"
     assert world.ports[victim.id].bodies("update.commit") == []
+
+
+def let_complain(world, *devices):
+    """Start participants again, that they complain."""
+    for device in devices:
+        world.complains.add(device.id)
+        world.start(device)
+
+
+def complaints_sent(world):
+    """Return who has ever sent its box secret."""
+    devices = world.federation.devices
+    return [device for device in devices if world.ports[device.id].bodies("round.complaint")]
+
+
+def look_in_step(world):
+    """Let all see each block before anybody acts on it, as processes of their own do."""
+    federation = world.federation
+    while federation.record.phase == "commit":
+        record = federation.record
+        for device in federation.devices:
+            world.look(device, record)
+        federation.chain.commit()
+
+
+def look_on(world, device):
+    """Let one participant look, block after block, until it is killed."""
+    while True:
+        world.look(device, world.federation.record)
+        world.federation.chain.commit()
+
+
+@pytest.mark.attack("F10")
+def test_of_many_who_are_cheated_by_one_a_single_one_gives_up_its_secret(tmp_path):
+    world = World(tmp_path, count=10, group_size=10, phase_heights=100)
+    liar, *others = world.federation.devices
+    forge_shares(world, liar)
+    let_complain(world, *others)
+    world.play(until="commit")
+
+    look_in_step(world)
+
+    (complainer,) = complaints_sent(world)
+    members = [world.federation.member_of(device) for device in others if device != complainer]
+    assert world.federation.member_of(liar).status == "expelled"
+    assert world.federation.member_of(complainer).status == "complained"
+    assert {member.status for member in members} == {"committed"}
+
+
+@pytest.mark.attack("F10")
+@pytest.mark.parametrize(("size", "named"), [(6, 0), (10, 1), (13, 2)])
+def test_liars_draw_no_more_secrets_out_of_a_group_than_it_bears(tmp_path, size, named):
+    world = World(tmp_path, count=size, group_size=size, phase_heights=150)
+    *others, third, second, first = world.federation.devices
+    for liar in (first, second, third):
+        forge_shares(world, liar)
+    let_complain(world, *others)
+    world.play(until="commit")
+
+    look_in_step(world)
+
+    statuses = [member.status for member in world.federation.record.members]
+    assert len(complaints_sent(world)) == statuses.count("expelled") == named
+    assert statuses.count("committed") == size - 2 * named
+    assert threshold(size) - named > size / 2
+
+
+@pytest.mark.attack("F10")
+def test_whoever_has_accused_and_finds_the_liar_expelled_sends_nothing_more(tmp_path):
+    world = World(tmp_path, count=10, group_size=10, phase_heights=100)
+    liar, slow, quick, *_ = world.federation.devices
+    forge_shares(world, liar)
+    let_complain(world, slow)
+    world.play(until="commit")
+    world.ports[slow.id].is_cut = True
+    with pytest.raises(Killed):
+        look_on(world, slow)
+    assert world.memory(slow).accused == liar.id
+    world.ports[slow.id].is_cut = False
+    let_complain(world, quick)
+    while not complaints_sent(world):
+        world.look(quick, world.federation.record)
+        world.federation.chain.commit()
+    world.start(slow)
+
+    world.play()
+
+    assert complaints_sent(world) == [quick]
+    assert world.ports[slow.id].bodies("update.commit") == []
+
+
+@pytest.mark.slow
+@pytest.mark.attack("F10")
+def test_whoever_is_killed_while_it_complains_never_shows_an_update_too(tmp_path):
+    complained = set()
+    for killed_at in range(1, MASKED_EFFECTS):
+        world = World(tmp_path / str(killed_at), count=7, group_size=7, phase_heights=60)
+        liar, *_, victim = world.federation.devices
+        forge_shares(world, liar)
+        world.lives[victim.id].killed_at = killed_at
+        let_complain(world, victim)
+
+        world.play(until="attest")
+
+        port = world.ports[victim.id]
+        assert len({body.accused for body in port.bodies("round.complaint")}) == 1
+        assert port.bodies("update.commit") == []
+        complained.add(world.federation.member_of(victim).status)
+    assert complained == {"complained"}
+
+
+def test_a_complaint_that_comes_a_moment_too_late_ends_the_own_part_in_silence(tmp_path):
+    world = World(tmp_path, count=10, group_size=10, phase_heights=100)
+    liar, late, first, *_ = world.federation.devices
+    forge_shares(world, liar)
+    let_complain(world, late)
+    world.play(until="commit")
+    let_complain(world, first)
+    before = world.federation.record
+    while not complaints_sent(world):
+        before = world.federation.record
+        world.look(first, before)
+        world.federation.chain.commit()
+
+    while not world.ports[late.id].bodies("round.complaint"):
+        world.look(late, before)
+        world.federation.chain.commit()
+    world.play()
+
+    assert world.federation.member_of(late).status == "shared"
+    assert world.ports[late.id].bodies("update.commit") == []
+
+
+def test_whoever_looks_late_keeps_silent_and_commits(tmp_path):
+    world = World(tmp_path, count=10, group_size=10, phase_heights=100)
+    liar, victim, *_ = world.federation.devices
+    forge_shares(world, liar)
+    let_complain(world, victim)
+    world.play(until="commit")
+    for _ in range(150):
+        world.federation.chain.commit()
+
+    world.play()
+
+    assert complaints_sent(world) == []
+    assert world.ports[victim.id].bodies("update.commit")
 
 
 def test_whoever_is_shown_two_lists_of_survivors_reveals_for_one(tmp_path):

@@ -88,6 +88,11 @@ class Port:
         self.life = Life()
         self.sent: list[tuple[str, Any]] = []
         self.before_commit: Callable[[Any], None] | None = None
+        self.is_cut = False
+        """Whether the process is killed before it sends anything."""
+
+    async def height(self) -> int:
+        return self.world.federation.chain.tip.header.height
 
     async def shares(
         self, round_id: Digest, owners: Iterable[Address]
@@ -95,6 +100,8 @@ class Port:
         return self.world.shares()
 
     async def send(self, kind: str, body: Any) -> None:
+        if self.is_cut:
+            raise Killed
         self.life.effect()
         self.sent.append((kind, body))
         if kind == "update.commit" and self.before_commit is not None:
@@ -116,13 +123,19 @@ class World:
     """A round of `count` participants, each with a home of its own in `folder`."""
 
     def __init__(
-        self, folder: Path, *, count: int = 4, noise: float | None = None, **terms: Any
+        self,
+        folder: Path,
+        *,
+        count: int = 4,
+        noise: float | None = None,
+        phase_heights: int = PHASE_HEIGHTS,
+        **terms: Any,
     ) -> None:
         self.noise = noise
         self.federation = Federation(count=count, **terms)
         # Each transaction is a block of its own here.
         height = self.federation.chain.tip.next_height
-        deadlines = make_deadlines(height, step=PHASE_HEIGHTS)
+        deadlines = make_deadlines(height, step=phase_heights)
         self.federation.terms = replace(self.federation.terms, deadlines=deadlines)
         self.federation.open()
         self.folder = folder

@@ -1,12 +1,13 @@
 """Noise is what it should be, is paid for, and does not come out anew after a restart."""
 
+from dataclasses import replace
 from math import exp, log, sqrt
 
 import numpy as np
 import pytest
 
 from chain.types import Digest
-from ml_validator.errors import InvalidUpdate, PrivacySpent
+from ml_validator.errors import InvalidUpdate, NoiseChanged, PrivacySpent
 from ml_validator.federated.group_sum import group_sum
 from ml_validator.federated.privacy import (
     Noise,
@@ -154,6 +155,8 @@ def test_a_ledger_adds_up_and_refuses_what_exceeds_it():
         ledger = ledger.spend(entry, delta=1e-5, epsilon_max=1.0)
         assert ledger.rho == pytest.approx(number * 0.005)
     assert ledger.spend(rounds[0], delta=1e-5, epsilon_max=0.1) == ledger
+    with pytest.raises(NoiseChanged):
+        ledger.spend(replace(rounds[0], deviation=999), delta=1e-5, epsilon_max=1.0)
     large = Spent(round=Digest(b"x" * 32), base=BASE, sensitivity=1, deviation=1)
     with pytest.raises(PrivacySpent) as refused:
         ledger.spend(large, delta=1e-5, epsilon_max=1.0)
