@@ -82,19 +82,23 @@ class BlobFetcher:
         return True
 
     async def _fetch_rest(self, digest: Digest, draft: Draft, peers: list[Address]) -> None:
+        """Take in chunks until all are there, or one cannot be had."""
         wanted = deque(draft.missing)
+        running: set[asyncio.Task[bool]] = set()
         with first_error():
             async with asyncio.TaskGroup() as group:
-                for _ in range(len(peers)):
-                    group.create_task(self._fetch_some(digest, draft, wanted, peers))
+                while wanted or running:
+                    while wanted and len(running) < self._sources.chunks_at_once:
+                        bring = self._bring(digest, wanted.popleft(), draft, peers)
+                        running.add(group.create_task(bring))
+                    done, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+                    if not all(task.result() for task in done):
+                        wanted.clear()
 
-    async def _fetch_some(
-        self, digest: Digest, draft: Draft, wanted: deque[int], peers: list[Address]
-    ) -> None:
-        """Take in chunks until all are under way, or nobody has one."""
-        while wanted:
-            index = wanted.popleft()
-            chunk = await self._sources.bring(digest, index, peers)
-            if chunk is None:
-                return
-            await self._executor.run(draft.write, index, chunk.data)
+    async def _bring(self, digest: Digest, index: int, draft: Draft, peers: list[Address]) -> bool:
+        """Take in one chunk; return whether anybody had it."""
+        chunk = await self._sources.bring(digest, index, peers)
+        if chunk is None:
+            return False
+        await self._executor.run(draft.write, index, chunk.data)
+        return True
