@@ -1,8 +1,10 @@
 """Peers as sources of chunks: whom to ask, how fast, and who is not waited for.
 
 One that takes long costs a moment: another is asked beside it, and the first chunk that proves
-itself counts (hedged requests: Dean and Barroso, *The Tail at Scale*, 2013). Who was overtaken is
-asked last for a while; who says nothing, or takes long to say that it has nothing, not at all.
+itself counts (hedged requests: Dean and Barroso, *The Tail at Scale*, 2013). But on a thin line all
+answers take long, for they wait for each other: while chunks come nobody is asked beside, and how
+many are asked for at once grows while they come soon. Who was overtaken is asked last for a while;
+who says nothing, or takes long to say that it has nothing, not at all.
 """
 
 import asyncio
