@@ -11,6 +11,7 @@
     ├── NotSigned              a remote signer refuses, or cannot be reached
     ├── MempoolFull            no room for a transaction; ``retry_after_ms`` says when to try again
     ├── BlobRefused            a blob that is not taken in; ``code`` says why
+    ├── LargerBlob             a blob that is larger than it is wanted; ``size`` says how large
     ├── MissingBlob            a blob that is needed and not held here; ``digest`` says which
     ├── Pruned                 a part of the chain that is not kept; ``first`` is where it begins
     ├── BadArchive             a file of blocks that is damaged, or proves nothing
@@ -124,6 +125,14 @@ class BlobRefused(NodeError):
     def __init__(self, code: Literal["too_large", "blobs_full"], detail: str) -> None:
         super().__init__(detail)
         self.code = code
+
+
+class LargerBlob(NodeError):
+    """A blob that is larger than it may be where it is wanted: another try changes nothing."""
+
+    def __init__(self, *, size: int, size_max: int) -> None:
+        super().__init__(f"it has {size} bytes, at most {size_max} are wanted")
+        self.size = size
 
 
 class Pruned(NodeError):

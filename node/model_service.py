@@ -26,7 +26,7 @@ from ml_validator.registration import Registration
 from node.api import ModelStanding, ModelState
 from node.blobs.fetcher import BlobFetcher
 from node.blobs.store import BlobStore
-from node.errors import StorageError
+from node.errors import LargerBlob, StorageError
 from node.metrics import Metrics
 from node.ports import Executor, VerdictSource
 from node.storage.chain_store import ChainStore
@@ -114,6 +114,12 @@ class ModelService:
         self._blobs.name(_PART, self._named)
         self._changed.set()
 
+    def on_missing(self, model: Digest) -> None:
+        """Bring a model again that could judge and is gone: damaged, and no worker has it."""
+        if self._state(model) == "ready":
+            self._note(model, "missing", "it was here, and cannot be read any more")
+            self._changed.set()
+
     async def run(self) -> None:
         """Fetch and load until cancelled, and sweep what nobody names."""
         async with asyncio.TaskGroup() as group:
@@ -153,12 +159,16 @@ class ModelService:
 
     async def _keep_others(self) -> bool:
         """Fetch whatever else is published; return whether all of it is here."""
-        fetched = [
-            await self._fetcher.fetch(digest, size_max=size)
-            for digest, size in tuple(self._published.items())
-            if size <= FETCHED_SIZE_MAX
-        ]
-        return all(fetched)
+        is_complete = True
+        for digest, size in tuple(self._published.items()):
+            if size > FETCHED_SIZE_MAX:
+                continue
+            try:
+                is_complete &= await self._fetcher.bring(digest, size_max=size)
+            except LargerBlob:
+                # It is not what was registered, and nobody is to judge by it.
+                del self._published[digest]
+        return is_complete
 
     async def _bring(self, model: Digest, source: VerdictSource) -> bool:
         """Make sure that a model can judge; return whether it can, or never will."""
@@ -170,11 +180,11 @@ class ModelService:
                 await source.judge(registered, ())
             except MissingModel:
                 size_max = min(record.size_bytes, FETCHED_SIZE_MAX)
-                if not await self._fetcher.fetch(model, size_max=size_max):
+                if not await self._fetcher.bring(model, size_max=size_max):
                     self._note(model, "missing", "nobody has sent it yet")
                     return False
                 await source.judge(registered, ())
-        except RefusedModel as error:
+        except (RefusedModel, LargerBlob) as error:
             self._note(model, "refused", str(error))
             return True
         except ModelError as error:

@@ -50,13 +50,15 @@ class Questions:
         self._turns: dict[_Key, asyncio.Lock] = {}
         self._open: dict[_Key, tuple[Question, asyncio.Future[Answer | None]]] = {}
 
-    async def ask(self, peer: Address, question: Question) -> Answer | None:
+    async def ask(
+        self, peer: Address, question: Question, *, timeout_s: float = ANSWER_TIMEOUT_S
+    ) -> Answer | None:
         """Return a peer's answer to `question`, or None where none came in time."""
         key = (peer, _ANSWERS[type(question)])
         async with self._turns.setdefault(key, asyncio.Lock()):
-            return await self._ask(key, question)
+            return await self._ask(key, question, timeout_s)
 
-    async def _ask(self, key: _Key, question: Question) -> Answer | None:
+    async def _ask(self, key: _Key, question: Question, timeout_s: float) -> Answer | None:
         peer = key[0]
         answer: asyncio.Future[Answer | None] = asyncio.get_running_loop().create_future()
         self._open[key] = (question, answer)
@@ -64,7 +66,7 @@ class Questions:
             kind = _KINDS[type(question)]
             if not self._transport.send(peer, kind, encode_body(kind, question)):
                 return None
-            async with asyncio.timeout(ANSWER_TIMEOUT_S):
+            async with asyncio.timeout(timeout_s):
                 return await answer
         except TimeoutError:
             return None

@@ -289,6 +289,7 @@ class Node:
                 miner=self._miner,
                 clock=ports.clock,
                 metrics=metrics,
+                on_missing=self._on_model_missing,
             )
         self._models = ModelService(
             chain=self._chain,
@@ -501,6 +502,9 @@ class Node:
 
     def _on_work(self) -> None:
         self._driver.on_work()
+
+    def _on_model_missing(self, model: Digest) -> None:
+        self._models.on_missing(model)
 
     def _on_model_ready(self, model: Digest) -> None:
         if self._verdicts is not None:

@@ -5,6 +5,7 @@ another process, and what cannot be judged in time is late, and counted.
 """
 
 import asyncio
+from collections.abc import Callable
 from typing import Final
 
 import structlog
@@ -46,6 +47,8 @@ class VerdictService:
     ----------
     own : OwnTransactions
         Sends what `miner`, this node, has found.
+    on_missing : callable
+        Told a model that should judge and is not here.
     """
 
     def __init__(
@@ -58,6 +61,7 @@ class VerdictService:
         miner: Address,
         clock: Clock,
         metrics: Metrics,
+        on_missing: Callable[[Digest], None],
     ) -> None:
         self._chain = chain
         self._executor = executor
@@ -66,6 +70,7 @@ class VerdictService:
         self._miner = miner
         self._clock = clock
         self._metrics = metrics
+        self._on_missing = on_missing
         # Heights judged or given up, with the time; at most those of the window are kept.
         self._done: dict[int, int] = {}
         # Models that are not here, or refused; at most those that have judged within the window.
@@ -148,6 +153,8 @@ class VerdictService:
             log.warning(
                 "no verdict under this model", height=height, model=model.hex(), reason=str(error)
             )
+            if isinstance(error, MissingModel):
+                self._on_missing(model)
             return
         except ModelError as error:
             log.warning("block not judged", height=height, reason=str(error))

@@ -14,7 +14,7 @@ from chain.errors import InvalidProof
 from chain.types import Address, Digest
 from node.blobs.sources import Sources
 from node.blobs.store import BlobStore, Draft
-from node.errors import BlobRefused, StorageError
+from node.errors import BlobRefused, LargerBlob, StorageError
 from node.metrics import Metrics
 from node.ports import Executor, Transport
 from node.tasks import first_error
@@ -48,7 +48,23 @@ class BlobFetcher:
         size_max : int
             A larger one is not fetched.
         """
-        if self._store.find(digest) is not None:
+        try:
+            return await self.bring(digest, size_max=size_max)
+        except LargerBlob as error:
+            log.warning("a blob is not fetched", digest=digest.hex(), reason=str(error))
+            return self._store.find(digest) is not None
+
+    async def bring(self, digest: Digest, *, size_max: int) -> bool:
+        """Do as `fetch`, for whom it matters that a blob never will be held.
+
+        Raises
+        ------
+        LargerBlob
+            It has more than `size_max` bytes, as its digest proves.
+        """
+        held = self._store.find(digest)
+        if held is not None:
+            _require_size(held.size, size_max)
             return True
         if digest in self._under_way:
             return False
@@ -65,8 +81,7 @@ class BlobFetcher:
             first = await self._sources.bring(digest, 0, peers)
             if first is None:
                 return False
-            if first.size > size_max:
-                raise BlobRefused("too_large", f"it has {first.size} bytes, at most {size_max}")
+            _require_size(first.size, size_max)
             draft = await self._executor.run(self._store.begin_part, first.size, digest)
             await self._executor.run(draft.write, first.index, first.data)
             await self._fetch_rest(digest, draft, peers)
@@ -82,19 +97,30 @@ class BlobFetcher:
         return True
 
     async def _fetch_rest(self, digest: Digest, draft: Draft, peers: list[Address]) -> None:
+        """Take in chunks until all are there, or one cannot be had."""
         wanted = deque(draft.missing)
+        running: set[asyncio.Task[bool]] = set()
         with first_error():
             async with asyncio.TaskGroup() as group:
-                for _ in range(len(peers)):
-                    group.create_task(self._fetch_some(digest, draft, wanted, peers))
+                while wanted or running:
+                    while wanted and len(running) < self._sources.chunks_at_once:
+                        chunk = self._take_in(digest, wanted.popleft(), draft, peers)
+                        running.add(group.create_task(chunk))
+                    done, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+                    if not all(task.result() for task in done):
+                        wanted.clear()
 
-    async def _fetch_some(
-        self, digest: Digest, draft: Draft, wanted: deque[int], peers: list[Address]
-    ) -> None:
-        """Take in chunks until all are under way, or nobody has one."""
-        while wanted:
-            index = wanted.popleft()
-            chunk = await self._sources.bring(digest, index, peers)
-            if chunk is None:
-                return
-            await self._executor.run(draft.write, index, chunk.data)
+    async def _take_in(
+        self, digest: Digest, index: int, draft: Draft, peers: list[Address]
+    ) -> bool:
+        """Take in one chunk; return whether anybody had it."""
+        chunk = await self._sources.bring(digest, index, peers)
+        if chunk is None:
+            return False
+        await self._executor.run(draft.write, index, chunk.data)
+        return True
+
+
+def _require_size(size: int, size_max: int) -> None:
+    if size > size_max:
+        raise LargerBlob(size=size, size_max=size_max)

@@ -1,12 +1,15 @@
 """Peers as sources of chunks: whom to ask, how fast, and who is not waited for.
 
 One that takes long costs a moment: another is asked beside it, and the first chunk that proves
-itself counts (hedged requests: Dean and Barroso, *The Tail at Scale*, 2013). Who was overtaken is
-asked last for a while; who says nothing, or takes long to say that it has nothing, not at all.
+itself counts (hedged requests: Dean and Barroso, *The Tail at Scale*, 2013). But on a thin line all
+answers take long, for they wait for each other: while chunks come nobody is asked beside, and how
+many are asked for at once grows while they come soon. Who was overtaken is asked last for a while;
+who says nothing, or takes long to say that it has nothing, not at all.
 """
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Final
 
 import structlog
@@ -28,13 +31,21 @@ ASKED_PER_SECOND: Final = KINDS[GET_CHUNK].messages_per_second * 3 // 4
 ASKED_AT_ONCE: Final = 4
 """Peers asked for one chunk at the same time; a further one when one of them has answered."""
 HEDGE_S: Final = 0.5
-HEDGE_S_MAX: Final = 2.0
-"""After so long the next peer is asked too: the more, the longer good answers take, lest on a thin
-line everything is sent several times."""
+HEDGE_S_MAX: Final = 8.0
+"""After so long without a good chunk from anybody a second peer is asked too, after twice as long a
+third: the more, the longer good answers take, lest on a thin line, which all share, everything is
+sent several times."""
 USUAL_TIMES: Final = 3
 """So many times the usual time of an answer is no reason yet to ask another."""
+CHUNK_TIMEOUT_S: Final = 10.0
+"""Others are asked long before; but what is on its way, if slowly, need not be sent once more."""
+SOON_S: Final = 3.0
+"""While chunks come sooner than this, more of a blob are asked for at once, up to one of each peer;
+half as many when an answer does not come: on a thin line they wait for each other."""
 PASSED_OVER_S: Final = 15.0
 """How long who was overtaken is asked last, and who was silent or late is left out."""
+
+_Answer = tuple[Address, BlobChunk | None]
 
 log = structlog.get_logger(__name__)
 
@@ -46,10 +57,13 @@ class Sources:
     ----------
     questions : Questions
         What it has asked peers; told of their answers.
+    chunks_at_once : int
+        How many chunks of a blob are to be asked for at once.
     """
 
     def __init__(self, transport: Transport, executor: Executor, metrics: Metrics) -> None:
         self.questions = Questions(transport)
+        self.chunks_at_once = 1
         self._transport = transport
         self._executor = executor
         self._metrics = metrics
@@ -61,7 +75,9 @@ class Sources:
         self._open: dict[Address, list[float]] = {}
         # Who has sent a chunk last is asked first: it holds the next blob of the kind, too.
         self._helper: Address | None = None
-        self._usual_s = 0.0
+        self._usual_s: float | None = None
+        # When a good chunk came last, from anybody.
+        self._good_s = 0.0
 
     def peers(self) -> list[Address]:
         """Return who may be asked for a blob."""
@@ -79,7 +95,7 @@ class Sources:
 
     async def bring(self, digest: Digest, index: int, peers: list[Address]) -> BlobChunk | None:
         """Return a chunk from one of `peers`, or None; who did not have it has left them then."""
-        answers: asyncio.Queue[tuple[Address, BlobChunk | None]] = asyncio.Queue()
+        answers: asyncio.Queue[_Answer] = asyncio.Queue()
 
         async def ask(peer: Address) -> None:
             answers.put_nowait((peer, await self._ask(peer, digest, index)))
@@ -98,11 +114,11 @@ class Sources:
                     if not running:
                         return None
                     is_next = len(left) > 1 and len(running) < ASKED_AT_ONCE
-                    try:
-                        async with asyncio.timeout(self._patience_s if is_next else None):
-                            peer, chunk = await answers.get()
-                    except TimeoutError:
+                    patience_s = self._patience_s * 2 ** (len(running) - 1) if is_next else None
+                    answer = await self._next_answer(answers, patience_s)
+                    if answer is None:
                         continue
+                    peer, chunk = answer
                     if chunk is not None:
                         self._overtake(list(running), peer)
                         for task in running.values():
@@ -112,9 +128,24 @@ class Sources:
                     if peer in peers:
                         peers.remove(peer)
 
+    async def _next_answer(
+        self, answers: asyncio.Queue[_Answer], patience_s: float | None
+    ) -> _Answer | None:
+        """Return the next answer, or None where it is time to ask another peer."""
+        begun_s = _now_s()
+        while patience_s is not None:
+            # While chunks come, be it other ones, the line is busy: to ask more makes that worse.
+            until_s = max(begun_s, self._good_s) + patience_s
+            if until_s <= _now_s():
+                return None
+            with suppress(TimeoutError):
+                async with asyncio.timeout_at(until_s):
+                    return await answers.get()
+        return await answers.get()
+
     @property
     def _patience_s(self) -> float:
-        return min(HEDGE_S_MAX, max(HEDGE_S, USUAL_TIMES * self._usual_s))
+        return min(HEDGE_S_MAX, max(HEDGE_S, USUAL_TIMES * (self._usual_s or 0.0)))
 
     def _rank(self, peer: Address) -> tuple[bool, int, bool]:
         """Return what decides who is asked next: the lowest, and of equals the first."""
@@ -142,7 +173,8 @@ class Sources:
         try:
             await self._keep_pace(peer)
             begun_s = _now_s()
-            answer = await self.questions.ask(peer, GetChunk(digest=digest, index=index))
+            question = GetChunk(digest=digest, index=index)
+            answer = await self.questions.ask(peer, question, timeout_s=CHUNK_TIMEOUT_S)
         finally:
             open_s.remove(opened_s)
             if not open_s:
@@ -151,6 +183,8 @@ class Sources:
         chunk = answer.chunk if isinstance(answer, ChunkAnswer) else None
         if chunk is None:
             is_silent = answer is None and peer in self._transport.connected()
+            if is_silent:
+                self.chunks_at_once = max(1, self.chunks_at_once // 2)
             if is_silent or took_s > allowed_s:
                 self._left_out_until_s[peer] = _now_s() + PASSED_OVER_S
             return None
@@ -161,7 +195,11 @@ class Sources:
             self._metrics.peer_refused("false_chunk")
             self._transport.penalise(peer, LIE_POINTS, str(error))
             return None
-        self._usual_s += (took_s - self._usual_s) / 8
+        self._good_s = _now_s()
+        usual_s = took_s if self._usual_s is None else self._usual_s
+        self._usual_s = usual_s + (took_s - usual_s) / 8
+        if took_s < SOON_S and self.chunks_at_once < len(self._transport.connected()):
+            self.chunks_at_once += 1
         return chunk
 
     async def _keep_pace(self, peer: Address) -> None:

@@ -2,8 +2,11 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from random import Random
 from typing import Any
+
+import pytest
 
 from chain.blobs import CHUNK_SIZE, BlobChunk, blob_digest
 from chain.kinds import KINDS
@@ -17,6 +20,7 @@ from chain.types import Address, Digest
 from ml_validator.registration import Registration
 from node.protocol import ChunkAnswer, GetChunk
 from node.service import Node
+from tests.builders import digest_of
 from tests.simulation.test_evidence import govern
 from tests.simulation.workload import FLOWING, Workload
 from tests.simulation.world import FLOW_SCHEMA, MODEL, THRESHOLD_PPM, Judge, Settings, World
@@ -26,13 +30,15 @@ DATA = Random(7).randbytes(6 * CHUNK_SIZE - 5)
 DIGEST = blob_digest(DATA)
 
 
-def registration(threshold_ppm: int = THRESHOLD_PPM) -> ModelRegister:
+def registration(
+    threshold_ppm: int = THRESHOLD_PPM, *, size_bytes: int = len(DATA)
+) -> ModelRegister:
     return ModelRegister(
         model=DIGEST,
         name="second",
         schema=FLOW_SCHEMA,
         threshold_ppm=threshold_ppm,
-        size_bytes=len(DATA),
+        size_bytes=size_bytes,
         manifest=DIGEST,
     )
 
@@ -177,6 +183,70 @@ def test_a_miner_abstains_under_a_model_that_nobody_sends_and_the_chain_goes_on(
         assert world.ledger.height > height
 
     World(12, Settings()).run(scene)
+
+
+def questions_about(node: Node, digest: Digest) -> list[int]:
+    """Return the chunks of a blob that a node is asked for from now on."""
+    answers: Any = node._answers
+    answered = answers._chunk
+    asked: list[int] = []
+
+    def chunk(question: GetChunk) -> ChunkAnswer:
+        if question.digest == digest:
+            asked.append(question.index)
+        return answered(question)  # type: ignore[no-any-return]
+
+    answers._chunk = chunk
+    return asked
+
+
+@pytest.mark.parametrize("more", [-1, 1])
+def test_a_model_of_another_size_than_registered_is_refused_and_not_asked_for_again(more):
+    async def scene(world: World) -> None:
+        world.start()
+        load = Workload(world)
+        await load.prepare()
+        put(world.node("m0").blobs, DATA)
+        body = replace(registration(size_bytes=len(DATA) + more), manifest=digest_of("manifest"))
+        await committed(world, load, "model.register", body, "m1")
+        await activate(world, DIGEST, "m0", "m1", "m2")
+
+        await world.until(
+            lambda: all(
+                DIGEST in world.node(name).models()
+                and world.node(name).models()[DIGEST].state == "refused"
+                for name in world.up()
+            ),
+            within_s=60,
+            what="the refusal of all",
+        )
+        asked = questions_about(world.node("m0"), DIGEST)
+        await asyncio.sleep(60)
+        assert asked == []
+
+    World(14, Settings()).run(scene)
+
+
+def test_a_model_that_is_damaged_while_it_judges_is_fetched_again():
+    async def scene(world: World) -> None:
+        world.start()
+        load = Workload(world)
+        await load.prepare()
+        put(world.node("m0").blobs, DATA)
+        await committed(world, load, "model.register", registration(), "m1")
+        await activate(world, DIGEST, "m0", "m1", "m2")
+        _, before = await judged(world, load, "m0")
+        assert len(before) == 4
+
+        world.hosts["m2"].disk.files.write(DIGEST.hex(), CHUNK_SIZE + 7, b"\x00altered\x00")
+
+        # What was abstained from in the meantime is made up for.
+        _, after = await judged(world, load, "m0")
+        assert len(after) == 4
+        assert world.node("m2").models()[DIGEST].state == "ready"
+        assert world.node("m2").blobs.read_whole(DIGEST, size_max=len(DATA)) == DATA
+
+    World(15, Settings()).run(scene)
 
 
 class Credulous(Judge):

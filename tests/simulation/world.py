@@ -265,7 +265,10 @@ class Host:
         """Return a model that its node holds as a blob."""
         if self.node is None:
             return None
-        return self.node.blobs.read_whole(digest, size_max=FETCHED_SIZE_MAX)
+        try:
+            return self.node.blobs.read_whole(digest, size_max=FETCHED_SIZE_MAX)
+        except StorageError:
+            return None
 
     def go_silent(self) -> None:
         """Cut the node off at once: nothing it still does reaches anybody."""

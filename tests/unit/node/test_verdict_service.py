@@ -12,6 +12,7 @@ from chain.kinds import KINDS
 from chain.kinds.miners import MinerPropose, RestoreMiner
 from chain.kinds.verdict import unpack_scores
 from chain.transactions import Transaction, decode_transaction
+from chain.types import Digest
 from ml_validator.errors import MissingModel, ModelError
 from node import verdict_service
 from node.api import Submission
@@ -52,6 +53,8 @@ class Detector:
         The verdicts handed in.
     judged : list of int
         Flows of each block that was judged.
+    missing : list of Digest
+        The models that it has told to be missing.
     """
 
     def __init__(
@@ -65,6 +68,7 @@ class Detector:
         self.chain = self.stored.chain
         self.given: list[Transaction] = []
         self.judged: list[int] = []
+        self.missing: list[Digest] = []
         self.failure: Exception | None = None
         self.refusal: Exception | None = None
         self.metrics = Metrics()
@@ -87,6 +91,7 @@ class Detector:
             miner=address_of(key.public),
             clock=self.clock,
             metrics=self.metrics,
+            on_missing=self.missing.append,
         )
 
     async def judge(self, model: Any, flows: Any) -> list[int]:
@@ -143,6 +148,7 @@ async def test_under_a_model_that_is_not_here_it_abstains_and_makes_up_for_it_on
         await asyncio.sleep(RETRY_S + RESCAN_S)
         assert detector.given == []
         assert len(detector.judged) == 1, "it does not ask for each block"
+        assert detector.missing == [MODEL]
         assert detector.counted("verdicts_failed_total") == 0
         assert detector.counted("verdicts_abstained_total") >= 2
 

@@ -5,10 +5,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from chain.federated.records import PARAMETERS_MAX
 from ml_validator.federated.fixed_point import SUM_MAX, squared_norm
-from ml_validator.federated.inner_products import BLOCK, inner_products
+from ml_validator.federated.inner_products import BLOCK, LIMB_BITS, inner_products
 
-bounds = st.sampled_from([0, 1, 2**18 - 1, 2**18, 2**36, 2**54, SUM_MAX])
+LIMB = 2**LIMB_BITS - 1
+
+bounds = st.sampled_from([0, 1, LIMB, LIMB + 1, (LIMB + 1) ** 2, (LIMB + 1) ** 3, SUM_MAX])
 
 
 @settings(deadline=None)
@@ -24,8 +27,8 @@ def test_they_are_those_of_integers(bound, count, parameters, random):
     ]
 
 
-@pytest.mark.parametrize("value", [1, 2**18 - 1, 2**54 - 1, SUM_MAX, -SUM_MAX])
-@pytest.mark.parametrize("parameters", [BLOCK, 3 * BLOCK + 1])
+@pytest.mark.parametrize("value", [1, LIMB, (LIMB + 1) ** 3 - 1, SUM_MAX, -SUM_MAX])
+@pytest.mark.parametrize("parameters", [BLOCK - 1, BLOCK, 3 * BLOCK + 1])
 def test_the_largest_sums_are_exact(value, parameters):
     # An odd one in the middle of many that are equal: what a rounded sum would lose.
     row = np.full(parameters, value, np.int64)
@@ -39,8 +42,10 @@ def test_the_largest_sums_are_exact(value, parameters):
     assert found[1][1] == (parameters - 1) * value * value + 1
 
 
-def test_sums_over_a_block_stay_where_floats_are_exact():
-    limb = np.float64(2**18 - 1)
+def test_the_largest_sums_that_the_bounds_allow_are_exact():
+    of_block = BLOCK * LIMB**2
+    blocks = -(-PARAMETERS_MAX // BLOCK)
 
-    assert int(limb * limb) * BLOCK < 2**49
-    assert float(2**53) + 1 == float(2**53), "and from here on they are not"
+    assert of_block < 2**53, "as a float64, in whatever order it is added up"
+    # Pairs of limbs in either order are added before they become integers of Python.
+    assert 2 * blocks * of_block < 2**63, "as an int64"

@@ -52,6 +52,8 @@ class Peers(Wire):
 
     def send(self, peer: Address, kind: int, payload: bytes) -> bool:
         assert kind == GET_CHUNK
+        if peer not in self.peers:
+            return False
         question: Any = decode_body(kind, payload)
         self.asked.append((peer, question.index))
         chunk = self.holder.chunk(question.digest, question.index)
@@ -73,12 +75,38 @@ class Peers(Wire):
     async def fetch(self, size_max: int = len(DATA)) -> bool:
         return await self.fetcher.fetch(DIGEST, size_max=size_max)
 
-    async def time(self, *digests: Digest) -> float:
+    async def time(self, *digests: Digest, size_max: int = len(DATA)) -> float:
         """Fetch blobs one after the other; return how long that took."""
         begun_s = asyncio.get_running_loop().time()
         for digest in digests:
-            await self.fetcher.fetch(digest, size_max=len(DATA))
+            await self.fetcher.fetch(digest, size_max=size_max)
         return asyncio.get_running_loop().time() - begun_s
+
+
+class ThinLine(Peers):
+    """Peers behind one line, on which one answer waits for the other, wanted or not.
+
+    Attributes
+    ----------
+    carried : int
+        Bytes that it has carried, or is to carry.
+    """
+
+    def __init__(self, *, count: int, bytes_per_second: float) -> None:
+        super().__init__(count=count)
+        self._bytes_per_second = bytes_per_second
+        self._free_s = 0.0
+        self.carried = 0
+
+    def send(self, peer: Address, kind: int, payload: bytes) -> bool:
+        question: Any = decode_body(kind, payload)
+        chunk = self.holder.chunk(question.digest, question.index)
+        assert chunk is not None
+        now_s = asyncio.get_running_loop().time()
+        self._free_s = max(self._free_s, now_s) + len(chunk.data) / self._bytes_per_second
+        self.delay_s = self._free_s - now_s + 0.02
+        self.carried += len(chunk.data)
+        return super().send(peer, kind, payload)
 
 
 def honest(question: Any, chunk: BlobChunk | None) -> ChunkAnswer | None:
@@ -107,11 +135,13 @@ def misplacing(question: Any, chunk: BlobChunk | None) -> ChunkAnswer | None:
 @simulated
 async def test_a_blob_comes_from_all_who_hold_it():
     peers = Peers()
+    data = blob(12 * CHUNK_SIZE)
+    digest = put(peers.holder, data)
 
-    assert await peers.fetch()
+    assert await peers.fetcher.fetch(digest, size_max=len(data))
 
-    assert peers.store.read_whole(DIGEST, size_max=len(DATA)) == DATA
-    assert sorted(index for _, index in peers.asked) == list(range(6))
+    assert peers.store.read_whole(digest, size_max=len(data)) == data
+    assert sorted(index for _, index in peers.asked) == list(range(12))
     assert {peer for peer, _ in peers.asked} == {A, B, C}
     assert peers.blames == []
 
@@ -241,6 +271,50 @@ async def test_on_a_line_on_which_everything_takes_long_little_is_sent_twice():
     assert await peers.fetcher.fetch(digest, size_max=40 * CHUNK_SIZE)
 
     assert 40 <= len(peers.asked) <= 48
+
+
+@pytest.mark.parametrize("count", [3, 10])
+@pytest.mark.parametrize("megabits_per_second", [1, 4, 16])
+@simulated
+async def test_a_thin_line_that_all_share_carries_little_twice(megabits_per_second, count):
+    bytes_per_second = megabits_per_second * 1_000_000 / 8
+    peers = ThinLine(count=count, bytes_per_second=bytes_per_second)
+    data = blob(32 * CHUNK_SIZE)
+    digest = put(peers.holder, data)
+    begun_s = asyncio.get_running_loop().time()
+
+    assert await peers.fetcher.fetch(digest, size_max=len(data))
+
+    took_s = asyncio.get_running_loop().time() - begun_s
+    assert peers.carried < 1.25 * len(data)
+    assert took_s < 1.25 * len(data) / bytes_per_second
+
+
+@simulated
+async def test_of_peers_with_a_line_each_all_are_asked_soon():
+    peers = Peers(count=10)
+    peers.delay_s = 1.0
+    digest = put(peers.holder, blob(64 * CHUNK_SIZE))
+
+    # At most ten at a time: seven seconds, and some until it is known that so many may be asked.
+    assert await peers.time(digest, size_max=64 * CHUNK_SIZE) < 12.0
+
+    assert len(peers.asked) < 1.1 * 64
+
+
+@simulated
+async def test_peers_that_go_once_they_have_answered_end_the_attempt():
+    def answering_and_going(question: Any, chunk: BlobChunk | None) -> ChunkAnswer | None:
+        peers.peers.clear()
+        return honest(question, chunk)
+
+    peers = Peers(a=answering_and_going, b=answering_and_going, c=answering_and_going)
+
+    assert not await peers.fetch()
+
+    peers.peers = {A}
+    peers.behaviours[A] = honest
+    assert await peers.fetch()
 
 
 @simulated

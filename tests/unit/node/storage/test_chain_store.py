@@ -349,6 +349,97 @@ async def test_a_commit_drops_the_proposed_blocks_of_its_height():
     assert [stored.store.proposed(b.header.hash) for b in (block, other)] == [None, None]
 
 
+def proposed_on_disk(stored):
+    return [key for key in dump(stored.kv) if key.startswith(schema.PROPOSED)]
+
+
+def proposal_of(stored):
+    return stored.chain.block(time_ms=stored.chain.next_time_ms + 60_000)
+
+
+async def test_a_proposed_block_of_before_a_restart_goes_with_the_next_commit():
+    stored = StoredChain()
+    await stored.fill(1)
+    block = proposal_of(stored)
+    await stored.store.store_proposed(block)
+
+    stored.store = stored.open()
+    assert proposed_on_disk(stored) == [schema.PROPOSED + block.header.hash]
+    await stored.commit(time_ms=stored.chain.next_time_ms + 61_000)
+
+    assert proposed_on_disk(stored) == []
+    assert stored.store.proposed(block.header.hash) is None
+
+
+async def test_a_proposed_block_whose_keeper_is_cancelled_goes_with_the_next_commit():
+    gate = Gate()
+    stored = StoredChain(executor=gate)
+    await stored.fill(1)
+    block = proposal_of(stored)
+    gate.open.clear()
+    gate.passed.clear()
+
+    async with asyncio.TaskGroup() as group:
+        keeping = group.create_task(stored.store.store_proposed(block))
+        await gate.passed.wait()
+        keeping.cancel()
+    gate.open.set()
+    assert proposed_on_disk(stored) == [schema.PROPOSED + block.header.hash]
+    await stored.commit(time_ms=stored.chain.next_time_ms + 61_000)
+
+    assert proposed_on_disk(stored) == []
+
+
+async def test_a_block_that_is_proposed_while_another_is_committed_stays():
+    gate = Gate()
+    stored = StoredChain(executor=gate)
+    await stored.fill(1)
+    block = proposal_of(stored)
+    gate.open.clear()
+    gate.passed.clear()
+
+    async with asyncio.TaskGroup() as group:
+        group.create_task(stored.commit(time_ms=stored.chain.next_time_ms + 61_000))
+        await gate.passed.wait()
+        committing, gate.open = gate.open, asyncio.Event()
+        gate.open.set()
+        await stored.store.store_proposed(block)
+        committing.set()
+
+    assert proposed_on_disk(stored) == [schema.PROPOSED + block.header.hash]
+    await stored.commit(time_ms=stored.chain.next_time_ms + 62_000)
+    assert proposed_on_disk(stored) == []
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("is_commit", [False, True])
+async def test_a_write_that_fails_leaves_no_proposed_block_for_ever(is_commit, seed):
+    disk = SimulatedDisk(Random(seed))
+    stored = StoredChain(disk.open_store(), executor=SimulatedExecutor(disk))
+    await stored.fill(1)
+    block = proposal_of(stored)
+    if is_commit:
+        await stored.store.store_proposed(block)
+    disk.full = True
+    failing = (
+        stored.commit(time_ms=stored.chain.next_time_ms + 61_000)
+        if is_commit
+        else stored.store.store_proposed(block)
+    )
+    with pytest.raises(DiskFull):
+        await failing
+    disk.full = False
+
+    # Whether the failed write is there, chance says.
+    disk.kill()
+    stored.kv = disk.open_store()
+    stored.store = stored.open()
+    await stored.catch_up()
+    await stored.commit(time_ms=stored.chain.next_time_ms + 62_000)
+
+    assert proposed_on_disk(stored) == []
+
+
 @pytest.mark.attack("A11")
 async def test_a_block_out_of_turn_or_without_its_certificate_is_a_fault_of_the_node():
     stored = StoredChain()
