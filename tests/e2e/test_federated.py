@@ -96,8 +96,6 @@ async def test_participants_that_die_or_lie_do_not_stop_a_round(tmp_path: Path) 
             for phase, comes_back in (
                 ("share", True),
                 ("commit", False),
-                ("attest", True),
-                ("reveal", False),
             ):
                 round_id = await start_round(operators, network, base, "--group-size", "7")
                 for gateway in made:

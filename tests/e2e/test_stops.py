@@ -202,9 +202,12 @@ async def _require_same_blocks(clients: Sequence[Client]) -> None:
 def _comparable(answer: dict[str, Any]) -> dict[str, Any]:
     # Different valid certificates of one block may exist.
     found = {name: value for name, value in answer.items() if name != "certificate"}
-    if "models" in found:
+    if "items" in found:
         # Whether a model is here is told of the node, and not of the chain.
-        found["models"] = [{**model, "here": None} for model in found["models"]]
+        found["items"] = [
+            {name: value for name, value in item.items() if name != "here"}
+            for item in found["items"]
+        ]
     return found
 
 

@@ -137,7 +137,7 @@ def home(tmp_path: Path) -> Home:
             name="forest",
             schema=NSL_KDD_SCHEMA.digest,
             threshold_ppm=artifact.threshold_ppm,
-            size_bytes=1,
+            size_bytes=len(artifact.data),
             manifest=artifact.digest,
         ),
     )
