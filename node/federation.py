@@ -165,7 +165,7 @@ class Federation:
         """Tell the store which blobs are to be here."""
         limit = self._blobs.limits.store_size_max // PAST_SHARE
         rounds = tuple(self._rounds.values())
-        made = _names(rounds, limit) | self._computed()
+        made = _largest(_made_in(rounds, limit), self._computed())
         named = _largest(made, _of_all(rounds))
         # Not a base: that is no work of the round, and may be of use to others.
         self._gone = (self._gone | self._made.keys()) - named.keys()
@@ -203,7 +203,7 @@ def _of_all(rounds: Sequence[FederatedRound]) -> dict[Digest, int]:
     return wanted
 
 
-def _names(rounds: Sequence[FederatedRound], past_size_max: int) -> dict[Digest, int]:
+def _made_in(rounds: Sequence[FederatedRound], past_size_max: int) -> dict[Digest, int]:
     """Return what has been made in rounds and is to be kept, with the size of each.
 
     Parameters
