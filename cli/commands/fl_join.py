@@ -100,9 +100,10 @@ def join(
 ) -> None:
     """Train on own data in a federated round; nothing leaves but a masked update.
 
-    Rounds that mask no updates, or weigh one participant more than four times another, are passed
-    over without --unmasked. With --noise a ledger in --home counts what all rounds together have
-    told of the own rows; securenet fl status --home shows it.
+    Rounds that mask no updates, or weigh one participant more than four times another, or start
+    from a base from which the device has sent an update, are passed over without --unmasked. With
+    --noise a ledger in --home counts what all rounds together have told of the own rows; securenet
+    fl status --home shows it.
 
     May be killed and started again at any moment, with the same --home. Ends with 0 when the round
     is finished. Without --trust the node is believed: ask one of your own organisation.

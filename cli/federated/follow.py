@@ -276,14 +276,28 @@ class Gateway:
             return False
         if self._store.find(round_id, self.device) is not None:
             return True
-        return found.phase == "join" and (self._shows or why_shown(found) is None)
+        return found.phase == "join" and (self._shows or self._why_shown(round_id, found) is None)
+
+    def _why_shown(self, round_id: Digest, found: FederatedRound) -> str | None:
+        """Tell why the own update could be seen, if not in this round alone then beside another.
+
+        Who trains from one model twice sends much the same twice. So two sums of which one lacks a
+        single participant show what that one has sent. Noise is of each round anew, and counted.
+        """
+        base = found.terms.base
+        if self._privacy is None and self._store.has_told(self.device, base, besides=round_id):
+            return (
+                f"another federated round has an update of this device from base {base.hex()}:"
+                " what their two sums differ by shows single updates"
+            )
+        return why_shown(found)
 
     async def _act(self, round_id: Digest, found: FederatedRound) -> FederatedRound | None:
         part = self._parts.setdefault(round_id, self._part(round_id))
         self._say(round_id, found)
         if found.is_open:
             if found.phase == "join":
-                shown = why_shown(found)
+                shown = self._why_shown(round_id, found)
                 is_new = member_of(found, self.device).mask_key is None
                 if shown is not None and is_new and not self._shows:
                     raise BadInput(shown, "sit it out, or take part with --unmasked all the same")
@@ -294,7 +308,7 @@ class Gateway:
                     return None
             await part.act(found)
             return None
-        part.close()
+        part.close(found)
         self._parts.pop(round_id, None)
         self._left.add(round_id)
         if member_of(found, self.device).mask_key is None:

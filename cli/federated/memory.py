@@ -38,6 +38,8 @@ class Memory:
     ----------
     seed : bytes or None
         All secrets of the round; None once it is over.
+    base : Digest or None
+        The model from which the update is made; None once it is sure that no sum with it is known.
     group : Digest or None
         To whom shares of the secrets were handed, and under which keys.
     update : Digest or None
@@ -53,6 +55,7 @@ class Memory:
     round: Digest
     device: Address
     seed: bytes | None
+    base: Digest | None = None
     group: Digest | None = None
     update: Digest | None = None
     changes: int = 0
@@ -66,6 +69,7 @@ _MEMORY: Final = Record(
     round=_DIGEST,
     device=_DIGEST,
     seed=Optional(Blob(SEED_SIZE)),
+    base=Optional(_DIGEST),
     group=Optional(_DIGEST),
     update=Optional(_DIGEST),
     changes=Integer(0, CHANGES_MAX),
@@ -117,11 +121,22 @@ class MemoryStore:
 
     def unfinished(self, device: Address) -> list[Digest]:
         """Return the rounds of which a device still has secrets; raises as `find`."""
-        ids = sorted(
-            [path.name[:_ID_DIGITS] for path in self.folder.glob(f"*.{device.hex()}.json")]
-        )
-        found = [self.find(Digest(bytes.fromhex(id)), device) for id in ids]
-        return [memory.round for memory in found if memory is not None and memory.seed is not None]
+        return [memory.round for memory in self._of(device) if memory.seed is not None]
+
+    def has_told(self, device: Address, base: Digest, *, besides: Digest) -> bool:
+        """Tell whether a sum with an update of a device from `base` is known, or will be.
+
+        Parameters
+        ----------
+        besides : Digest
+            The round that is not asked about.
+
+        Raises
+        ------
+        BadInput
+            As `find`.
+        """
+        return any(memory.base == base and memory.round != besides for memory in self._of(device))
 
     def save(self, memory: Memory) -> None:
         """Write a memory, durably; raises `StorageError`."""
@@ -154,14 +169,28 @@ class MemoryStore:
             raise BadInput(f"{path} is damaged", "sit this round out")
         return data
 
-    def forget(self, memory: Memory) -> None:
-        """Destroy the secrets and updates of a round that is over."""
-        self.save(replace(memory, seed=None))
+    def forget(self, memory: Memory, *, is_told: bool) -> None:
+        """Destroy the secrets and updates of a round that is over.
+
+        Parameters
+        ----------
+        is_told : bool
+            Whether a sum with the update may be known.
+        """
+        self.save(replace(memory, seed=None, base=memory.base if is_told else None))
         name = self._path(memory.round, memory.device).stem
         # Drafts that a crash has left, too.
         for path in [*self.folder.glob(f"{name}.*"), *self.folder.glob(f".{name}.*.new")]:
             if path.suffix != ".json":
                 path.unlink()
+
+    def _of(self, device: Address) -> list[Memory]:
+        """Return what a device remembers of all rounds; raises as `find`."""
+        ids = sorted(
+            [path.name[:_ID_DIGITS] for path in self.folder.glob(f"*.{device.hex()}.json")]
+        )
+        found = [self.find(Digest(bytes.fromhex(id)), device) for id in ids]
+        return [memory for memory in found if memory is not None]
 
     def _path(self, round_id: Digest, device: Address) -> Path:
         return self.folder / f"{round_id.hex()}.{device.hex()}.json"

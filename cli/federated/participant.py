@@ -137,7 +137,7 @@ class Participant:
         try:
             match found.phase:
                 case "join":
-                    await self._join(member)
+                    await self._join(found, member)
                 case "share":
                     await self._share(found, member)
                 case "commit":
@@ -154,13 +154,17 @@ class Participant:
             if refusal.code not in OVERTAKEN:
                 raise
 
-    def close(self) -> None:
-        """Destroy the secrets of a round that is over."""
+    def close(self, found: FederatedRound) -> None:
+        """Destroy the secrets of a round that is over, and note whether it has told anything."""
         memory = self._store.find(self.round_id, self.device)
         if memory is not None and memory.seed is not None:
-            self._store.forget(memory)
+            member = member_of(found, self.device)
+            # Of a group that was void before, nobody reveals anything that takes masks off; of
+            # another somebody may have, and seen to it that the chain does not show it.
+            is_opened = member.group in found.groups or memory.revealed is not None
+            self._store.forget(memory, is_told=member.status == "included" and is_opened)
 
-    async def _join(self, member: Member) -> None:
+    async def _join(self, found: FederatedRound, member: Member) -> None:
         if member.mask_key is not None:
             self._memory(member)
             return
@@ -169,7 +173,9 @@ class Participant:
             raise _refused("round_closed", "this home has ended its part in the federated round")
         if memory is None:
             seed = self._random.bytes(SEED_SIZE)
-            memory = Memory(round=self.round_id, device=self.device, seed=seed)
+            memory = Memory(
+                round=self.round_id, device=self.device, seed=seed, base=found.terms.base
+            )
             self._store.save(memory)
         secrets = self._secrets(memory)
         body = RoundJoin(

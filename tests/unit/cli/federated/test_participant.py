@@ -505,7 +505,7 @@ def test_when_the_round_is_over_no_secret_is_left(tmp_path):
     world.play()
     seed = world.memory(device).seed
 
-    world.parts[device.id].close()
+    world.parts[device.id].close(world.federation.record)
 
     memory = world.memory(device)
     assert seed is not None
@@ -514,6 +514,45 @@ def test_when_the_round_is_over_no_secret_is_left(tmp_path):
     left = list((world.home(device) / "federated").iterdir())
     assert [path.suffix for path in left] == [".json"]
     assert all(seed.hex() not in path.read_text() for path in left)
+
+
+@pytest.mark.attack("F10")
+@pytest.mark.parametrize(
+    ("dead", "until", "is_told"),
+    [(0, "finished", True), (0, "reveal", True), (0, "attest", False), (2, "failed", False)],
+)
+def test_whether_a_sum_may_be_known_is_remembered_beyond_the_round(tmp_path, dead, until, is_told):
+    world = World(tmp_path, count=5, group_size=5)
+    device, *others = world.federation.devices
+    base, other = world.federation.terms.base, Digest(b"o" * 32)
+    world.play(until="commit")
+    world.dead |= {lost.id for lost in others[:dead]}
+    world.play(until=until)
+    if world.federation.record.is_open:
+        world.federation.chain.commit(world.federation.abort())
+    store = MemoryStore(world.home(device))
+    assert store.has_told(device.id, base, besides=other), "as long as the round is not closed"
+
+    world.parts[device.id].close(world.federation.record)
+
+    assert store.has_told(device.id, base, besides=other) == is_told
+    assert not store.has_told(device.id, base, besides=world.federation.id)
+    assert not store.has_told(device.id, other, besides=other)
+
+
+@pytest.mark.attack("F10")
+def test_whose_update_was_withheld_has_told_nothing(tmp_path):
+    world = World(tmp_path, count=5, group_size=5)
+    device = world.federation.devices[0]
+    world.play(until="commit")
+    world.dead.add(device.id)
+    world.play()
+
+    world.parts[device.id].close(world.federation.record)
+
+    assert world.federation.record.phase == "finished"
+    base = world.federation.terms.base
+    assert not MemoryStore(world.home(device)).has_told(device.id, base, besides=Digest(b"o" * 32))
 
 
 def test_a_memory_is_for_nobody_else_and_a_damaged_one_is_refused(tmp_path):
