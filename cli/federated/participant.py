@@ -14,7 +14,7 @@ import numpy as np
 
 from chain.blobs import CHUNK_SIZE
 from chain.federated.boxes import Pair, ShareKind
-from chain.federated.records import FederatedRound, Member, SharesRecord, Terms, threshold
+from chain.federated.records import FederatedRound, Member, SharesRecord, Terms
 from chain.kinds.participation import (
     RoundComplaint,
     RoundJoin,
@@ -25,6 +25,7 @@ from chain.kinds.participation import (
 from chain.merkle import merkle_root
 from chain.types import Address, Digest
 from cli.errors import BadInput, Contradicted, Refused
+from cli.federated.complaints import Turn, is_lost, nameable
 from cli.federated.memory import CHANGES_MAX, SEED_SIZE, Memory, MemoryStore, check_same
 from cli.federated.privacy import Privacy
 from ml_validator.federated import (
@@ -46,10 +47,6 @@ OVERTAKEN: Final = frozenset(
     {"already_done", "not_needed", "round_closed", "too_early", "too_late", "void_group"}
 )
 """Refusals that say that the round has gone on meanwhile: there is nothing to do but to look."""
-
-TURN_HEIGHTS: Final = 3
-"""Between the turns of two members to complain, so that the later one sees what was said."""
-
 
 class RoundPort(Protocol):
     """What a participant asks of the chain."""
@@ -110,11 +107,9 @@ class Participant:
         self._privacy = privacy
         self._has_delivered = False
         self._has_revealed = False
-        # Who has handed it false shares, from which height on it may complain of them, and how far
-        # the chain was when it looked last.
+        # Who has handed it false shares, and when it may complain of them.
         self._liars: frozenset[Address] | None = None
-        self._turn: int | None = None
-        self._height = 0
+        self._turn = Turn()
 
     @property
     def has_delivered(self) -> bool:
@@ -193,7 +188,7 @@ class Participant:
     async def _commit(self, found: FederatedRound, member: Member) -> None:
         terms = found.terms
         due = "shared" if terms.is_masked else "joined"
-        if member.status != due or _is_lost(found, member):
+        if member.status != due or is_lost(found, member):
             return
         memory = self._memory(member)
         if memory.accused is None and memory.update is None and self._complains:
@@ -265,26 +260,24 @@ class Participant:
 
     async def _accuse(self, found: FederatedRound, member: Member, memory: Memory) -> Memory | None:
         """Accuse one that has cheated this member, if any is to be named; None: wait for it."""
-        nameable = _nameable(found, member)
-        if not nameable:
+        others = nameable(found, member)
+        if not others:
             return memory
         if self._liars is None:
             received = await self._received(found, member, memory)
             self._liars = frozenset([owner for owner, pair in received.items() if pair is None])
-        liars = [owner for owner in nameable if owner in self._liars]
+        liars = [owner for owner in others if owner in self._liars]
         if not liars:
             return memory
-        # The round was read before this height is asked for, but behind that of the last look.
-        seen, self._height = self._height, await self._port.height()
-        if self._turn is None:
-            self._turn = self._height + TURN_HEIGHTS * _place_from_end(found, member)
-        if self._turn > _middle(found):
-            return memory
-        if seen < self._turn:
-            return None
-        accusing = replace(memory, accused=liars[0])
-        self._store.save(accusing)
-        return accusing
+        match self._turn.at(found, member, await self._port.height()):
+            case "never":
+                return memory
+            case "later":
+                return None
+            case "now":
+                accusing = replace(memory, accused=liars[0])
+                self._store.save(accusing)
+                return accusing
 
     async def _complain(self, found: FederatedRound, member: Member, memory: Memory) -> None:
         """Name who was accused, at the price of the own secret.
@@ -292,7 +285,7 @@ class Participant:
         Whoever has accused commits nothing, even where it sends nothing now: it may have been
         killed behind sending, and whoever has seen its secret could open its update.
         """
-        if memory.accused not in _nameable(found, member):
+        if memory.accused not in nameable(found, member):
             return
         assert memory.accused is not None, "None is no member"
         secret = self._secrets(memory).box_private
@@ -306,7 +299,7 @@ class Participant:
 
     async def _deliver(self, found: FederatedRound, member: Member) -> None:
         """Hand the update in, once its digest stands: before, it could be copied."""
-        if member.status != "committed" or self._has_delivered or _is_lost(found, member):
+        if member.status != "committed" or self._has_delivered or is_lost(found, member):
             return
         memory = self._memory(member)
         if member.update != memory.update:
@@ -379,45 +372,6 @@ def member_of(found: FederatedRound, device: Address) -> Member:
     if position is None:
         raise _refused("not_invited", "the federated round is not open to this device")
     return found.members[position]
-
-
-def complaints_max(size: int) -> int:
-    """Return how many of a group of `size` may complain, each of another, without ending it.
-
-    Each complaint shows what one member holds of all others' secrets. With so many, still more than
-    half of a group has to collude to open an update.
-    """
-    return (size - threshold(size)) // 2
-
-
-def _complaints_left(found: FederatedRound, member: Member) -> int:
-    """Return how many complaints a member's group still bears; below 0: it has had too many."""
-    group = found.members_of(member.group)
-    return complaints_max(len(group)) - sum([other.status == "complained" for other in group])
-
-
-def _is_lost(found: FederatedRound, member: Member) -> bool:
-    """Tell whether nothing comes of a member's group any more; then it is shown nothing more."""
-    return member.group not in found.groups or _complaints_left(found, member) < 0
-
-
-def _nameable(found: FederatedRound, member: Member) -> list[Address]:
-    """Return of whom a member could complain; of nobody where the group cannot bear it."""
-    if _complaints_left(found, member) <= 0:
-        return []
-    others = [other for other in found.members_of(member.group) if other != member]
-    return [other.device for other in others if other.status in ("shared", "committed")]
-
-
-def _place_from_end(found: FederatedRound, member: Member) -> int:
-    """Return a member's place in the order of complaints: the last of a group has boxes."""
-    return found.members_of(member.group)[::-1].index(member)
-
-
-def _middle(found: FederatedRound) -> int:
-    """Return the height up to which complaints leave time to train."""
-    assert found.deadline is not None, "every phase that waits for members has a deadline"
-    return (found.phase_height + found.deadline) // 2
 
 
 def _digest_of(group: Group) -> Digest:
