@@ -143,6 +143,7 @@ def test_weights_steps_and_terms_are_as_asked_for(start, node, devices):
         (("--participants", "{a}:x"), "no participant"),
         (("--participants", "zz"), "no device id"),
         (("--participants", ","), "0 participants"),
+        (("--group-size", 2), "--group-size 3 or more"),
         (("--deadlines", "1,2,3"), "no deadlines"),
         (("--deadlines", "1,2,3,4,5,0"), "no deadlines"),
         (("--clip", "1e12", "--scale-bits", 48), "leaves 62 bits"),
@@ -277,7 +278,7 @@ def test_an_aggregate_that_does_not_match_is_not_published(
     command = ("fl", "publish", id, "--key", registrar, "--data", shard)
     early = securenet(*command)
     assert early.code == ExitCode.MISSED
-    assert "there is no aggregate" in early.err
+    assert "wait until it is finished" in early.err
     join("a")
     aggregate = record(node, id).aggregate.hex()
     node.blobs[aggregate] = bytes(len(node.blobs[aggregate]))
@@ -286,6 +287,32 @@ def test_an_aggregate_that_does_not_match_is_not_published(
 
     assert ended.code == ExitCode.MISSED
     assert "other bytes" in ended.err
+
+
+def test_nothing_is_waited_for_where_a_round_was_aborted(
+    start, securenet, registrar, devices, shard
+):
+    id = start(*alone(devices)).document["id"]
+    securenet("fl", "abort", id, "--key", registrar)
+
+    ended = securenet("fl", "publish", id, "--key", registrar, "--data", shard)
+
+    assert (ended.code, "is aborted" in ended.err) == (ExitCode.MISSED, True)
+    assert "open another" in ended.err
+
+
+def test_what_is_published_is_shown_with_its_transaction(
+    start, join, securenet, registrar, node, devices, shard
+):
+    id = start(*alone(devices)).document["id"]
+    join("a")
+
+    shown = securenet("fl", "publish", id, "--key", registrar, "--data", shard)
+
+    (published,) = node.chain.blocks[-1].transactions
+    assert dict(line.split(maxsplit=1) for line in shown.out.splitlines())["transaction"] == (
+        published.id.hex()
+    )
 
 
 def test_with_a_trusted_hash_what_is_published_is_of_a_proven_round(
