@@ -11,11 +11,13 @@ different rounds. Files are there whole or not at all, for nobody else to read::
 
 import json
 from dataclasses import dataclass, replace
+from math import isfinite
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from chain.blobs import blob_digest
 from chain.errors import DecodeError
+from chain.federated.records import PARTICIPANTS_MAX
 from chain.schema import Blob, Integer, Optional, Record
 from chain.types import DIGEST_SIZE, Address, Digest
 from cli.errors import BadInput, Contradicted
@@ -31,6 +33,33 @@ _ID_DIGITS: Final = 2 * DIGEST_SIZE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Promise:
+    """What the rows of a participant are promised where its update gets noise.
+
+    Parameters
+    ----------
+    noise : float
+        Deviation of the own noise, in sensitivities.
+    members : int
+        How many of a group are believed to add as much.
+    delta : float
+        Chance with which it may fail.
+    epsilon_max : float or None
+        What may be told, over all rounds; None: whatever it is.
+    """
+
+    noise: float
+    members: int
+    delta: float
+    epsilon_max: float | None
+
+    def __str__(self) -> str:
+        most = "" if self.epsilon_max is None else f" --epsilon-max {self.epsilon_max}"
+        shared = "" if self.members == 1 else f" --noise-members {self.members}"
+        return f"--noise {self.noise} --delta {self.delta}{most}{shared}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Memory:
     """What a participant has decided in one federated round.
 
@@ -38,6 +67,8 @@ class Memory:
     ----------
     seed : bytes or None
         All secrets of the round; None once it is over.
+    promise : Promise or None
+        What was promised before the device joined; None: nothing, its update gets no noise.
     group : Digest or None
         To whom shares of the secrets were handed, and under which keys.
     update : Digest or None
@@ -53,11 +84,31 @@ class Memory:
     round: Digest
     device: Address
     seed: bytes | None
+    promise: Promise | None = None
     group: Digest | None = None
     update: Digest | None = None
     changes: int = 0
     accused: Address | None = None
     revealed: Digest | None = None
+
+
+class _Number:
+    """A finite number, in JSON to its last digit."""
+
+    def parse(self, value: object, where: str) -> float:
+        """Take an integer, too: people who write files leave the point away."""
+        if isinstance(value, bool) or not isinstance(value, int | float) or not isfinite(value):
+            raise DecodeError(where, "not a number")
+        return float(value)
+
+    def render(self, value: float) -> float:
+        return value
+
+    read = parse
+    write = render
+
+    def describe(self) -> dict[str, Any]:
+        return {"type": "number"}
 
 
 _DIGEST: Final = Blob(DIGEST_SIZE)
@@ -66,6 +117,15 @@ _MEMORY: Final = Record(
     round=_DIGEST,
     device=_DIGEST,
     seed=Optional(Blob(SEED_SIZE)),
+    promise=Optional(
+        Record(
+            Promise,
+            noise=_Number(),
+            members=Integer(1, PARTICIPANTS_MAX),
+            delta=_Number(),
+            epsilon_max=Optional(_Number()),
+        )
+    ),
     group=Optional(_DIGEST),
     update=Optional(_DIGEST),
     changes=Integer(0, CHANGES_MAX),
@@ -154,8 +214,11 @@ class MemoryStore:
             raise BadInput(f"{path} is damaged", "sit this round out")
         return data
 
-    def forget(self, memory: Memory) -> None:
-        """Destroy the secrets and updates of a round that is over."""
+    def forget(self, round_id: Digest, device: Address) -> None:
+        """Destroy the secrets and updates of a round that is over; raises as `find`."""
+        memory = self.find(round_id, device)
+        if memory is None or memory.seed is None:
+            return
         self.save(replace(memory, seed=None))
         name = self._path(memory.round, memory.device).stem
         # Drafts that a crash has left, too.

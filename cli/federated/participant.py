@@ -48,6 +48,7 @@ OVERTAKEN: Final = frozenset(
 )
 """Refusals that say that the round has gone on meanwhile: there is nothing to do but to look."""
 
+
 class RoundPort(Protocol):
     """What a participant asks of the chain."""
 
@@ -82,7 +83,7 @@ class Participant:
         Whether to give up the own part in the round to name a member whose box is no good, where
         nobody does it before and the group can bear it.
     privacy : Privacy, optional
-        Adds noise to the update, and keeps the ledger of it.
+        Adds noise to the update, and keeps the ledger of it; that of `privacy_in`.
     """
 
     def __init__(
@@ -132,7 +133,7 @@ class Participant:
         try:
             match found.phase:
                 case "join":
-                    await self._join(member)
+                    await self._join(found, member)
                 case "share":
                     await self._share(found, member)
                 case "commit":
@@ -149,22 +150,22 @@ class Participant:
             if refusal.code not in OVERTAKEN:
                 raise
 
-    def close(self) -> None:
-        """Destroy the secrets of a round that is over."""
-        memory = self._store.find(self.round_id, self.device)
-        if memory is not None and memory.seed is not None:
-            self._store.forget(memory)
-
-    async def _join(self, member: Member) -> None:
+    async def _join(self, found: FederatedRound, member: Member) -> None:
         if member.mask_key is not None:
             self._memory(member)
             return
         memory = self._store.find(self.round_id, self.device)
         if memory is not None and memory.seed is None:
             raise _refused("round_closed", "this home has ended its part in the federated round")
+        if self._privacy is not None:
+            self._privacy.check(self.round_id, found)
         if memory is None:
-            seed = self._random.bytes(SEED_SIZE)
-            memory = Memory(round=self.round_id, device=self.device, seed=seed)
+            memory = Memory(
+                round=self.round_id,
+                device=self.device,
+                seed=self._random.bytes(SEED_SIZE),
+                promise=None if self._privacy is None else self._privacy.promise,
+            )
             self._store.save(memory)
         secrets = self._secrets(memory)
         body = RoundJoin(
@@ -202,7 +203,7 @@ class Participant:
         if memory.update is None:
             memory = await self._make_update(found, member, memory)
         while True:
-            root = merkle_root(_chunks(self._load_update(memory)))
+            root = merkle_root(_chunks(self._store.load_update(memory)))
             commit = UpdateCommit(
                 round=self.round_id, base=terms.base, size_bytes=terms.update_size, root=root
             )
@@ -244,12 +245,6 @@ class Participant:
             raise Contradicted(self.round_id.hex(), "who has shared")
         words = self._secrets(memory).masked(values, group)
         return self._store.save_update(memory, encode_update(words))
-
-    def _load_update(self, memory: Memory) -> bytes:
-        """Return the update that was made; raises `BadInput` where it lacks the noise asked for."""
-        if self._privacy is not None:
-            self._privacy.check_made(self.round_id)
-        return self._store.load_update(memory)
 
     def _change(self, memory: Memory, parameters: int) -> Memory:
         """Change an update that somebody has copied, in a way that tells nothing of it."""
@@ -305,7 +300,7 @@ class Participant:
         if member.update != memory.update:
             raise Contradicted(self.round_id.hex(), "update")
         assert member.update is not None, "who has committed has an update"
-        await self._port.hand_in(member.update, self._load_update(memory))
+        await self._port.hand_in(member.update, self._store.load_update(memory))
         self._has_delivered = True
 
     async def _reveal(self, found: FederatedRound, member: Member) -> None:
