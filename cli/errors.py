@@ -4,6 +4,7 @@
 
     CliError               says what is wrong and what to do, and has an exit code
     ├── BadInput           an argument or a file that is not what it should be
+    │   └── OtherPromise   a participant is to add other noise than it has promised
     ├── Unreachable        no node answers at ``url``
     ├── Refused            the node answered with a problem document
     ├── NotFound           the node answered that it knows nothing of it
@@ -13,6 +14,7 @@
     ├── NotRunning         a process that should run does not
     ├── NotForThisKey      a file is encrypted for others
     ├── Missed             what was checked or measured is not as it should be
+    ├── HomeTaken          another participant uses the home directory
     └── Contradicted       a participant is shown another federated round than before
 """
 
@@ -48,6 +50,10 @@ class BadInput(CliError):
     """An argument or a file which is not what it should be."""
 
     exit_code = ExitCode.USAGE
+
+
+class OtherPromise(BadInput):
+    """A participant is to add other noise to its updates than was promised to its rows."""
 
 
 class Unreachable(CliError):
@@ -181,6 +187,27 @@ class Missed(CliError):
     """What was checked or measured is not as it should be."""
 
     exit_code = ExitCode.MISSED
+
+
+class HomeTaken(CliError):
+    """Another participant of federated rounds uses a home directory.
+
+    Parameters
+    ----------
+    folder : Path
+        Where both would keep what they must not forget.
+    holder : int or None
+        Its process, as far as it is known.
+    """
+
+    exit_code = ExitCode.STORAGE
+
+    def __init__(self, folder: Path, holder: int | None) -> None:
+        by = "another process" if holder is None else f"process {holder}"
+        super().__init__(
+            f"{folder} is in use by another securenet fl join, {by}",
+            "let it go on, or stop it first; another device takes a --home of its own",
+        )
 
 
 class Contradicted(CliError):

@@ -61,8 +61,8 @@ def send_as_registrar(
     )
 
 
-def show_outcome(answer: Document, *, as_json: bool) -> None:
-    """Print what became of a transaction."""
+def show_outcome(answer: Document, *, as_json: bool, id_name: str = "id") -> None:
+    """Print what became of a transaction; `id_name` is for where another id stands above it."""
     if as_json:
         show_json(answer)
         return
@@ -70,7 +70,7 @@ def show_outcome(answer: Document, *, as_json: bool) -> None:
     events = [" ".join([event["name"], *event["values"]]) for event in receipt.get("events", [])]
     show_fields(
         {
-            "id": answer["id"],
+            id_name: answer["id"],
             "status": answer["status"],
             "height": answer.get("height"),
             "index": answer.get("index"),

@@ -126,6 +126,11 @@ def _invitations(text: str, steps: int) -> tuple[Invitation, ...]:
 
 def _group_size(asked: int | None, count: int) -> int:
     if asked is not None:
+        if 1 < asked < MASKED_GROUP_SIZE_MIN:
+            raise BadInput(
+                f"in groups of {asked} a member knows the other's update from their sum",
+                f"take --group-size {MASKED_GROUP_SIZE_MIN} or more, or 1, which hides nothing",
+            )
         return asked
     if count < MASKED_GROUP_SIZE_MIN:
         raise BadInput(

@@ -13,6 +13,7 @@ from ml_validator.training import judge
 from tests.e2e.consortium import (
     ROWS,
     at_phase,
+    await_only,
     gateways,
     register,
     synthetic,
@@ -89,6 +90,7 @@ async def test_participants_that_die_or_lie_do_not_stop_a_round(tmp_path: Path) 
         operators, client = Operators(network, tmp_path), await network.client(0)
         with gateways(network, tmp_path, synthetic(7)) as made:
             await register(network, client, made)
+            (sensor,) = await network.register_devices(1)
             base = untrained_file(tmp_path)
             victim, other, liar = made[0], made[1], made[2]
             for gateway in made:
@@ -106,6 +108,8 @@ async def test_participants_that_die_or_lie_do_not_stop_a_round(tmp_path: Path) 
                 victim.kill()
                 if comes_back:
                     victim.start(round_id, "--unmasked")
+                else:
+                    await await_only(client, round_id, phase, victim, sensor)
                 found = await at_phase(client, round_id, "finished", "failed")
 
                 assert found["phase"] == "finished", found

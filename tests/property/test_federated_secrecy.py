@@ -15,7 +15,7 @@ from chain.federated.boxes import ShareKind, open_box, padded_count, pads_of
 from chain.federated.records import BOX_SIZE, threshold
 from chain.reader_keys import ReaderKey
 from chain.types import Address
-from cli.federated.participant import complaints_max
+from cli.federated.complaints import complaints_max
 from ml_validator.errors import InvalidShare
 from ml_validator.federated import RoundSecrets, decode_words, group_of
 from ml_validator.federated.fixed_point import UpdateRules, prepared

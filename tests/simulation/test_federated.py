@@ -14,6 +14,8 @@ from node.protocol import CHUNK
 from tests.builders import digest_of
 from tests.learners import expected, member_of
 from tests.simulation.federated import Learning
+from tests.simulation.lesson import MASKED, Classroom, Lesson
+from tests.simulation.workload import Workload
 from tests.simulation.world import Settings, World
 
 SETTINGS = Settings(detectors=False)
@@ -82,6 +84,28 @@ async def held_by_all(world: World, aggregate: Digest) -> None:
         within_s=60,
         what="the aggregate everywhere",
     )
+
+
+def test_of_all_who_are_cheated_by_one_a_single_one_complains_through_the_nodes():
+    async def scene(world: World) -> None:
+        world.start()
+        await world.reach(0, within_s=30)
+        conduct = ("", "", "breaks_hashes", *[""] * (MASKED - 3))
+        lesson = Lesson(at_s=None, is_masked=True, conduct=conduct, group_size=MASKED)
+        classroom = Classroom(world, lesson, Workload(world))
+        await classroom.enrol(within_s=60)
+
+        await classroom.play()
+
+        await classroom.check(is_healed=False)
+        statuses = [member.status for member in classroom.found.members]
+        assert statuses[2] == "expelled"
+        assert statuses.count("complained") == 1
+        assert statuses.count("included") == MASKED - 2
+        # Its key, which the masks of the others need, cannot be restored: it spoils its group.
+        assert classroom.found.reason == "too_few_groups"
+
+    World(21, SETTINGS).run(scene)
 
 
 def test_every_miner_computes_what_the_updates_come_to_and_every_node_keeps_it():

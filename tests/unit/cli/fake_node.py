@@ -448,7 +448,7 @@ class FakeNode:
         return web.json_response(
             {
                 "id": id,
-                "active": True,
+                "active": record.is_active(self.chain.tip.header.time_ms),
                 **DEVICE_TABLE.record.render(record),
                 "tally": None,
                 "measure": None if measure is None else MEASURE_TABLE.record.render(measure),

@@ -9,10 +9,12 @@ import numpy as np
 import pytest
 
 from chain.federated.records import threshold
-from chain.types import Digest
-from cli.errors import BadInput, Contradicted, Refused
-from cli.federated.memory import MemoryStore
-from cli.federated.privacy import ledger_path, load_ledger
+from chain.types import Address, Digest
+from cli.errors import BadInput, Contradicted, OtherPromise, Refused
+from cli.federated.memory import Memory, MemoryStore, Promise
+from cli.federated.participant import end_part
+from cli.federated.privacy import ledger_path, load_ledger, privacy_in
+from tests.builders import digest_of
 from tests.unit.cli.federated.world import Killed, Life, World
 
 MASKED_EFFECTS = 30
@@ -94,7 +96,7 @@ def test_what_is_told_with_noise_is_in_the_ledger_before_it_is_sent(tmp_path):
         said_once(world, device)
 
 
-def test_a_round_is_told_with_the_noise_that_the_ledger_counts_or_not_at_all(tmp_path):
+def test_a_round_is_told_with_the_noise_that_the_ledger_counts(tmp_path):
     world = World(tmp_path, noise=10.0)
     device = world.federation.devices[0]
     path = ledger_path(world.memories(device), device.id)
@@ -108,43 +110,53 @@ def test_a_round_is_told_with_the_noise_that_the_ledger_counts_or_not_at_all(tmp
     assert world.memory(device).update is None
     world.lives[device.id] = Life()
 
-    world.noise = 0.05
-    world.start(device)
-    with pytest.raises(BadInput, match="other noise"):
-        world.look(device, world.federation.record)
-    assert world.ports[device.id].bodies("update.commit") == []
-
-    world.noise = 10.0
     world.start(device)
     world.play()
+
     assert world.federation.member_of(device).status == "included"
     assert load_ledger(path).spent == (counted,)
 
 
-@pytest.mark.parametrize("sends", ["update.commit", "the update"])
-def test_an_update_that_was_made_without_noise_is_not_sent_where_noise_is_asked_for(
-    tmp_path, sends
-):
-    world = World(tmp_path, count=5, group_size=5)
+def test_what_was_promised_at_joining_holds_for_whoever_starts_again_without_it(tmp_path):
+    world = World(tmp_path, noise=10.0, group_size=1, groups_min=1)
     device = world.federation.devices[0]
     world.play(until="commit")
-    # Behind the effects by which an update is kept: before it is sent, or handed in.
-    world.lives[device.id] = Life(killed_at=7 if sends == "update.commit" else 8)
+    asked, world.noise = world.promise, None
     world.start(device)
-    with pytest.raises(Killed):
-        world.look(device, world.federation.record)
-    assert world.memory(device).update is not None
-    is_committed = world.federation.member_of(device).update is not None
-    assert is_committed == (sends == "the update")
-    world.lives[device.id] = Life()
 
-    world.noise = 5.0
-    world.start(device)
-    with pytest.raises(BadInput, match="without noise"):
-        world.look(device, world.federation.record)
+    world.play()
 
-    assert world.federation.member_of(device).update not in world.blobs
-    assert (world.federation.member_of(device).update is not None) == is_committed
+    assert world.federation.member_of(device).status == "included"
+    assert world.memory(device).promise == asked
+    (spent,) = load_ledger(ledger_path(world.memories(device), device.id)).spent
+    assert spent.deviation == 10 * spent.sensitivity
+
+
+@pytest.mark.parametrize("joined", [None, 10.0])
+def test_whoever_starts_again_and_promises_something_else_is_refused(tmp_path, joined):
+    world = World(tmp_path, noise=joined)
+    device = world.federation.devices[0]
+    world.play(until="commit")
+    asked = Promise(noise=10.0, members=1, delta=1e-6, epsilon_max=None)
+
+    with pytest.raises(OtherPromise) as caught:
+        privacy_in(world.federation.id, MemoryStore(world.home(device)), device.id, asked)
+
+    then = "without noise" if joined is None else f"with {world.promise}"
+    now = "not with --noise 10.0 --delta 1e-06"
+    assert f"round {world.federation.id.hex()} {then}, {now}" in str(caught.value)
+
+
+def test_a_promise_is_kept_to_its_last_digit(tmp_path):
+    store = MemoryStore(tmp_path)
+    promise = Promise(noise=0.1 + 0.2, members=3, delta=1e-300, epsilon_max=None)
+    memory = Memory(round=digest_of("round"), device=Address(digest_of("device")), seed=None)
+
+    store.save(replace(memory, promise=promise))
+
+    found = store.find(memory.round, memory.device)
+    assert found is not None
+    assert found.promise == promise
 
 
 def test_noise_changes_an_update_by_what_it_says(tmp_path):
@@ -505,7 +517,9 @@ def test_when_the_round_is_over_no_secret_is_left(tmp_path):
     world.play()
     seed = world.memory(device).seed
 
-    world.parts[device.id].close(world.federation.record)
+    end_part(
+        MemoryStore(world.home(device)), world.federation.id, device.id, world.federation.record
+    )
 
     memory = world.memory(device)
     assert seed is not None
@@ -533,7 +547,9 @@ def test_whether_a_sum_may_be_known_is_remembered_beyond_the_round(tmp_path, dea
     store = MemoryStore(world.home(device))
     assert store.has_told(device.id, base, besides=other), "as long as the round is not closed"
 
-    world.parts[device.id].close(world.federation.record)
+    end_part(
+        MemoryStore(world.home(device)), world.federation.id, device.id, world.federation.record
+    )
 
     assert store.has_told(device.id, base, besides=other) == is_told
     assert not store.has_told(device.id, base, besides=world.federation.id)
@@ -548,7 +564,9 @@ def test_whose_update_was_withheld_has_told_nothing(tmp_path):
     world.dead.add(device.id)
     world.play()
 
-    world.parts[device.id].close(world.federation.record)
+    end_part(
+        MemoryStore(world.home(device)), world.federation.id, device.id, world.federation.record
+    )
 
     assert world.federation.record.phase == "finished"
     base = world.federation.terms.base

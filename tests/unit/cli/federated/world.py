@@ -18,9 +18,9 @@ from chain.federated.records import REVEAL_TABLE, SHARES_TABLE, FederatedRound, 
 from chain.merkle import merkle_root
 from chain.types import Address, Digest
 from cli.errors import Refused
-from cli.federated.memory import Memory, MemoryStore
+from cli.federated.memory import Memory, MemoryStore, Promise
 from cli.federated.participant import Participant
-from cli.federated.privacy import Privacy
+from cli.federated.privacy import privacy_in
 from ml_validator.federated import (
     Group,
     GroupInput,
@@ -164,20 +164,15 @@ class World:
             train=lambda terms, steps: self._train(device),
             random=_Chance(self._chance),
             complains=device.id in self.complains,
-            privacy=None if self.noise is None else self.privacy(device, store),
+            privacy=privacy_in(self.federation.id, store, device.id, self.promise),
         )
 
-    def privacy(self, device: Device, store: MemoryStore) -> Privacy:
-        """Return what a participant asks of its privacy."""
-        assert self.noise is not None
-        return Privacy(
-            store=store,
-            device=device.id,
-            multiplier=self.noise,
-            members=1,
-            delta=1e-5,
-            epsilon_max=100.0,
-        )
+    @property
+    def promise(self) -> Promise | None:
+        """What participants are asked to promise."""
+        if self.noise is None:
+            return None
+        return Promise(noise=self.noise, members=1, delta=1e-5, epsilon_max=100.0)
 
     def home(self, device: Device) -> Path:
         return self.folder / device.id.hex()[:8]
