@@ -16,6 +16,7 @@ from chain.federated.records import (
     SharesRecord,
 )
 from chain.kinds.participation import PARTICIPANT
+from chain.records.devices import DEVICE_TABLE
 from chain.types import Address, Digest
 from cli.client import Client, Document
 from cli.errors import BadInput, CliError, OtherPromise, Refused, TimedOut, Unreachable
@@ -117,6 +118,20 @@ class RoundReader:
                 proven[owner] = record
         return proven
 
+    async def organisations(self, devices: Iterable[Address]) -> Mapping[Address, Address]:
+        """Return to which organisation each of these devices belongs; raises as `find`."""
+        found = {}
+        for device in devices:
+            if self._proven is None:
+                text = (await self._client.device(device.hex()))["organisation"]
+                found[device] = Address(bytes.fromhex(text))
+            else:
+                path = f"/v1/devices/{device.hex()}/proof"
+                record = await self._proven.record(path, DEVICE_TABLE, device)
+                assert record is not None, "whoever takes part is registered"
+                found[device] = record.organisation
+        return found
+
 
 class ChainPort:
     """The chain as one device sees it through one node; a `RoundPort`."""
@@ -135,6 +150,10 @@ class ChainPort:
     ) -> Mapping[Address, SharesRecord]:
         """Return what members have handed to the others."""
         return await self._reader.shares(round_id, owners)
+
+    async def organisations(self, devices: Iterable[Address]) -> Mapping[Address, Address]:
+        """Return to which organisation each of these devices belongs."""
+        return await self._reader.organisations(devices)
 
     async def send(self, kind: str, body: Any) -> None:
         """Send a transaction of the device and wait until it is committed."""
@@ -404,6 +423,8 @@ class Gateway:
             train=self._shard.train,
             random=SystemRandom(),
             complains=self._complains,
+            shows=self._shows,
+            tell=self._progress.phase,
             privacy=privacy_in(round_id, self._store, self.device, self._promise),
         )
 

@@ -11,6 +11,7 @@ import pytest
 from chain.federated.records import threshold
 from chain.types import Address, Digest
 from cli.errors import BadInput, Contradicted, OtherPromise, Refused
+from cli.federated.company import sees_all
 from cli.federated.memory import Memory, MemoryStore, Promise
 from cli.federated.participant import end_part
 from cli.federated.privacy import ledger_path, load_ledger, privacy_in
@@ -472,6 +473,36 @@ def test_secrets_are_shared_with_one_group_only(tmp_path):
 
     with pytest.raises(Contradicted):
         world.look(device, record)
+
+
+@pytest.mark.attack("F10")
+@pytest.mark.parametrize(("theirs", "is_trusted"), [(4, True), (5, False)])
+def test_nothing_is_handed_to_a_group_that_another_organisation_fills(tmp_path, theirs, is_trusted):
+    world = World(tmp_path, count=7, group_size=7)
+    device, *others = world.federation.devices
+    foreign = Address(b"o" * 32)
+    world.organisations = {each.id: foreign for each in others[:theirs]}
+    world.play(until="share")
+
+    world.act(device)
+
+    assert world.federation.member_of(device).has_shared == is_trusted
+    assert (world.memory(device).group is not None) == is_trusted
+    assert [foreign.hex() in text for text in world.told] == ([] if is_trusted else [True])
+
+
+@pytest.mark.parametrize(("size", "theirs"), [(3, 2), (4, 3), (5, 4), (7, 5), (10, 7)])
+def test_an_organisation_sees_all_with_as_many_as_restore_secrets_or_all_but_one(size, theirs):
+    devices = [Address(digest_of(str(number))) for number in range(size)]
+    own, foreign, third = (Address(letter * 32) for letter in (b"a", b"b", b"c"))
+
+    def divided(count):
+        rest = dict.fromkeys(devices[1 + count :], third)
+        return {devices[0]: own} | dict.fromkeys(devices[1 : 1 + count], foreign) | rest
+
+    assert sees_all(divided(theirs), devices[0]) == foreign
+    assert sees_all(divided(theirs - 1), devices[0]) is None
+    assert sees_all(dict.fromkeys(devices, own), devices[0]) is None
 
 
 def test_a_group_with_too_few_masks_gets_no_update(tmp_path):
