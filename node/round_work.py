@@ -208,6 +208,7 @@ class RoundWork:
             self.missing_count = len(looks)
             found = self._at("attest")
             if found is None:
+                self.missing_count = 0
                 for look in looks:
                     look.cancel()
                 return
