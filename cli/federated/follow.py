@@ -327,9 +327,12 @@ class Gateway:
             return await self._act(round_id, found) if is_mine else None
         except SecureNetError as error:
             # Another promise is a mistake in the options, which are those of all rounds.
-            if _is_passing(error) or not stays or isinstance(error, OtherPromise):
+            if _is_passing(error) or isinstance(error, OtherPromise):
                 raise
-            # One round that goes wrong is no reason to miss the others.
+            # A round that went on without the device is not the one that it was to see through,
+            # and for who stays one that goes wrong is no reason to miss the others.
+            if not stays and not _was_missed(error):
+                raise
             what, advice = str(error), "this federated round goes on without the device"
             if isinstance(error, CliError):
                 what, advice = error.what, error.advice
@@ -469,6 +472,11 @@ def _is_passing(error: SecureNetError) -> bool:
     if isinstance(error, Refused):
         return error.status in (429, 503, 507)
     return isinstance(error, Unreachable | TimedOut)
+
+
+def _was_missed(error: SecureNetError) -> bool:
+    """Tell whether a round is refused because the device had not joined it in time."""
+    return isinstance(error, Refused) and error.code in ("round_closed", "too_late")
 
 
 async def _watch(client: Client, news: asyncio.Event) -> None:

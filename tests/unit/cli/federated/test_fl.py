@@ -596,6 +596,23 @@ def test_a_round_that_was_begun_goes_before_those_that_are_older(
     assert record(node, older).members[0].status == "invited"
 
 
+def test_a_round_that_went_on_without_the_device_is_not_the_one_that_is_seen_through(
+    start, join, securenet, registrar, devices, tmp_path
+):
+    missed = start(*alone(devices)).document["id"]
+    address, round_id = (Address(bytes.fromhex(text)) for text in (devices["a"], missed))
+    store = MemoryStore(tmp_path / "home-a")
+    store.save(Memory(round=Digest(round_id), device=address, seed=bytes(32)))
+    securenet("fl", "abort", missed, "--key", registrar)
+    following = start(*alone(devices)).document["id"]
+
+    ended = join("a", "--json")
+
+    assert (ended.code, ended.document["round"]) == (ExitCode.OK, following), ended.err
+    assert "had not joined it" in ended.err
+    assert store.unfinished(address) == []
+
+
 def test_who_stays_takes_part_in_several_rounds_at_once(start, node, devices, shard, tmp_path):
     both = {start(*alone(devices)).document["id"] for _ in range(2)}
     told = []
