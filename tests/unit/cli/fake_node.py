@@ -616,6 +616,9 @@ def serving(node: FakeNode) -> Iterator[FakeNode]:
         started.set()
         await stop.wait()
         await runner.cleanup()
+        # Connections that were just told to close need a turn of the loop to do so.
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
 
     thread = threading.Thread(target=lambda: loop.run_until_complete(serve()))
     thread.start()
