@@ -32,6 +32,21 @@ def test_a_device_is_registered_by_its_public_key_alone(securenet, node, registr
     assert securenet("device", "list", "--json").document[0]["roles"] == ["gateway"]
 
 
+def test_a_name_in_the_place_of_an_id_is_told_where_ids_are(securenet, node, registrar):
+    for command in (("show", "pump-1"), ("suspend", "pump-1", "--key", registrar)):
+        ended = securenet("device", *command)
+
+        assert ended.code == ExitCode.USAGE
+        assert "securenet device list has them" in ended.err
+
+
+def test_an_id_in_the_place_of_a_name_is_told_where_names_are(securenet, node):
+    ended = securenet("policy", "show", "--organisation", "ab" * 32)
+
+    assert ended.code == ExitCode.NOT_FOUND
+    assert "securenet organisation list has the names" in ended.err
+
+
 def test_the_life_of_a_device(securenet, node, registrar, sensor):
     id = node.register(SENSOR)
 
