@@ -10,6 +10,7 @@
     ├── TimedOut           what was waited for did not happen in time
     ├── PortTaken          ``port`` is in use
     ├── AlreadyThere       ``path`` would be overwritten
+    ├── AlreadyProposed    the miners are asked already what would be proposed
     ├── NoKeyFile          there is no file of a key that should sign or read
     ├── NotRunning         a process that should run does not
     ├── NotForThisKey      a file is encrypted for others
@@ -159,6 +160,30 @@ class AlreadyThere(CliError):
             f"{path} is there already, and nothing is overwritten", ALREADY_THERE_ADVICE
         )
         self.path = path
+
+
+class AlreadyProposed(CliError):
+    """A proposal like one that is open.
+
+    Parameters
+    ----------
+    proposal : str
+        Id of the open one, in hex.
+    is_approved : bool
+        Whether the sender has voted for it.
+    """
+
+    exit_code = ExitCode.ALREADY_THERE
+
+    def __init__(self, proposal: str, *, is_approved: bool) -> None:
+        vote = f"securenet miner vote {proposal} --key FILE"
+        super().__init__(
+            f"the same is proposed already, as {proposal}",
+            f"this miner's vote for it counts; the others vote: {vote}"
+            if is_approved
+            else f"vote for it: {vote}",
+        )
+        self.proposal = proposal
 
 
 class NoKeyFile(CliError):
