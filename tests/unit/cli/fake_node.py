@@ -470,7 +470,10 @@ class FakeNode:
 
     async def _proposals(self, request: web.Request) -> web.Response:
         items = []
+        wanted = request.query.get("status")
         for key, record in self.chain.tip.state.scan(PROPOSAL_TABLE):
+            if wanted not in (None, record.status):
+                continue
             kind = KINDS[record.kind]
             body = kind.body.render(kind.decode_bytes(record.body))
             items.append({"id": key.hex(), **PROPOSAL_TABLE.record.render(record), "body": body})
