@@ -110,9 +110,10 @@ def join(
     Sees one round through, and ends with 0 when it is finished: that of --round, or the one that it
     began and did not end, or the next that invites the device. Others are left alone.
 
-    Rounds that mask no updates, or weigh one participant more than four times another, are passed
-    over without --unmasked. With --noise a ledger in --home counts what all rounds together have
-    told of the own rows; securenet fl status --home shows it.
+    Rounds that mask no updates, or weigh one participant more than four times another, or start
+    from a base from which the device has sent an update, are passed over without --unmasked. With
+    --noise a ledger in --home counts what all rounds together have told of the own rows; securenet
+    fl status --home shows it.
 
     May be killed and started again at any moment, with the same --home; the noise of a round stays
     as it was joined. Without --trust the node is believed: ask one of your own organisation.

@@ -16,11 +16,12 @@ from chain.federated.records import (
     SharesRecord,
 )
 from chain.kinds.participation import PARTICIPANT
+from chain.records.devices import DEVICE_TABLE
 from chain.types import Address, Digest
 from cli.client import Client, Document
 from cli.errors import BadInput, CliError, OtherPromise, Refused, TimedOut, Unreachable
 from cli.federated.memory import MemoryStore, Promise
-from cli.federated.participant import Participant, member_of
+from cli.federated.participant import Participant, end_part, member_of
 from cli.federated.privacy import privacy_in
 from cli.federated.shard import Shard
 from cli.federated.waits import waits_for
@@ -117,6 +118,20 @@ class RoundReader:
                 proven[owner] = record
         return proven
 
+    async def organisations(self, devices: Iterable[Address]) -> Mapping[Address, Address]:
+        """Return to which organisation each of these devices belongs; raises as `find`."""
+        found = {}
+        for device in devices:
+            if self._proven is None:
+                text = (await self._client.device(device.hex()))["organisation"]
+                found[device] = Address(bytes.fromhex(text))
+            else:
+                path = f"/v1/devices/{device.hex()}/proof"
+                record = await self._proven.record(path, DEVICE_TABLE, device)
+                assert record is not None, "whoever takes part is registered"
+                found[device] = record.organisation
+        return found
+
 
 class ChainPort:
     """The chain as one device sees it through one node; a `RoundPort`."""
@@ -135,6 +150,10 @@ class ChainPort:
     ) -> Mapping[Address, SharesRecord]:
         """Return what members have handed to the others."""
         return await self._reader.shares(round_id, owners)
+
+    async def organisations(self, devices: Iterable[Address]) -> Mapping[Address, Address]:
+        """Return to which organisation each of these devices belongs."""
+        return await self._reader.organisations(devices)
 
     async def send(self, kind: str, body: Any) -> None:
         """Send a transaction of the device and wait until it is committed."""
@@ -334,12 +353,26 @@ class Gateway:
         elif self._store.find(round_id, self.device) is None:
             if found.phase != "join":
                 why_not = "is past joining"
-            elif not self._shows and (shown := why_shown(found)) is not None:
+            elif not self._shows and (shown := self._why_shown(round_id, found)) is not None:
                 why_not = f"is passed over without --unmasked: {shown}"
         if why_not is not None:
             name = f"{found.terms.name} ({round_id.hex()})"
             self._say(round_id, f"federated round {name}, which invites this device, {why_not}")
         return why_not is None
+
+    def _why_shown(self, round_id: Digest, found: FederatedRound) -> str | None:
+        """Tell why the own update could be seen, if not in this round alone then beside another.
+
+        Who trains from one model twice sends much the same twice. So two sums of which one lacks a
+        single participant show what that one has sent. Noise is of each round anew, and counted.
+        """
+        base = found.terms.base
+        if self._promise is None and self._store.has_told(self.device, base, besides=round_id):
+            return (
+                f"another federated round has an update of this device from base {base.hex()}:"
+                " what their two sums differ by shows single updates"
+            )
+        return why_shown(found)
 
     async def _act(self, round_id: Digest, found: FederatedRound) -> FederatedRound | None:
         self._say_phase(round_id, found)
@@ -349,7 +382,7 @@ class Gateway:
             self._parts[round_id] = self._part(round_id)
         if found.phase == "join":
             if member_of(found, self.device).mask_key is None:
-                shown = why_shown(found)
+                shown = self._why_shown(round_id, found)
                 if shown is not None and not self._shows:
                     raise BadInput(shown, "sit it out, or take part with --unmasked all the same")
                 await check_participant(self._client, self._sender)
@@ -360,7 +393,7 @@ class Gateway:
         return None
 
     def _end(self, round_id: Digest, found: FederatedRound) -> FederatedRound:
-        self._store.forget(round_id, self.device)
+        end_part(self._store, round_id, self.device, found)
         self._leave(round_id)
         if member_of(found, self.device).mask_key is None:
             detail = f"the federated round is {found.phase}, and the device had not joined it"
@@ -393,6 +426,8 @@ class Gateway:
             train=self._shard.train,
             random=SystemRandom(),
             complains=self._complains,
+            shows=self._shows,
+            tell=self._progress.phase,
             privacy=privacy_in(round_id, self._store, self.device, self._promise),
         )
 

@@ -67,6 +67,8 @@ class Memory:
     ----------
     seed : bytes or None
         All secrets of the round; None once it is over.
+    base : Digest or None
+        The model from which the update is made; None once it is sure that no sum with it is known.
     promise : Promise or None
         What was promised before the device joined; None: nothing, its update gets no noise.
     group : Digest or None
@@ -84,6 +86,7 @@ class Memory:
     round: Digest
     device: Address
     seed: bytes | None
+    base: Digest | None = None
     promise: Promise | None = None
     group: Digest | None = None
     update: Digest | None = None
@@ -117,6 +120,7 @@ _MEMORY: Final = Record(
     round=_DIGEST,
     device=_DIGEST,
     seed=Optional(Blob(SEED_SIZE)),
+    base=Optional(_DIGEST),
     promise=Optional(
         Record(
             Promise,
@@ -177,11 +181,22 @@ class MemoryStore:
 
     def unfinished(self, device: Address) -> list[Digest]:
         """Return the rounds of which a device still has secrets; raises as `find`."""
-        ids = sorted(
-            [path.name[:_ID_DIGITS] for path in self.folder.glob(f"*.{device.hex()}.json")]
-        )
-        found = [self.find(Digest(bytes.fromhex(id)), device) for id in ids]
-        return [memory.round for memory in found if memory is not None and memory.seed is not None]
+        return [memory.round for memory in self._of(device) if memory.seed is not None]
+
+    def has_told(self, device: Address, base: Digest, *, besides: Digest) -> bool:
+        """Tell whether a sum with an update of a device from `base` is known, or will be.
+
+        Parameters
+        ----------
+        besides : Digest
+            The round that is not asked about.
+
+        Raises
+        ------
+        BadInput
+            As `find`.
+        """
+        return any(memory.base == base and memory.round != besides for memory in self._of(device))
 
     def save(self, memory: Memory) -> None:
         """Write a memory, durably; raises `StorageError`."""
@@ -214,17 +229,28 @@ class MemoryStore:
             raise BadInput(f"{path} is damaged", "sit this round out")
         return data
 
-    def forget(self, round_id: Digest, device: Address) -> None:
-        """Destroy the secrets and updates of a round that is over; raises as `find`."""
-        memory = self.find(round_id, device)
-        if memory is None or memory.seed is None:
-            return
-        self.save(replace(memory, seed=None))
+    def forget(self, memory: Memory, *, is_told: bool) -> None:
+        """Destroy the secrets and updates of a round that is over.
+
+        Parameters
+        ----------
+        is_told : bool
+            Whether a sum with the update may be known.
+        """
+        self.save(replace(memory, seed=None, base=memory.base if is_told else None))
         name = self._path(memory.round, memory.device).stem
         # Drafts that a crash has left, too.
         for path in [*self.folder.glob(f"{name}.*"), *self.folder.glob(f".{name}.*.new")]:
             if path.suffix != ".json":
                 path.unlink()
+
+    def _of(self, device: Address) -> list[Memory]:
+        """Return what a device remembers of all rounds; raises as `find`."""
+        ids = sorted(
+            [path.name[:_ID_DIGITS] for path in self.folder.glob(f"*.{device.hex()}.json")]
+        )
+        found = [self.find(Digest(bytes.fromhex(id)), device) for id in ids]
+        return [memory for memory in found if memory is not None]
 
     def _path(self, round_id: Digest, device: Address) -> Path:
         return self.folder / f"{round_id.hex()}.{device.hex()}.json"

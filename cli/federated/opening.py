@@ -22,8 +22,8 @@ from cli.client import Client
 from cli.errors import BadInput
 
 GROUP_SIZE: Final = 10
-"""Of masked groups, where there are so many participants: 7 of them have to collude, or 6 where one
-has complained."""
+"""Of masked groups, where there are so many participants: 6 of them have to collude, and then need
+the others to drop out but for one, or one of them to complain; 7 need nothing."""
 STEPS: Final = 40
 CLIP: Final = 1.0
 SCALE_BITS: Final = 32

@@ -25,6 +25,7 @@ from chain.kinds.participation import (
 from chain.merkle import merkle_root
 from chain.types import Address, Digest
 from cli.errors import BadInput, Contradicted, Refused
+from cli.federated.company import sees_all
 from cli.federated.complaints import Turn, is_lost, nameable
 from cli.federated.memory import CHANGES_MAX, SEED_SIZE, Memory, MemoryStore, check_same
 from cli.federated.privacy import Privacy
@@ -62,6 +63,10 @@ class RoundPort(Protocol):
         """Return what members have handed to the others, of those that have."""
         ...
 
+    async def organisations(self, devices: Iterable[Address]) -> Mapping[Address, Address]:
+        """Return to which organisation each of these devices belongs."""
+        ...
+
     async def send(self, kind: str, body: Any) -> None:
         """Send a transaction of the device and wait for it; raises `Refused`, `TimedOut`."""
         ...
@@ -82,6 +87,10 @@ class Participant:
     complains : bool
         Whether to give up the own part in the round to name a member whose box is no good, where
         nobody does it before and the group can bear it.
+    shows : bool
+        Whether to take part where the own update can be seen.
+    tell : callable, optional
+        Told why it goes no further in the round.
     privacy : Privacy, optional
         Adds noise to the update, and keeps the ledger of it; that of `privacy_in`.
     """
@@ -96,6 +105,8 @@ class Participant:
         train: Callable[[Terms, int], Awaitable[Floats]],
         random: Random,
         complains: bool = False,
+        shows: bool = False,
+        tell: Callable[[str], None] = lambda reason: None,
         privacy: Privacy | None = None,
     ) -> None:
         self.round_id = round_id
@@ -105,6 +116,10 @@ class Participant:
         self._train = train
         self._random = random
         self._complains = complains
+        self._shows = shows
+        self._tell = tell
+        # Whether one other organisation sees what its group is handed; None: to be looked at.
+        self._may_be_seen: bool | None = None
         self._privacy = privacy
         self._has_delivered = False
         self._has_revealed = False
@@ -164,6 +179,7 @@ class Participant:
                 round=self.round_id,
                 device=self.device,
                 seed=self._random.bytes(SEED_SIZE),
+                base=found.terms.base,
                 promise=None if self._privacy is None else self._privacy.promise,
             )
             self._store.save(memory)
@@ -177,6 +193,9 @@ class Participant:
         if member.status != "joined" or member.group is None:
             return
         memory = self._memory(member)
+        is_new = memory.group is None
+        if is_new and not self._shows and not await self._may_share(found, member):
+            return
         secrets, group = self._secrets(memory), self._group(found, member)
         # Written first: a second list of members would get shares of the same secrets.
         digest = _digest_of(group)
@@ -185,6 +204,20 @@ class Participant:
         shares = secrets.shares(group)
         body = RoundShare(round=self.round_id, hashes=shares.hashes, boxes=shares.boxes)
         await self._port.send("round.share", body)
+
+    async def _may_share(self, found: FederatedRound, member: Member) -> bool:
+        """Tell whether the own update is hidden from every other organisation; if not, say so."""
+        if self._may_be_seen is None:
+            group = found.members_of(member.group)
+            of = await self._port.organisations([each.device for each in group])
+            who = sees_all(of, self.device)
+            self._may_be_seen = who is not None
+            if who is not None:
+                self._tell(
+                    f"organisation {who.hex()} has so many of the {len(group)} members of the own "
+                    "group that it could see the own update: nothing is sent without --unmasked"
+                )
+        return not self._may_be_seen
 
     async def _commit(self, found: FederatedRound, member: Member) -> None:
         terms = found.terms
@@ -359,6 +392,17 @@ class Participant:
     def _group(self, found: FederatedRound, member: Member) -> Group:
         assert member.group is not None, "it was drawn"
         return group_of(self.round_id, found, member.group)
+
+
+def end_part(store: MemoryStore, round_id: Digest, device: Address, found: FederatedRound) -> None:
+    """Destroy the secrets of a round that is over, and note whether it may have told a sum."""
+    memory = store.find(round_id, device)
+    if memory is not None and memory.seed is not None:
+        member = member_of(found, device)
+        # Of a group that was void before, nobody reveals anything that takes masks off; of another
+        # somebody may have, and seen to it that the chain does not show it.
+        is_opened = member.group in found.groups or memory.revealed is not None
+        store.forget(memory, is_told=member.status == "included" and is_opened)
 
 
 def member_of(found: FederatedRound, device: Address) -> Member:

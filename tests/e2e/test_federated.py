@@ -102,11 +102,12 @@ async def test_participants_that_die_or_lie_do_not_stop_a_round(tmp_path: Path) 
                 round_id = await start_round(operators, network, base, "--group-size", "7")
                 for gateway in made:
                     lies = gateway is liar and phase == "commit"
-                    gateway.start(round_id, program=LIAR if lies else None)
+                    # From the same base once more.
+                    gateway.start(round_id, "--unmasked", program=LIAR if lies else None)
                 await at_phase(client, round_id, phase, "aggregate", "finished", "failed")
                 victim.kill()
                 if comes_back:
-                    victim.start(round_id)
+                    victim.start(round_id, "--unmasked")
                 else:
                     await await_only(client, round_id, phase, victim, sensor)
                 found = await at_phase(client, round_id, "finished", "failed")

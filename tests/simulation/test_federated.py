@@ -203,6 +203,45 @@ def test_a_miner_that_is_slow_to_answer_holds_up_nobody_elses_updates(delay_s):
     World(11, SETTINGS).run(scene)
 
 
+def test_what_only_a_slow_miner_holds_comes_in_and_holds_up_no_other_update():
+    async def scene(world: World) -> None:
+        world.start()
+        learning = Learning(world, count=8)
+        # More than one chunk each.
+        await learning.open(parameter_count=40_000)
+        slow: Any = world.node("m0")._ports.transport
+        send = slow.send
+
+        def send_late(peer: Address, kind: int, payload: bytes) -> bool:
+            if kind != CHUNK:
+                return bool(send(peer, kind, payload))
+            asyncio.get_running_loop().call_later(3.0, send, peer, kind, payload)
+            return True
+
+        slow.send = send_late
+        await learning.join(range(8))
+        await learning.share(range(8))
+        await learning.commit_updates(range(8))
+
+        # The first in order: who waited for them would look for no other.
+        learning.upload([0, 1], at="m0")
+        learning.upload(range(2, 8), at="m3")
+        begun_s = world.time_s
+        await world.until(
+            lambda: (
+                len([word for word in learning.found.attestations if word.holds(7)]) == len(MINERS)
+            ),
+            within_s=5.0,
+            what="the updates that are easy to get",
+        )
+        await learning.leave("attest")
+
+        assert world.time_s - begun_s < 40.0
+        assert {member.status for member in learning.found.members} == {"included"}
+
+    World(11, SETTINGS).run(scene)
+
+
 def test_a_share_that_is_revealed_falsely_is_refused_and_the_others_are_enough():
     async def scene(world: World) -> None:
         world.start()

@@ -211,6 +211,7 @@ class FakeNode:
                 web.get("/v1/consensus", self._consensus),
                 web.get("/v1/devices", partial(self._page, table=DEVICE_TABLE)),
                 web.get("/v1/devices/{id}", self._device),
+                web.get("/v1/devices/{id}/proof", self._device_proof),
                 web.get("/v1/devices/{id}/budget", self._budget),
                 web.get("/v1/devices/{id}/transactions", self._sent),
                 web.get("/v1/organisations", partial(self._page, table=ORGANISATION_TABLE)),
@@ -509,6 +510,9 @@ class FakeNode:
         if record is None:
             raise LookupError("there is no such federated round")
         return web.json_response(federated_round(id, record))
+
+    async def _device_proof(self, request: web.Request) -> web.Response:
+        return self._state_proof(DEVICE_TABLE, bytes.fromhex(request.match_info["id"]))
 
     async def _round_proof(self, request: web.Request) -> web.Response:
         return self._state_proof(ROUND_TABLE, bytes.fromhex(request.match_info["id"]))

@@ -439,6 +439,19 @@ def test_nobody_takes_part_unawares_where_the_own_update_can_be_seen(start, join
     assert (ended.code, "masks no updates" in ended.err) == (ExitCode.USAGE, True)
 
 
+@pytest.mark.attack("F10")
+def test_nobody_sends_two_updates_from_one_base_unawares(start, join, node, devices, tmp_path):
+    id = start("--group-size", 3, "--json").document["id"]
+    device, base = Address(bytes.fromhex(devices["a"])), bundled_model(LINEAR_NAME)[0].digest
+    earlier = Memory(round=Digest(bytes(32)), device=device, seed=None, base=base)
+    MemoryStore(tmp_path / "home-a").save(earlier)
+
+    ended = join("a", "--round", id, unmasked=False)
+
+    assert (ended.code, "another federated round has" in ended.err) == (ExitCode.USAGE, True)
+    assert record(node, id).members[0].status == "invited"
+
+
 def test_a_sum_in_which_one_weighs_most_hides_little():
     federation = Federation()
     federation.open()

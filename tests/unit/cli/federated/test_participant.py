@@ -11,7 +11,9 @@ import pytest
 from chain.federated.records import threshold
 from chain.types import Address, Digest
 from cli.errors import BadInput, Contradicted, OtherPromise, Refused
+from cli.federated.company import sees_all
 from cli.federated.memory import Memory, MemoryStore, Promise
+from cli.federated.participant import end_part
 from cli.federated.privacy import ledger_path, load_ledger, privacy_in
 from tests.builders import digest_of
 from tests.unit.cli.federated.world import Killed, Life, World
@@ -473,6 +475,36 @@ def test_secrets_are_shared_with_one_group_only(tmp_path):
         world.look(device, record)
 
 
+@pytest.mark.attack("F10")
+@pytest.mark.parametrize(("theirs", "is_trusted"), [(4, True), (5, False)])
+def test_nothing_is_handed_to_a_group_that_another_organisation_fills(tmp_path, theirs, is_trusted):
+    world = World(tmp_path, count=7, group_size=7)
+    device, *others = world.federation.devices
+    foreign = Address(b"o" * 32)
+    world.organisations = {each.id: foreign for each in others[:theirs]}
+    world.play(until="share")
+
+    world.act(device)
+
+    assert world.federation.member_of(device).has_shared == is_trusted
+    assert (world.memory(device).group is not None) == is_trusted
+    assert [foreign.hex() in text for text in world.told] == ([] if is_trusted else [True])
+
+
+@pytest.mark.parametrize(("size", "theirs"), [(3, 2), (4, 3), (5, 4), (7, 5), (10, 7)])
+def test_an_organisation_sees_all_with_as_many_as_restore_secrets_or_all_but_one(size, theirs):
+    devices = [Address(digest_of(str(number))) for number in range(size)]
+    own, foreign, third = (Address(letter * 32) for letter in (b"a", b"b", b"c"))
+
+    def divided(count):
+        rest = dict.fromkeys(devices[1 + count :], third)
+        return {devices[0]: own} | dict.fromkeys(devices[1 : 1 + count], foreign) | rest
+
+    assert sees_all(divided(theirs), devices[0]) == foreign
+    assert sees_all(divided(theirs - 1), devices[0]) is None
+    assert sees_all(dict.fromkeys(devices, own), devices[0]) is None
+
+
 def test_a_group_with_too_few_masks_gets_no_update(tmp_path):
     world = World(tmp_path, count=4)
     device, *others = world.federation.devices
@@ -516,7 +548,9 @@ def test_when_the_round_is_over_no_secret_is_left(tmp_path):
     world.play()
     seed = world.memory(device).seed
 
-    MemoryStore(world.home(device)).forget(world.federation.id, device.id)
+    end_part(
+        MemoryStore(world.home(device)), world.federation.id, device.id, world.federation.record
+    )
 
     memory = world.memory(device)
     assert seed is not None
@@ -525,6 +559,49 @@ def test_when_the_round_is_over_no_secret_is_left(tmp_path):
     left = list((world.home(device) / "federated").iterdir())
     assert [path.suffix for path in left] == [".json"]
     assert all(seed.hex() not in path.read_text() for path in left)
+
+
+@pytest.mark.attack("F10")
+@pytest.mark.parametrize(
+    ("dead", "until", "is_told"),
+    [(0, "finished", True), (0, "reveal", True), (0, "attest", False), (2, "failed", False)],
+)
+def test_whether_a_sum_may_be_known_is_remembered_beyond_the_round(tmp_path, dead, until, is_told):
+    world = World(tmp_path, count=5, group_size=5)
+    device, *others = world.federation.devices
+    base, other = world.federation.terms.base, Digest(b"o" * 32)
+    world.play(until="commit")
+    world.dead |= {lost.id for lost in others[:dead]}
+    world.play(until=until)
+    if world.federation.record.is_open:
+        world.federation.chain.commit(world.federation.abort())
+    store = MemoryStore(world.home(device))
+    assert store.has_told(device.id, base, besides=other), "as long as the round is not closed"
+
+    end_part(
+        MemoryStore(world.home(device)), world.federation.id, device.id, world.federation.record
+    )
+
+    assert store.has_told(device.id, base, besides=other) == is_told
+    assert not store.has_told(device.id, base, besides=world.federation.id)
+    assert not store.has_told(device.id, other, besides=other)
+
+
+@pytest.mark.attack("F10")
+def test_whose_update_was_withheld_has_told_nothing(tmp_path):
+    world = World(tmp_path, count=5, group_size=5)
+    device = world.federation.devices[0]
+    world.play(until="commit")
+    world.dead.add(device.id)
+    world.play()
+
+    end_part(
+        MemoryStore(world.home(device)), world.federation.id, device.id, world.federation.record
+    )
+
+    assert world.federation.record.phase == "finished"
+    base = world.federation.terms.base
+    assert not MemoryStore(world.home(device)).has_told(device.id, base, besides=Digest(b"o" * 32))
 
 
 def test_a_memory_is_for_nobody_else_and_a_damaged_one_is_refused(tmp_path):

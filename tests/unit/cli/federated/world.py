@@ -16,6 +16,7 @@ from chain.blobs import CHUNK_SIZE
 from chain.errors import Rejection
 from chain.federated.records import REVEAL_TABLE, SHARES_TABLE, FederatedRound, SharesRecord
 from chain.merkle import merkle_root
+from chain.records.devices import DEVICE_TABLE
 from chain.types import Address, Digest
 from cli.errors import Refused
 from cli.federated.memory import Memory, MemoryStore, Promise
@@ -99,6 +100,16 @@ class Port:
     ) -> Mapping[Address, SharesRecord]:
         return self.world.shares()
 
+    async def organisations(self, devices: Iterable[Address]) -> Mapping[Address, Address]:
+        state = self.world.federation.chain.state
+        records = {device: state.get(DEVICE_TABLE, device) for device in devices}
+        organisations = {id: record.organisation for id, record in records.items() if record}
+        return organisations | {
+            device: self.world.organisations[device]
+            for device in devices
+            if device in self.world.organisations
+        }
+
     async def send(self, kind: str, body: Any) -> None:
         if self.is_cut:
             raise Killed
@@ -146,6 +157,9 @@ class World:
         self.parts: dict[Address, Participant] = {}
         self.attested: list[Device] = []
         self.dead: set[Address] = set()
+        self.organisations: dict[Address, Address] = {}
+        """Of devices that are not of that which has registered all."""
+        self.told: list[str] = []
         self.complains: set[Address] = set()
         self._chance = np.random.default_rng(7)
         for device in self.federation.devices:
@@ -164,6 +178,7 @@ class World:
             train=lambda terms, steps: self._train(device),
             random=_Chance(self._chance),
             complains=device.id in self.complains,
+            tell=self.told.append,
             privacy=privacy_in(self.federation.id, store, device.id, self.promise),
         )
 
