@@ -77,17 +77,16 @@ def train_on(dataset: Dataset, *, seed: int, command: str) -> list[Made]:
     trained: list[tuple[str, Trained, int, dict[str, int]]] = []
     for name, mode in _FORESTS.items():
         settings, share = MODES[mode].shape(seed), MODES[mode].false_alarms_ppm
+        forest = grow(records, settings, schema=schema).calibrate(share)
         shape = {
             "trees": settings.trees,
             "trees_grown": settings.trees_grown,
-            "leaves_max": settings.leaves_max or 0,
+            "leaves_max": forest.leaves_max or 0,
             "leaf_rows_min": settings.leaf_rows_min,
             "background_ppm": settings.background_ppm,
             "weighs_types": int(settings.weighs_types),
         }
-        trained.append(
-            (name, grow(records, settings, schema=schema).calibrate(share), share, shape)
-        )
+        trained.append((name, forest, share, shape))
     linear = fit_linear(records, seed=seed, schema=schema)
     trained.append((_LINEAR, linear, FALSE_ALARMS_PPM, {"folds": FOLDS}))
     return [

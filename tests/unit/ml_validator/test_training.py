@@ -167,6 +167,23 @@ def test_the_model_is_no_other_for_trees_that_only_calibrate(small_records, smal
     assert SMALL.trees_grown == 25
 
 
+def test_trees_that_would_not_fit_into_one_forest_are_held_to_what_does(monkeypatch):
+    rows = generate(Profile.BROWSING, 150, seed=1)
+    mixed = [
+        replace(row, label="smurf" if place % 2 else "normal") for place, row in enumerate(rows)
+    ]
+    settings = replace(SMALL, leaves_max=None)
+    free = grow(mixed, settings)
+    assert free.leaves_max is None
+    for module in ("forest", "forest_training"):
+        monkeypatch.setattr(f"ml_validator.{module}.NODES_MAX", 1_000)
+
+    held = grow(mixed, settings)
+
+    assert max(free.forest.sizes) > 39 == max(held.forest.sizes)
+    assert held.calibrate(500_000).leaves_max == 20, "25 trees of 39 nodes"
+
+
 def test_a_background_row_takes_every_part_from_some_row():
     rows = NSL_KDD_SCHEMA.rows([record.flow for record in generate_mixture(30, seed=5)])
     invented = background(rows, NSL_KDD_SCHEMA, count=500, seed=1)
