@@ -21,7 +21,7 @@ from ml_validator.calibration import choose_threshold
 from ml_validator.errors import UntrainableData
 from ml_validator.evaluation import Evaluation, evaluate
 from ml_validator.features import NSL_KDD_SCHEMA, FeatureSchema
-from ml_validator.forest import NODES_MAX, Forest, saturated
+from ml_validator.forest import DEPTH_MAX, NODES_MAX, Forest, saturated
 from ml_validator.labelled import Labelled
 from ml_validator.packing import pack
 from ml_validator.verdicts import SCORE_PPM_MAX, scores_ppm
@@ -309,6 +309,7 @@ def _takes(classifier: Any, count: int) -> int:
 def _fit(lesson: Lesson, settings: Settings, *, count: int, leaves_max: int | None) -> Any:
     classifier = RandomForestClassifier(
         n_estimators=count,
+        max_depth=DEPTH_MAX,
         max_leaf_nodes=leaves_max,
         min_samples_leaf=settings.leaf_rows_min,
         bootstrap=True,
