@@ -39,7 +39,7 @@ RETRY_S_MAX: Final = 640.0
 SWEEP_S: Final = 600.0
 """How often blobs are looked through that the chain does not name."""
 FETCHED_SIZE_MAX: Final = 4 * 1024 * 1024
-"""Larger artefacts are no models (`ml_validator.artifact`), and are not fetched."""
+"""Larger artefacts are no models (`ml_validator.artifact`), and are not taken."""
 
 _PART: Final = "models"
 _KINDS: Final = frozenset({REGISTER.name, ACTIVATE.name, "miner.vote"})
@@ -175,8 +175,6 @@ class ModelService:
         """Fetch whatever else is published; return whether all of it is here."""
         is_complete = True
         for digest, size in tuple(self._published.items()):
-            if size > FETCHED_SIZE_MAX:
-                continue
             if digest in self._under_way:
                 # It is fetched already, and who fetches it is not to find that under way.
                 is_complete = False
@@ -259,8 +257,9 @@ def judging_models(view: View) -> tuple[Digest, ...]:
 
 def _name(named: dict[Digest, int], model: Digest, size: int, manifest: Digest) -> None:
     """Add what a registration names, with the size that each may have at most."""
-    named[model] = size
-    named.setdefault(manifest, MANIFEST_SIZE_MAX)
+    # Somebody may have registered either as what it is not, tiny or huge: that keeps neither out.
+    for digest, size_max in ((model, size), (manifest, MANIFEST_SIZE_MAX)):
+        named[digest] = min(FETCHED_SIZE_MAX, max(size_max, named.get(digest, 0)))
 
 
 def _proposed(view: View) -> Iterator[Digest]:

@@ -185,6 +185,31 @@ def test_a_miner_abstains_under_a_model_that_nobody_sends_and_the_chain_goes_on(
     World(12, Settings()).run(scene)
 
 
+@pytest.mark.parametrize("size_bytes", [1, 2**32])
+def test_a_manifest_that_somebody_registers_as_a_model_reaches_all_the_same(size_bytes):
+    manifest = b"what people should know of it" * 9
+
+    async def scene(world: World) -> None:
+        world.start()
+        load = Workload(world)
+        await load.prepare()
+        body = replace(registration(), manifest=blob_digest(manifest))
+        await committed(world, load, "model.register", body, "m1")
+        claim = replace(body, model=body.manifest, manifest=digest_of("none"))
+        claim = replace(claim, size_bytes=size_bytes)
+        await committed(world, load, "model.register", claim, "m1")
+
+        put(world.node("m0").blobs, manifest)
+
+        await world.until(
+            lambda: all(world.node(name).blobs.find(body.manifest) for name in world.up()),
+            within_s=60,
+            what="the manifest everywhere",
+        )
+
+    World(17, Settings()).run(scene)
+
+
 @pytest.mark.parametrize("proposed", [False, True])
 def test_a_model_that_is_to_judge_does_not_wait_for_another_that_comes_slowly(proposed):
     async def scene(world: World) -> None:
