@@ -130,6 +130,8 @@ _CATEGORY_PLACES: Final = tuple(COLUMNS.index(c.name) for c in NSL_KDD_SCHEMA.ca
 _LABEL: Final = COLUMNS.index("label")
 _DIFFICULTY: Final = COLUMNS.index("difficulty")
 _DIFFICULTY_MAX: Final = 21
+_MAXIMA: Final[Mapping[str, int]] = MappingProxyType({"flag": 1, "rate": 100})
+"""Of units, as integers of a flow; what counts, weighs or lasts has no end but `INTEGER_MAX`."""
 _NAME: Final = re.compile(r"[A-Za-z0-9_]{1,32}")
 _WHOLE: Final = re.compile(r"[0-9]{1,15}")
 _HUNDREDTHS: Final = re.compile(r"([0-9]{1,13})(?:\.([0-9]{1,2}))?")
@@ -342,7 +344,7 @@ def _parse_flow(file: str, row: int, cells: list[str]) -> Flow:
     integers = []
     for column, place in zip(NSL_KDD_SCHEMA.integers, _INTEGER_PLACES, strict=True):
         value = _hundredths(cells[place]) if column.scale == 100 else _whole(cells[place])
-        if value is None:
+        if value is None or value > _MAXIMA.get(column.unit, INTEGER_MAX):
             raise InvalidDataset(
                 file, row, column.name, f"{cells[place][:32]!r} is no {column.unit}"
             )

@@ -10,6 +10,7 @@ them.
 """
 
 import argparse
+import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -74,20 +75,21 @@ def train_on(dataset: Dataset, *, seed: int, command: str) -> list[Made]:
         No model can be made, or none that a manifest can describe.
     """
     records, schema = dataset.training, dataset.schema
+    # Before minutes of work: names are nearly all that there is to a manifest.
+    _require_room(dataset.name, json.dumps(schema.column_names))
     trained: list[tuple[str, Trained, int, dict[str, int]]] = []
     for name, mode in _FORESTS.items():
         settings, share = MODES[mode].shape(seed), MODES[mode].false_alarms_ppm
+        forest = grow(records, settings, schema=schema).calibrate(share)
         shape = {
             "trees": settings.trees,
             "trees_grown": settings.trees_grown,
-            "leaves_max": settings.leaves_max or 0,
+            "leaves_max": forest.leaves_max or 0,
             "leaf_rows_min": settings.leaf_rows_min,
             "background_ppm": settings.background_ppm,
             "weighs_types": int(settings.weighs_types),
         }
-        trained.append(
-            (name, grow(records, settings, schema=schema).calibrate(share), share, shape)
-        )
+        trained.append((name, forest, share, shape))
     linear = fit_linear(records, seed=seed, schema=schema)
     trained.append((_LINEAR, linear, FALSE_ALARMS_PPM, {"folds": FOLDS}))
     return [
@@ -156,12 +158,17 @@ def _describe(
         libraries={"scikit-learn": sklearn.__version__},
         measured=measured,
     )
-    if len(manifest.to_json().encode()) > MANIFEST_SIZE_MAX:
+    _require_room(name, manifest.to_json())
+    return artifact, manifest
+
+
+def _require_room(name: str, text: str) -> None:
+    """Make sure that a manifest, or what is to go into it, is not too large for one."""
+    if len(text.encode()) > MANIFEST_SIZE_MAX:
         raise UntrainableData(
             f"the manifest of {name} has more than {MANIFEST_SIZE_MAX} bytes: there are too many"
             " columns, or values of categories"
         )
-    return artifact, manifest
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

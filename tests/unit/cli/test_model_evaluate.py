@@ -126,6 +126,7 @@ def test_people_get_a_table_for_each_test_file(securenet, data):
     assert HARD_TEST_FILE in ended.out
     assert "low_false_alarm" in ended.out
     assert "macro F1" in ended.out
+    assert "±" not in ended.out, "one seed shows no spread"
 
 
 @pytest.mark.parametrize("command", [("train", "--out", "o"), ("evaluate",)])

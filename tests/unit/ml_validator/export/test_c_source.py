@@ -6,6 +6,7 @@ import subprocess
 import numpy as np
 import pytest
 
+from cli import c_measure
 from cli.c_measure import Compiled, find_compiler
 from ml_validator.bundled import BUNDLED_NAMES
 from ml_validator.errors import UnexportableModel
@@ -38,6 +39,28 @@ def test_c_scores_are_those_of_the_model_at_and_around_every_threshold(name, tmp
     flows = probing_flows(artifact, count=4_000, seed=5)
 
     assert judge_in_c(artifact, flows, tmp_path) == judge_here(artifact, flows)
+
+
+@compiles
+@pytest.mark.parametrize("name", ["trees of all sizes", "no integers", "a margin near both ends"])
+def test_nothing_that_c_leaves_undefined_happens(name, tmp_path, monkeypatch):
+    checked = ("-fsanitize=undefined", "-fno-sanitize-recover=all")
+    monkeypatch.setattr(c_measure, "_FLAGS", (*c_measure._FLAGS, *checked))
+    flows = probing_flows(MODELS[name], count=1_000, seed=6)
+
+    assert judge_in_c(MODELS[name], flows, tmp_path) == judge_here(MODELS[name], flows)
+
+
+@compiles
+@pytest.mark.parametrize("name", MODELS)
+def test_a_strict_compiler_has_nothing_to_say(name, tmp_path):
+    (tmp_path / "model.c").write_text(to_c(MODELS[name], name=name).text)
+    warnings = "-Wall -Wextra -Wpedantic -Wconversion -Wsign-conversion -Wshadow -Wundef"
+    command = [COMPILER, "-std=c99", "-c", "model.c", *warnings.split(), "-Wmissing-prototypes"]
+
+    ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+
+    assert ended.stderr == ""
 
 
 @compiles
