@@ -111,11 +111,12 @@ async def test_slow_disks_of_a_real_network_are_named(tmp_path: Path):
         (device,) = await network.register_devices(1)
         clients = Clients(network, device)
         with slow_disk(network.process_id(2)), slow_disk(network.process_id(3)):
+            # Two of four hold the others up, and then a block gets through: no moment shows all.
+            found: set[str] = set()
             async with patience("the disks are found slow"):
-                while await clients.codes(2, 3) != {"slow_disk"}:
+                while await clients.codes(2, 3) != {"slow_disk"} or "slow_disk" not in found:
                     await clients.send(0)
                     await asyncio.sleep(LOOK_S)
-            assert "slow_disk" not in await clients.codes(0, 1)
-            document = await clients.together()
-            assert document["diagnosis"] == "slow_disk", document["explanation"]
+                    assert "slow_disk" not in await clients.codes(0, 1)
+                    found.add((await clients.together())["diagnosis"])
         await clients.goes_on()
