@@ -13,7 +13,7 @@ from chain.chunks import (
     opened_size,
     sealed_size,
 )
-from chain.errors import DecodeError, InvalidChunk, InvalidKey
+from chain.errors import DecodeError, InvalidChunk, InvalidKey, NotAReader
 from chain.manifests import (
     MANIFEST,
     MANIFEST_SIZE_MAX,
@@ -77,6 +77,12 @@ def test_a_manifest_is_for_readers_or_for_everybody():
     for wrong in (replace(closed, open_key=KEY), replace(closed, readers=())):
         with pytest.raises(DecodeError, match="for readers or for everybody"):
             decode_manifest(MANIFEST.encode(wrong))
+
+
+def test_another_key_than_that_of_the_file_opens_nothing():
+    # Two readers of one manifest could else be given two keys, and with them two files.
+    with pytest.raises(NotAReader):
+        replace(manifest(), open_key=b"o" * 32).open(None)
 
 
 def test_its_content_key_stands_in_no_text():

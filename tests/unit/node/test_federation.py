@@ -432,6 +432,28 @@ async def test_updates_are_kept_after_a_finished_round_and_let_go_after_another(
 
 
 @simulated
+async def test_of_a_finished_round_what_is_not_in_the_sum_is_let_go():
+    node = Participation()
+    await node.committed()
+    *others, late = node.round.devices
+    updates = {device: put(node.store, node.blob(device)) for device in node.round.devices}
+    await node.tell(*[node.round.attest(miner, others) for miner in range(3)])
+    while node.round.record.phase == "attest":
+        node.chain.commit()
+    await node.tell()
+    assert updates[late] in node.store.named, "as long as the round is open"
+
+    async with node.running():
+        node.round.reveal_all(others)
+        await node.tell(*[node.round.aggregate(miner) for miner in range(3)])
+        await asyncio.sleep(SHORT_S)
+
+    assert node.round.record.phase == "finished"
+    assert node.store.find(updates[late]) is None
+    assert all(node.store.find(updates[device]) for device in others)
+
+
+@simulated
 async def test_of_finished_rounds_the_updates_that_fit_stay_and_all_aggregates(monkeypatch):
     node = Participation()
     # Room for the updates of two rounds: four of 24 bytes each.

@@ -2,6 +2,7 @@
 
 import pytest
 
+from chain.federated.draw import draw_groups
 from chain.federated.records import (
     CLOSED_ROUNDS,
     CLOSED_ROUNDS_MAX,
@@ -74,9 +75,9 @@ def test_the_groups_are_drawn_from_the_block_that_closed_joining():
 
     federation.chain.commit()
 
-    header = federation.chain.tip.header
-    assert header.parent_hash == closing
-    assert federation.record.groups == (0, 1)
+    assert federation.chain.tip.header.parent_hash == closing
+    drawn = {member.device: member.group for member in federation.record.members}
+    assert drawn == draw_groups(list(drawn), group_size=4, round_id=federation.id, seed=closing)
     assert [len(federation.record.members_of(group)) for group in (0, 1)] == [4, 4]
 
 
@@ -173,6 +174,19 @@ def test_an_aggregate_stands_by_a_quorum_and_a_liar_is_named():
         ("round_finished", digest.hex()),
         ("aggregate_overruled", lie.payload.sender.hex()),
     ]
+
+
+def test_what_a_miner_has_computed_before_it_is_demoted_does_not_count():
+    federation = Federation()
+    federation.play_to("aggregate")
+    federation.chain.commit(federation.aggregate(0), federation.aggregate(1))
+    federation.chain.demote(federation.record.votes[0].miner)
+
+    federation.chain.commit(federation.aggregate(2))
+    assert federation.record.phase == "aggregate"
+
+    federation.chain.commit(federation.aggregate(3))
+    assert federation.record.phase == "finished"
 
 
 @pytest.mark.attack("F6")

@@ -300,6 +300,20 @@ def test_never_both_shares_of_one_member_are_revealed():
         assert code(federation, federation.reveal(survivor, shares=shares)) == "wrong_share"
 
 
+@pytest.mark.attack("F10")
+def test_nothing_is_revealed_of_a_void_group():
+    federation = Federation(count=8)
+    federation.play_to("attest")
+    lost = [device for device in federation.devices if federation.member_of(device).group == 1]
+    held = [device for device in federation.devices if device not in lost[:2]]
+    federation.chain.commit(*[federation.attest(miner, held) for miner in range(4)])
+    federation.wait()
+    assert (federation.record.phase, federation.record.void) == ("reveal", (1,))
+    assert federation.member_of(lost[2]).status == "included"
+
+    assert code(federation, federation.reveal(lost[2])) == "void_group"
+
+
 def test_a_false_share_is_refused_and_a_missing_one_is_not():
     federation, _, survivor = dropped_out()
     honest = body_of(federation.reveal(survivor)).shares

@@ -365,6 +365,44 @@ def test_liars_draw_no_more_secrets_out_of_a_group_than_it_bears(tmp_path, size,
     assert threshold(size) - named > size / 2
 
 
+def with_complaints(world, record, count):
+    """Return a round in which the last of the members have complained."""
+    for device in world.federation.devices[-count:]:
+        record = with_member(record, device, status="complained")
+    return record
+
+
+@pytest.mark.attack("F10")
+@pytest.mark.parametrize(("complaints", "shows"), [(1, True), (2, False)])
+def test_where_more_have_complained_than_a_group_bears_no_update_is_shown(
+    tmp_path, complaints, shows
+):
+    world = World(tmp_path, count=10, group_size=10)
+    early, late, *_ = world.federation.devices
+    world.play(until="commit")
+    before = world.federation.record
+    world.look(early, before)
+
+    world.look(late, with_complaints(world, before, complaints))
+    world.look(early, with_complaints(world, world.federation.record, complaints))
+
+    assert bool(world.ports[late.id].bodies("update.commit")) == shows
+    assert (world.federation.member_of(early).update in world.blobs) == shows
+
+
+def test_what_another_has_committed_for_it_is_not_followed_by_its_own_update(tmp_path):
+    world = World(tmp_path)
+    device = world.federation.devices[0]
+    world.play(until="commit")
+    world.look(device, world.federation.record)
+    record = with_member(world.federation.record, device, update=digest_of("another"))
+
+    with pytest.raises(Contradicted):
+        world.look(device, record)
+
+    assert world.blobs == {}
+
+
 @pytest.mark.attack("F10")
 def test_whoever_has_accused_and_finds_the_liar_expelled_sends_nothing_more(tmp_path):
     world = World(tmp_path, count=10, group_size=10, phase_heights=100)

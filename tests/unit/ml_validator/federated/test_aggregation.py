@@ -1,6 +1,7 @@
 """The rules do what their papers say, in integers, whatever the order of the contributions."""
 
 from fractions import Fraction
+from itertools import permutations
 from statistics import median as median_of
 
 import numpy as np
@@ -87,6 +88,19 @@ def test_median_and_trimmed_mean_stay_between_honest_values(honest, poison, atta
         (value,) = aggregate(contributions(*rows), rule=rule, attackers=attackers).tolist()
         kept = [row[0] for row in rows[: attackers + 1]]
         assert min(kept) <= value <= max(kept)
+
+
+@pytest.mark.parametrize("rule", Rule)
+def test_no_rule_minds_in_which_order_contributions_come(rule):
+    # The two at the ends are as far from the rest: which of them stays, their digests decide.
+    rows = contributions([0, 0, 0], [1, 0, 0], [-1, 0, 0], [9, 0, 0], [-9, 0, 0])
+
+    found = {
+        tuple(aggregate(order, rule=rule, attackers=int(rule is not Rule.MEAN)).tolist())
+        for order in permutations(rows)
+    }
+
+    assert len(found) == 1
 
 
 @pytest.mark.attack("F1")
