@@ -29,6 +29,21 @@ class Progress:
         typer.echo(f"• {printable(text)}", err=True)
 
     @contextmanager
+    def waiting(self, text: str) -> Iterator[None]:
+        """Show what is waited for, in place on a terminal; elsewhere the lines before have to do.
+
+        Nothing else may be printed meanwhile.
+        """
+        if not text or not sys.stderr.isatty():
+            yield
+            return
+        from rich.console import Console
+        from rich.text import Text
+
+        with Console(stderr=True).status(Text(printable(text))):
+            yield
+
+    @contextmanager
     def bar(self, text: str, total: int) -> Iterator[Bar]:
         """Show how far a piece of work with a measure is."""
         if not sys.stderr.isatty():

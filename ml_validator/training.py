@@ -111,6 +111,15 @@ def judge(artifact: Artifact, records: Sequence[Labelled]) -> Evaluation:
     return evaluate(records, scores, threshold_ppm=artifact.threshold_ppm)
 
 
+def files_of(dataset: str, folder: Path) -> list[Path]:
+    """Return the files that `write` makes of the models of the data set with this name."""
+    return [
+        folder / f"{dataset}-{model}.{suffix}"
+        for model in (*_FORESTS, _LINEAR)
+        for suffix in ("safetensors", "json")
+    ]
+
+
 def write(made: Sequence[Made], folder: Path) -> None:
     """Write artefacts and manifests under the names of the models."""
     folder.mkdir(parents=True, exist_ok=True)

@@ -10,7 +10,7 @@ docs/spec/federated.md; docs/operating.md.
 """
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from typing import Final
 
@@ -165,8 +165,12 @@ class Federation:
         """Tell the store which blobs are to be here."""
         limit = self._blobs.limits.store_size_max // PAST_SHARE
         rounds = tuple(self._rounds.values())
-        made = _largest(_made_in(rounds, limit), self._computed())
-        named = _largest(made, _of_all(rounds))
+        made = _made_in(rounds, limit)
+        for digest, size in self._computed().items():
+            _add(made, [digest], size)
+        named = dict(made)
+        for digest, size in _of_all(rounds).items():
+            _add(named, [digest], size)
         # Not a base: that is no work of the round, and may be of use to others.
         self._gone = (self._gone | self._made.keys()) - named.keys()
         self._made = made
@@ -195,11 +199,11 @@ def _of_all(rounds: Sequence[FederatedRound]) -> dict[Digest, int]:
     wanted: dict[Digest, int] = {}
     for found in rounds:
         if found.aggregate is not None:
-            wanted = _largest(wanted, {found.aggregate: found.terms.update_size})
+            _add(wanted, [found.aggregate], found.terms.update_size)
     for found in rounds:
         is_used = found.is_open or found.aggregate is not None
         if is_used and bundled_name(found.terms.base) is None:
-            wanted = _largest(wanted, {found.terms.base: ARTIFACT_SIZE_MAX})
+            _add(wanted, [found.terms.base], ARTIFACT_SIZE_MAX)
     return wanted
 
 
@@ -223,13 +227,14 @@ def _made_in(rounds: Sequence[FederatedRound], past_size_max: int) -> dict[Diges
             if member.update is not None and (found.is_open or member.status == "included")
         ]
         if found.aggregate is not None:
-            named = _largest(named, {found.aggregate: size})
+            _add(named, [found.aggregate], size)
             past_size += len(updates) * size
         if found.is_open or (found.aggregate is not None and past_size <= past_size_max):
-            named = _largest(named, dict.fromkeys(updates, size))
+            _add(named, updates, size)
     return named
 
 
-def _largest(named: Mapping[Digest, int], more: Mapping[Digest, int]) -> dict[Digest, int]:
-    """Return both together; that a smaller size is named too keeps nothing out."""
-    return dict(named) | {digest: max(size, named.get(digest, 0)) for digest, size in more.items()}
+def _add(named: dict[Digest, int], digests: Iterable[Digest], size: int) -> None:
+    """Name blobs, each with its size at most; that a smaller one is named too keeps nothing out."""
+    for digest in digests:
+        named[digest] = max(size, named.get(digest, 0))

@@ -26,10 +26,15 @@ from node.errors import DamagedEntry, StorageError
 from node.metrics import Metrics
 from node.ports import Clock, Executor
 from node.storage.chain_store import ChainStore
+from node.tasks import first_error
 
 RETRY_S: Final = 1.0
 """After so long a blob is asked for again the first time."""
 RETRY_S_MAX: Final = 640.0
+FETCHED_AT_ONCE: Final = 4
+ATTEMPT_S: Final = 120.0
+"""After so long the next has its turn: a peer that alone holds a file may hand it out as slowly as
+it likes. Chunks that have come stay."""
 EXPIRY_S: Final = 600.0
 """How often is looked for files that are too old."""
 
@@ -146,16 +151,26 @@ class FileService:
     async def _fetch_due(self) -> None:
         now_ns = self._clock.monotonic_ns()
         due = [digest for digest, attempt in self._missing.items() if attempt.due_ns <= now_ns]
-        # The small ones first: one at a time is fetched, and a large one takes its time.
-        for digest in sorted(due, key=lambda digest: self._ledger.named.get(digest, 0)):
+        turns = asyncio.Semaphore(FETCHED_AT_ONCE)
+        with first_error():
+            async with asyncio.TaskGroup() as group:
+                # The small ones first: a large one takes its time.
+                for digest in sorted(due, key=lambda digest: self._ledger.named.get(digest, 0)):
+                    group.create_task(self._fetch(digest, turns))
+
+    async def _fetch(self, digest: Digest, turns: asyncio.Semaphore) -> None:
+        is_here = False
+        async with turns:
             size = self._ledger.named.get(digest)
-            if size is None or await self._fetcher.fetch(digest, size_max=size):
-                self._missing.pop(digest, None)
-                continue
-            attempt = self._missing.get(digest)
-            if attempt is not None:
-                attempt.pause_s = min(2 * attempt.pause_s, RETRY_S_MAX)
-                attempt.due_ns = self._clock.monotonic_ns() + int(attempt.pause_s * _SECOND_NS)
+            if size is not None:
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(ATTEMPT_S):
+                        is_here = await self._fetcher.fetch(digest, size_max=size)
+        if size is None or is_here:
+            self._missing.pop(digest, None)
+        elif (attempt := self._missing.get(digest)) is not None:
+            attempt.pause_s = min(2 * attempt.pause_s, RETRY_S_MAX)
+            attempt.due_ns = self._clock.monotonic_ns() + int(attempt.pause_s * _SECOND_NS)
 
     def _pause_s(self) -> float | None:
         """Return how long there is nothing to do; None until something changes."""

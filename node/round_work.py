@@ -6,7 +6,7 @@ docs/spec/federated.md, sections 2 and 4.
 """
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
@@ -39,6 +39,7 @@ from node.own_transactions import OwnTransactions
 from node.ports import Clock, Executor
 from node.round_sums import RoundSums
 from node.storage.chain_store import ChainStore
+from node.tasks import first_error
 
 PAUSE_S: Final = 0.5
 """Before it is looked again for what is missing; so often, at most, a miner attests."""
@@ -46,6 +47,12 @@ PAUSE_S_MAX: Final = 2.0
 """The same when nothing has come for a while: pauses double until something does."""
 SAY_NS: Final = 2 * 10**9
 """While updates come, it says so often which are here."""
+LOOKED_FOR_AT_ONCE: Final = 8
+"""Updates that are fetched beside each other, so that who is slow holds up no others."""
+LOOK_S: Final = 1.0
+LOOK_S_MAX: Final = 16.0
+"""After so long an update makes way for others, and after twice as long the next time: more than a
+chunk may take. Chunks that have come stay."""
 RESCAN_S: Final = 5.0
 """How often it looks without a block."""
 RESEND_NS: Final = 20 * 10**9
@@ -158,19 +165,58 @@ class RoundWork:
             for place, member in enumerate(found.members)
             if member.status == "committed" and member.group in groups
         ]
-        said_ns = self._clock_ns()
-        for place, member in wanted:
-            if place not in self._seen and await self._bring(member, found):
-                self._seen[place] = await self._is_sound(member, found)
-            if not self._is_at("attest"):
-                return True
-            if self._clock_ns() - said_ns > SAY_NS:
-                # Others count on what is here, however long the rest takes.
+        turns = asyncio.Semaphore(LOOKED_FOR_AT_ONCE)
+        with first_error():
+            async with asyncio.TaskGroup() as group:
+                looks = [
+                    group.create_task(self._look_for(place, member, found, turns))
+                    for place, member in wanted
+                    if place not in self._seen
+                ]
+                await self._say_meanwhile(looks)
+        if (now := self._at("attest")) is not None:
+            await self._say_held(now)
+        return True
+
+    async def _look_for(
+        self, place: int, member: Member, found: FederatedRound, turns: asyncio.Semaphore
+    ) -> None:
+        """Look for an update until it is here.
+
+        Whoever answers slowly, be it that it has nothing, is not waited for longer than it takes
+        until the update may have come to somebody else.
+        """
+        pause_s, patience_s = PAUSE_S, LOOK_S
+        while True:
+            async with turns:
+                is_here = False
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(patience_s):
+                        is_here = await self._bring(member, found)
+                if is_here:
+                    self._seen[place] = await self._is_sound(member, found)
+                    return
+            await asyncio.sleep(pause_s)
+            pause_s = min(2 * pause_s, PAUSE_S_MAX)
+            patience_s = min(2 * patience_s, LOOK_S_MAX)
+
+    async def _say_meanwhile(self, looks: Collection[asyncio.Task[None]]) -> None:
+        """Say which updates are here while others are looked for, until the phase is over."""
+        said_ns, count = self._clock_ns(), len(self._seen)
+        while looks:
+            _, looks = await asyncio.wait(looks, timeout=PAUSE_S)
+            self.missing_count = len(looks)
+            found = self._at("attest")
+            if found is None:
+                self.missing_count = 0
+                for look in looks:
+                    look.cancel()
+                return
+            # At once where no more come, lest it is said of each by itself.
+            if len(self._seen) == count or self._clock_ns() - said_ns > SAY_NS:
                 await self._say_held(found)
                 said_ns = self._clock_ns()
-        self.missing_count = sum([place not in self._seen for place, _ in wanted])
-        await self._say_held(found)
-        return not self.missing_count
+            count = len(self._seen)
 
     async def _is_sound(self, member: Member, found: FederatedRound) -> bool:
         """Tell whether an update may be included; a masked one tells nothing of itself."""
@@ -326,9 +372,12 @@ class RoundWork:
     def _record(self) -> FederatedRound | None:
         return self._bench.chain.state.get(ROUND_TABLE, self.id)
 
-    def _is_at(self, phase: str) -> bool:
+    def _at(self, phase: str) -> FederatedRound | None:
         found = self._record()
-        return found is not None and found.phase == phase
+        return found if found is not None and found.phase == phase else None
+
+    def _is_at(self, phase: str) -> bool:
+        return self._at(phase) is not None
 
     def _may_act(self) -> bool:
         state, miner = self._bench.chain.state, self._bench.miner

@@ -114,7 +114,7 @@ def register(
         show_json(answer)
     else:
         show_fields({"device": answer["device"]})
-        show_outcome(answer["transaction"], as_json=False)
+        show_outcome(answer["transaction"], as_json=False, id_name="transaction")
 
 
 @app.command("list")

@@ -10,13 +10,12 @@ from chain.federated.records import FederatedRound, Member
 from chain.types import Digest
 from cli.arguments import expand_home, parse_digest
 from cli.client import Client, ask
-from cli.errors import BadInput, Missed
+from cli.errors import BadInput, HomeTaken, Missed
 from cli.key_files import open_key
 from cli.options import (
     DEFAULT_HOME,
     DEFAULT_RPC,
     AsJson,
-    Home,
     Organisation,
     PassphraseFile,
     Rpc,
@@ -38,13 +37,21 @@ def join(
             "--data", metavar="PATH", help="Own rows: NSL-KDD, or with --schema a CSV file."
         ),
     ],
-    home: Home = Path(DEFAULT_HOME),
+    home: Annotated[
+        Path,
+        typer.Option(
+            "--home",
+            envvar="SECURENET_HOME",
+            metavar="DIR",
+            help="Where the participant keeps its part in rounds, in federated/.",
+        ),
+    ] = Path(DEFAULT_HOME),
     round_id: Annotated[
         str | None,
-        typer.Option("--round", metavar="ROUND", help="This round; by default the next one."),
+        typer.Option("--round", metavar="ROUND", help="This round; by default the next."),
     ] = None,
     forever: Annotated[
-        bool, typer.Option("--all", help="Take part in every round, until it is stopped.")
+        bool, typer.Option("--all", help="Take part in all rounds that come, until stopped.")
     ] = False,
     schema: SchemaFile = None,
     trust: Trust = None,
@@ -100,21 +107,26 @@ def join(
 ) -> None:
     """Train on own data in a federated round; nothing leaves but a masked update.
 
-    Rounds that mask no updates, or weigh one participant more than four times another, are passed
-    over without --unmasked. With --noise a ledger in --home counts what all rounds together have
-    told of the own rows; securenet fl status --home shows it.
+    Sees one round through, and ends with 0 when it is finished: that of --round, or the one that it
+    began and did not end, or the next that invites the device. Others are left alone.
 
-    May be killed and started again at any moment, with the same --home. Ends with 0 when the round
-    is finished. Without --trust the node is believed: ask one of your own organisation.
+    Rounds that mask no updates, or weigh one participant more than four times another, or start
+    from a base from which the device has sent an update, are passed over without --unmasked. With
+    --noise a ledger in --home counts what all rounds together have told of the own rows; securenet
+    fl status --home shows it.
+
+    May be killed and started again at any moment, with the same --home; the noise of a round stays
+    as it was joined. Without --trust the node is believed: ask one of your own organisation.
 
     Example: securenet fl join --key gateway.json --data flows.txt
     """
     from cli.federated.follow import Gateway
-    from cli.federated.memory import MemoryStore
+    from cli.federated.memory import MemoryStore, Promise
     from cli.federated.participant import member_of
-    from cli.federated.privacy import Privacy, ledger_path
+    from cli.federated.privacy import check_asked
     from cli.federated.shard import Shard
     from cli.signing import find_device_sender
+    from node.errors import StoreLocked
     from node.random_source import SystemRandom
     from node.storage.lock import FileLock
 
@@ -126,32 +138,26 @@ def join(
         raise BadInput(f"there is no {data}", "name the file of your rows with --data")
     if noise is None and (delta, epsilon_max, noise_members) != (None, None, 1):
         raise BadInput("privacy is asked for and no noise is given", "say how much with --noise")
-    if noise is not None and (delta is None or not 0 < delta < 1):
-        raise BadInput(
-            "--noise needs a --delta between 0 and 1",
-            "take 0.00001, or less with many participants",
+    promise = None
+    if noise is not None:
+        if delta is None or not 0 < delta < 1:
+            raise BadInput(
+                "--noise needs a --delta between 0 and 1",
+                "take 0.00001, or less with many participants",
+            )
+        promise = Promise(
+            noise=noise,
+            members=noise_members,
+            delta=delta,
+            epsilon_max=None if epsilon_max == inf else epsilon_max,
         )
     signing = open_key(key, passphrase_file)
     store = MemoryStore(expand_home(home))
 
     async def question(client: Client) -> FederatedRound:
         sender = await find_device_sender(client, signing, organisation, device)
-        path = ledger_path(store.folder, sender.address)
-        privacy = None
-        if noise is not None and delta is not None:
-            privacy = Privacy(
-                store=store,
-                device=sender.address,
-                multiplier=noise,
-                members=noise_members,
-                delta=delta,
-                epsilon_max=inf if epsilon_max is None else epsilon_max,
-            )
-        elif path.exists():
-            raise BadInput(
-                f"{path} counts what was told of these rows, and without noise all would be told",
-                "give --noise and --delta as before, or move the ledger away",
-            )
+        if not store.unfinished(sender.address):
+            check_asked(store, sender.address, promise)
 
         def tell(id: Digest, over: FederatedRound) -> None:
             outcome = _outcome(id, over, member_of(over, sender.address))
@@ -172,11 +178,15 @@ def join(
             tell=tell,
             complains=complain,
             shows=unmasked,
-            privacy=privacy,
+            promise=promise,
         )
         return await gateway.run(chosen, forever=forever)
 
-    with FileLock(store.folder / "lock", guards=store.folder):
+    try:
+        lock = FileLock(store.folder / "lock")
+    except StoreLocked as error:
+        raise HomeTaken(store.folder, error.holder) from error
+    with lock:
         over = ask(rpc, question)
     if over.phase != "finished":
         raise Missed(

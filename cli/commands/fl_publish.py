@@ -122,10 +122,7 @@ def publish(
         for id in ids:
             found = await reader.find(id)
             if found.aggregate is None:
-                raise Missed(
-                    f"federated round {id.hex()} is {found.phase}: there is no aggregate",
-                    "wait until it is finished: securenet fl status ROUND --follow",
-                )
+                raise _nothing_to_publish(id, found)
             rounds.append(found)
             size_max = found.terms.update_size
             aggregates.append(await fetch_blob(client, found.aggregate, size_max=size_max))
@@ -170,6 +167,14 @@ def publish(
     _show(artifact.digest, manifest.measured["publisher's rows"], answer, as_json=as_json)
 
 
+def _nothing_to_publish(id: Digest, found: FederatedRound) -> Missed:
+    if found.is_open:
+        advice = "wait until it is finished: securenet fl status ROUND --follow"
+    else:
+        advice = "nothing will come of it: open another (securenet fl start)"
+    return Missed(f"federated round {id.hex()} is {found.phase}: there is no aggregate", advice)
+
+
 def _steps(found: FederatedRound) -> list[int]:
     """Return what the members whose updates count were asked for."""
     return [
@@ -195,4 +200,4 @@ def _show(model: Digest, measured: dict[str, int], answer: Document, *, as_json:
     shown = {name: measured[f"{name}_ppm"] / 10_000 for name in ("accuracy", "precision", "recall")}
     percent = {f"{name}, own rows": f"{share:.2f} %" for name, share in shown.items()}
     show_fields({"model": model.hex()} | percent)
-    show_outcome(answer, as_json=False)
+    show_outcome(answer, as_json=False, id_name="transaction")

@@ -8,7 +8,7 @@ from chain.kinds.rounds import RoundAbort
 from chain.types import Digest
 from cli.arguments import parse_digest
 from cli.client import Client, Document, ask
-from cli.commands.fl_status import follow_round, waits_for
+from cli.commands.fl_status import follow_round, waits
 from cli.errors import CliError
 from cli.federated.opening import CLIP, DEADLINES, SCALE_BITS, STEPS, RoundPlan, opening
 from cli.key_files import open_key
@@ -136,7 +136,7 @@ def start(
     if hands_in:
         _hand_in(rpc, artifact.digest, artifact.data)
     if wait and not is_document:
-        show_line(waits_for(ask(rpc, lambda client: client.get(f"/v1/rounds/{answer['id']}"))))
+        show_line(waits(ask(rpc, lambda client: client.get(f"/v1/rounds/{answer['id']}"))))
     if follow:
         follow_round(rpc, round_id, as_json=as_json)
 

@@ -6,10 +6,12 @@ from typing import Annotated, Final
 
 import typer
 
+from chain.federated.records import CLOSED_PHASES
 from chain.types import Digest
 from cli.arguments import expand_home, parse_digest
 from cli.client import Client, Document, ask
 from cli.errors import BadInput, Missed
+from cli.federated.waits import AWAITED, waits_for
 from cli.options import DEFAULT_RPC, AsJson, Limit, Rpc
 from cli.progress import Progress
 from cli.render import show_fields, show_json, show_line, show_table
@@ -18,18 +20,6 @@ app = typer.Typer()
 
 POLL_S: Final = 0.5
 DELTA: Final = 1e-5
-CLOSED: Final = ("finished", "failed", "aborted")
-AWAITED: Final = {
-    "join": "participants to join",
-    "share": "members to hand out shares of their masks",
-    "commit": "members to commit their updates",
-    "reveal": "members to reveal shares; some are enough",
-}
-_OTHER: Final = {
-    "draw": "the next block, which draws the groups",
-    "attest": "miners to say which updates they hold",
-    "aggregate": "a quorum of miners to say the same aggregate",
-}
 
 
 @app.command()
@@ -113,15 +103,9 @@ def _show_ledgers(home: Path, delta: float, *, as_json: bool) -> None:
     )
 
 
-def waits_for(found: Document) -> str:
+def waits(found: Document) -> str:
     """Say in one line what a round waits for."""
-    phase = found["phase"]
-    if phase in CLOSED:
-        return f"it is {phase}"
-    until = "" if found["deadline"] is None else f", until height {found['deadline']}"
-    count = len(found["awaited"])
-    what = f"{count} {AWAITED[phase]}" if phase in AWAITED else _OTHER[phase]
-    return f"waits for {what}{until}"
+    return waits_for(found["phase"], deadline=found["deadline"], count=len(found["awaited"]))
 
 
 def follow_round(rpc: str, id: Digest, *, as_json: bool) -> None:
@@ -131,10 +115,10 @@ def follow_round(rpc: str, id: Digest, *, as_json: bool) -> None:
         path = f"/v1/rounds/{id.hex()}"
         found = await client.get(path)
         progress = Progress()
-        while found["phase"] not in CLOSED:
+        while found["phase"] not in CLOSED_PHASES:
             phase, total = found["phase"], len(found["awaited"])
             if phase not in AWAITED:
-                progress.phase(f"{phase}: {waits_for(found)}")
+                progress.phase(f"{phase}: {waits(found)}")
                 found = await _next(client, path, phase)
                 continue
             text = f"{phase}: {AWAITED[phase]}, until height {found['deadline']}"
@@ -187,7 +171,7 @@ def _show(found: Document) -> None:
             "reason": found["reason"],
         }
     )
-    show_line(waits_for(found))
+    show_line(waits(found))
 
 
 def _show_all(rpc: str, limit: int, as_json: bool) -> None:
@@ -200,7 +184,7 @@ def _show_all(rpc: str, limit: int, as_json: bool) -> None:
         show_json(items)
         return
     rows = [
-        [item["id"], item["terms"]["name"], len(item["members"]), item["phase"], waits_for(item)]
+        [item["id"], item["terms"]["name"], len(item["members"]), item["phase"], waits(item)]
         for item in items
     ]
     columns = ["round", "name", "participants", "phase", ""]

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
+from cli.arguments import check_absent
 from cli.data_options import check_for_nsl_kdd, check_for_tables
 from cli.errors import BadInput
 from cli.options import AsJson, SchemaFile, TestData, TrafficOnly
@@ -12,6 +13,7 @@ from cli.progress import Progress
 from cli.render import show_json, show_line
 
 if TYPE_CHECKING:
+    from ml_validator.tables import Layout
     from ml_validator.training import Made
 
 app = typer.Typer()
@@ -42,19 +44,29 @@ def train(
     """Train the detectors on KDDTrain+ or on a CSV file, and write them with their manifests.
 
     A forest in three modes and a logistic regression, each ready for model publish. Takes minutes.
-    Equal seeds and versions give equal files. KDDTest+, or --test, is only measured on.
+    Equal seeds and versions give equal files; none is ever overwritten. KDDTest+, or --test, is
+    only measured on.
 
     Example: securenet model train --data nsl-kdd --out models
     """
+    from cli.data_schema import load_schema_file
     from ml_validator import training
+    from ml_validator.nsl_kdd import dataset_name
 
     if schema is None:
         check_for_nsl_kdd(test)
+        files = training.files_of(dataset_name(traffic_only=traffic_only), out)
+        check_absent(files)
         Progress().phase(_PHASE)
         made = training.train(data, seed=seed, traffic_only=traffic_only)
     else:
         check_for_tables(traffic_only=traffic_only)
-        made = _train_on_tables(schema, data, test, seed)
+        layout = load_schema_file(schema)
+        files = training.files_of(layout.name, out)
+        check_absent(files)
+        made = _train_on_tables(layout, data, test, seed)
+    # Minutes have passed, in which another training may have ended.
+    check_absent(files)
     try:
         training.write(made, out)
     except OSError as error:
@@ -80,14 +92,12 @@ def train(
             show_line(line)
 
 
-def _train_on_tables(schema: Path, data: Path, test: Path | None, seed: int) -> "list[Made]":
-    from cli.data_schema import load_schema_file
+def _train_on_tables(layout: "Layout", data: Path, test: Path | None, seed: int) -> "list[Made]":
     from ml_validator import training
     from ml_validator.table_data import make_dataset
     from ml_validator.tables import read_table
 
     progress = Progress()
-    layout = load_schema_file(schema)
     progress.phase(f"reading {data}")
     table = read_table(data, layout)
     asked = None if test is None else read_table(test, layout)

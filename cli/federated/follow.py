@@ -6,6 +6,7 @@ from contextlib import aclosing, suppress
 from typing import Any, Final
 
 from chain.errors import DecodeError, SecureNetError
+from chain.federated.progress import awaited
 from chain.federated.records import (
     OPEN_PHASES,
     PARTICIPANTS_MAX,
@@ -14,13 +15,16 @@ from chain.federated.records import (
     FederatedRound,
     SharesRecord,
 )
+from chain.kinds.participation import PARTICIPANT
+from chain.records.devices import DEVICE_TABLE
 from chain.types import Address, Digest
 from cli.client import Client, Document
-from cli.errors import BadInput, CliError, Refused, TimedOut, Unreachable
-from cli.federated.memory import MemoryStore
-from cli.federated.participant import Participant, member_of
-from cli.federated.privacy import Privacy
+from cli.errors import BadInput, CliError, OtherPromise, Refused, TimedOut, Unreachable
+from cli.federated.memory import MemoryStore, Promise
+from cli.federated.participant import Participant, end_part, member_of
+from cli.federated.privacy import privacy_in
 from cli.federated.shard import Shard
+from cli.federated.waits import waits_for
 from cli.progress import Progress
 from cli.proofs import ProvenState
 from cli.render import show_error
@@ -50,11 +54,15 @@ class Patience:
         """Note that the node has answered."""
         self._seen_ns = self._clock.monotonic_ns()
 
-    async def bear(self, error: CliError) -> None:
-        """Wait before the node is asked again; raises `error` where that is no use."""
+    def check(self, error: CliError) -> None:
+        """Raise `error` where it is no use to ask the node again."""
         waited_s = (self._clock.monotonic_ns() - self._seen_ns) / 1e9
         if not _is_passing(error) or waited_s > PATIENCE_S:
             raise error
+
+    async def bear(self, error: CliError) -> None:
+        """Wait before the node is asked again; raises as `check`."""
+        self.check(error)
         await asyncio.sleep(RETRY_S)
 
 
@@ -110,6 +118,20 @@ class RoundReader:
                 proven[owner] = record
         return proven
 
+    async def organisations(self, devices: Iterable[Address]) -> Mapping[Address, Address]:
+        """Return to which organisation each of these devices belongs; raises as `find`."""
+        found = {}
+        for device in devices:
+            if self._proven is None:
+                text = (await self._client.device(device.hex()))["organisation"]
+                found[device] = Address(bytes.fromhex(text))
+            else:
+                path = f"/v1/devices/{device.hex()}/proof"
+                record = await self._proven.record(path, DEVICE_TABLE, device)
+                assert record is not None, "whoever takes part is registered"
+                found[device] = record.organisation
+        return found
+
 
 class ChainPort:
     """The chain as one device sees it through one node; a `RoundPort`."""
@@ -129,6 +151,10 @@ class ChainPort:
         """Return what members have handed to the others."""
         return await self._reader.shares(round_id, owners)
 
+    async def organisations(self, devices: Iterable[Address]) -> Mapping[Address, Address]:
+        """Return to which organisation each of these devices belongs."""
+        return await self._reader.organisations(devices)
+
     async def send(self, kind: str, body: Any) -> None:
         """Send a transaction of the device and wait until it is committed."""
         await submit(self._client, self._sender.sign(kind, body), wait=True)
@@ -136,6 +162,37 @@ class ChainPort:
     async def hand_in(self, digest: Digest, data: bytes) -> None:
         """Hand a blob to the node."""
         await self._client.put_blob(digest.hex(), data)
+
+
+async def check_participant(client: Client, sender: Sender) -> None:
+    """Make sure that a device may take part in federated rounds at all.
+
+    Raises
+    ------
+    BadInput
+        The node knows no such device, or it signs with another key.
+    Refused
+        It is not active, or lacks the role.
+    """
+    id = sender.address.hex()
+    try:
+        device = await client.device(id)
+    except Refused as refusal:
+        if refusal.status != 404:
+            raise
+        raise BadInput(
+            f"no device {id} is registered", "register it (securenet device register)"
+        ) from refusal
+    if not device["active"]:
+        raise _refused("device_not_active", f"device {id} is {device['status']}")
+    if PARTICIPANT not in device["roles"]:
+        error = _refused("not_permitted", f"device {id} lacks the role {PARTICIPANT}")
+        error.advice = f"its registrar gives it: securenet device roles {id} --role {PARTICIPANT}"
+        raise error
+    if device["key"] != sender.key.public.hex():
+        raise BadInput(
+            f"device {id} signs with another key by now", "give the key file that it was rotated to"
+        )
 
 
 class Gateway:
@@ -151,8 +208,8 @@ class Gateway:
         As in `Participant`.
     shows : bool
         Whether to take part where the own update can be seen.
-    privacy : Privacy, optional
-        As in `Participant`.
+    promise : Promise, optional
+        What is asked for; what was promised as a round was begun holds, as in `privacy_in`.
     """
 
     def __init__(
@@ -167,10 +224,11 @@ class Gateway:
         tell: Callable[[Digest, FederatedRound], None],
         complains: bool,
         shows: bool = False,
-        privacy: Privacy | None = None,
+        promise: Promise | None = None,
     ) -> None:
         self.device = sender.address
         self._client = client
+        self._sender = sender
         self._reader = RoundReader(client, trust)
         self._port = ChainPort(client, sender, self._reader)
         self._shard = shard
@@ -179,22 +237,26 @@ class Gateway:
         self._tell = tell
         self._complains = complains
         self._shows = shows
-        self._privacy = privacy
+        self._promise = promise
         self._parts: dict[Digest, Participant] = {}
+        self._waits: dict[Digest, str] = {}
+        """What the rounds that it has a part in wait for."""
         self._unfinished = store.unfinished(sender.address)
         self._left: set[Digest] = set()
         """Rounds of others, those that are over, and those in which it cannot go on."""
-        self._said: dict[Digest, str] = {}
+        self._said: dict[Digest | None, str] = {}
+        """The last line that was printed of each round, and of what is waited for without one."""
         self._awaiting: set[Digest] = set()
         """Rounds whose base model the node did not hold."""
 
     async def run(self, chosen: Digest | None, *, forever: bool) -> FederatedRound:
-        """Take part until a round is over, and return it; with `forever`, in one after another.
+        """Take part until a round is over, and return it; with `forever`, in all that come.
 
         Parameters
         ----------
         chosen : Digest or None
-            The round; None: the next that invites the device.
+            The round; None: one that was begun and is not over, or else the next that invites the
+            device. Others are left alone.
 
         Raises
         ------
@@ -223,11 +285,18 @@ class Gateway:
                         over = await self._act(chosen, await self._reader.find(chosen))
                     if over is not None and not forever:
                         return over
+                if self._parts:
+                    self._said.pop(None, None)
+                else:
+                    await check_participant(self._client, self._sender)
+                    self._say(None, "waiting for a federated round that invites this device")
                 patience.renew()
             except CliError as error:
+                patience.check(error)
+                self._say(None, f"waiting for the node: {error.what}")
                 await patience.bear(error)
                 continue
-            with suppress(TimeoutError):
+            with self._progress.waiting("; ".join(self._waits.values())), suppress(TimeoutError):
                 async with asyncio.timeout(POLL_S):
                     await news.wait()
 
@@ -236,9 +305,9 @@ class Gateway:
         if chosen is not None:
             return (chosen,)
         items = await self._client.pages("/v1/rounds", limit=ROUNDS_MAX)
-        open_ids = [
-            Digest(bytes.fromhex(item["id"])) for item in items if item["phase"] in OPEN_PHASES
-        ]
+        items = [item for item in items if item["phase"] in OPEN_PHASES]
+        items.sort(key=lambda item: int(item["opened_height"]))
+        open_ids = [Digest(bytes.fromhex(item["id"])) for item in items]
         ids = dict.fromkeys([*self._parts, *self._unfinished, *open_ids])
         return [id for id in ids if id not in self._left]
 
@@ -250,16 +319,20 @@ class Gateway:
             if refusal.status != 404:
                 raise
             # The chain has forgotten it, or this node does not know it yet: secrets stay.
-            self._left.add(round_id)
+            self._leave(round_id)
             return None
         is_mine = False
         try:
-            is_mine = round_id in self._parts or self._may_take_part(round_id, found)
+            is_mine = round_id in self._parts or self._may_take_part(round_id, found, stays=stays)
             return await self._act(round_id, found) if is_mine else None
         except SecureNetError as error:
-            if _is_passing(error) or not stays:
+            # Another promise is a mistake in the options, which are those of all rounds.
+            if _is_passing(error) or isinstance(error, OtherPromise):
                 raise
-            # One round that goes wrong is no reason to miss the others.
+            # A round that went on without the device is not the one that it was to see through,
+            # and for who stays one that goes wrong is no reason to miss the others.
+            if not stays and not _was_missed(error):
+                raise
             what, advice = str(error), "this federated round goes on without the device"
             if isinstance(error, CliError):
                 what, advice = error.what, error.advice
@@ -268,35 +341,60 @@ class Gateway:
             return None
         finally:
             if not is_mine:
-                self._left.add(round_id)
-                self._parts.pop(round_id, None)
+                self._leave(round_id)
 
-    def _may_take_part(self, round_id: Digest, found: FederatedRound) -> bool:
+    def _may_take_part(self, round_id: Digest, found: FederatedRound, *, stays: bool) -> bool:
+        """Tell whether a round is for the device, and say why not where it is invited."""
         if found.position_of(self.device) is None:
             return False
-        if self._store.find(round_id, self.device) is not None:
-            return True
-        return found.phase == "join" and (self._shows or why_shown(found) is None)
+        why_not = None
+        if self._parts and not stays:
+            why_not = "is left alone: --all takes part in all that come"
+        elif self._store.find(round_id, self.device) is None:
+            if found.phase != "join":
+                why_not = "is past joining"
+            elif not self._shows and (shown := self._why_shown(round_id, found)) is not None:
+                why_not = f"is passed over without --unmasked: {shown}"
+        if why_not is not None:
+            name = f"{found.terms.name} ({round_id.hex()})"
+            self._say(round_id, f"federated round {name}, which invites this device, {why_not}")
+        return why_not is None
+
+    def _why_shown(self, round_id: Digest, found: FederatedRound) -> str | None:
+        """Tell why the own update could be seen, if not in this round alone then beside another.
+
+        Who trains from one model twice sends much the same twice. So two sums of which one lacks a
+        single participant show what that one has sent. Noise is of each round anew, and counted.
+        """
+        base = found.terms.base
+        if self._promise is None and self._store.has_told(self.device, base, besides=round_id):
+            return (
+                f"another federated round has an update of this device from base {base.hex()}:"
+                " what their two sums differ by shows single updates"
+            )
+        return why_shown(found)
 
     async def _act(self, round_id: Digest, found: FederatedRound) -> FederatedRound | None:
-        part = self._parts.setdefault(round_id, self._part(round_id))
-        self._say(round_id, found)
-        if found.is_open:
-            if found.phase == "join":
-                shown = why_shown(found)
-                is_new = member_of(found, self.device).mask_key is None
-                if shown is not None and is_new and not self._shows:
+        self._say_phase(round_id, found)
+        if not found.is_open:
+            return self._end(round_id, found)
+        if round_id not in self._parts:
+            self._parts[round_id] = self._part(round_id)
+        if found.phase == "join":
+            if member_of(found, self.device).mask_key is None:
+                shown = self._why_shown(round_id, found)
+                if shown is not None and not self._shows:
                     raise BadInput(shown, "sit it out, or take part with --unmasked all the same")
-                if is_new and self._privacy is not None:
-                    self._privacy.check(round_id, found)
-                # Before anything is promised to the others.
-                if not await self._is_prepared(round_id, found):
-                    return None
-            await part.act(found)
-            return None
-        part.close()
-        self._parts.pop(round_id, None)
-        self._left.add(round_id)
+                await check_participant(self._client, self._sender)
+            # Before anything is promised to the others.
+            if not await self._is_prepared(round_id, found):
+                return None
+        await self._parts[round_id].act(found)
+        return None
+
+    def _end(self, round_id: Digest, found: FederatedRound) -> FederatedRound:
+        end_part(self._store, round_id, self.device, found)
+        self._leave(round_id)
         if member_of(found, self.device).mask_key is None:
             detail = f"the federated round is {found.phase}, and the device had not joined it"
             raise Refused(status=422, code="round_closed", detail=detail)
@@ -328,15 +426,29 @@ class Gateway:
             train=self._shard.train,
             random=SystemRandom(),
             complains=self._complains,
-            privacy=self._privacy,
+            shows=self._shows,
+            tell=self._progress.phase,
+            privacy=privacy_in(round_id, self._store, self.device, self._promise),
         )
 
-    def _say(self, round_id: Digest, found: FederatedRound) -> None:
-        if self._said.get(round_id) != found.phase:
-            self._said[round_id] = found.phase
-            until = "" if found.deadline is None else f", until height {found.deadline}"
-            name = f"{found.terms.name} ({round_id.hex()[:8]})"
-            self._progress.phase(f"federated round {name}: {found.phase}{until}")
+    def _leave(self, round_id: Digest) -> None:
+        """Look at a round no more."""
+        self._left.add(round_id)
+        self._parts.pop(round_id, None)
+        self._waits.pop(round_id, None)
+
+    def _say_phase(self, round_id: Digest, found: FederatedRound) -> None:
+        name = f"federated round {found.terms.name} ({round_id.hex()[:8]})"
+        until = "" if found.deadline is None else f", until height {found.deadline}"
+        self._say(round_id, f"{name}: {found.phase}{until}")
+        waits = waits_for(found.phase, deadline=found.deadline, count=len(awaited(found)))
+        self._waits[round_id] = f"{name} {waits}"
+
+    def _say(self, round_id: Digest | None, text: str) -> None:
+        """Print a line, unless it was the last about the same."""
+        if self._said.get(round_id) != text:
+            self._said[round_id] = text
+            self._progress.phase(text)
 
 
 def why_shown(found: FederatedRound) -> str | None:
@@ -362,6 +474,11 @@ def _is_passing(error: SecureNetError) -> bool:
     return isinstance(error, Unreachable | TimedOut)
 
 
+def _was_missed(error: SecureNetError) -> bool:
+    """Tell whether a round is refused because the device had not joined it in time."""
+    return isinstance(error, Refused) and error.code in ("round_closed", "too_late")
+
+
 async def _watch(client: Client, news: asyncio.Event) -> None:
     """Tell of every block. Where nothing is heard, who waits looks for itself now and then."""
     while True:
@@ -370,6 +487,10 @@ async def _watch(client: Client, news: asyncio.Event) -> None:
                 async for _ in events:
                     news.set()
         await asyncio.sleep(RETRY_S)
+
+
+def _refused(code: str, detail: str) -> Refused:
+    return Refused(status=422, code=code, detail=detail)
 
 
 def _parsed(client: Client, record: Any, document: Document) -> Any:

@@ -11,11 +11,13 @@ different rounds. Files are there whole or not at all, for nobody else to read::
 
 import json
 from dataclasses import dataclass, replace
+from math import isfinite
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from chain.blobs import blob_digest
 from chain.errors import DecodeError
+from chain.federated.records import PARTICIPANTS_MAX
 from chain.schema import Blob, Integer, Optional, Record
 from chain.types import DIGEST_SIZE, Address, Digest
 from cli.errors import BadInput, Contradicted
@@ -31,6 +33,33 @@ _ID_DIGITS: Final = 2 * DIGEST_SIZE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Promise:
+    """What the rows of a participant are promised where its update gets noise.
+
+    Parameters
+    ----------
+    noise : float
+        Deviation of the own noise, in sensitivities.
+    members : int
+        How many of a group are believed to add as much.
+    delta : float
+        Chance with which it may fail.
+    epsilon_max : float or None
+        What may be told, over all rounds; None: whatever it is.
+    """
+
+    noise: float
+    members: int
+    delta: float
+    epsilon_max: float | None
+
+    def __str__(self) -> str:
+        most = "" if self.epsilon_max is None else f" --epsilon-max {self.epsilon_max}"
+        shared = "" if self.members == 1 else f" --noise-members {self.members}"
+        return f"--noise {self.noise} --delta {self.delta}{most}{shared}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Memory:
     """What a participant has decided in one federated round.
 
@@ -38,6 +67,10 @@ class Memory:
     ----------
     seed : bytes or None
         All secrets of the round; None once it is over.
+    base : Digest or None
+        The model from which the update is made; None once it is sure that no sum with it is known.
+    promise : Promise or None
+        What was promised before the device joined; None: nothing, its update gets no noise.
     group : Digest or None
         To whom shares of the secrets were handed, and under which keys.
     update : Digest or None
@@ -53,11 +86,32 @@ class Memory:
     round: Digest
     device: Address
     seed: bytes | None
+    base: Digest | None = None
+    promise: Promise | None = None
     group: Digest | None = None
     update: Digest | None = None
     changes: int = 0
     accused: Address | None = None
     revealed: Digest | None = None
+
+
+class _Number:
+    """A finite number, in JSON to its last digit."""
+
+    def parse(self, value: object, where: str) -> float:
+        """Take an integer, too: people who write files leave the point away."""
+        if isinstance(value, bool) or not isinstance(value, int | float) or not isfinite(value):
+            raise DecodeError(where, "not a number")
+        return float(value)
+
+    def render(self, value: float) -> float:
+        return value
+
+    read = parse
+    write = render
+
+    def describe(self) -> dict[str, Any]:
+        return {"type": "number"}
 
 
 _DIGEST: Final = Blob(DIGEST_SIZE)
@@ -66,6 +120,16 @@ _MEMORY: Final = Record(
     round=_DIGEST,
     device=_DIGEST,
     seed=Optional(Blob(SEED_SIZE)),
+    base=Optional(_DIGEST),
+    promise=Optional(
+        Record(
+            Promise,
+            noise=_Number(),
+            members=Integer(1, PARTICIPANTS_MAX),
+            delta=_Number(),
+            epsilon_max=Optional(_Number()),
+        )
+    ),
     group=Optional(_DIGEST),
     update=Optional(_DIGEST),
     changes=Integer(0, CHANGES_MAX),
@@ -117,11 +181,22 @@ class MemoryStore:
 
     def unfinished(self, device: Address) -> list[Digest]:
         """Return the rounds of which a device still has secrets; raises as `find`."""
-        ids = sorted(
-            [path.name[:_ID_DIGITS] for path in self.folder.glob(f"*.{device.hex()}.json")]
-        )
-        found = [self.find(Digest(bytes.fromhex(id)), device) for id in ids]
-        return [memory.round for memory in found if memory is not None and memory.seed is not None]
+        return [memory.round for memory in self._of(device) if memory.seed is not None]
+
+    def has_told(self, device: Address, base: Digest, *, besides: Digest) -> bool:
+        """Tell whether a sum with an update of a device from `base` is known, or will be.
+
+        Parameters
+        ----------
+        besides : Digest
+            The round that is not asked about.
+
+        Raises
+        ------
+        BadInput
+            As `find`.
+        """
+        return any(memory.base == base and memory.round != besides for memory in self._of(device))
 
     def save(self, memory: Memory) -> None:
         """Write a memory, durably; raises `StorageError`."""
@@ -154,14 +229,28 @@ class MemoryStore:
             raise BadInput(f"{path} is damaged", "sit this round out")
         return data
 
-    def forget(self, memory: Memory) -> None:
-        """Destroy the secrets and updates of a round that is over."""
-        self.save(replace(memory, seed=None))
+    def forget(self, memory: Memory, *, is_told: bool) -> None:
+        """Destroy the secrets and updates of a round that is over.
+
+        Parameters
+        ----------
+        is_told : bool
+            Whether a sum with the update may be known.
+        """
+        self.save(replace(memory, seed=None, base=memory.base if is_told else None))
         name = self._path(memory.round, memory.device).stem
         # Drafts that a crash has left, too.
         for path in [*self.folder.glob(f"{name}.*"), *self.folder.glob(f".{name}.*.new")]:
             if path.suffix != ".json":
                 path.unlink()
+
+    def _of(self, device: Address) -> list[Memory]:
+        """Return what a device remembers of all rounds; raises as `find`."""
+        ids = sorted(
+            [path.name[:_ID_DIGITS] for path in self.folder.glob(f"*.{device.hex()}.json")]
+        )
+        found = [self.find(Digest(bytes.fromhex(id)), device) for id in ids]
+        return [memory for memory in found if memory is not None]
 
     def _path(self, round_id: Digest, device: Address) -> Path:
         return self.folder / f"{round_id.hex()}.{device.hex()}.json"

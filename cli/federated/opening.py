@@ -22,8 +22,8 @@ from cli.client import Client
 from cli.errors import BadInput
 
 GROUP_SIZE: Final = 10
-"""Of masked groups, where there are so many participants: 7 of them have to collude, or 6 where one
-has complained."""
+"""Of masked groups, where there are so many participants: 6 of them have to collude, and then need
+the others to drop out but for one, or one of them to complain; 7 need nothing."""
 STEPS: Final = 40
 CLIP: Final = 1.0
 SCALE_BITS: Final = 32
@@ -126,6 +126,11 @@ def _invitations(text: str, steps: int) -> tuple[Invitation, ...]:
 
 def _group_size(asked: int | None, count: int) -> int:
     if asked is not None:
+        if 1 < asked < MASKED_GROUP_SIZE_MIN:
+            raise BadInput(
+                f"in groups of {asked} a member knows the other's update from their sum",
+                f"take --group-size {MASKED_GROUP_SIZE_MIN} or more, or 1, which hides nothing",
+            )
         return asked
     if count < MASKED_GROUP_SIZE_MIN:
         raise BadInput(

@@ -14,7 +14,7 @@ import numpy as np
 
 from chain.blobs import CHUNK_SIZE
 from chain.federated.boxes import Pair, ShareKind
-from chain.federated.records import FederatedRound, Member, SharesRecord, Terms, threshold
+from chain.federated.records import FederatedRound, Member, SharesRecord, Terms
 from chain.kinds.participation import (
     RoundComplaint,
     RoundJoin,
@@ -25,6 +25,8 @@ from chain.kinds.participation import (
 from chain.merkle import merkle_root
 from chain.types import Address, Digest
 from cli.errors import BadInput, Contradicted, Refused
+from cli.federated.company import sees_all
+from cli.federated.complaints import Turn, is_lost, nameable
 from cli.federated.memory import CHANGES_MAX, SEED_SIZE, Memory, MemoryStore, check_same
 from cli.federated.privacy import Privacy
 from ml_validator.federated import (
@@ -47,9 +49,6 @@ OVERTAKEN: Final = frozenset(
 )
 """Refusals that say that the round has gone on meanwhile: there is nothing to do but to look."""
 
-TURN_HEIGHTS: Final = 3
-"""Between the turns of two members to complain, so that the later one sees what was said."""
-
 
 class RoundPort(Protocol):
     """What a participant asks of the chain."""
@@ -62,6 +61,10 @@ class RoundPort(Protocol):
         self, round_id: Digest, owners: Iterable[Address]
     ) -> Mapping[Address, SharesRecord]:
         """Return what members have handed to the others, of those that have."""
+        ...
+
+    async def organisations(self, devices: Iterable[Address]) -> Mapping[Address, Address]:
+        """Return to which organisation each of these devices belongs."""
         ...
 
     async def send(self, kind: str, body: Any) -> None:
@@ -84,8 +87,12 @@ class Participant:
     complains : bool
         Whether to give up the own part in the round to name a member whose box is no good, where
         nobody does it before and the group can bear it.
+    shows : bool
+        Whether to take part where the own update can be seen.
+    tell : callable, optional
+        Told why it goes no further in the round.
     privacy : Privacy, optional
-        Adds noise to the update, and keeps the ledger of it.
+        Adds noise to the update, and keeps the ledger of it; that of `privacy_in`.
     """
 
     def __init__(
@@ -98,6 +105,8 @@ class Participant:
         train: Callable[[Terms, int], Awaitable[Floats]],
         random: Random,
         complains: bool = False,
+        shows: bool = False,
+        tell: Callable[[str], None] = lambda reason: None,
         privacy: Privacy | None = None,
     ) -> None:
         self.round_id = round_id
@@ -107,14 +116,16 @@ class Participant:
         self._train = train
         self._random = random
         self._complains = complains
+        self._shows = shows
+        self._tell = tell
+        # Whether one other organisation sees what its group is handed; None: to be looked at.
+        self._may_be_seen: bool | None = None
         self._privacy = privacy
         self._has_delivered = False
         self._has_revealed = False
-        # Who has handed it false shares, from which height on it may complain of them, and how far
-        # the chain was when it looked last.
+        # Who has handed it false shares, and when it may complain of them.
         self._liars: frozenset[Address] | None = None
-        self._turn: int | None = None
-        self._height = 0
+        self._turn = Turn()
 
     @property
     def has_delivered(self) -> bool:
@@ -137,7 +148,7 @@ class Participant:
         try:
             match found.phase:
                 case "join":
-                    await self._join(member)
+                    await self._join(found, member)
                 case "share":
                     await self._share(found, member)
                 case "commit":
@@ -154,22 +165,23 @@ class Participant:
             if refusal.code not in OVERTAKEN:
                 raise
 
-    def close(self) -> None:
-        """Destroy the secrets of a round that is over."""
-        memory = self._store.find(self.round_id, self.device)
-        if memory is not None and memory.seed is not None:
-            self._store.forget(memory)
-
-    async def _join(self, member: Member) -> None:
+    async def _join(self, found: FederatedRound, member: Member) -> None:
         if member.mask_key is not None:
             self._memory(member)
             return
         memory = self._store.find(self.round_id, self.device)
         if memory is not None and memory.seed is None:
             raise _refused("round_closed", "this home has ended its part in the federated round")
+        if self._privacy is not None:
+            self._privacy.check(self.round_id, found)
         if memory is None:
-            seed = self._random.bytes(SEED_SIZE)
-            memory = Memory(round=self.round_id, device=self.device, seed=seed)
+            memory = Memory(
+                round=self.round_id,
+                device=self.device,
+                seed=self._random.bytes(SEED_SIZE),
+                base=found.terms.base,
+                promise=None if self._privacy is None else self._privacy.promise,
+            )
             self._store.save(memory)
         secrets = self._secrets(memory)
         body = RoundJoin(
@@ -181,6 +193,9 @@ class Participant:
         if member.status != "joined" or member.group is None:
             return
         memory = self._memory(member)
+        is_new = memory.group is None
+        if is_new and not self._shows and not await self._may_share(found, member):
+            return
         secrets, group = self._secrets(memory), self._group(found, member)
         # Written first: a second list of members would get shares of the same secrets.
         digest = _digest_of(group)
@@ -190,10 +205,24 @@ class Participant:
         body = RoundShare(round=self.round_id, hashes=shares.hashes, boxes=shares.boxes)
         await self._port.send("round.share", body)
 
+    async def _may_share(self, found: FederatedRound, member: Member) -> bool:
+        """Tell whether the own update is hidden from every other organisation; if not, say so."""
+        if self._may_be_seen is None:
+            group = found.members_of(member.group)
+            of = await self._port.organisations([each.device for each in group])
+            who = sees_all(of, self.device)
+            self._may_be_seen = who is not None
+            if who is not None:
+                self._tell(
+                    f"organisation {who.hex()} has so many of the {len(group)} members of the own "
+                    "group that it could see the own update: nothing is sent without --unmasked"
+                )
+        return not self._may_be_seen
+
     async def _commit(self, found: FederatedRound, member: Member) -> None:
         terms = found.terms
         due = "shared" if terms.is_masked else "joined"
-        if member.status != due or _is_lost(found, member):
+        if member.status != due or is_lost(found, member):
             return
         memory = self._memory(member)
         if memory.accused is None and memory.update is None and self._complains:
@@ -207,7 +236,7 @@ class Participant:
         if memory.update is None:
             memory = await self._make_update(found, member, memory)
         while True:
-            root = merkle_root(_chunks(self._load_update(memory)))
+            root = merkle_root(_chunks(self._store.load_update(memory)))
             commit = UpdateCommit(
                 round=self.round_id, base=terms.base, size_bytes=terms.update_size, root=root
             )
@@ -250,12 +279,6 @@ class Participant:
         words = self._secrets(memory).masked(values, group)
         return self._store.save_update(memory, encode_update(words))
 
-    def _load_update(self, memory: Memory) -> bytes:
-        """Return the update that was made; raises `BadInput` where it lacks the noise asked for."""
-        if self._privacy is not None:
-            self._privacy.check_made(self.round_id)
-        return self._store.load_update(memory)
-
     def _change(self, memory: Memory, parameters: int) -> Memory:
         """Change an update that somebody has copied, in a way that tells nothing of it."""
         words = decode_words(self._store.load_update(memory), parameters=parameters)
@@ -265,26 +288,24 @@ class Participant:
 
     async def _accuse(self, found: FederatedRound, member: Member, memory: Memory) -> Memory | None:
         """Accuse one that has cheated this member, if any is to be named; None: wait for it."""
-        nameable = _nameable(found, member)
-        if not nameable:
+        others = nameable(found, member)
+        if not others:
             return memory
         if self._liars is None:
             received = await self._received(found, member, memory)
             self._liars = frozenset([owner for owner, pair in received.items() if pair is None])
-        liars = [owner for owner in nameable if owner in self._liars]
+        liars = [owner for owner in others if owner in self._liars]
         if not liars:
             return memory
-        # The round was read before this height is asked for, but behind that of the last look.
-        seen, self._height = self._height, await self._port.height()
-        if self._turn is None:
-            self._turn = self._height + TURN_HEIGHTS * _place_from_end(found, member)
-        if self._turn > _middle(found):
-            return memory
-        if seen < self._turn:
-            return None
-        accusing = replace(memory, accused=liars[0])
-        self._store.save(accusing)
-        return accusing
+        match self._turn.at(found, member, await self._port.height()):
+            case "never":
+                return memory
+            case "later":
+                return None
+            case "now":
+                accusing = replace(memory, accused=liars[0])
+                self._store.save(accusing)
+                return accusing
 
     async def _complain(self, found: FederatedRound, member: Member, memory: Memory) -> None:
         """Name who was accused, at the price of the own secret.
@@ -292,7 +313,7 @@ class Participant:
         Whoever has accused commits nothing, even where it sends nothing now: it may have been
         killed behind sending, and whoever has seen its secret could open its update.
         """
-        if memory.accused not in _nameable(found, member):
+        if memory.accused not in nameable(found, member):
             return
         assert memory.accused is not None, "None is no member"
         secret = self._secrets(memory).box_private
@@ -306,13 +327,13 @@ class Participant:
 
     async def _deliver(self, found: FederatedRound, member: Member) -> None:
         """Hand the update in, once its digest stands: before, it could be copied."""
-        if member.status != "committed" or self._has_delivered or _is_lost(found, member):
+        if member.status != "committed" or self._has_delivered or is_lost(found, member):
             return
         memory = self._memory(member)
         if member.update != memory.update:
             raise Contradicted(self.round_id.hex(), "update")
         assert member.update is not None, "who has committed has an update"
-        await self._port.hand_in(member.update, self._load_update(memory))
+        await self._port.hand_in(member.update, self._store.load_update(memory))
         self._has_delivered = True
 
     async def _reveal(self, found: FederatedRound, member: Member) -> None:
@@ -373,51 +394,23 @@ class Participant:
         return group_of(self.round_id, found, member.group)
 
 
+def end_part(store: MemoryStore, round_id: Digest, device: Address, found: FederatedRound) -> None:
+    """Destroy the secrets of a round that is over, and note whether it may have told a sum."""
+    memory = store.find(round_id, device)
+    if memory is not None and memory.seed is not None:
+        member = member_of(found, device)
+        # Of a group that was void before, nobody reveals anything that takes masks off; of another
+        # somebody may have, and seen to it that the chain does not show it.
+        is_opened = member.group in found.groups or memory.revealed is not None
+        store.forget(memory, is_told=member.status == "included" and is_opened)
+
+
 def member_of(found: FederatedRound, device: Address) -> Member:
     """Return the member that a device is; raises `Refused` where it is none."""
     position = found.position_of(device)
     if position is None:
         raise _refused("not_invited", "the federated round is not open to this device")
     return found.members[position]
-
-
-def complaints_max(size: int) -> int:
-    """Return how many of a group of `size` may complain, each of another, without ending it.
-
-    Each complaint shows what one member holds of all others' secrets. With so many, still more than
-    half of a group has to collude to open an update.
-    """
-    return (size - threshold(size)) // 2
-
-
-def _complaints_left(found: FederatedRound, member: Member) -> int:
-    """Return how many complaints a member's group still bears; below 0: it has had too many."""
-    group = found.members_of(member.group)
-    return complaints_max(len(group)) - sum([other.status == "complained" for other in group])
-
-
-def _is_lost(found: FederatedRound, member: Member) -> bool:
-    """Tell whether nothing comes of a member's group any more; then it is shown nothing more."""
-    return member.group not in found.groups or _complaints_left(found, member) < 0
-
-
-def _nameable(found: FederatedRound, member: Member) -> list[Address]:
-    """Return of whom a member could complain; of nobody where the group cannot bear it."""
-    if _complaints_left(found, member) <= 0:
-        return []
-    others = [other for other in found.members_of(member.group) if other != member]
-    return [other.device for other in others if other.status in ("shared", "committed")]
-
-
-def _place_from_end(found: FederatedRound, member: Member) -> int:
-    """Return a member's place in the order of complaints: the last of a group has boxes."""
-    return found.members_of(member.group)[::-1].index(member)
-
-
-def _middle(found: FederatedRound) -> int:
-    """Return the height up to which complaints leave time to train."""
-    assert found.deadline is not None, "every phase that waits for members has a deadline"
-    return (found.phase_height + found.deadline) // 2
 
 
 def _digest_of(group: Group) -> Digest:

@@ -1,11 +1,13 @@
 """Differential privacy of a participant: what its updates have told of its rows, and the next one.
 
 The ledger of a device is a file beside its memories, ``federated/DEVICE.ledger.json``. What a round
-is told is in it before the update is; rounds are never taken out.
+is told is in it before the update is; rounds are never taken out. What was promised of a round as
+the device joined it is in the memory of that round, and holds whatever a restart asks for.
 """
 
 import json
 from dataclasses import dataclass
+from math import inf
 from pathlib import Path
 from typing import Final
 
@@ -13,8 +15,8 @@ from chain.errors import DecodeError
 from chain.federated.records import FederatedRound, threshold
 from chain.schema import Blob, Integer, ListOf, Record
 from chain.types import DIGEST_SIZE, Address, Digest
-from cli.errors import BadInput, Missed
-from cli.federated.memory import CHANGES_MAX, MemoryStore
+from cli.errors import BadInput, Missed, OtherPromise
+from cli.federated.memory import CHANGES_MAX, MemoryStore, Promise
 from ml_validator.errors import InvalidUpdate, NoiseChanged, PrivacySpent
 from ml_validator.federated.privacy import Noise, PrivacyLedger, Spent, fitting_noise
 from node.storage.files import storage_error
@@ -72,7 +74,7 @@ def load_ledger(path: Path) -> PrivacyLedger:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Privacy:
-    """What a participant asks of its own privacy.
+    """Keeps what is promised to the rows of a participant.
 
     Parameters
     ----------
@@ -80,20 +82,13 @@ class Privacy:
         Beside whose memories the ledger is.
     device : Address
         Whose ledger it is.
-    multiplier : float
-        Deviation of the own noise, in sensitivities.
-    members : int
-        How many of a group are believed to add as much.
-    delta, epsilon_max : float
-        What may be told, over all rounds.
+    promise : Promise
+        What is promised.
     """
 
     store: MemoryStore
     device: Address
-    multiplier: float
-    members: int
-    delta: float
-    epsilon_max: float
+    promise: Promise
 
     @property
     def path(self) -> Path:
@@ -112,20 +107,6 @@ class Privacy:
         """
         self._spent(round_id, found)
 
-    def check_made(self, round_id: Digest) -> None:
-        """Make sure that an update which is there already was made with noise.
-
-        Raises
-        ------
-        BadInput
-            The ledger knows nothing of the round.
-        """
-        if load_ledger(self.path).find(round_id) is None:
-            raise BadInput(
-                "the own update in this federated round was made without noise",
-                "sit this round out",
-            )
-
     def spend(self, round_id: Digest, found: FederatedRound) -> Noise:
         """Write down what a round is told, and return the noise for it; raises as `check`."""
         noise, ledger = self._spent(round_id, found)
@@ -134,14 +115,14 @@ class Privacy:
         return noise
 
     def _spent(self, round_id: Digest, found: FederatedRound) -> tuple[Noise, PrivacyLedger]:
-        terms = found.terms
+        terms, promise = found.terms, self.promise
         self._check_sharing(found)
         try:
             noise = fitting_noise(
-                self.multiplier,
+                promise.noise,
                 parameters=terms.parameter_count,
                 norm_max=terms.clip - CHANGES_MAX,
-                members=self.members,
+                members=promise.members,
             )
         except InvalidUpdate as error:
             raise BadInput(
@@ -155,8 +136,9 @@ class Privacy:
             deviation=noise.deviation,
         )
         ledger = load_ledger(self.path)
+        most = inf if promise.epsilon_max is None else promise.epsilon_max
         try:
-            after = ledger.spend(entry, delta=self.delta, epsilon_max=self.epsilon_max)
+            after = ledger.spend(entry, delta=promise.delta, epsilon_max=most)
         except NoiseChanged as error:
             raise BadInput(
                 f"{error}, and {self.path} counts that",
@@ -174,13 +156,58 @@ class Privacy:
     def _check_sharing(self, found: FederatedRound) -> None:
         """Make sure that the noise of others can count as much as is believed."""
         least = threshold(found.terms.group_size)
-        if self.members > least:
+        members = self.promise.members
+        if members > least:
             raise BadInput(
-                f"{self.members} members cannot share noise in groups of {found.terms.group_size}",
+                f"{members} members cannot share noise in groups of {found.terms.group_size}",
                 f"give --noise-members {least} at most, and a larger --noise",
             )
-        if self.members > 1 and len({member.weight for member in found.members}) > 1:
+        if members > 1 and len({member.weight for member in found.members}) > 1:
             raise BadInput(
                 "participants of different weights cannot share noise",
                 "sit this round out, or give a larger --noise without --noise-members",
             )
+
+
+def privacy_in(
+    round_id: Digest, store: MemoryStore, device: Address, asked: Promise | None
+) -> Privacy | None:
+    """Return what keeps the promise for a round: that of its memory, or that which is asked for.
+
+    Parameters
+    ----------
+    asked : Promise or None
+        None: nothing is said, as by whoever starts a participant again.
+
+    Raises
+    ------
+    OtherPromise
+        Another was made as this home began the round; or as in `check_asked`.
+    """
+    memory = store.find(round_id, device)
+    if memory is None:
+        check_asked(store, device, asked)
+    elif asked not in (None, memory.promise):
+        before = "without noise" if memory.promise is None else f"with {memory.promise}"
+        raise OtherPromise(
+            f"{store.folder} began federated round {round_id.hex()} {before}, not with {asked}",
+            "start it as then, or without --noise, which goes on as then; or sit this round out",
+        )
+    promise = asked if memory is None else memory.promise
+    return None if promise is None else Privacy(store=store, device=device, promise=promise)
+
+
+def check_asked(store: MemoryStore, device: Address, asked: Promise | None) -> None:
+    """Make sure that no round is begun without noise where a ledger counts what was told.
+
+    Raises
+    ------
+    OtherPromise
+        It would be.
+    """
+    path = ledger_path(store.folder, device)
+    if asked is None and path.exists():
+        raise OtherPromise(
+            f"{path} counts what was told of these rows, and without noise all would be told",
+            "give --noise and --delta as before, or move the ledger away",
+        )

@@ -20,6 +20,7 @@ from chain.payloads import Chunked
 from chain.reader_keys import READER_KEY_SIZE
 from chain.schema import Blob, Integer, ListOf, Record
 from chain.transactions import TRANSACTION_SIZE_MAX, Transaction, decode_transaction
+from chain.types import Address
 from cli.client import Client, Document, Stream
 from cli.errors import BadInput, Refused, Unreachable
 from cli.files.notes import chunk_bar, load_private
@@ -93,7 +94,8 @@ async def send_file(
     """
     size, modified_ns = _look(path)
     noted = path.with_name(f".{path.name}.sending")
-    note = await _resumed(client, noted, path, (size, modified_ns, tuple(readers)))
+    now = (sender.address, size, modified_ns, tuple(readers))
+    note = await _resumed(client, noted, path, now)
     if note is None:
         note = _begin(sender, path, size, modified_ns, readers)
         replace_file(noted, NOTE.encode(note))
@@ -106,7 +108,7 @@ async def send_file(
 
 
 async def _resumed(
-    client: Client, noted: Path, path: Path, now: tuple[int, int, tuple[bytes, ...]]
+    client: Client, noted: Path, path: Path, now: tuple[Address, int, int, tuple[bytes, ...]]
 ) -> Note | None:
     """Return the note of a sending that broke off; None where there is none worth going on with."""
     data = load_private(noted, NOTE_SIZE_MAX)
@@ -119,14 +121,15 @@ async def _resumed(
         raise BadInput(
             f"{noted} is no note of a sending: {error}", "remove it and send the file anew"
         ) from error
-    if (note.size_bytes, note.modified_ns, note.readers) == now:
+    device = transaction.payload.sender
+    if (device, note.size_bytes, note.modified_ns, note.readers) == now:
         return note
     if await _status(client, transaction) not in ("pending", "committed"):
         return None  # nothing has come of it
     raise BadInput(
-        f"{path} is registered as {transaction.id.hex()} and not handed in yet, but has changed "
-        "since, or is for other readers",
-        f"put the file back and name the same readers; or remove {noted} to send it anew",
+        f"{path} is registered as {transaction.id.hex()} of device {device.hex()} and not handed "
+        "in yet, but has changed since, or now comes from another device or for other readers",
+        f"put the file back and name the same key and readers; or remove {noted} to send it anew",
     )
 
 

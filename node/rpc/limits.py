@@ -52,7 +52,8 @@ class RpcLimits:
     bodies_size_max : int
         Bytes of all request bodies in memory.
     uploads_max : int
-        Blobs that come in at a time.
+        Blobs that come in at a time; half of them from one other machine, and half of what the
+        state does not name.
     header_timeout_ms : int
         For a new connection to send the headers of its first request, TLS handshake included.
     idle_timeout_ms : int

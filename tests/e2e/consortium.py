@@ -14,6 +14,7 @@ from chain.kinds.device_registry import DeviceRegister, device_id
 from chain.types import Address
 from cli.client import Client
 from cli.processes import python_command
+from cli.signing import Sender
 from ml_validator.artifact import Artifact
 from ml_validator.bundled import LINEAR_NAME, bundled_model
 from ml_validator.federated.linear_update import parameter_count, to_model
@@ -22,7 +23,7 @@ from ml_validator.nsl_kdd import Record, write_records
 from ml_validator.synthetic import generate_mixture
 from node.keys import create_key
 from node.random_source import SystemRandom
-from tests.e2e.network import LiveNetwork, dying_with_parent, patience
+from tests.e2e.network import LiveNetwork, commit, dying_with_parent, patience, reading
 
 ROWS: Final = 200
 """For each profile of traffic, and participant."""
@@ -172,3 +173,18 @@ async def at_phase(client: Client, round_id: str, *phases: str) -> dict[str, Any
         while (found := await client.get(f"/v1/rounds/{round_id}"))["phase"] not in phases:
             await asyncio.sleep(POLL_S / 2)
     return found
+
+
+async def await_only(
+    client: Client, round_id: str, phase: str, missing: Gateway, sensor: Sender
+) -> None:
+    """Return once a round has given up, at a phase's deadline, the one whom alone it waits for.
+
+    Deadlines are heights, of which an idle chain makes one a second: readings make them pass.
+    """
+    async with patience(f"{phase} waits for {missing.name} alone", ROUND_S):
+        while (found := await client.get(f"/v1/rounds/{round_id}"))["phase"] == phase:
+            if found["awaited"] == [missing.id.hex()]:
+                await commit(client, reading(sensor))
+            else:
+                await asyncio.sleep(POLL_S / 2)

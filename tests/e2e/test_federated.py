@@ -13,6 +13,7 @@ from ml_validator.training import judge
 from tests.e2e.consortium import (
     ROWS,
     at_phase,
+    await_only,
     gateways,
     register,
     synthetic,
@@ -89,6 +90,7 @@ async def test_participants_that_die_or_lie_do_not_stop_a_round(tmp_path: Path) 
         operators, client = Operators(network, tmp_path), await network.client(0)
         with gateways(network, tmp_path, synthetic(7)) as made:
             await register(network, client, made)
+            (sensor,) = await network.register_devices(1)
             base = untrained_file(tmp_path)
             victim, other, liar = made[0], made[1], made[2]
             for gateway in made:
@@ -100,11 +102,14 @@ async def test_participants_that_die_or_lie_do_not_stop_a_round(tmp_path: Path) 
                 round_id = await start_round(operators, network, base, "--group-size", "7")
                 for gateway in made:
                     lies = gateway is liar and phase == "commit"
-                    gateway.start(round_id, program=LIAR if lies else None)
+                    # From the same base once more.
+                    gateway.start(round_id, "--unmasked", program=LIAR if lies else None)
                 await at_phase(client, round_id, phase, "aggregate", "finished", "failed")
                 victim.kill()
                 if comes_back:
-                    victim.start(round_id)
+                    victim.start(round_id, "--unmasked")
+                else:
+                    await await_only(client, round_id, phase, victim, sensor)
                 found = await at_phase(client, round_id, "finished", "failed")
 
                 assert found["phase"] == "finished", found

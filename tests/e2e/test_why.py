@@ -51,15 +51,13 @@ class Clients:
 
     async def codes(self, *numbers: int) -> set[str]:
         """Return the reasons that nodes give."""
-        urls = [self._network.layout.nodes[number].rpc for number in numbers]
-        return {(await self._why("--rpc", url))["diagnosis"] for url in urls}
+        clients = await self._network.clients(numbers)
+        return {(await client.get("/v1/consensus"))["diagnosis"] for client in clients}
 
     async def together(self) -> Any:
-        """Return the one answer of all nodes."""
-        return await self._why("--all", "--dir", str(self._network.layout.directory))
-
-    async def _why(self, *words: str) -> Any:
-        command = python_command("cli", "consensus", "why", *words, "--json")
+        """Return what the command line makes of the answers of all nodes."""
+        where = ("--all", "--dir", str(self._network.layout.directory))
+        command = python_command("cli", "consensus", "why", *where, "--json")
         ended = await asyncio.to_thread(
             subprocess.run, command, capture_output=True, text=True, timeout=PATIENCE_S
         )

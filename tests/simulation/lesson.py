@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from random import Random
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from chain.federated.records import (
     REVEAL_TABLE,
@@ -23,6 +23,7 @@ from chain.federated.records import (
 from chain.kinds.rounds import Invitation, RoundAggregate, RoundAttest, RoundOpen
 from chain.transactions import Transaction
 from chain.types import Address, Digest
+from cli.federated.complaints import Turn, is_lost, nameable
 from node.errors import BlobRefused, StorageError
 from tests.federation import make_deadlines, make_terms
 from tests.learners import Learner, expected, member_of
@@ -36,6 +37,7 @@ MASKED: Final = 8
 AUDITED: Final = 5
 """How many participants there are."""
 GROUP_SIZE: Final = 4
+"""A group of so few bears no complaint: whoever is cheated keeps silent."""
 STEP: Final = 10
 """Heights that a phase may last; they are a second apart, or less."""
 LENGTH_S: Final = 200.0
@@ -75,11 +77,14 @@ class Lesson:
         Whether updates are hidden.
     conduct : tuple of str
         How each participant behaves; those that do their part have an empty word.
+    group_size : int
+        Where updates are hidden.
     """
 
     at_s: float | None
     is_masked: bool
     conduct: tuple[str, ...]
+    group_size: int = GROUP_SIZE
 
 
 def draw_lesson(random: Random, *, duration_s: float) -> Lesson:
@@ -98,10 +103,13 @@ def draw_lesson(random: Random, *, duration_s: float) -> Lesson:
             words = (*DROPS[1:], WITHHOLDS, *MISLEADS, *rest)
         conduct[place] = random.choice(tuple(words))
     is_late = random.randrange(2) == 0
+    # Nothing comes of a group of all in which all are cheated, but a name.
+    is_of_one_group = "breaks_hashes" in conduct and not is_late
     return Lesson(
         at_s=None if is_late else random.uniform(0, duration_s / 2),
         is_masked=is_masked,
         conduct=tuple(conduct),
+        group_size=MASKED if is_of_one_group else GROUP_SIZE,
     )
 
 
@@ -138,6 +146,8 @@ class Classroom:
         # Until when it is waited for what somebody has said.
         self._said: dict[tuple[Address, str], float] = {}
         self._blobs: dict[Address, bytes] = {}
+        self._turns = {device.id: Turn() for device in self._devices}
+        self._accused: dict[Address, Address] = {}
 
     @property
     def found(self) -> FederatedRound:
@@ -259,7 +269,7 @@ class Classroom:
             parameter_count=PARAMETERS,
             clip=CLIP,
             deadlines=make_deadlines(height, STEP),
-            **({"group_size": GROUP_SIZE} if self.lesson.is_masked else audit),
+            **({"group_size": self.lesson.group_size} if self.lesson.is_masked else audit),
         )
         participants = tuple(
             [
@@ -297,18 +307,16 @@ class Classroom:
     ) -> None:
         is_due = member.status == ("shared" if found.terms.is_masked else "joined")
         # Who has lied about its key is found out if it drops out.
-        if not is_due or word == "lies_about_key":
+        if not is_due or word == "lies_about_key" or is_lost(found, member):
             return
         if found.terms.is_masked:
-            cheats = [
-                owner
-                for owner in learner.cheats(self._id, found, self._shares(found))
-                if member_of(found, owner).status in ("shared", "committed")
-            ]
-            if cheats and word != "breaks_hashes":
-                complaint = learner.complaint(self._id, cheats[0])
-                await self._send(device, "round.complaint", complaint)
-                return
+            cheats = learner.cheats(self._id, found, self._shares(found))
+            if word != "breaks_hashes":
+                turn = self._accuse(found, member, cheats)
+                if turn == "now":
+                    await self._complain(found, member, device, learner)
+                if turn != "never":
+                    return
             if word == "complains_falsely" and not cheats:
                 others = [m.device for m in found.members_of(member.group) if m.has_shared]
                 accused = next(other for other in others if other != device.id)
@@ -317,6 +325,29 @@ class Classroom:
         commit = learner.commit(self._id, found)
         self._blobs[device.id] = learner.blob(self._id, found)
         await self._send(device, "update.commit", commit)
+
+    def _accuse(
+        self, found: FederatedRound, member: Member, cheats: Collection[Address]
+    ) -> Literal["now", "later", "never"]:
+        """Tell when a member accuses one that has cheated it; it never commits once it has."""
+        liars = [owner for owner in nameable(found, member) if owner in cheats]
+        if not liars and member.device not in self._accused:
+            return "never"
+        if member.device not in self._accused:
+            turn = self._turns[member.device].at(found, member, self._world.ledger.height)
+            if turn != "now":
+                return turn
+            self._accused[member.device] = liars[0]
+        return "now"
+
+    async def _complain(
+        self, found: FederatedRound, member: Member, device: Device, learner: Learner
+    ) -> None:
+        """Name whom a member has accused, unless somebody else has."""
+        accused = self._accused[device.id]
+        if accused in nameable(found, member):
+            complaint = learner.complaint(self._id, accused)
+            await self._send(device, "round.complaint", complaint)
 
     def _upload(self, device: Device, word: str) -> None:
         """Bring an update, or another one, to a node."""

@@ -14,6 +14,8 @@ from node.protocol import CHUNK
 from tests.builders import digest_of
 from tests.learners import expected, member_of
 from tests.simulation.federated import Learning
+from tests.simulation.lesson import MASKED, Classroom, Lesson
+from tests.simulation.workload import Workload
 from tests.simulation.world import Settings, World
 
 SETTINGS = Settings(detectors=False)
@@ -82,6 +84,28 @@ async def held_by_all(world: World, aggregate: Digest) -> None:
         within_s=60,
         what="the aggregate everywhere",
     )
+
+
+def test_of_all_who_are_cheated_by_one_a_single_one_complains_through_the_nodes():
+    async def scene(world: World) -> None:
+        world.start()
+        await world.reach(0, within_s=30)
+        conduct = ("", "", "breaks_hashes", *[""] * (MASKED - 3))
+        lesson = Lesson(at_s=None, is_masked=True, conduct=conduct, group_size=MASKED)
+        classroom = Classroom(world, lesson, Workload(world))
+        await classroom.enrol(within_s=60)
+
+        await classroom.play()
+
+        await classroom.check(is_healed=False)
+        statuses = [member.status for member in classroom.found.members]
+        assert statuses[2] == "expelled"
+        assert statuses.count("complained") == 1
+        assert statuses.count("included") == MASKED - 2
+        # Its key, which the masks of the others need, cannot be restored: it spoils its group.
+        assert classroom.found.reason == "too_few_groups"
+
+    World(21, SETTINGS).run(scene)
 
 
 def test_every_miner_computes_what_the_updates_come_to_and_every_node_keeps_it():
@@ -175,6 +199,45 @@ def test_a_miner_that_is_slow_to_answer_holds_up_nobody_elses_updates(delay_s):
         assert world.time_s - begun_s < 4.0
         assert {member.status for member in learning.found.members} == {"included"}
         assert world.blames == []
+
+    World(11, SETTINGS).run(scene)
+
+
+def test_what_only_a_slow_miner_holds_comes_in_and_holds_up_no_other_update():
+    async def scene(world: World) -> None:
+        world.start()
+        learning = Learning(world, count=8)
+        # More than one chunk each.
+        await learning.open(parameter_count=40_000)
+        slow: Any = world.node("m0")._ports.transport
+        send = slow.send
+
+        def send_late(peer: Address, kind: int, payload: bytes) -> bool:
+            if kind != CHUNK:
+                return bool(send(peer, kind, payload))
+            asyncio.get_running_loop().call_later(3.0, send, peer, kind, payload)
+            return True
+
+        slow.send = send_late
+        await learning.join(range(8))
+        await learning.share(range(8))
+        await learning.commit_updates(range(8))
+
+        # The first in order: who waited for them would look for no other.
+        learning.upload([0, 1], at="m0")
+        learning.upload(range(2, 8), at="m3")
+        begun_s = world.time_s
+        await world.until(
+            lambda: (
+                len([word for word in learning.found.attestations if word.holds(7)]) == len(MINERS)
+            ),
+            within_s=5.0,
+            what="the updates that are easy to get",
+        )
+        await learning.leave("attest")
+
+        assert world.time_s - begun_s < 40.0
+        assert {member.status for member in learning.found.members} == {"included"}
 
     World(11, SETTINGS).run(scene)
 

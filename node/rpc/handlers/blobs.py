@@ -84,9 +84,10 @@ async def put_blob(rpc: Rpc, request: web.Request, query: Query) -> Any:
         raise LengthRequired("Content-Length says how many bytes a blob has")
     if size == 0:
         raise MalformedRequest("a blob has at least one byte")
-    async with rpc.uploads.turn():
+    source = request.remote or ""
+    is_named, is_local = digest in store.named, _is_local(request.remote)
+    async with rpc.uploads.turn(source, is_local=is_local, is_named=is_named):
         try:
-            source = request.remote or ""
             draft = await rpc.reader.run(_begin, store, size, source, digest)
             await _take(rpc, request, draft, digest)
         except DiskFull as error:

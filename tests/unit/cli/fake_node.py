@@ -211,6 +211,7 @@ class FakeNode:
                 web.get("/v1/consensus", self._consensus),
                 web.get("/v1/devices", partial(self._page, table=DEVICE_TABLE)),
                 web.get("/v1/devices/{id}", self._device),
+                web.get("/v1/devices/{id}/proof", self._device_proof),
                 web.get("/v1/devices/{id}/budget", self._budget),
                 web.get("/v1/devices/{id}/transactions", self._sent),
                 web.get("/v1/organisations", partial(self._page, table=ORGANISATION_TABLE)),
@@ -448,7 +449,7 @@ class FakeNode:
         return web.json_response(
             {
                 "id": id,
-                "active": True,
+                "active": record.is_active(self.chain.tip.header.time_ms),
                 **DEVICE_TABLE.record.render(record),
                 "tally": None,
                 "measure": None if measure is None else MEASURE_TABLE.record.render(measure),
@@ -470,7 +471,10 @@ class FakeNode:
 
     async def _proposals(self, request: web.Request) -> web.Response:
         items = []
+        wanted = request.query.get("status")
         for key, record in self.chain.tip.state.scan(PROPOSAL_TABLE):
+            if wanted not in (None, record.status):
+                continue
             kind = KINDS[record.kind]
             body = kind.body.render(kind.decode_bytes(record.body))
             items.append({"id": key.hex(), **PROPOSAL_TABLE.record.render(record), "body": body})
@@ -506,6 +510,9 @@ class FakeNode:
         if record is None:
             raise LookupError("there is no such federated round")
         return web.json_response(federated_round(id, record))
+
+    async def _device_proof(self, request: web.Request) -> web.Response:
+        return self._state_proof(DEVICE_TABLE, bytes.fromhex(request.match_info["id"]))
 
     async def _round_proof(self, request: web.Request) -> web.Response:
         return self._state_proof(ROUND_TABLE, bytes.fromhex(request.match_info["id"]))
@@ -616,6 +623,9 @@ def serving(node: FakeNode) -> Iterator[FakeNode]:
         started.set()
         await stop.wait()
         await runner.cleanup()
+        # Connections that were just told to close need a turn of the loop to do so.
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
 
     thread = threading.Thread(target=lambda: loop.run_until_complete(serve()))
     thread.start()

@@ -15,6 +15,7 @@ from chain.kinds.device_data import file_of
 from chain.manifests import decode_manifest
 from cli.exit_codes import ExitCode
 from node.keys import load_reader_key
+from tests.unit.cli.conftest import key_file
 
 SENSOR = signing_key("ed25519", b"s" * 32)
 DATA = bytes(range(256)) * 2_500
@@ -273,6 +274,23 @@ def test_a_file_that_changed_since_it_was_registered_is_told(
     assert "has changed" in ended.err
     (tmp_path / ".image.bin.sending").unlink()
     assert securenet(*send).code == ExitCode.OK
+
+
+def test_what_one_device_began_to_send_no_other_goes_on_with(
+    securenet, node, device, sensor, file, tmp_path
+):
+    node.register(signing_key("ed25519", b"o" * 32), "other")
+    other = key_file(tmp_path / "other.json", "o")
+    node.refuses_large_blobs = True
+    assert securenet("tx", "submit", "--key", sensor, "--file", file).code == ExitCode.REFUSED
+    node.refuses_large_blobs = False
+
+    ended = securenet("tx", "submit", "--key", other, "--file", file)
+
+    assert ended.code == ExitCode.USAGE
+    assert "from another device" in ended.err
+    (tmp_path / ".image.bin.sending").unlink()
+    assert securenet("tx", "submit", "--key", other, "--file", file).code == ExitCode.OK
 
 
 def test_a_note_of_which_nothing_came_is_passed_over(securenet, node, sensor, file):

@@ -354,6 +354,17 @@ def test_a_row_of_nsl_kdd_that_cannot_be_read_is_named(securenet, tmp_path):
     assert "mine.txt, row 9, row: 2 columns, not 43" in ended.err
 
 
+def test_a_csv_file_without_a_schema_is_told_from_nsl_kdd(securenet, files):
+    read = securenet("model", "data", "check", files / "train.csv")
+    trained = securenet("model", "train", "--data", files / "train.csv", "--out", files / "o")
+
+    assert read.code == trained.code == ExitCode.USAGE
+    assert "it is not NSL-KDD" in read.err
+    for told in (read.err, trained.err):
+        assert "--schema" in told.splitlines()[-1]
+        assert "docs/data.md" in told.splitlines()[-1]
+
+
 def test_a_folder_without_files_of_nsl_kdd_is_refused(securenet, tmp_path):
     ended = securenet("model", "data", "check", tmp_path)
 

@@ -12,7 +12,7 @@ from chain.payloads import Chunked
 from chain.types import Digest
 from node.blobs.ledger import FileLimits
 from node.blobs.store import BlobLimits
-from node.file_service import RETRY_S, FileService
+from node.file_service import ATTEMPT_S, RETRY_S, FileService
 from node.metrics import Metrics
 from tests.builders import chunked, digest_of, named_file
 from tests.simulation.disk import SimulatedDisk
@@ -27,9 +27,12 @@ class Others:
     def __init__(self) -> None:
         self.held: set[Digest] = set()
         self.asked: list[Digest] = []
+        self.slow: set[Digest] = set()
 
     async def fetch(self, digest: Digest, *, size_max: int) -> bool:
         self.asked.append(digest)
+        if digest in self.slow:
+            await asyncio.Event().wait()
         return digest in self.held
 
 
@@ -124,6 +127,24 @@ async def test_a_blob_is_asked_for_after_pauses_that_grow_until_somebody_has_it(
         await asyncio.sleep(10_000)
         assert len(node.others.asked) == asked
         running.cancel()
+
+
+@simulated
+async def test_files_that_come_slowly_hold_up_no_other():
+    node = Node()
+    slow, quick = [chunked(f"slow {number}") for number in range(9)], chunked("quick")
+    node.others.slow = {file.manifest for file in slow} | {file.chunks for file in slow}
+    for number in range(9):
+        await node.send(f"slow {number}")
+    await node.send("quick")
+
+    async with asyncio.TaskGroup() as group:
+        task = group.create_task(node.service.run())
+        # Eighteen blobs that never come, four at a time.
+        await asyncio.sleep(5 * ATTEMPT_S + RETRY_S)
+        task.cancel()
+
+    assert {quick.manifest, quick.chunks} <= set(node.others.asked)
 
 
 @simulated

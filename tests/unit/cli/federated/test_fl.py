@@ -1,26 +1,31 @@
 """``securenet fl`` as people use it, against a node of one miner that does its part at once."""
 
+import asyncio
 from dataclasses import replace
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from threading import Thread
+from time import sleep
 
 import numpy as np
 import pytest
 
 from chain.crypto import signing_key
 from chain.federated.records import ROUND_TABLE
+from chain.kinds.device_registry import DeviceUpdate, Suspend
 from chain.kinds.participation import RoundJoin
+from chain.kinds.rounds import Invitation, RoundOpen
 from chain.types import Address, Digest
 from cli.client import ask
 from cli.commands.fl_publish import Optimiser, _command
-from cli.commands.fl_status import waits_for
 from cli.exit_codes import ExitCode
-from cli.federated.follow import why_shown
-from cli.federated.memory import Memory, MemoryStore
+from cli.federated.follow import Gateway, why_shown
+from cli.federated.memory import Memory, MemoryStore, Promise
 from cli.federated.shard import Shard
-from cli.signing import Sender
+from cli.federated.waits import waits_for
+from cli.progress import Progress
+from cli.signing import Sender, device_sender, registrar_sender, submit
 from ml_validator.artifact import load_artifact
 from ml_validator.bundled import LINEAR_NAME, bundled_model
 from ml_validator.federated import RoundSecrets
@@ -32,7 +37,7 @@ from node.random_source import SystemRandom
 from node.storage.lock import FileLock
 from tests.federation import Federation, make_terms
 from tests.unit.cli.conftest import key_file
-from tests.unit.cli.fake_node import make_genesis, problem, serving
+from tests.unit.cli.fake_node import REGISTRAR, make_genesis, problem, serving
 from tests.unit.cli.federated.learning_node import LearningNode
 
 LETTERS = "abc"
@@ -94,6 +99,34 @@ def alone(devices, letter="a"):
     return ("--participants", devices[letter], "--group-size", 1, "--json")
 
 
+def join_before(node, id, devices, tmp_path, *, promise=None):
+    """Let device a join a round, and forget nothing of it but its process."""
+    address, round_id = (Address(bytes.fromhex(text)) for text in (devices["a"], id))
+    memory = Memory(round=Digest(round_id), device=address, seed=bytes(32), promise=promise)
+    MemoryStore(tmp_path / "home-a").save(memory)
+    secrets = RoundSecrets(seed=bytes(32), round_id=Digest(round_id), member=address)
+    body = RoundJoin(
+        round=Digest(round_id), mask_key=secrets.mask_public, box_key=secrets.box_public
+    )
+    key = signing_key("ed25519", b"a" * 32)
+    sender = Sender(genesis_hash=node.chain.genesis.hash, address=address, key=key)
+    node.chain.commit([sender.sign("round.join", body)])
+
+
+def by_registrar(node, kind, body):
+    """Commit a transaction of the registrar while a command runs; return its id."""
+    sender = registrar_sender(node.chain.genesis, REGISTRAR, None)
+    return ask(node.url, lambda client: submit(client, sender.sign(kind, body), wait=True))["id"]
+
+
+def wait_for(condition):
+    for _ in range(3_000):
+        if condition():
+            return
+        sleep(0.01)
+    raise AssertionError("what was waited for did not happen")
+
+
 def record(node, id):
     return node.chain.tip.state.get(ROUND_TABLE, bytes.fromhex(id))
 
@@ -143,6 +176,7 @@ def test_weights_steps_and_terms_are_as_asked_for(start, node, devices):
         (("--participants", "{a}:x"), "no participant"),
         (("--participants", "zz"), "no device id"),
         (("--participants", ","), "0 participants"),
+        (("--group-size", 2), "--group-size 3 or more"),
         (("--deadlines", "1,2,3"), "no deadlines"),
         (("--deadlines", "1,2,3,4,5,0"), "no deadlines"),
         (("--clip", "1e12", "--scale-bits", 48), "leaves 62 bits"),
@@ -177,7 +211,7 @@ def test_status_says_what_rounds_wait_for_and_abort_ends_one(start, securenet, r
 
 def test_every_open_phase_has_its_words():
     for phase in ("join", "draw", "share", "commit", "attest", "reveal", "aggregate"):
-        said = waits_for({"phase": phase, "deadline": 9, "awaited": ["00"]})
+        said = waits_for(phase, deadline=9, count=1)
         assert said.startswith("waits for ")
         assert said.endswith(", until height 9")
 
@@ -277,7 +311,7 @@ def test_an_aggregate_that_does_not_match_is_not_published(
     command = ("fl", "publish", id, "--key", registrar, "--data", shard)
     early = securenet(*command)
     assert early.code == ExitCode.MISSED
-    assert "there is no aggregate" in early.err
+    assert "wait until it is finished" in early.err
     join("a")
     aggregate = record(node, id).aggregate.hex()
     node.blobs[aggregate] = bytes(len(node.blobs[aggregate]))
@@ -286,6 +320,32 @@ def test_an_aggregate_that_does_not_match_is_not_published(
 
     assert ended.code == ExitCode.MISSED
     assert "other bytes" in ended.err
+
+
+def test_nothing_is_waited_for_where_a_round_was_aborted(
+    start, securenet, registrar, devices, shard
+):
+    id = start(*alone(devices)).document["id"]
+    securenet("fl", "abort", id, "--key", registrar)
+
+    ended = securenet("fl", "publish", id, "--key", registrar, "--data", shard)
+
+    assert (ended.code, "is aborted" in ended.err) == (ExitCode.MISSED, True)
+    assert "open another" in ended.err
+
+
+def test_what_is_published_is_shown_with_its_transaction(
+    start, join, securenet, registrar, node, devices, shard
+):
+    id = start(*alone(devices)).document["id"]
+    join("a")
+
+    shown = securenet("fl", "publish", id, "--key", registrar, "--data", shard)
+
+    (published,) = node.chain.blocks[-1].transactions
+    assert dict(line.split(maxsplit=1) for line in shown.out.splitlines())["transaction"] == (
+        published.id.hex()
+    )
 
 
 def test_with_a_trusted_hash_what_is_published_is_of_a_proven_round(
@@ -314,6 +374,7 @@ def test_a_node_that_is_busy_for_a_moment_is_asked_again(start, join, node, devi
     ended = join("a", "--round", id)
 
     assert ended.code == ExitCode.OK
+    assert ended.err.count("waiting for the node: rate_limited") == 1
 
 
 def test_with_a_trusted_hash_every_step_is_proven(start, join, node, devices):
@@ -358,24 +419,15 @@ def test_a_round_that_ended_while_it_was_away_is_told_and_its_own_secrets_go(
     id = start(*alone(devices)).document["id"]
     address = Address(bytes.fromhex(devices["a"]))
     store = MemoryStore(tmp_path / "home-a")
-    rounds = [Digest(bytes.fromhex(id)), Digest(bytes(32))]
-    for round_id in rounds:
-        store.save(Memory(round=round_id, device=address, seed=bytes(32)))
-    secrets = RoundSecrets(seed=bytes(32), round_id=rounds[0], member=address)
-    keys = {"mask_key": secrets.mask_public, "box_key": secrets.box_public}
-    sender = Sender(
-        genesis_hash=node.chain.genesis.hash,
-        address=address,
-        key=signing_key("ed25519", b"a" * 32),
-    )
-    node.chain.commit([sender.sign("round.join", RoundJoin(round=rounds[0], **keys))])
+    store.save(Memory(round=Digest(bytes(32)), device=address, seed=bytes(32)))
+    join_before(node, id, devices, tmp_path)
     securenet("fl", "abort", id, "--key", registrar)
 
     ended = join("a", "--json")
 
     assert (ended.code, ended.document["phase"]) == (ExitCode.MISSED, "aborted")
     # The chain has forgotten the other round, or the node does not know it yet: it is kept.
-    assert store.unfinished(address) == [rounds[1]]
+    assert store.unfinished(address) == [Digest(bytes(32))]
 
 
 @pytest.mark.attack("F10")
@@ -385,6 +437,19 @@ def test_nobody_takes_part_unawares_where_the_own_update_can_be_seen(start, join
     ended = join("a", "--round", id, unmasked=False)
 
     assert (ended.code, "masks no updates" in ended.err) == (ExitCode.USAGE, True)
+
+
+@pytest.mark.attack("F10")
+def test_nobody_sends_two_updates_from_one_base_unawares(start, join, node, devices, tmp_path):
+    id = start("--group-size", 3, "--json").document["id"]
+    device, base = Address(bytes.fromhex(devices["a"])), bundled_model(LINEAR_NAME)[0].digest
+    earlier = Memory(round=Digest(bytes(32)), device=device, seed=None, base=base)
+    MemoryStore(tmp_path / "home-a").save(earlier)
+
+    ended = join("a", "--round", id, unmasked=False)
+
+    assert (ended.code, "another federated round has" in ended.err) == (ExitCode.USAGE, True)
+    assert record(node, id).members[0].status == "invited"
 
 
 def test_a_sum_in_which_one_weighs_most_hides_little():
@@ -465,8 +530,9 @@ def test_a_round_whose_base_is_not_taken_is_shown_with_what_to_do(
 
 
 def test_a_base_that_the_node_is_still_fetching_is_waited_for(
-    securenet, registrar, join, node, devices, tmp_path
+    securenet, registrar, join, node, devices, tmp_path, monkeypatch
 ):
+    monkeypatch.setattr("cli.federated.follow.POLL_S", 0.1)
     base = replace(bundled_model(LINEAR_NAME)[0], threshold_ppm=7)
     (tmp_path / "base.safetensors").write_bytes(base.data)
     started = securenet(
@@ -509,6 +575,132 @@ def test_rows_are_read_once_for_models_that_read_them_alike(node, monkeypatch, s
     assert (ask(node.url, prepare), len(reads)) == (1, 2)
 
 
+def test_one_round_is_seen_through_and_another_is_left_alone_and_named(start, join, node, devices):
+    first, second = (start(*alone(devices)).document["id"] for _ in range(2))
+
+    ended = join("a", "--json")
+
+    assert (ended.code, ended.document["round"]) == (ExitCode.OK, first)
+    assert f"({second}), which invites this device, is left alone" in ended.err
+    assert record(node, second).members[0].status == "invited"
+
+
+def test_a_round_that_was_begun_goes_before_those_that_are_older(
+    start, join, node, devices, tmp_path
+):
+    older, begun = (start(*alone(devices)).document["id"] for _ in range(2))
+    join_before(node, begun, devices, tmp_path)
+
+    ended = join("a", "--json")
+
+    assert (ended.code, ended.document["round"]) == (ExitCode.OK, begun)
+    assert record(node, older).members[0].status == "invited"
+
+
+def test_a_round_that_went_on_without_the_device_is_not_the_one_that_is_seen_through(
+    start, join, securenet, registrar, devices, tmp_path
+):
+    missed = start(*alone(devices)).document["id"]
+    address, round_id = (Address(bytes.fromhex(text)) for text in (devices["a"], missed))
+    store = MemoryStore(tmp_path / "home-a")
+    store.save(Memory(round=Digest(round_id), device=address, seed=bytes(32)))
+    securenet("fl", "abort", missed, "--key", registrar)
+    following = start(*alone(devices)).document["id"]
+
+    ended = join("a", "--json")
+
+    assert (ended.code, ended.document["round"]) == (ExitCode.OK, following), ended.err
+    assert "had not joined it" in ended.err
+    assert store.unfinished(address) == []
+
+
+def test_who_stays_takes_part_in_several_rounds_at_once(start, node, devices, shard, tmp_path):
+    both = {start(*alone(devices)).document["id"] for _ in range(2)}
+    told = []
+    sender = device_sender(
+        node.chain.genesis, signing_key("ed25519", b"a" * 32), organisation="acme"
+    )
+
+    async def stay(client):
+        gateway = Gateway(
+            client,
+            sender,
+            trust=None,
+            shard=Shard(shard, None, client=client, rate=1.0, random=SystemRandom()),
+            store=MemoryStore(tmp_path / "home-a"),
+            progress=Progress(),
+            tell=lambda id, over: told.append((id.hex(), over.phase)),
+            complains=False,
+            shows=True,
+        )
+        staying = asyncio.create_task(gateway.run(None, forever=True))
+        async with asyncio.timeout(60):
+            while len(told) < 2:
+                await asyncio.sleep(0.01)
+        staying.cancel()
+
+    ask(node.url, stay)
+
+    assert {id for id, _ in told} == both
+    assert {phase for _, phase in told} == {"finished"}
+
+
+def test_it_says_that_it_waits_what_it_passes_over_and_that_its_device_is_suspended(
+    join, node, devices
+):
+    device = Address(bytes.fromhex(devices["a"]))
+    ended = []
+    waiting = Thread(target=lambda: ended.append(join("a", unmasked=False)))
+    waiting.start()
+    wait_for(lambda: node.requests.count(f"GET /v1/devices/{device.hex()}") > 1)
+    height = node.chain.tip.next_height
+    opening = RoundOpen(
+        terms=make_terms(height, group_size=1, groups_min=1),
+        participants=(Invitation(device=device, weight=1, steps=1),),
+    )
+
+    id = by_registrar(node, "round.open", opening)
+    wait_for(lambda: f"GET /v1/rounds/{id}" in node.requests)
+    by_registrar(node, "device.update", DeviceUpdate(device=device, change=Suspend()))
+    waiting.join()
+
+    (told,) = ended
+    lines = told.err.splitlines()
+    assert lines.count("• waiting for a federated round that invites this device") == 1
+    assert sum(f"({id})" in line and "without --unmasked" in line for line in lines) == 1
+    assert (told.code, "is suspended" in told.err) == (ExitCode.REFUSED, True)
+
+
+@pytest.mark.parametrize(
+    ("roles", "options", "code", "said"),
+    [
+        (("sensor",), (), ExitCode.REFUSED, "lacks the role participant"),
+        (("participant",), ("--device", "00" * 32), ExitCode.USAGE, "is registered"),
+        (("participant",), ("--device", "{a}"), ExitCode.USAGE, "signs with another key"),
+    ],
+)
+def test_a_device_that_can_take_part_in_no_round_is_told_at_once(
+    join, node, devices, roles, options, code, said
+):
+    node.register(signing_key("ed25519", b"z" * 32), "z", roles=roles)
+
+    ended = join("z", *[option.format(**devices) for option in options])
+
+    assert (ended.code, said in ended.err) == (code, True), ended.err
+
+
+def test_a_device_without_the_role_is_told_so_when_a_round_invites_it_too(
+    start, join, node, devices, registrar, securenet
+):
+    id = start(*alone(devices)).document["id"]
+    roles = securenet("device", "roles", devices["a"], "--role", "sensor", "--key", registrar)
+    assert roles.code == ExitCode.OK
+
+    ended = join("a", "--round", id)
+
+    assert (ended.code, "securenet device roles" in ended.err) == (ExitCode.REFUSED, True)
+
+
 # --- differential privacy -------------------------------------------------------------------------
 
 NOISE = ("--noise", 1.0, "--delta", 0.00001)
@@ -548,9 +740,41 @@ def test_without_noise_a_home_that_counts_takes_part_no_more(start, join, device
     assert (ended.code, "without noise all would be told" in ended.err) == (ExitCode.USAGE, True)
 
 
+KEPT = Promise(noise=1.0, members=1, delta=0.00001, epsilon_max=None)
+
+
+def test_whoever_starts_again_without_noise_goes_on_with_that_of_joining(
+    start, join, securenet, node, devices, tmp_path
+):
+    id = start(*alone(devices)).document["id"]
+    join_before(node, id, devices, tmp_path, promise=KEPT)
+
+    ended = join("a")
+
+    assert ended.code == ExitCode.OK, ended.err
+    told = securenet("fl", "status", "--home", tmp_path / "home-a", "--json").document[0]
+    assert (told["rounds"], told["rho"]) == (1, pytest.approx(0.5, rel=1e-6))
+
+
+@pytest.mark.parametrize("mode", [(), ("--all",)])
+def test_whoever_starts_again_with_other_noise_is_refused(
+    start, join, node, devices, tmp_path, mode
+):
+    id = start(*alone(devices)).document["id"]
+    join_before(node, id, devices, tmp_path, promise=KEPT)
+
+    ended = join("a", "--noise", 2.0, "--delta", 0.00001, *mode)
+
+    assert ended.code == ExitCode.USAGE
+    assert f"round {id} with --noise 1.0 --delta 1e-05, not with --noise 2.0" in ended.err
+    assert str(tmp_path / "home-a" / "federated") in ended.err
+    assert record(node, id).members[0].status == "joined"
+
+
 @pytest.mark.parametrize(
     ("terms", "options", "said"),
     [
+        ((), (*NOISE, "--epsilon-max", "nan"), "--epsilon-max"),
         ((), ("--delta", 0.1), "no noise is given"),
         ((), ("--noise", 1.0), "needs a --delta"),
         ((), ("--noise", 1.0, "--delta", 1.5), "needs a --delta"),
@@ -590,3 +814,4 @@ def test_two_processes_do_not_share_a_home(start, join, devices, tmp_path):
         ended = join("a", "--round", id)
 
     assert ended.code == ExitCode.STORAGE
+    assert "in use by another securenet fl join" in ended.err

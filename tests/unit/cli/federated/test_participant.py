@@ -9,10 +9,13 @@ import numpy as np
 import pytest
 
 from chain.federated.records import threshold
-from chain.types import Digest
-from cli.errors import BadInput, Contradicted, Refused
-from cli.federated.memory import MemoryStore
-from cli.federated.privacy import ledger_path, load_ledger
+from chain.types import Address, Digest
+from cli.errors import BadInput, Contradicted, OtherPromise, Refused
+from cli.federated.company import sees_all
+from cli.federated.memory import Memory, MemoryStore, Promise
+from cli.federated.participant import end_part
+from cli.federated.privacy import ledger_path, load_ledger, privacy_in
+from tests.builders import digest_of
 from tests.unit.cli.federated.world import Killed, Life, World
 
 MASKED_EFFECTS = 30
@@ -94,7 +97,7 @@ def test_what_is_told_with_noise_is_in_the_ledger_before_it_is_sent(tmp_path):
         said_once(world, device)
 
 
-def test_a_round_is_told_with_the_noise_that_the_ledger_counts_or_not_at_all(tmp_path):
+def test_a_round_is_told_with_the_noise_that_the_ledger_counts(tmp_path):
     world = World(tmp_path, noise=10.0)
     device = world.federation.devices[0]
     path = ledger_path(world.memories(device), device.id)
@@ -108,43 +111,53 @@ def test_a_round_is_told_with_the_noise_that_the_ledger_counts_or_not_at_all(tmp
     assert world.memory(device).update is None
     world.lives[device.id] = Life()
 
-    world.noise = 0.05
-    world.start(device)
-    with pytest.raises(BadInput, match="other noise"):
-        world.look(device, world.federation.record)
-    assert world.ports[device.id].bodies("update.commit") == []
-
-    world.noise = 10.0
     world.start(device)
     world.play()
+
     assert world.federation.member_of(device).status == "included"
     assert load_ledger(path).spent == (counted,)
 
 
-@pytest.mark.parametrize("sends", ["update.commit", "the update"])
-def test_an_update_that_was_made_without_noise_is_not_sent_where_noise_is_asked_for(
-    tmp_path, sends
-):
-    world = World(tmp_path, count=5, group_size=5)
+def test_what_was_promised_at_joining_holds_for_whoever_starts_again_without_it(tmp_path):
+    world = World(tmp_path, noise=10.0, group_size=1, groups_min=1)
     device = world.federation.devices[0]
     world.play(until="commit")
-    # Behind the effects by which an update is kept: before it is sent, or handed in.
-    world.lives[device.id] = Life(killed_at=7 if sends == "update.commit" else 8)
+    asked, world.noise = world.promise, None
     world.start(device)
-    with pytest.raises(Killed):
-        world.look(device, world.federation.record)
-    assert world.memory(device).update is not None
-    is_committed = world.federation.member_of(device).update is not None
-    assert is_committed == (sends == "the update")
-    world.lives[device.id] = Life()
 
-    world.noise = 5.0
-    world.start(device)
-    with pytest.raises(BadInput, match="without noise"):
-        world.look(device, world.federation.record)
+    world.play()
 
-    assert world.federation.member_of(device).update not in world.blobs
-    assert (world.federation.member_of(device).update is not None) == is_committed
+    assert world.federation.member_of(device).status == "included"
+    assert world.memory(device).promise == asked
+    (spent,) = load_ledger(ledger_path(world.memories(device), device.id)).spent
+    assert spent.deviation == 10 * spent.sensitivity
+
+
+@pytest.mark.parametrize("joined", [None, 10.0])
+def test_whoever_starts_again_and_promises_something_else_is_refused(tmp_path, joined):
+    world = World(tmp_path, noise=joined)
+    device = world.federation.devices[0]
+    world.play(until="commit")
+    asked = Promise(noise=10.0, members=1, delta=1e-6, epsilon_max=None)
+
+    with pytest.raises(OtherPromise) as caught:
+        privacy_in(world.federation.id, MemoryStore(world.home(device)), device.id, asked)
+
+    then = "without noise" if joined is None else f"with {world.promise}"
+    now = "not with --noise 10.0 --delta 1e-06"
+    assert f"round {world.federation.id.hex()} {then}, {now}" in str(caught.value)
+
+
+def test_a_promise_is_kept_to_its_last_digit(tmp_path):
+    store = MemoryStore(tmp_path)
+    promise = Promise(noise=0.1 + 0.2, members=3, delta=1e-300, epsilon_max=None)
+    memory = Memory(round=digest_of("round"), device=Address(digest_of("device")), seed=None)
+
+    store.save(replace(memory, promise=promise))
+
+    found = store.find(memory.round, memory.device)
+    assert found is not None
+    assert found.promise == promise
 
 
 def test_noise_changes_an_update_by_what_it_says(tmp_path):
@@ -462,6 +475,36 @@ def test_secrets_are_shared_with_one_group_only(tmp_path):
         world.look(device, record)
 
 
+@pytest.mark.attack("F10")
+@pytest.mark.parametrize(("theirs", "is_trusted"), [(4, True), (5, False)])
+def test_nothing_is_handed_to_a_group_that_another_organisation_fills(tmp_path, theirs, is_trusted):
+    world = World(tmp_path, count=7, group_size=7)
+    device, *others = world.federation.devices
+    foreign = Address(b"o" * 32)
+    world.organisations = {each.id: foreign for each in others[:theirs]}
+    world.play(until="share")
+
+    world.act(device)
+
+    assert world.federation.member_of(device).has_shared == is_trusted
+    assert (world.memory(device).group is not None) == is_trusted
+    assert [foreign.hex() in text for text in world.told] == ([] if is_trusted else [True])
+
+
+@pytest.mark.parametrize(("size", "theirs"), [(3, 2), (4, 3), (5, 4), (7, 5), (10, 7)])
+def test_an_organisation_sees_all_with_as_many_as_restore_secrets_or_all_but_one(size, theirs):
+    devices = [Address(digest_of(str(number))) for number in range(size)]
+    own, foreign, third = (Address(letter * 32) for letter in (b"a", b"b", b"c"))
+
+    def divided(count):
+        rest = dict.fromkeys(devices[1 + count :], third)
+        return {devices[0]: own} | dict.fromkeys(devices[1 : 1 + count], foreign) | rest
+
+    assert sees_all(divided(theirs), devices[0]) == foreign
+    assert sees_all(divided(theirs - 1), devices[0]) is None
+    assert sees_all(dict.fromkeys(devices, own), devices[0]) is None
+
+
 def test_a_group_with_too_few_masks_gets_no_update(tmp_path):
     world = World(tmp_path, count=4)
     device, *others = world.federation.devices
@@ -505,7 +548,9 @@ def test_when_the_round_is_over_no_secret_is_left(tmp_path):
     world.play()
     seed = world.memory(device).seed
 
-    world.parts[device.id].close()
+    end_part(
+        MemoryStore(world.home(device)), world.federation.id, device.id, world.federation.record
+    )
 
     memory = world.memory(device)
     assert seed is not None
@@ -514,6 +559,49 @@ def test_when_the_round_is_over_no_secret_is_left(tmp_path):
     left = list((world.home(device) / "federated").iterdir())
     assert [path.suffix for path in left] == [".json"]
     assert all(seed.hex() not in path.read_text() for path in left)
+
+
+@pytest.mark.attack("F10")
+@pytest.mark.parametrize(
+    ("dead", "until", "is_told"),
+    [(0, "finished", True), (0, "reveal", True), (0, "attest", False), (2, "failed", False)],
+)
+def test_whether_a_sum_may_be_known_is_remembered_beyond_the_round(tmp_path, dead, until, is_told):
+    world = World(tmp_path, count=5, group_size=5)
+    device, *others = world.federation.devices
+    base, other = world.federation.terms.base, Digest(b"o" * 32)
+    world.play(until="commit")
+    world.dead |= {lost.id for lost in others[:dead]}
+    world.play(until=until)
+    if world.federation.record.is_open:
+        world.federation.chain.commit(world.federation.abort())
+    store = MemoryStore(world.home(device))
+    assert store.has_told(device.id, base, besides=other), "as long as the round is not closed"
+
+    end_part(
+        MemoryStore(world.home(device)), world.federation.id, device.id, world.federation.record
+    )
+
+    assert store.has_told(device.id, base, besides=other) == is_told
+    assert not store.has_told(device.id, base, besides=world.federation.id)
+    assert not store.has_told(device.id, other, besides=other)
+
+
+@pytest.mark.attack("F10")
+def test_whose_update_was_withheld_has_told_nothing(tmp_path):
+    world = World(tmp_path, count=5, group_size=5)
+    device = world.federation.devices[0]
+    world.play(until="commit")
+    world.dead.add(device.id)
+    world.play()
+
+    end_part(
+        MemoryStore(world.home(device)), world.federation.id, device.id, world.federation.record
+    )
+
+    assert world.federation.record.phase == "finished"
+    base = world.federation.terms.base
+    assert not MemoryStore(world.home(device)).has_told(device.id, base, besides=Digest(b"o" * 32))
 
 
 def test_a_memory_is_for_nobody_else_and_a_damaged_one_is_refused(tmp_path):

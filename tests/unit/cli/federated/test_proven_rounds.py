@@ -9,6 +9,7 @@ from aiohttp import web
 from chain.crypto import signing_key
 from chain.federated.records import ROUND_TABLE, SHARES_TABLE
 from chain.kinds.rounds import Invitation, RoundOpen
+from chain.records.devices import DEVICE_TABLE
 from chain.types import Address, Digest
 from cli.client import ask
 from cli.errors import Missed
@@ -78,6 +79,23 @@ def test_shares_are_read_with_their_proofs_and_are_those_that_a_believed_node_te
     assert f"GET /v1/rounds/{shared.id.hex()}/shares" not in shared.node.requests
     assert shared.read(trust=None) == expected
     assert f"GET /v1/rounds/{shared.id.hex()}/shares" in shared.node.requests
+
+
+def test_whose_devices_take_part_is_proven_too(shared):
+    node, members = shared.node, shared.members
+    record = node.chain.tip.state.get(DEVICE_TABLE, members[0])
+    expected = dict.fromkeys(members, record.organisation)
+
+    def read(trust):
+        return ask(node.url, lambda client: RoundReader(client, trust).organisations(members))
+
+    assert read(None) == expected
+    assert read(node.chain.genesis.hash) == expected
+    first, second, _ = [f"/v1/devices/{member.hex()}/proof" for member in members]
+    with urlopen(node.url + second) as answer:
+        node.overrides[first] = [web.json_response(json.load(answer))]
+    with pytest.raises(Missed, match="proof does not hold"):
+        read(node.chain.genesis.hash)
 
 
 def test_shares_that_are_not_on_the_chain_are_not_believed(shared):

@@ -16,11 +16,12 @@ from chain.blobs import CHUNK_SIZE
 from chain.errors import Rejection
 from chain.federated.records import REVEAL_TABLE, SHARES_TABLE, FederatedRound, SharesRecord
 from chain.merkle import merkle_root
+from chain.records.devices import DEVICE_TABLE
 from chain.types import Address, Digest
 from cli.errors import Refused
-from cli.federated.memory import Memory, MemoryStore
+from cli.federated.memory import Memory, MemoryStore, Promise
 from cli.federated.participant import Participant
-from cli.federated.privacy import Privacy
+from cli.federated.privacy import privacy_in
 from ml_validator.federated import (
     Group,
     GroupInput,
@@ -99,6 +100,16 @@ class Port:
     ) -> Mapping[Address, SharesRecord]:
         return self.world.shares()
 
+    async def organisations(self, devices: Iterable[Address]) -> Mapping[Address, Address]:
+        state = self.world.federation.chain.state
+        records = {device: state.get(DEVICE_TABLE, device) for device in devices}
+        organisations = {id: record.organisation for id, record in records.items() if record}
+        return organisations | {
+            device: self.world.organisations[device]
+            for device in devices
+            if device in self.world.organisations
+        }
+
     async def send(self, kind: str, body: Any) -> None:
         if self.is_cut:
             raise Killed
@@ -146,6 +157,9 @@ class World:
         self.parts: dict[Address, Participant] = {}
         self.attested: list[Device] = []
         self.dead: set[Address] = set()
+        self.organisations: dict[Address, Address] = {}
+        """Of devices that are not of that which has registered all."""
+        self.told: list[str] = []
         self.complains: set[Address] = set()
         self._chance = np.random.default_rng(7)
         for device in self.federation.devices:
@@ -164,20 +178,16 @@ class World:
             train=lambda terms, steps: self._train(device),
             random=_Chance(self._chance),
             complains=device.id in self.complains,
-            privacy=None if self.noise is None else self.privacy(device, store),
+            tell=self.told.append,
+            privacy=privacy_in(self.federation.id, store, device.id, self.promise),
         )
 
-    def privacy(self, device: Device, store: MemoryStore) -> Privacy:
-        """Return what a participant asks of its privacy."""
-        assert self.noise is not None
-        return Privacy(
-            store=store,
-            device=device.id,
-            multiplier=self.noise,
-            members=1,
-            delta=1e-5,
-            epsilon_max=100.0,
-        )
+    @property
+    def promise(self) -> Promise | None:
+        """What participants are asked to promise."""
+        if self.noise is None:
+            return None
+        return Promise(noise=self.noise, members=1, delta=1e-5, epsilon_max=100.0)
 
     def home(self, device: Device) -> Path:
         return self.folder / device.id.hex()[:8]

@@ -1,6 +1,7 @@
 """Blobs over HTTP: handed in whole and proven, read in parts, refused with a code."""
 
 import asyncio
+from contextlib import asynccontextmanager
 
 import pytest
 
@@ -124,6 +125,53 @@ async def test_an_upload_that_stops_in_the_midst_is_given_up(client, node, limit
     assert await code_of(answer) == (408, "request_timeout")
     assert node.blobs.held == (0, 0)
     assert node.files.sizes() == {}
+
+
+@asynccontextmanager
+async def coming_in(client, node, *urls):
+    """Send no more than the first bytes of blobs to these."""
+    more = asyncio.Event()
+
+    async def slowly():
+        yield b"x"
+        await more.wait()
+
+    async with asyncio.TaskGroup() as group:
+        length = {"Content-Length": "9"}
+        for url in urls:
+            group.create_task(client.put(url, data=slowly(), headers=length))
+        while len(node.files.sizes()) < len(urls):
+            await asyncio.sleep(0.01)
+        yield
+        more.set()
+
+
+async def test_slow_uploads_leave_room_to_what_the_state_names(client, node):
+    others = [f"/v1/blobs/{number:064x}" for number in range(4)]
+    node.blobs.name("rounds", {DIGEST: len(DATA)})
+
+    async with coming_in(client, node, *others):
+        refused = await client.put(f"/v1/blobs/{4:064x}", data=b"one more")
+        taken = await client.put(URL, data=DATA)
+
+        assert await code_of(refused) == (503, "busy")
+        assert "Retry-After" in refused.headers
+        assert taken.status == 200
+
+    assert list(node.files.sizes()) == [DIGEST.hex()]
+
+
+async def test_one_other_machine_leaves_room_to_the_rest(client, node, monkeypatch):
+    names = [blob(100 + number) for number in range(5)]
+    urls = [f"/v1/blobs/{blob_digest(data).hex()}" for data in names]
+    node.blobs.name("rounds", {blob_digest(data): len(data) for data in names})
+    monkeypatch.setattr(blobs, "_is_local", lambda remote: False)
+
+    async with coming_in(client, node, *urls[:4]):
+        refused = await client.put(urls[4], data=names[4])
+        assert await code_of(refused) == (503, "busy")
+        monkeypatch.setattr(blobs, "_is_local", lambda remote: True)
+        assert (await client.put(urls[4], data=names[4])).status == 200
 
 
 async def test_a_damaged_blob_is_told_and_gone(client, node):
