@@ -12,7 +12,7 @@ from ml_validator.bundled import BUNDLED_NAMES
 from ml_validator.errors import UnexportableModel
 from ml_validator.export import UNREADABLE_PPM, expected_scores, probing_flows, to_c
 from ml_validator.export.c_source import SMALL_MAX
-from ml_validator.forest import LEAF, Forest
+from ml_validator.forest import DEPTH_MAX, LEAF, Forest
 from ml_validator.nsl_kdd import TEST_FILE, read_records
 from ml_validator.synthetic import generate_mixture
 from tests.unit.ml_validator.export.models import MODELS, STUMP, make_artifact, make_schema
@@ -152,9 +152,12 @@ def test_the_file_is_a_header_too(tmp_path):
 
 
 def test_more_large_thresholds_than_a_file_can_have_are_refused():
-    splits = SMALL_MAX + 2
-    chain = [node for n in range(splits) for node in ((0, SMALL_MAX + 1 + n), (LEAF, 1))]
+    def chains(count):
+        """Return trees that compare with so many large thresholds, each with others."""
+        for first in range(0, count, DEPTH_MAX):
+            stops = range(SMALL_MAX + 1 + first, SMALL_MAX + 1 + min(first + DEPTH_MAX, count))
+            yield [*(node for stop in stops for node in ((0, stop), (LEAF, 1))), (LEAF, 2)]
 
     with pytest.raises(UnexportableModel):
-        to_c(make_artifact([*chain, (LEAF, 2)]), name="wide")
-    to_c(make_artifact([*chain[2:], (LEAF, 2)]), name="wide")
+        to_c(make_artifact(*chains(SMALL_MAX + 2)), name="wide")
+    to_c(make_artifact(*chains(SMALL_MAX + 1)), name="wide")
