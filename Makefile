@@ -60,6 +60,7 @@ help:
 	@echo 'make flower [ARGS=...]           the environment with Flower, and what is tested in it'
 	@echo 'make flower-e2e                  a SuperLink and two SuperNodes over TLS, anchored on four miners'
 	@echo 'make evaluate DATA=PATH          detectors trained on KDDTrain+, measured on KDDTest+; takes minutes'
+	@echo 'make train-again DATA=PATH       trains the bundled models anew: the same to the bit?'
 	@echo 'make numpy-versions [DATA=PATH]  the verdicts of the models under several versions of numpy'
 	@echo 'make simulate SEEDS=n FIRST=s    whole nodes in n simulated worlds'
 	@echo 'make fuzz INPUTS=n [TARGET=name] n hostile inputs for every reader of bytes, or for one'
@@ -111,6 +112,12 @@ bench-ml: $(VENV)/.installed-run
 report: $(VENV)/.installed-dev
 	@test -n "$$DATA" || { echo 'make: name the folder with the NSL-KDD files: make report DATA=PATH' >&2; exit 2; }
 	@"$(VENV)/bin/securenet" model report --data "$$DATA" --out build/report $(ARGS)
+
+.PHONY: train-again
+train-again: $(VENV)/.installed-dev
+	@test -n "$$DATA" || { echo 'make: name the folder with the NSL-KDD files: make train-again DATA=PATH' >&2; exit 2; }
+	@ALL_MODELS=1 SECURENET_NSL_KDD="$$DATA" "$(VENV)/bin/python" -m pytest --quiet \
+		tests/unit/ml_validator/test_manifest.py -k again $(ARGS)
 
 .PHONY: evaluate
 evaluate: $(VENV)/.installed-dev

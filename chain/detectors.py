@@ -4,7 +4,6 @@ Integers only. A false alarm is a flow that a miner called anomalous and the dec
 did not (`overruled`), or one of a device that its registrar has released (`released`).
 """
 
-from collections.abc import Sequence
 from dataclasses import replace
 
 from chain.records.verdicts import DETECTOR_TABLE, DetectorRecord
@@ -12,8 +11,8 @@ from chain.state import Overlay
 from chain.types import Address
 
 
-def count_verdict(miner: Address, flags: Sequence[int], *, is_late: bool, state: Overlay) -> None:
-    """Count a verdict: a flag for each flow, 1 is anomalous."""
+def count_verdict(miner: Address, said: int, *, flows: int, is_late: bool, state: Overlay) -> None:
+    """Count a verdict on so many flows: in `said` a bit for each, 1 is anomalous."""
     known = _record(miner, state)
     state.put(
         DETECTOR_TABLE,
@@ -21,19 +20,17 @@ def count_verdict(miner: Address, flags: Sequence[int], *, is_late: bool, state:
             known,
             verdicts=known.verdicts + 1,
             late=known.late + is_late,
-            judged=known.judged + len(flags),
-            anomalous=known.anomalous + sum(flags),
+            judged=known.judged + flows,
+            anomalous=known.anomalous + said.bit_count(),
         ),
         miner,
     )
 
 
-def count_outcome(
-    miner: Address, flags: Sequence[int], outcome: Sequence[int], state: Overlay
-) -> None:
-    """Compare what a miner said of the flows of a block with what was decided."""
-    overruled = sum([said and not found for said, found in zip(flags, outcome, strict=True)])
-    missed = sum([found and not said for said, found in zip(flags, outcome, strict=True)])
+def count_outcome(miner: Address, said: int, outcome: int, state: Overlay) -> None:
+    """Compare what a miner said of the flows of a block with what was decided, bit by bit."""
+    overruled = (said & ~outcome).bit_count()
+    missed = (outcome & ~said).bit_count()
     if overruled or missed:
         known = _record(miner, state)
         state.put(

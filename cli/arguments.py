@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, Final
@@ -16,6 +16,14 @@ from chain.types import DIGEST_SIZE, Address, Digest, PublicKey
 from cli.errors import AlreadyThere, BadInput
 
 FILE_SIZE_MAX: Final = 16 * 1024 * 1024
+_LISTS: Final = {
+    "device id": "device list",
+    "miner id": "miner list",
+    "model digest": "model list",
+    "proposal id": "query proposals",
+    "round id": "query rounds",
+}
+"""Where people find ids, who often have names at hand."""
 
 
 def check_out(path: Path) -> None:
@@ -32,6 +40,13 @@ def check_out(path: Path) -> None:
         raise AlreadyThere(path)
     if not path.parent.is_dir():
         raise BadInput(f"{path.parent} is no directory", "make it, or choose another --out")
+
+
+def check_absent(paths: Iterable[Path]) -> None:
+    """Make sure that no file is there under any of the names; raises `AlreadyThere`."""
+    for path in paths:
+        if path.exists():
+            raise AlreadyThere(path)
 
 
 def parse_address(text: str, what: str) -> Address:
@@ -131,5 +146,8 @@ def _hex(text: str, size: int, what: str) -> bytes:
     except ValueError:
         data = b""
     if len(data) != size or len(text) != 2 * size:
-        raise BadInput(f"{text[:80]!r} is no {what}", f"give {2 * size} hex digits")
+        advice = f"give {2 * size} hex digits"
+        if what in _LISTS:
+            advice = f"give its {2 * size} hex digits; securenet {_LISTS[what]} has them"
+        raise BadInput(f"{text[:80]!r} is no {what}", advice)
     return data

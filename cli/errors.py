@@ -11,6 +11,8 @@
     ├── TimedOut           what was waited for did not happen in time
     ├── PortTaken          ``port`` is in use
     ├── AlreadyThere       ``path`` would be overwritten
+    ├── AlreadyProposed    the miners are asked already what would be proposed
+    ├── NoKeyFile          there is no file of a key that should sign or read
     ├── NotRunning         a process that should run does not
     ├── NotForThisKey      a file is encrypted for others
     ├── Missed             what was checked or measured is not as it should be
@@ -166,6 +168,43 @@ class AlreadyThere(CliError):
         self.path = path
 
 
+class AlreadyProposed(CliError):
+    """A proposal like one that is open.
+
+    Parameters
+    ----------
+    proposal : str
+        Id of the open one, in hex.
+    is_approved : bool
+        Whether the sender has voted for it.
+    """
+
+    exit_code = ExitCode.ALREADY_THERE
+
+    def __init__(self, proposal: str, *, is_approved: bool) -> None:
+        vote = f"securenet miner vote {proposal} --key FILE"
+        super().__init__(
+            f"the same is proposed already, as {proposal}",
+            f"this miner's vote for it counts; the others vote: {vote}"
+            if is_approved
+            else f"vote for it: {vote}",
+        )
+        self.proposal = proposal
+
+
+class NoKeyFile(CliError):
+    """A key file which is not there."""
+
+    exit_code = ExitCode.KEY
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(
+            f"there is no key file {path}",
+            "check the path: a test network has its registrar's in DIR/registrar.json, a node its "
+            "miner's in HOME/keys/miner.json; securenet keys new makes a device's",
+        )
+
+
 class NotRunning(CliError):
     """A process which should run does not."""
 
@@ -238,8 +277,10 @@ _ADVICE = {
     "already_convicted": "nothing is left to do: see securenet query evidence",
     "already_done": "it counts once: see securenet query rounds ID",
     "already_exists": "see what is there: securenet device list, miner list, query models",
-    "already_voted": "one miner has one vote; see securenet miner list",
-    "bad_signature": "sign with the key that is registered for the sender (securenet device show)",
+    "already_voted": "nothing is left to do: a proposal has its proposer's vote, and no vote is "
+    "changed; securenet query proposals shows how they stand",
+    "bad_signature": "sign with the key that is registered for the sender: see securenet device "
+    "show, organisation list, miner list",
     "damaged": "ask another node (--rpc); stop this one and run securenet db verify on it",
     "device_not_active": "see its state with securenet device show; resume or release it first",
     "duplicate": "it is on the chain already: securenet tx show ID",
@@ -249,12 +290,16 @@ _ADVICE = {
     "malformed": "correct it as the message says; docs/spec has the forms",
     "loses_quorum": "restore or remove demoted miners, or add others, first: securenet miner list",
     "not_in_sync": "once the candidate's node keeps up, ask it for another: securenet miner accept",
-    "not_permitted": "sign with the key of the role that this kind of transaction asks for",
+    "not_permitted": "sign with the key of the role that this kind of transaction asks for; "
+    "securenet organisation list and miner list show who has it",
+    "not_found": "check the id or height: securenet query status shows how far the chain is; "
+    "device list, miner list, model list and query proposals have the ids",
     "not_invited": "ask the coordinator of the federated round for a place in the next one",
     "pruned": "ask a node that keeps more (--rpc); first_heights of its status says what it keeps",
     "round_closed": "wait for the next federated round: securenet query rounds --phase join",
     "unauthorised_miner": "send it to a node that is an active miner (securenet miner list)",
-    "unknown_device": "register the device first: securenet device register",
+    "unknown_device": "look its id up (securenet device list), or register it first: securenet "
+    "device register",
     "wrong_base": "train from the base model of the federated round: securenet query rounds ID",
     "wrong_chain": "sign it anew for this chain; see securenet query status",
 }
@@ -268,7 +313,7 @@ def advice_on(code: str, status: int, retry_after_s: float | None = None) -> str
     if code in _ADVICE:
         return _ADVICE[code]
     if status == 404:
-        return "check the id or height; securenet query status shows how far the chain is"
+        return _ADVICE["not_found"]
     if status >= 500:
         return "see the node's log"
     return "correct the request as the message says"

@@ -30,7 +30,7 @@ class ExitCode(IntEnum):
     STORAGE = NodeExit.STORAGE
     PORT_TAKEN = NodeExit.PORT_TAKEN
     ALREADY_THERE = 12
-    """It would overwrite what is there."""
+    """It would overwrite what is there, or propose what is proposed."""
     NOT_RUNNING = 13
     """A process that should run does not."""
     MISSED = 14

@@ -8,8 +8,8 @@ from typing import TypeVar
 
 from chain.crypto import SigningKey
 from chain.reader_keys import ReaderKey
-from cli.arguments import read_bytes
-from cli.errors import AlreadyThere, BadInput
+from cli.arguments import check_out, read_bytes
+from cli.errors import BadInput, NoKeyFile
 from node.errors import WrongPassphrase
 from node.keys import (
     AnyKey,
@@ -53,6 +53,8 @@ def open_key(path: Path, passphrase_file: Path | None) -> SigningKey:
 
     Raises
     ------
+    NoKeyFile
+        It is not there.
     KeyFileError
         It cannot be read, is damaged, or is of a key that does something else.
     WrongPassphrase
@@ -73,6 +75,8 @@ def open_any_key(path: Path, passphrase_file: Path | None) -> AnyKey:
 
 def _open(load: Callable[[Path, str | None], K], path: Path, passphrase_file: Path | None) -> K:
     passphrase = read_passphrase(passphrase_file)
+    if not path.exists():
+        raise NoKeyFile(path)
     try:
         return load(path, passphrase)
     except WrongPassphrase as error:
@@ -84,9 +88,8 @@ def _open(load: Callable[[Path, str | None], K], path: Path, passphrase_file: Pa
 
 
 def make_key(path: Path, algorithm: KeyAlgorithm, passphrase: str | None) -> AnyKey:
-    """Make a key and its file; raises `AlreadyThere` or `KeyFileError`."""
-    if path.exists():
-        raise AlreadyThere(path)
+    """Make a key and its file; raises as `check_out`, or `KeyFileError`."""
+    check_out(path)
     if algorithm == "x25519":
         return create_reader_key(path, SystemRandom(), passphrase)
     return create_key(path, algorithm, SystemRandom(), passphrase)
@@ -99,9 +102,10 @@ def encrypt_key(path: Path, out: Path, *, old: str | None, new: str) -> AnyKey:
     ------
     AlreadyThere
         There is an `out`.
+    BadInput
+        There is no directory for it.
     KeyFileError
         One of the files cannot be read or written.
     """
-    if out.exists():
-        raise AlreadyThere(out)
+    check_out(out)
     return copy_key(path, out, SystemRandom(), passphrase=old, new_passphrase=new)

@@ -159,14 +159,25 @@ def explain(error: SecureNetError) -> tuple[ExitCode, str, str]:
         return ExitCode.KEY, str(error), "make one with securenet keys new"
     if isinstance(error, DecodeError):
         return ExitCode.USAGE, str(error), "correct the field that is named"
-    if _is_model_error(error):
-        return ExitCode.USAGE, str(error), "check the file that is named"
+    if (model_advice := _advice_on_model_error(error)) is not None:
+        return ExitCode.USAGE, str(error), model_advice
     code, what, advice = node_exit_codes.explain(error)
     return ExitCode(code), what, advice
 
 
-def _is_model_error(error: SecureNetError) -> bool:
+def _advice_on_model_error(error: SecureNetError) -> str | None:
     # Imported late: most commands never meet an error of that package.
-    from ml_validator.errors import ModelError
+    from ml_validator.errors import ForeignDataset, MissingDataset, ModelError
 
-    return isinstance(error, ModelError)
+    match error:
+        case ForeignDataset():
+            return (
+                "say what the columns of another CSV file are by --schema (docs/data.md); for tx "
+                "submit, model features --csv makes flows of it"
+            )
+        case MissingDataset() if isinstance(error.__cause__, NotADirectoryError):
+            return "give the folder of NSL-KDD, or with --schema a CSV file (docs/data.md)"
+        case ModelError():
+            return "check the file that is named"
+        case _:
+            return None

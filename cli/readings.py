@@ -3,7 +3,6 @@
 import json
 import re
 from collections.abc import Sequence
-from itertools import islice
 from pathlib import Path
 from typing import BinaryIO, Final
 
@@ -76,17 +75,18 @@ def parse_flow_file(path: Path, row: int = 1) -> Flow:
             if _is_json(first):
                 text = _json_row(path, file, first, row)
             elif row > 1:
-                raise BadInput(f"{path} has no row {row}", "it is one flow")
+                raise _no_row(path, row, 1)
             else:
                 text = first + file.read(FLOW_SIZE_MAX + 1 - len(first))
                 _check_size(path, text)
             return _parse_flow(path, text)
     from ml_validator.nsl_kdd import read_flows  # slow to import, and seldom needed
 
-    flow = next(islice(read_flows(path), row - 1, None), None)
-    if flow is None:
-        raise BadInput(f"{path} has no row {row}", "give a flow as JSON or a row of NSL-KDD")
-    return flow
+    number = 0
+    for number, flow in enumerate(read_flows(path), start=1):
+        if number == row:
+            return flow
+    raise _no_row(path, row, number)
 
 
 def _json_row(path: Path, file: BinaryIO, first: bytes, row: int) -> bytes:
@@ -95,8 +95,14 @@ def _json_row(path: Path, file: BinaryIO, first: bytes, row: int) -> bytes:
     for number in range(2, row + 1):
         text = _line(path, file)
         if not text:
-            raise BadInput(f"{path} has no row {row}", f"it has {number - 1}")
+            raise _no_row(path, row, number - 1)
     return text
+
+
+def _no_row(path: Path, row: int, last: int) -> BadInput:
+    if not last:
+        return BadInput(f"{path} has no rows", "give a flow as JSON, or rows of NSL-KDD")
+    return BadInput(f"{path} has no row {row}; its last is {last}", f"choose from 1 to {last}")
 
 
 def _line(path: Path, file: BinaryIO) -> bytes:

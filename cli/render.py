@@ -70,6 +70,11 @@ def show_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, empty: 
     console.print(table)
 
 
+def show_warning(text: str) -> None:
+    """Print one line to stderr of what whoever goes on should know."""
+    typer.echo(f"warning: {printable(text)}", err=True)
+
+
 def show_error(what: str, advice: str) -> None:
     """Print one line of what is wrong and one of what to do, to stderr."""
     typer.echo(error_text(what, advice), err=True, nl=False)

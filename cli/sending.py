@@ -7,6 +7,7 @@ from chain.crypto import SigningKey
 from chain.genesis import Genesis
 from chain.transactions import Transaction
 from cli.client import Client, Document, ask
+from cli.proposals import require_not_open
 from cli.render import show_fields, show_json
 from cli.signing import find_miner_sender, registrar_sender, submit
 
@@ -30,10 +31,14 @@ def send(rpc: str, sign: Callable[[Genesis], Transaction], *, wait: bool, as_jso
 def send_as_miner(
     rpc: str, key: SigningKey, kind: str, body: Any, *, wait: bool, as_json: bool
 ) -> None:
-    """Send a transaction of the miner that signs with `key`, and print what became of it."""
+    """Send a transaction of the miner that signs with `key`, and print what became of it.
+
+    A proposal that is open already is refused; see `cli.proposals`.
+    """
 
     async def question(client: Client) -> Document:
         sender = await find_miner_sender(client, await client.genesis(), key)
+        await require_not_open(client, kind, body, sender.address)
         return await submit(client, sender.sign(kind, body), wait=wait)
 
     show_outcome(ask(rpc, question), as_json=as_json)

@@ -83,8 +83,9 @@ def registrar_sender(genesis: Genesis, key: SigningKey, organisation: str | None
         names = [o.name for o in genesis.organisations if o.registrar_key == key.public]
         if len(names) != 1:
             raise BadInput(
-                "genesis does not say whose registrar has this key",
-                "name the organisation with --organisation",
+                "of the organisations in genesis none has this key as its registrar's",
+                "sign with the registrar's key (testnet: DIR/registrar.json), or name an "
+                "organisation that was voted in later with --organisation",
             )
         (organisation,) = names
     return Sender(genesis_hash=genesis.hash, address=organisation_id(organisation), key=key)
@@ -125,7 +126,7 @@ async def find_device_sender(
         else:
             return sender
     raise BadInput(
-        "no device was registered under this key",
+        f"under this key no device was registered by {', '.join(names)}",
         "register it (securenet device register), or name it with --device if its key was rotated",
     )
 

@@ -13,6 +13,7 @@
         ├── MisregisteredModel   a model that the chain knows as what it is not
         ├── MalformedManifest    a manifest that is none, or of another model
         ├── InvalidDataset       a data set with a row that cannot be read
+        │   └── ForeignDataset   one whose first row is of another form altogether
         ├── MissingDataset       a file that is not where it should be
         ├── AlteredDataset       a file that is not the genuine one
         ├── UntrainableData      rows from which no detector can be made
@@ -178,6 +179,10 @@ class InvalidDataset(ModelError):
         self.row = row
         self.column = column
         self.reason = reason
+
+
+class ForeignDataset(InvalidDataset):
+    """A file of other data than what is read: its first row has another number of columns."""
 
 
 class MissingDataset(ModelError):

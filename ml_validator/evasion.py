@@ -121,6 +121,12 @@ class Target:
             rows[:, change.column] = np.clip(own + column, lowest, highest)
         return rows
 
+    def effective(self, added: Matrix) -> Matrix:
+        """Return what is left of each line of `added` where every column stays in its range."""
+        columns = [change.column for change in self.changes]
+        left: Matrix = self.changed(added)[:, columns] - self.row[columns]
+        return left
+
     def is_found(self, added: Matrix) -> Labels:
         """Return whether the detector calls each changed row anomalous."""
         return self.detects(self.changed(added))
@@ -218,9 +224,9 @@ def measure(
     by_chance, by_search = [], []
     for row in attacks[found]:
         target = Target(row=row, changes=changes, detects=detects)
-        added = _try_at_random(target, random)
-        if added is None:
-            added = _imitate(target, honest)
+        tried = (_try_at_random(target, random), _imitate(target, honest))
+        hidden = [added for added in tried if added is not None]
+        added = min(hidden, key=target.budget_of, default=None)
         by_chance.append(float("inf") if added is None else target.budget_of(added))
         if added is not None and search is not None:
             added = search(target, added)
@@ -257,8 +263,11 @@ def _imitate(target: Target, honest: Matrix) -> Matrix | None:
 
 
 def _best(target: Target, tried: Matrix) -> Matrix | None:
-    """Return the line that evades within the smallest budget, or None where none does."""
-    evading = tried[~target.is_found(tried)]
+    """Return the line that evades within the smallest budget, or None where none does.
+
+    It costs what it changes: what would leave a column's range is not counted.
+    """
+    evading = target.effective(tried[~target.is_found(tried)])
     if not len(evading):
         return None
     best: Matrix = evading[(np.abs(evading) / target.steps).max(axis=1).argmin()]

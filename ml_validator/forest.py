@@ -21,6 +21,10 @@ TREES_MAX: Final = 1024
 NODES_MAX: Final = 2**19
 """Of all trees together; more are refused, before anything is allocated for them."""
 
+DEPTH_MAX: Final = 256
+"""Splits on the way to a leaf. Trees that are trained stay far below; one that is a chain of all
+nodes would keep a miner's detector busy for seconds with every block, and for one to load it."""
+
 SATURATION: Final = 2**31 - 1
 """Inputs above are read as this value. Thresholds stay below it, so that no comparison changes."""
 
@@ -169,6 +173,8 @@ class Forest:
         depth = 0
         while len(level):
             depth += 1
+            if depth > DEPTH_MAX:
+                raise MalformedArtifact("feature", f"a tree more than {DEPTH_MAX} deep")
             children = np.concatenate((self._left[level], self._left[level] + 1))
             level = children[~self._leaf[children]]
         return depth

@@ -21,7 +21,7 @@ from ml_validator.calibration import choose_threshold
 from ml_validator.errors import UntrainableData
 from ml_validator.evaluation import Evaluation, evaluate
 from ml_validator.features import NSL_KDD_SCHEMA, FeatureSchema
-from ml_validator.forest import Forest, saturated
+from ml_validator.forest import DEPTH_MAX, NODES_MAX, Forest, saturated
 from ml_validator.labelled import Labelled
 from ml_validator.packing import pack
 from ml_validator.verdicts import SCORE_PPM_MAX, scores_ppm
@@ -48,7 +48,7 @@ class Settings:
     Parameters
     ----------
     leaves_max : int or None
-        Of a tree; None for as many as it takes.
+        Of a tree; None for as many as it takes, or as a forest has room for.
     leaf_rows_min : int
         Training rows in the smallest leaf.
     background_ppm : int
@@ -68,6 +68,11 @@ class Settings:
     def trees_grown(self) -> int:
         """Trees to train: the model's, which are the first, and those that only calibrate it."""
         return -(-self.trees * VOTERS_PPM // 1_000_000)
+
+    @property
+    def leaves_room(self) -> int:
+        """Leaves that each tree may have so that all of them fit into `NODES_MAX` nodes."""
+        return (NODES_MAX // self.trees_grown + 1) // 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,7 +96,8 @@ LOW_FALSE_ALARM: Final = "low_false_alarm"
 SMALL: Final = "small"
 MODES: Final[Mapping[str, Mode]] = MappingProxyType(
     {
-        DETECT: Mode(shape=lambda seed: Settings(seed=seed), false_alarms_ppm=30_000),
+        # Its threshold is near a single vote: half as many trees make accuracy a matter of luck.
+        DETECT: Mode(shape=lambda seed: Settings(seed=seed, trees=128), false_alarms_ppm=30_000),
         LOW_FALSE_ALARM: Mode(
             shape=lambda seed: Settings(
                 seed=seed,
@@ -120,10 +126,17 @@ MODES: Final[Mapping[str, Mode]] = MappingProxyType(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trained:
-    """A model, and the verdicts on the rows it was made from by learners that had not seen them."""
+    """A model, and the verdicts on the rows it was made from by learners that had not seen them.
+
+    Parameters
+    ----------
+    leaves_max : int or None
+        To which the trees of a forest were held.
+    """
 
     artifact: Artifact
     out_of_bag: Evaluation
+    leaves_max: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -156,11 +169,14 @@ class Grown:
         The training rows, flows of `schema`.
     out_of_bag, in_use : ndarray of shape (n_records,), int64, in parts per million
         Scores of the training rows, by trees that have not seen them and by the model.
+    leaves_max : int or None
+        To which the trees were held: what was asked for, or what there is room for.
     """
 
     schema: FeatureSchema
     records: Sequence[Labelled]
     forest: Forest
+    leaves_max: int | None
     out_of_bag: Matrix
     in_use: Matrix
 
@@ -183,6 +199,7 @@ class Grown:
             out_of_bag=evaluate(
                 self.records, self.out_of_bag.tolist(), threshold_ppm=threshold_ppm
             ),
+            leaves_max=self.leaves_max,
         )
 
 
@@ -205,6 +222,7 @@ def grow(
         schema=schema,
         records=records,
         forest=forest,
+        leaves_max=classifier.max_leaf_nodes,
         out_of_bag=_out_of_bag_scores(grown, rows, classifier.estimators_samples_),
         in_use=forest.scores_ppm(rows),
     )
@@ -268,10 +286,32 @@ def row_weights(records: Sequence[Labelled]) -> Matrix:
 
 
 def fit_classifier(lesson: Lesson, settings: Settings) -> Any:
-    """Fit scikit-learn's random forest to which rows are attacks."""
+    """Fit scikit-learn's random forest to which rows are attacks.
+
+    Where normal rows and attacks look alike, trees that grow as they like have a leaf for almost
+    every row; if the forest could not hold them, each is held to `Settings.leaves_room`.
+    """
+    asked = settings.leaves_max
+    # The first tree tells already, and is the first of any number: the others might take gigabytes.
+    first = _fit(lesson, settings, count=1, leaves_max=asked)
+    if _takes(first, settings.trees_grown) <= NODES_MAX:
+        classifier = _fit(lesson, settings, count=settings.trees_grown, leaves_max=asked)
+        if _takes(classifier, settings.trees_grown) <= NODES_MAX:
+            return classifier
+    return _fit(lesson, settings, count=settings.trees_grown, leaves_max=settings.leaves_room)
+
+
+def _takes(classifier: Any, count: int) -> int:
+    """Return how many nodes so many trees have if they are like those of `classifier`."""
+    nodes = sum(estimator.tree_.node_count for estimator in classifier.estimators_)
+    return int(nodes * count // len(classifier.estimators_))
+
+
+def _fit(lesson: Lesson, settings: Settings, *, count: int, leaves_max: int | None) -> Any:
     classifier = RandomForestClassifier(
-        n_estimators=settings.trees_grown,
-        max_leaf_nodes=settings.leaves_max,
+        n_estimators=count,
+        max_depth=DEPTH_MAX,
+        max_leaf_nodes=leaves_max,
         min_samples_leaf=settings.leaf_rows_min,
         bootstrap=True,
         # The trees do not depend on the number of jobs.

@@ -263,7 +263,8 @@ def _unmeasured(runs: Sequence[Run]) -> dict[str, Any]:
 def _over_seeds(figures: Sequence[Figures], seeds: Sequence[int]) -> dict[str, Any]:
     """Mean of each figure, its sample standard deviation under ``spread``, and the seeds.
 
-    None where no seed has the figure; the others are over the seeds that have it.
+    None where no seed has the figure, or one has and shows no spread; the others are over the seeds
+    that have it.
     """
     columns = {
         name: [value for run in figures if (value := run[name]) is not None] for name in figures[0]
@@ -276,6 +277,4 @@ def _over_seeds(figures: Sequence[Figures], seeds: Sequence[int]) -> dict[str, A
 
 
 def _spread(values: Sequence[float]) -> float | None:
-    if not values:
-        return None
-    return round(stdev(values), 6) if len(values) > 1 else 0.0
+    return round(stdev(values), 6) if len(values) > 1 else None

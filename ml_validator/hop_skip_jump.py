@@ -63,7 +63,7 @@ def search(target: Target, added: Matrix) -> Matrix:
         verbose=False,
     )
     start = (added / most).astype(np.float32)[np.newaxis]
-    reached = whole(attack.generate(np.zeros_like(start), x_adv_init=start))
+    reached = target.effective(whole(attack.generate(np.zeros_like(start), x_adv_init=start)))
     if target.is_found(reached)[0] or target.budget_of(reached[0]) >= target.budget_of(added):
         return added
     best: Matrix = reached[0]

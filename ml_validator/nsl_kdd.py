@@ -20,7 +20,12 @@ from types import MappingProxyType
 from typing import Final, Literal
 
 from chain.payloads import Flow
-from ml_validator.errors import AlteredDataset, InvalidDataset, MissingDataset
+from ml_validator.errors import (
+    AlteredDataset,
+    ForeignDataset,
+    InvalidDataset,
+    MissingDataset,
+)
 from ml_validator.features import NSL_KDD_SCHEMA
 from ml_validator.labelled import NORMAL, Dataset
 from ml_validator.text_lines import read_lines
@@ -125,6 +130,8 @@ _CATEGORY_PLACES: Final = tuple(COLUMNS.index(c.name) for c in NSL_KDD_SCHEMA.ca
 _LABEL: Final = COLUMNS.index("label")
 _DIFFICULTY: Final = COLUMNS.index("difficulty")
 _DIFFICULTY_MAX: Final = 21
+_MAXIMA: Final[Mapping[str, int]] = MappingProxyType({"flag": 1, "rate": 100})
+"""Of units, as integers of a flow; what counts, weighs or lasts has no end but `INTEGER_MAX`."""
 _NAME: Final = re.compile(r"[A-Za-z0-9_]{1,32}")
 _WHOLE: Final = re.compile(r"[0-9]{1,15}")
 _HUNDREDTHS: Final = re.compile(r"([0-9]{1,13})(?:\.([0-9]{1,2}))?")
@@ -250,6 +257,11 @@ def file_digest(path: Path) -> str:
         raise MissingDataset(path.name, error.strerror or str(error)) from error
 
 
+def dataset_name(*, traffic_only: bool) -> str:
+    """Return the name of the data set, or of it without what captures and logs cannot show."""
+    return NSL_KDD_SCHEMA.name + ("-traffic" if traffic_only else "")
+
+
 def read_dataset(folder: Path, *, tests: Sequence[str], traffic_only: bool = False) -> Dataset:
     """Read the genuine training file in `folder`, and test files by their names.
 
@@ -274,7 +286,7 @@ def read_dataset(folder: Path, *, tests: Sequence[str], traffic_only: bool = Fal
         for name in files
     }
     return Dataset(
-        name=NSL_KDD_SCHEMA.name + ("-traffic" if traffic_only else ""),
+        name=dataset_name(traffic_only=traffic_only),
         schema=NSL_KDD_SCHEMA,
         training=rows[TRAIN_FILE],
         tests={name: rows[name] for name in tests},
@@ -312,7 +324,10 @@ def check_genuine(path: Path) -> None:
 def _parse(file: str, row: int, line: str) -> Record:
     cells = line.split(",")
     if len(cells) != len(COLUMNS):
-        raise InvalidDataset(file, row, "row", f"{len(cells)} columns, not {len(COLUMNS)}")
+        reason = f"{len(cells)} columns, not {len(COLUMNS)}"
+        if row == 1:
+            raise ForeignDataset(file, row, "row", f"{reason}; it is not NSL-KDD")
+        raise InvalidDataset(file, row, "row", reason)
     flow = _parse_flow(file, row, cells)
     label = cells[_LABEL]
     if label not in FAMILIES:
@@ -329,7 +344,7 @@ def _parse_flow(file: str, row: int, cells: list[str]) -> Flow:
     integers = []
     for column, place in zip(NSL_KDD_SCHEMA.integers, _INTEGER_PLACES, strict=True):
         value = _hundredths(cells[place]) if column.scale == 100 else _whole(cells[place])
-        if value is None:
+        if value is None or value > _MAXIMA.get(column.unit, INTEGER_MAX):
             raise InvalidDataset(
                 file, row, column.name, f"{cells[place][:32]!r} is no {column.unit}"
             )

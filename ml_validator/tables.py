@@ -22,7 +22,8 @@ from ml_validator.text_lines import read_lines
 
 ROWS_MAX: Final = 1_000_000
 """Rows read of one file, which are all kept in memory; a longer one is refused at the row above."""
-LINE_LENGTH_MAX: Final = 64 * 1024
+ROW_LENGTH_MAX: Final = 64 * 1024
+"""Characters of a row, which has several lines where a cell in quotes has."""
 CELLS_MAX: Final = 1_024
 LABELS_MAX: Final = 1_000
 LEARNED_MAX: Final = 64
@@ -34,6 +35,7 @@ SHOWN_LENGTH_MAX: Final = 32
 
 Kind = Literal["integer", "decimal", "category", "label", "ignored"]
 
+_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _NUMBER: Final = re.compile(
     r"[+-]?(?=\.?[0-9])([0-9]{0,400})(?:\.([0-9]{0,400}))?(?:[eE]([+-]?[0-9]{1,3}))?"
 )
@@ -279,11 +281,23 @@ def _places(file: str, layout: Layout, header: list[str] | None) -> _Places:
 
 def _cells(path: Path, layout: Layout) -> Iterator[tuple[int, list[str]]]:
     """Yield number and cells of each row, without the blanks around them."""
-    lines = read_lines(path, encoding=layout.encoding, length_max=LINE_LENGTH_MAX)
-    rows = csv.reader((text + "\n" for _, text in lines), delimiter=layout.separator, strict=True)
-    number = 0
+    number = length = 0
+
+    def texts() -> Iterator[str]:
+        nonlocal length
+        for _, text in read_lines(path, encoding=layout.encoding, length_max=ROW_LENGTH_MAX):
+            length += len(text)
+            if length > ROW_LENGTH_MAX:
+                # A quote that is never closed would go on to the end of the file.
+                raise InvalidDataset(
+                    path.name, number, "row", f"longer than {ROW_LENGTH_MAX} characters"
+                )
+            yield text + "\n"
+
+    rows = csv.reader(texts(), delimiter=layout.separator, strict=True)
     while True:
         number += 1
+        length = 0
         try:
             row = next(rows)
         except StopIteration:
@@ -344,6 +358,9 @@ def _number(cell: str, column: Column) -> int:
 def _name(cell: str) -> str:
     if len(cell.encode()) > CATEGORY_SIZE_MAX:
         raise _BadCell(f"{_shown(cell)} is longer than {CATEGORY_SIZE_MAX} bytes")
+    if _CONTROL.search(cell):
+        # The zeros of a damaged file, or what would turn a terminal.
+        raise _BadCell(f"{_shown(cell)} has control characters")
     return cell
 
 

@@ -1,23 +1,20 @@
 """Making models from a data set, those that come with the package among them.
 
-``securenet model train --data DATA --out FOLDER --seed 42``, or the same options to ``python -m
-ml_validator.training``, trains on KDDTrain+, prints what each model does on KDDTest+ and writes
-artefacts and manifests. The test file is read after the models and their thresholds stand, and
-decides nothing.
+``securenet model train --data DATA --out FOLDER --seed 42`` trains on KDDTrain+, prints what each
+model does on KDDTest+ and writes artefacts and manifests. The test file is read after the models
+and their thresholds stand, and decides nothing.
 
 This and `forest_training`, `linear_training` and `families` need scikit-learn; no node imports
 them.
 """
 
-import argparse
-import sys
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
 import sklearn
 
-from chain.errors import SecureNetError
 from ml_validator.artifact import Artifact
 from ml_validator.calibration import RULE
 from ml_validator.detector import Detector
@@ -29,8 +26,6 @@ from ml_validator.linear_training import FALSE_ALARMS_PPM, FOLDS, fit_linear
 from ml_validator.manifest import MANIFEST_SIZE_MAX, Manifest, manifest_of
 from ml_validator.nsl_kdd import TEST_FILE, read_dataset
 
-SEED_MAX: Final = 2**32 - 1
-FIRST_SEED: Final = 42
 COMMAND: Final = "securenet model train --data DATA --out FOLDER"
 _FORESTS: Final = {
     "forest-low-false-alarm": LOW_FALSE_ALARM,
@@ -38,17 +33,23 @@ _FORESTS: Final = {
     "forest-small": SMALL,
 }
 _LINEAR: Final = "linear"
+KINDS: Final = (*_FORESTS, _LINEAR)
+"""What the models of a data set are called behind its name."""
 
 Made = tuple[Artifact, Manifest]
 
 
-def train(data: Path, *, seed: int, traffic_only: bool = False) -> list[Made]:
-    """Make every model from the genuine KDDTrain+ in folder `data`; measure them on its KDDTest+.
+def train(
+    data: Path, *, seed: int, traffic_only: bool = False, kinds: Sequence[str] = KINDS
+) -> list[Made]:
+    """Make models from the genuine KDDTrain+ in folder `data`; measure them on its KDDTest+.
 
     Parameters
     ----------
     traffic_only : bool
         Whether models do without what captures and logs cannot show.
+    kinds : sequence of str
+        Which of `KINDS`.
 
     Raises
     ------
@@ -57,16 +58,20 @@ def train(data: Path, *, seed: int, traffic_only: bool = False) -> list[Made]:
     """
     dataset = read_dataset(data, tests=(TEST_FILE,), traffic_only=traffic_only)
     command = COMMAND + (" --traffic-only" if traffic_only else "")
-    return train_on(dataset, seed=seed, command=command)
+    return train_on(dataset, seed=seed, command=command, kinds=kinds)
 
 
-def train_on(dataset: Dataset, *, seed: int, command: str) -> list[Made]:
-    """Make every model from the training rows of `dataset`, then measure it on its tests.
+def train_on(
+    dataset: Dataset, *, seed: int, command: str, kinds: Sequence[str] = KINDS
+) -> list[Made]:
+    """Make models from the training rows of `dataset`, then measure them on its tests.
 
     Parameters
     ----------
     command : str
-        What manifests say has made the models, without the seed.
+        What manifests say has made the models, without the seed: that which makes all of them.
+    kinds : sequence of str
+        Which of `KINDS`; the others change nothing about it.
 
     Raises
     ------
@@ -74,22 +79,26 @@ def train_on(dataset: Dataset, *, seed: int, command: str) -> list[Made]:
         No model can be made, or none that a manifest can describe.
     """
     records, schema = dataset.training, dataset.schema
+    # Before minutes of work: names are nearly all that there is to a manifest.
+    _require_room(dataset.name, json.dumps(schema.column_names))
     trained: list[tuple[str, Trained, int, dict[str, int]]] = []
     for name, mode in _FORESTS.items():
+        if name not in kinds:
+            continue
         settings, share = MODES[mode].shape(seed), MODES[mode].false_alarms_ppm
+        forest = grow(records, settings, schema=schema).calibrate(share)
         shape = {
             "trees": settings.trees,
             "trees_grown": settings.trees_grown,
-            "leaves_max": settings.leaves_max or 0,
+            "leaves_max": forest.leaves_max or 0,
             "leaf_rows_min": settings.leaf_rows_min,
             "background_ppm": settings.background_ppm,
             "weighs_types": int(settings.weighs_types),
         }
-        trained.append(
-            (name, grow(records, settings, schema=schema).calibrate(share), share, shape)
-        )
-    linear = fit_linear(records, seed=seed, schema=schema)
-    trained.append((_LINEAR, linear, FALSE_ALARMS_PPM, {"folds": FOLDS}))
+        trained.append((name, forest, share, shape))
+    if _LINEAR in kinds:
+        linear = fit_linear(records, seed=seed, schema=schema)
+        trained.append((_LINEAR, linear, FALSE_ALARMS_PPM, {"folds": FOLDS}))
     return [
         _describe(
             f"{dataset.name}-{name}",
@@ -107,6 +116,15 @@ def judge(artifact: Artifact, records: Sequence[Labelled]) -> Evaluation:
     """Evaluate a model on labelled rows."""
     scores = Detector(artifact).judge([record.flow for record in records])
     return evaluate(records, scores, threshold_ppm=artifact.threshold_ppm)
+
+
+def files_of(dataset: str, folder: Path, kinds: Sequence[str] = KINDS) -> list[Path]:
+    """Return the files that `write` makes of the models of the data set with this name."""
+    return [
+        folder / f"{dataset}-{kind}.{suffix}"
+        for kind in kinds
+        for suffix in ("safetensors", "json")
+    ]
 
 
 def write(made: Sequence[Made], folder: Path) -> None:
@@ -147,33 +165,17 @@ def _describe(
         libraries={"scikit-learn": sklearn.__version__},
         measured=measured,
     )
-    if len(manifest.to_json().encode()) > MANIFEST_SIZE_MAX:
+    _require_room(name, manifest.to_json())
+    return artifact, manifest
+
+
+def _require_room(name: str, text: str) -> None:
+    """Make sure that a manifest, or what is to go into it, is not too large for one."""
+    if len(text.encode()) > MANIFEST_SIZE_MAX:
         raise UntrainableData(
             f"the manifest of {name} has more than {MANIFEST_SIZE_MAX} bytes: there are too many"
             " columns, or values of categories"
         )
-    return artifact, manifest
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Train, print the figures and write the models; return the exit status."""
-    parser = argparse.ArgumentParser(
-        prog="python -m ml_validator.training",
-        description="Train detectors on NSL-KDD's KDDTrain+ and measure them on KDDTest+.",
-    )
-    parser.add_argument("--data", type=Path, required=True, help="folder of the NSL-KDD files")
-    parser.add_argument("--out", type=Path, required=True, help="folder the models are written to")
-    parser.add_argument("--seed", type=_seed, default=FIRST_SEED, help="of chance (default 42)")
-    options = parser.parse_args(arguments)
-    try:
-        made = train(options.data, seed=options.seed)
-        write(made, options.out)
-    except (SecureNetError, OSError) as error:
-        sys.stderr.write(f"training failed: {error}\n")
-        return 1
-    for _, manifest in made:
-        sys.stdout.write(render(manifest))
-    return 0
 
 
 def render(manifest: Manifest) -> str:
@@ -192,14 +194,3 @@ def render(manifest: Manifest) -> str:
             else:
                 lines.append(f"  {name:<26}{figure:>8}")
     return "\n".join(lines) + "\n"
-
-
-def _seed(text: str) -> int:
-    seed = int(text)
-    if not 0 <= seed <= SEED_MAX:
-        raise argparse.ArgumentTypeError(f"a seed is 0 to {SEED_MAX}")
-    return seed
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -8,10 +8,11 @@ import argparse
 import asyncio
 import os
 import sys
+import traceback
 from pathlib import Path
 
 from chain.errors import SecureNetError
-from node.exit_codes import NodeExit, error_text, explain
+from node.exit_codes import NodeExit, ended_text, error_text, explain
 from node.home import Home, default_home
 from node.keys import PASSPHRASE_VARIABLE
 from node.logs import configure_logs
@@ -24,17 +25,25 @@ def main() -> NodeExit:
     commands = parser.add_subparsers(dest="command", required=True)
     run = commands.add_parser("run", help="run the node of a home directory")
     run.add_argument("--home", type=Path, default=default_home())
-    arguments = parser.parse_args()
+    code = _run(parser.parse_args().home)
+    sys.stderr.write(ended_text(code))
+    return code
+
+
+def _run(home: Path) -> NodeExit:
     try:
-        configure_logs(Home(arguments.home).load_config().log)
-        passphrase = os.environ.get(PASSPHRASE_VARIABLE)
-        asyncio.run(run_node(arguments.home, passphrase=passphrase))
+        configure_logs(Home(home).load_config().log)
+        asyncio.run(run_node(home, passphrase=os.environ.get(PASSPHRASE_VARIABLE)))
     except KeyboardInterrupt:
         return NodeExit.INTERRUPTED
     except (SecureNetError, OSError) as error:
         code, what, advice = explain(error)
         sys.stderr.write(error_text(what, advice))
         return code
+    except Exception:
+        # What nobody foresaw ends it with the code that Python would, and is told before the end.
+        traceback.print_exc()
+        return NodeExit.FAILED
     return NodeExit.OK
 
 

@@ -5,6 +5,7 @@ its own. docs/operating.md explains each code.
 """
 
 import errno
+import re
 from enum import IntEnum
 from typing import Final
 
@@ -19,6 +20,9 @@ from node.errors import (
     WrongKey,
     WrongPassphrase,
 )
+
+ENDED: Final = re.compile(r"node ended \(exit code (\d+)\)")
+"""The last line of a node that was not killed."""
 
 _PORT_ADVICE: Final = "stop the program that uses the port, or choose another in config.toml"
 
@@ -85,6 +89,11 @@ def explain(error: SecureNetError | OSError) -> tuple[NodeExit, str, str]:
 def error_text(what: str, advice: str) -> str:
     """Return one line of what is wrong and one of what to do."""
     return f"error: {printable(what)}\n  try: {printable(advice)}\n"
+
+
+def ended_text(code: int) -> str:
+    """Return the line by which others learn how a node ended that is not their child."""
+    return f"node ended (exit code {code})\n"
 
 
 def printable(text: str) -> str:

@@ -8,7 +8,6 @@ judges. Meanwhile the miner abstains: no block depends on that, only who judges.
 
 import asyncio
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
 from functools import partial
 from typing import Final
 
@@ -40,7 +39,7 @@ RETRY_S_MAX: Final = 640.0
 SWEEP_S: Final = 600.0
 """How often blobs are looked through that the chain does not name."""
 FETCHED_SIZE_MAX: Final = 4 * 1024 * 1024
-"""Larger artefacts are no models (`ml_validator.artifact`), and are not fetched."""
+"""Larger artefacts are no models (`ml_validator.artifact`), and are not taken."""
 
 _PART: Final = "models"
 _KINDS: Final = frozenset({REGISTER.name, ACTIVATE.name, "miner.vote"})
@@ -87,6 +86,9 @@ class ModelService:
             )
         self._changed = asyncio.Event()
         self._changed.set()
+        self._others_changed = asyncio.Event()
+        # Models that are being brought; at most those that judge, or may.
+        self._under_way: set[Digest] = set()
         # What organisations have brought; genesis names what came with the package.
         self._published: dict[Digest, int] = {}
         self._named: dict[Digest, int] = {}
@@ -112,7 +114,9 @@ class ModelService:
                 _name(self._published, body.model, body.size_bytes, body.manifest)
                 _name(self._named, body.model, body.size_bytes, body.manifest)
         self._blobs.name(_PART, self._named)
+        # In this order: what may judge is under way before the others are looked through.
         self._changed.set()
+        self._others_changed.set()
 
     def on_missing(self, model: Digest) -> None:
         """Bring a model again that could judge and is gone: damaged, and no worker has it."""
@@ -125,43 +129,55 @@ class ModelService:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._sweep())
             if self._source is not None:
+                # Apart: whoever publishes much, or sends it slowly, delays no model that judges.
                 group.create_task(self._follow(self._source))
+                group.create_task(self._follow_others())
 
     async def _follow(self, source: VerdictSource) -> None:
+        async with asyncio.TaskGroup() as group:
+            while True:
+                self._changed.clear()
+                wanted = judging_models(self._chain.state)
+                self._standings = {
+                    model: standing
+                    for model, standing in self._standings.items()
+                    if model in wanted
+                }
+                for model in wanted:
+                    if model not in self._under_way and not self._is_settled(model):
+                        self._under_way.add(model)
+                        group.create_task(self._bring_in_time(model, source))
+                await self._changed.wait()
+
+    async def _bring_in_time(self, model: Digest, source: VerdictSource) -> None:
+        """Bring one model, whatever becomes of others, for as long as it judges, or may."""
+        try:
+            while not await self._bring(model, source):
+                await asyncio.sleep(RETRY_S)
+                if model not in judging_models(self._chain.state):
+                    return
+        finally:
+            self._under_way.discard(model)
+
+    async def _follow_others(self) -> None:
         pause_s = RETRY_S
         while True:
-            if self._changed.is_set():
-                pause_s = RETRY_S
-            self._changed.clear()
-            can_judge = await self._bring_models(source)
+            self._others_changed.clear()
             is_complete = await self._keep_others()
-            if can_judge and is_complete:
-                await self._changed.wait()
-                continue
-            with suppress(TimeoutError):
-                async with asyncio.timeout(pause_s):
-                    await self._changed.wait()
-            pause_s = min(2 * pause_s, RETRY_S_MAX) if can_judge else RETRY_S
-
-    async def _bring_models(self, source: VerdictSource) -> bool:
-        """Bring the models that judge, or may soon; return whether all is done that can be."""
-        wanted = judging_models(self._chain.state)
-        self._standings = {
-            model: standing for model, standing in self._standings.items() if model in wanted
-        }
-        return all(
-            [
-                await self._bring(model, source)
-                for model in wanted
-                if self._state(model) not in ("ready", "refused")
-            ]
-        )
+            try:
+                async with asyncio.timeout(None if is_complete else pause_s):
+                    await self._others_changed.wait()
+                pause_s = RETRY_S
+            except TimeoutError:
+                pause_s = min(2 * pause_s, RETRY_S_MAX)
 
     async def _keep_others(self) -> bool:
         """Fetch whatever else is published; return whether all of it is here."""
         is_complete = True
         for digest, size in tuple(self._published.items()):
-            if size > FETCHED_SIZE_MAX:
+            if digest in self._under_way:
+                # It is fetched already, and who fetches it is not to find that under way.
+                is_complete = False
                 continue
             try:
                 is_complete &= await self._fetcher.bring(digest, size_max=size)
@@ -208,6 +224,10 @@ class ModelService:
                 )
         self._standings[model] = ModelStanding(state=state, reason=reason)
 
+    def _is_settled(self, model: Digest) -> bool:
+        """Tell whether a model can judge, or never will."""
+        return self._state(model) in ("ready", "refused")
+
     def _state(self, model: Digest) -> ModelState | None:
         standing = self._standings.get(model)
         return None if standing is None else standing.state
@@ -237,8 +257,9 @@ def judging_models(view: View) -> tuple[Digest, ...]:
 
 def _name(named: dict[Digest, int], model: Digest, size: int, manifest: Digest) -> None:
     """Add what a registration names, with the size that each may have at most."""
-    named[model] = size
-    named.setdefault(manifest, MANIFEST_SIZE_MAX)
+    # Somebody may have registered either as what it is not, tiny or huge: that keeps neither out.
+    for digest, size_max in ((model, size), (manifest, MANIFEST_SIZE_MAX)):
+        named[digest] = min(FETCHED_SIZE_MAX, max(size_max, named.get(digest, 0)))
 
 
 def _proposed(view: View) -> Iterator[Digest]:

@@ -73,6 +73,8 @@ class VerdictService:
         self._on_missing = on_missing
         # Heights judged or given up, with the time; at most those of the window are kept.
         self._done: dict[int, int] = {}
+        # Heights within the window that were given up for want of a model; each is counted once.
+        self._abstained: set[int] = set()
         # Models that are not here, or refused; at most those that have judged within the window.
         self._unusable: set[Digest] = set()
         self._changed = asyncio.Event()
@@ -112,6 +114,7 @@ class VerdictService:
         now_ns = self._clock.monotonic_ns()
         for height in [known for known in self._done if known < oldest]:
             del self._done[height]
+        self._abstained = {height for height in self._abstained if height >= oldest}
         for height in range(oldest, newest + 1):
             done_ns = self._done.get(height)
             if done_ns is not None and now_ns - done_ns < RETRY_AFTER_NS:
@@ -136,7 +139,7 @@ class VerdictService:
         record = self._chain.state.get(MODEL_TABLE, model)
         assert record is not None, "an active model is registered"
         if model in self._unusable:
-            self._metrics.verdict_abstained()
+            self._abstain(height)
             return
         try:
             flows = await self._executor.run(_flows, self._chain, height, record.schema)
@@ -149,7 +152,7 @@ class VerdictService:
             return
         except (MissingModel, RefusedModel) as error:
             self._unusable.add(model)
-            self._metrics.verdict_abstained()
+            self._abstain(height)
             log.warning(
                 "no verdict under this model", height=height, model=model.hex(), reason=str(error)
             )
@@ -178,6 +181,11 @@ class VerdictService:
             self._metrics.verdict_late()
         elif refusal is not None:
             log.warning("verdict refused", height=height, reason=str(refusal))
+
+    def _abstain(self, height: int) -> None:
+        if height not in self._abstained:
+            self._abstained.add(height)
+            self._metrics.verdict_abstained()
 
 
 def _flows(chain: ChainStore, height: int, schema: Digest) -> list[Flow]:

@@ -22,7 +22,7 @@ from ml_validator.features import NSL_KDD_SCHEMA
 from ml_validator.federated.aggregation import Rule, aggregate, contribution
 from ml_validator.federated.fixed_point import clipped
 from ml_validator.federated.masking import keystream
-from scripts.aggregation_cases import aggregation
+from scripts.vectors.aggregation import aggregation
 
 SIZES: Final = (1, 7, 4096)
 AGGREGATES: Final = "federated aggregates"

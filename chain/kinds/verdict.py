@@ -140,30 +140,34 @@ def _apply(body: Verdict, transaction: Transaction, block: BlockContext) -> tupl
         "wrong_input",
         f"block {body.height} holds other flows than those judged",
     )
-    flags = _flags(body, len(flows), block)
+    said = _said(body, len(flows), block)
     is_late = judgement.outcome is not None
-    count_verdict(miner, flags, is_late=is_late, state=block.state)
+    count_verdict(miner, said, flows=len(flows), is_late=is_late, state=block.state)
     # Members only, so that the lists stay bounded however often the set changes.
     judges = tuple(judge for judge in judgement.miners if judge in block.miners)
     judgement = replace(judgement, miners=(*judges, miner))
     events: tuple[Event, ...] = ()
     if judgement.outcome is not None:
-        count_outcome(miner, flags, _unpack_flags(judgement.outcome, len(flows)), block.state)
+        count_outcome(miner, said, int.from_bytes(judgement.outcome, "big"), block.state)
     else:
         before = tuple(vote for vote in judgement.votes if vote.miner in block.miners)
-        votes = (*before, VerdictVote(miner=miner, anomalous=_pack_flags(flags)))
+        votes = (*before, VerdictVote(miner=miner, anomalous=_packed(said, len(flows))))
         judgement = replace(judgement, votes=votes)
         if counted(tuple(vote.miner for vote in votes), block.miners, block.state) >= (
             block.miners.quorum
         ):
             outcome, events = _decide(body, votes, flows, block)
-            judgement = replace(judgement, votes=(), outcome=_pack_flags(outcome))
+            judgement = replace(judgement, votes=(), outcome=_packed(outcome, len(flows)))
     block.state.put(JUDGEMENT_TABLE, judgement, key)
     return events
 
 
-def _flags(body: Verdict, count: int, block: BlockContext) -> list[int]:
-    """Check opinions against the number of flows, and return which say anomalous."""
+def _said(body: Verdict, count: int, block: BlockContext) -> int:
+    """Check opinions against the number of flows, and return which say anomalous.
+
+    Here and below what is said of the flows of a block is one integer, with a bit for each, the
+    lowest for the last: it is compared at a stroke, however many flows and miners there are.
+    """
     require(
         len(body.opinions) == OPINION_SIZE * count,
         "malformed",
@@ -175,13 +179,13 @@ def _flags(body: Verdict, count: int, block: BlockContext) -> list[int]:
     record = block.state.get(MODEL_TABLE, body.model)
     if record is None:
         raise Rejection("wrong_model", "the model is not registered")
-    flags = [int(score >= record.threshold_ppm) for score in scores]
+    flags = [score >= record.threshold_ppm for score in scores]
     require(
-        flags == [int(reason > 0) for reason in reasons],
+        flags == [reason > 0 for reason in reasons],
         "malformed",
         "a reason stands exactly where the score reaches the model's threshold",
     )
-    return flags
+    return int("".join(["1" if flag else "0" for flag in flags]), 2)
 
 
 def _decide(
@@ -189,7 +193,7 @@ def _decide(
     votes: Sequence[VerdictVote],
     flows: Sequence[Address],
     block: BlockContext,
-) -> tuple[list[int], tuple[Event, ...]]:
+) -> tuple[int, tuple[Event, ...]]:
     """Settle which flows of a block are anomalous, and what follows for their devices.
 
     A flow is anomalous when a weak quorum of miners says so: at least one of them is honest, so
@@ -197,14 +201,16 @@ def _decide(
     quorum, so that one liar shields nobody.
     """
     said = {
-        vote.miner: _unpack_flags(vote.anomalous, len(flows))
+        vote.miner: int.from_bytes(vote.anomalous, "big")
         for vote in votes
         if counted((vote.miner,), block.miners, block.state)
     }
     needed = block.miners.weak_quorum
-    outcome = [int(sum(column) >= needed) for column in zip(*said.values(), strict=True)]
-    for miner, flags in said.items():
-        count_outcome(miner, flags, outcome, block.state)
+    columns = zip(*[f"{bits:0{len(flows)}b}" for bits in said.values()], strict=True)
+    found = [column.count("1") >= needed for column in columns]
+    outcome = int("".join(["1" if anomalous else "0" for anomalous in found]), 2)
+    for miner, bits in said.items():
+        count_outcome(miner, bits, outcome, block.state)
     places: dict[Address, list[int]] = {}
     for index, device in enumerate(flows):
         places.setdefault(device, []).append(index)
@@ -212,14 +218,12 @@ def _decide(
     events: list[Event] = []
     flagged_count = 0
     for device, indices in places.items():
+        own = sum([1 << len(flows) - 1 - index for index in indices if found[index]])
         taken, is_flagged = tally_flows(
             device,
-            [bool(outcome[index]) for index in indices],
-            {
-                # Where it stood alone the decision has overruled it already.
-                miner: sum([flags[index] & outcome[index] for index in indices])
-                for miner, flags in said.items()
-            },
+            [found[index] for index in indices],
+            # Where a miner stood alone the decision has overruled it already.
+            {miner: (bits & own).bit_count() for miner, bits in said.items()} if own else {},
             judged,
             block,
         )
@@ -229,18 +233,13 @@ def _decide(
             flagged_count += 1
             if flagged_count <= FLAGGED_EVENTS_MAX:
                 events.append(Event(name="device_flagged", values=(device.hex(),)))
-    counts = (body.height, len(flows), sum(outcome), flagged_count)
+    counts = (body.height, len(flows), sum(found), flagged_count)
     block_judged = Event(name="block_judged", values=tuple([str(count) for count in counts]))
     return outcome, (block_judged, *events)
 
 
-def _pack_flags(flags: Sequence[int]) -> bytes:
-    bits = "".join([str(flag) for flag in flags])
-    return int(bits, 2).to_bytes((len(bits) + 7) // 8, "big")
-
-
-def _unpack_flags(data: bytes, count: int) -> list[int]:
-    return [int(bit) for bit in f"{int.from_bytes(data, 'big'):0{count}b}"]
+def _packed(bits: int, count: int) -> bytes:
+    return bits.to_bytes((count + 7) // 8, "big")
 
 
 KIND: Final = Kind(

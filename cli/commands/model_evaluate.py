@@ -96,7 +96,8 @@ def _on_tables(
 
 
 def _show(name: str, part: dict[str, Any], seeds: int) -> None:
-    show_line(f"{name}, {seeds} seeds, mean ± standard deviation in %")
+    over = "one seed" if seeds == 1 else f"{seeds} seeds, mean ± standard deviation"
+    show_line(f"{name}, {over}, in %")
     modes = part["modes"]
     names = [figure for figure in next(iter(modes.values())) if figure not in _NO_FIGURES]
     show_table(
@@ -131,4 +132,5 @@ _NO_FIGURES: Final = ("spread", "seeds")
 def _percent(found: dict[str, Any], figure: str) -> str:
     if found[figure] is None:
         return "–"
-    return f"{100 * found[figure]:.1f} ± {100 * found['spread'][figure]:.1f}"
+    spread = found["spread"][figure]
+    return f"{100 * found[figure]:.1f}" + ("" if spread is None else f" ± {100 * spread:.1f}")

@@ -13,7 +13,7 @@ from cli.arguments import check_out, read_bytes
 from cli.errors import BadInput, CliError
 from cli.options import AsJson, SchemaFile
 from cli.progress import Progress
-from cli.render import show_fields, show_json
+from cli.render import show_fields, show_json, show_warning
 from node.files import new_file
 
 if TYPE_CHECKING:
@@ -86,6 +86,12 @@ def features(
     else:
         made = _from_capture(source)
     _write(out, made.flows)
+    if table is None:
+        show_warning(
+            "the bundled forests need logged_in, which such a file does not show, and call most "
+            "normal flows anomalous without it; securenet model train --traffic-only makes models "
+            "that do without"
+        )
     counts = _counts(made)
     if as_json:
         show_json(

@@ -11,7 +11,7 @@ from chain.limits import render_limits
 from chain.records.policies import RING_BITS, PolicyRecord
 from cli.arguments import parse_rate_limits
 from cli.client import Client, Document, ask
-from cli.errors import BadInput
+from cli.errors import BadInput, NotFound, Refused
 from cli.key_files import open_key
 from cli.options import (
     DEFAULT_RPC,
@@ -55,7 +55,15 @@ def show(
             if len(names) != 1:
                 raise BadInput("there are several organisations", "name one with --organisation")
             (name,) = names
-        return await client.get(f"/v1/policies/{organisation_id(name).hex()}")
+        try:
+            return await client.get(f"/v1/policies/{organisation_id(name).hex()}")
+        except Refused as refusal:
+            if refusal.status != 404:
+                raise
+            raise NotFound(
+                f"there is no organisation called {name[:80]!r}",
+                "securenet organisation list has the names",
+            ) from refusal
 
     document = ask(rpc, question)
     if as_json:

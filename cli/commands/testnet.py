@@ -14,7 +14,6 @@ from cli.processes import is_running, usage
 from cli.progress import Progress
 from cli.render import show_fields, show_json, show_line, show_table
 from cli.testnet.control import (
-    last_line,
     require_running,
     running_network,
     running_processes,
@@ -22,6 +21,7 @@ from cli.testnet.control import (
     stop_nodes,
     wait_ready,
 )
+from cli.testnet.last_words import read_end
 from cli.testnet.network import Network, Node, load_network
 
 app = typer.Typer(help="Networks of nodes on this machine.", no_args_is_help=True)
@@ -32,7 +32,8 @@ FOLLOW_EVERY_S: Final = 0.3
 LOG_CHUNK_BYTES: Final = 64 * 1024
 MIB: Final = 1024 * 1024
 COLUMNS: Final = (
-    "node", "role", "rpc", "pid", "height", "block", "state root", "peers", "MiB", "said",
+    "node", "role", "rpc", "pid", "state", "height", "block", "state root", "peers", "MiB",
+    "last error",
 )  # fmt: skip
 
 NodeNames = Annotated[
@@ -129,7 +130,7 @@ def up(
 
 @app.command()
 def status(directory: TestnetDir = Path(DEFAULT_TESTNET), as_json: AsJson = False) -> None:
-    """Show which nodes run, how far each is, and what it uses.
+    """Show which nodes run, how far each is, and what it uses; how the others ended, and why.
 
     Example: securenet testnet status --dir testnet
     """
@@ -138,6 +139,7 @@ def status(directory: TestnetDir = Path(DEFAULT_TESTNET), as_json: AsJson = Fals
     states = asyncio.run(_ask_all(network, network.genesis_hash()))
     for entry, state in zip(document["nodes"], states, strict=True):
         entry["status"] = state
+        entry |= _standing(network.log(network.node(entry["name"])), entry["running"])
     if as_json:
         show_json(document)
     else:
@@ -312,6 +314,20 @@ def _describe(network: Network) -> dict[str, Any]:
     return {"directory": str(network.directory), "nodes": nodes}
 
 
+def _standing(log: Path, running: bool) -> dict[str, Any]:
+    """Say whether a node runs or how it ended, the latter as its log has it."""
+    end = None if running else read_end(log)
+    if end is None:
+        state = "running" if running else "never started"
+    else:
+        state = f"stopped ({'killed' if end.exit_code is None else f'exit code {end.exit_code}'})"
+    return {
+        "state": state,
+        "exit_code": end and end.exit_code,
+        "error": end and end.error,
+    }
+
+
 def _report_up(network: Network, as_json: bool) -> None:
     if as_json:
         show_json(_describe(network))
@@ -329,12 +345,13 @@ def _show_nodes(network: Network, document: dict[str, Any] | None = None) -> Non
                 entry["role"],
                 entry["rpc"],
                 entry["pid"],
+                entry.get("state"),
                 state.get("height"),
                 state.get("block_hash", "")[:16],
                 state.get("state_root", "")[:16],
                 state.get("peers"),
                 entry["rss_mb"],
-                "" if entry["running"] or not document else last_line(network, entry["name"]),
+                entry.get("error"),
             ]
         )
     # What nobody knows yet, as of a network that never ran, has no column.

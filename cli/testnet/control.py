@@ -12,13 +12,13 @@ from cli.client import connect
 from cli.errors import NotRunning, PortTaken, TimedOut, Unreachable
 from cli.processes import Process, is_running, python_command, start, stop
 from cli.progress import Progress
+from cli.testnet.last_words import last_said
 from cli.testnet.network import LOCALHOST, Network, Node
 from node.clock import SystemClock
 
 READY_TIMEOUT_S: Final = 60.0
 _POLL_S: Final = 0.1
 _WATCH_S: Final = 0.5
-_LOG_TAIL_BYTES: Final = 16 * 1024
 
 
 def start_nodes(network: Network, nodes: Sequence[Node]) -> dict[str, Process]:
@@ -128,20 +128,7 @@ def require_running(network: Network, processes: dict[str, Process]) -> None:
     for name, process in processes.items():
         if not is_running(process):
             log = network.log(network.node(name))
-            raise NotRunning(f"{name} has ended: {last_line(network, name)}", f"see {log}")
-
-
-def last_line(network: Network, name: str) -> str:
-    """Return the last line that a node has printed, unless that is advice on the one before."""
-    try:
-        with network.log(network.node(name)).open("rb") as log:
-            log.seek(0, 2)
-            log.seek(max(0, log.tell() - _LOG_TAIL_BYTES))
-            lines = log.read().decode(errors="replace").strip().splitlines()
-    except FileNotFoundError:
-        lines = []
-    said = [line for line in lines if not line.startswith("  try: ")]
-    return said[-1] if said else "it said nothing"
+            raise NotRunning(f"{name} has ended: {last_said(log)}", f"see {log}")
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:

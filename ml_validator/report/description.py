@@ -1,7 +1,8 @@
 """What the rows of a data set are: the numbers behind the paper's Table 1 and figures 5 to 8."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Final
 
 import numpy as np
@@ -12,6 +13,17 @@ from ml_validator.nsl_kdd import Family, Record
 
 _COLUMN: Final = {column.name: i for i, column in enumerate(NSL_KDD_SCHEMA.integers)}
 _PERCENTILES: Final = (50, 90, 99, 100)
+
+Column = npt.NDArray[np.float64]
+NORMALISATIONS: Final[Mapping[str, Callable[[Column], Column]]] = MappingProxyType(
+    {
+        "seconds": lambda seconds: seconds,
+        "seconds over the longest": lambda seconds: seconds / (seconds.max() or 1.0),
+        "standardised": lambda seconds: (seconds - seconds.mean()) / (seconds.std() or 1.0),
+        "log(1 + seconds)": np.log1p,
+    }
+)
+"""What may have been done to durations before they were printed without a unit."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,6 +38,8 @@ class Kind:
         Of their durations, in seconds.
     without_duration : float
         Share of them whose duration is 0 s, in [0, 1].
+    durations : dict of str to tuple of float
+        Mean and median of their durations under each of `NORMALISATIONS`.
     """
 
     label: str
@@ -34,6 +48,7 @@ class Kind:
     duration_mean_s: float
     duration_median_s: float
     without_duration: float
+    durations: dict[str, tuple[float, float]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,9 +104,11 @@ def describe(records: Sequence[Record]) -> Description:
     labels = np.array([record.label for record in records])
     families = {record.label: record.family for record in records}
     duration = columns[:, _COLUMN["duration"]]
+    normalised = {name: normalise(duration) for name, normalise in NORMALISATIONS.items()}
     kinds = []
     for label, family in families.items():
-        own = duration[labels == label]
+        is_own = labels == label
+        own = duration[is_own]
         kinds.append(
             Kind(
                 label=label,
@@ -100,6 +117,10 @@ def describe(records: Sequence[Record]) -> Description:
                 duration_mean_s=float(own.mean()),
                 duration_median_s=float(np.median(own)),
                 without_duration=float((own == 0).mean()),
+                durations={
+                    name: (float(values[is_own].mean()), float(np.median(values[is_own])))
+                    for name, values in normalised.items()
+                },
             )
         )
     attacks = np.array([record.is_attack for record in records])
@@ -119,7 +140,7 @@ def describe(records: Sequence[Record]) -> Description:
     )
 
 
-def _volume(bytes_sent: npt.NDArray[np.float64], attacks: npt.NDArray[np.bool_]) -> Volume:
+def _volume(bytes_sent: Column, attacks: npt.NDArray[np.bool_]) -> Volume:
     largest = int(bytes_sent.max())
     edges = (0, *(1 << power for power in range(largest.bit_length() + 1)))
     counted = [np.histogram(bytes_sent[part], bins=edges)[0] for part in (~attacks, attacks)]

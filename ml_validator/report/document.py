@@ -12,7 +12,7 @@ from typing import Any, Final
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from ml_validator.report import figures
-from ml_validator.report.description import Description
+from ml_validator.report.description import NORMALISATIONS, Description
 from ml_validator.report.protocol import SEEDS, Run, Scores
 from ml_validator.report.published import TABLE_1, TABLE_1_ATTACKS, TABLE_2
 
@@ -55,6 +55,7 @@ def to_json(report: Report) -> str:
                 "table_1": {
                     "published": [list(row) for row in TABLE_1],
                     "named": list(TABLE_1_ATTACKS),
+                    "rows": table_1(report.description),
                 },
                 "table_2": table_2(report.runs),
                 "runs": [asdict(run) for run in report.runs],
@@ -64,6 +65,29 @@ def to_json(report: Report) -> str:
         )
         + "\n"
     )
+
+
+def table_1(description: Description) -> list[dict[str, Any]]:
+    """Return the rows of Table 1: as published, and what comes nearest in the data.
+
+    ``own`` is mean and median in seconds of the type that the paper names for the row, None where
+    it names none. ``nearest`` is that of all types, under all normalisations, whose mean and median
+    are at most ``off`` away.
+    """
+    kinds = {kind.label: kind for kind in description.kinds}
+    rows = []
+    for place, published in enumerate(TABLE_1):
+        attack = TABLE_1_ATTACKS[place] if place < len(TABLE_1_ATTACKS) else None
+        own = None if attack is None else kinds.get(attack)
+        rows.append(
+            {
+                "published": list(published),
+                "attack": attack,
+                "own": None if own is None else [own.duration_mean_s, own.duration_median_s],
+                "nearest": _nearest(published, description),
+            }
+        )
+    return rows
 
 
 def table_2(runs: Sequence[Run]) -> list[dict[str, Any]]:
@@ -111,8 +135,8 @@ def to_html(report: Report) -> str:
     return environment.get_template("page.html").render(
         report=report,
         description=description,
-        table_1=TABLE_1,
-        table_1_attacks=TABLE_1_ATTACKS,
+        table_1=table_1(description),
+        normalisations=NORMALISATIONS,
         table_2=table_2(report.runs),
         score_names=SCORE_NAMES,
         plots={
@@ -127,6 +151,23 @@ def to_html(report: Report) -> str:
         },
         seed=shown[0].seed,
     )
+
+
+def _nearest(published: tuple[float, float], description: Description) -> dict[str, Any]:
+    """Return the type and the normalisation whose mean and median are nearest to a printed pair."""
+    off, label, normalisation, pair = min(
+        (max(abs(found - printed) for found, printed in zip(pair, published, strict=True)),
+         kind.label, normalisation, pair)
+        for kind in description.kinds
+        for normalisation, pair in kind.durations.items()
+    )  # fmt: skip
+    return {
+        "label": label,
+        "normalisation": normalisation,
+        "mean": pair[0],
+        "median": pair[1],
+        "off": off,
+    }
 
 
 def _place(seed: int) -> int:

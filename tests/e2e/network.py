@@ -26,8 +26,8 @@ from cli.errors import Refused, Unreachable
 from cli.load.fleet import make_device
 from cli.processes import python_command
 from cli.signing import Sender, registrar_sender
-from cli.testnet.control import last_line
 from cli.testnet.create import PORTS_PER_NODE, create_network
+from cli.testnet.last_words import last_said
 from cli.testnet.network import LOCALHOST, Network
 from node.home import Home, load_genesis
 from node.keys import load_key
@@ -128,7 +128,7 @@ class LiveNetwork:
 
     def said(self, number: int) -> str:
         """Return the last line of a node's log."""
-        return last_line(self.layout, self.layout.nodes[number].name)
+        return last_said(self.layout.log(self.layout.nodes[number]))
 
     async def client(self, number: int) -> Client:
         """Return the client of a node; it opens connections when they are needed."""

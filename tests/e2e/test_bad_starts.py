@@ -184,8 +184,8 @@ def test_home_that_nobody_can_start_from_is_refused_in_one_line(case, home, made
     assert what.startswith("error: ")
     assert words in what
     assert advice.startswith("  try: ")
-    # The process without the command line says and returns the same.
-    assert _start(home, "node") == (status, errors)
+    # The process without the command line says and returns the same, and the latter in words too.
+    assert _start(home, "node") == (status, [*errors, f"node ended (exit code {code})"])
     assert _promises(home) == before
 
 

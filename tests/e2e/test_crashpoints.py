@@ -62,6 +62,7 @@ class Crashes:
             crash = {"birth": self._birth, "start": self._start, "run": self._run}[phase]
             died = await crash(call, number)
             if not died:
+                # The call is waited for no longer; in a start it could still come.
                 self._network.kill(VICTIM)
             await self._recover()
             if not died:
@@ -70,19 +71,19 @@ class Crashes:
 
     async def _birth(self, call: str, number: int) -> bool:
         """Kill it in its first start, with nothing but its keys."""
+        self._network.kill(VICTIM)
         shutil.rmtree(Home(self._network.home(VICTIM)).path / "data")
         return await self._start(call, number)
 
     async def _start(self, call: str, number: int) -> bool:
         """Kill it in a start over what is there."""
+        self._network.kill(VICTIM)
         # As a grandchild, so that the node itself stays the child that is waited for.
         self._network.start(VICTIM, through=["strace", "-D", *self._inject(call, number)])
         return await self._course(COURSE)
 
     async def _run(self, call: str, number: int) -> bool:
         """Kill it while it takes part."""
-        self._network.start(VICTIM)
-        await self._network.wait_ready()
         process = self._network.process_id(VICTIM)
         tracer = subprocess.Popen(["strace", *self._inject(call, number), "-p", str(process)])
         try:
@@ -120,7 +121,6 @@ class Crashes:
         await self._network.wait_equal()
         await self._commit(VICTIM)
         await self._network.wait_equal()
-        self._network.kill(VICTIM)
 
     def _inject(self, call: str, number: int) -> Sequence[str]:
         log = self._network.layout.directory / "strace.log"
@@ -151,14 +151,10 @@ async def test_a_node_killed_at_any_call_that_makes_something_durable_comes_back
         home.config.write_text(home.config.read_text().replace("threads = 4", "threads = 1"))
         (device,) = await network.register_devices(1)
         crashes = Crashes(network, device)
-        network.kill(VICTIM)
         for phase in ("birth", "start", "run"):
             for call in CALLS:
                 await crashes.enumerate(phase, call)
 
-        network.start(VICTIM)
-        await network.wait_ready()
-        await network.wait_equal()
         chains = [await all_blocks(client) for client in await network.clients()]
         committed = [id for block in chains[0] for id in block["transaction_ids"]]
         assert len(committed) == len(set(committed))

@@ -61,8 +61,9 @@ class Operators:
 
     async def miners(self) -> dict[str, dict[str, Any]]:
         """Return the members of the next height, by their ids."""
-        found = await self.run("miner", "list")
-        return {miner["id"]: miner for miner in found if miner["index"] is not None}
+        client = await self._network.client(0)
+        found = await client.get("/v1/miners")
+        return {miner["id"]: miner for miner in found["items"] if miner["index"] is not None}
 
     async def members_become(self, count: int) -> dict[str, dict[str, Any]]:
         async with patience(f"{count} miners decide"):

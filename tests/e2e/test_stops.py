@@ -29,7 +29,7 @@ from tests.e2e.network import (
     wait_committed,
 )
 
-BLOCKS: Final = int(os.environ.get("BLOCKS", "300"))
+BLOCKS: Final = int(os.environ.get("BLOCKS", "150"))
 IS_LONG: Final = BLOCKS > 1_000
 COMMITS: Final = 200 if IS_LONG else 30
 QUIET_S: Final = 30.0 if IS_LONG else 5.0

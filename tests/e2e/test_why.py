@@ -51,15 +51,13 @@ class Clients:
 
     async def codes(self, *numbers: int) -> set[str]:
         """Return the reasons that nodes give."""
-        urls = [self._network.layout.nodes[number].rpc for number in numbers]
-        return {(await self._why("--rpc", url))["diagnosis"] for url in urls}
+        clients = await self._network.clients(numbers)
+        return {(await client.get("/v1/consensus"))["diagnosis"] for client in clients}
 
     async def together(self) -> Any:
-        """Return the one answer of all nodes."""
-        return await self._why("--all", "--dir", str(self._network.layout.directory))
-
-    async def _why(self, *words: str) -> Any:
-        command = python_command("cli", "consensus", "why", *words, "--json")
+        """Return what the command line makes of the answers of all nodes."""
+        where = ("--all", "--dir", str(self._network.layout.directory))
+        command = python_command("cli", "consensus", "why", *where, "--json")
         ended = await asyncio.to_thread(
             subprocess.run, command, capture_output=True, text=True, timeout=PATIENCE_S
         )
@@ -113,11 +111,12 @@ async def test_slow_disks_of_a_real_network_are_named(tmp_path: Path):
         (device,) = await network.register_devices(1)
         clients = Clients(network, device)
         with slow_disk(network.process_id(2)), slow_disk(network.process_id(3)):
+            # Two of four hold the others up, and then a block gets through: no moment shows all.
+            found: set[str] = set()
             async with patience("the disks are found slow"):
-                while await clients.codes(2, 3) != {"slow_disk"}:
+                while await clients.codes(2, 3) != {"slow_disk"} or "slow_disk" not in found:
                     await clients.send(0)
                     await asyncio.sleep(LOOK_S)
-            assert "slow_disk" not in await clients.codes(0, 1)
-            document = await clients.together()
-            assert document["diagnosis"] == "slow_disk", document["explanation"]
+                    assert "slow_disk" not in await clients.codes(0, 1)
+                    found.add((await clients.together())["diagnosis"])
         await clients.goes_on()

@@ -37,7 +37,6 @@ from chain.limits import parse_limits, render_limits
 from chain.manifests import MANIFEST, decode_manifest
 from chain.merkle import inclusion_proof, merkle_root, verify_inclusion
 from chain.miners import MinerSet, decode_miners, encode_miners
-from chain.records.tables import TABLES
 from chain.schema import Record
 from chain.state_range import STATE_PIECE, cut_state, decode_piece, prove_range
 from chain.state_tree import STATE_PROOF, StateTree, path_of
@@ -46,6 +45,7 @@ from chain.transactions import decode_transaction
 from chain.types import Digest
 from tests.builders import Chain, make_genesis, make_miner_set, make_model
 from tests.fuzz.target import Target, codec_target, drawn_seeds, pure, record_target
+from tests.tables import TABLES
 
 _PARTS: Final = (bytes(PLAIN_CHUNK_SIZE), b"the end")
 _FILE: Final = FileCipher(b"k" * 32, sum(map(len, _PARTS)))

@@ -6,12 +6,12 @@ from functools import cache
 from typing import Final
 
 from chain.errors import DecodeError
-from chain.records.tables import TABLES
 from chain.transactions import Payload, Transaction, attach_signature
 from chain.types import SIGNATURE_SIZE, Signature
 from tests.builders import Chain, code_of
 from tests.federation import Federation, Forgery, make_deadlines
 from tests.fuzz.target import Target, pure
+from tests.tables import TABLES
 
 STEPS: Final[dict[str, tuple[str, Callable[[Federation], Transaction]]]] = {
     "round.open": ("join", lambda found: found.opening()),

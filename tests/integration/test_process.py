@@ -359,6 +359,8 @@ def test_a_home_nobody_can_start_from_is_refused_in_one_line(home, spoil, code, 
 
     (line,) = refusals(node)
     assert words in line
-    assert node.said()[-1].startswith("  try: ")
+    *_, advice, end = node.said()
+    assert advice.startswith("  try: ")
+    assert end == f"node ended (exit code {code})"
     # A wrong genesis or key leaves no database behind, to which the right ones would not fit.
     assert code == NodeExit.STORAGE or not home.chain.exists()

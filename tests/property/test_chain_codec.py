@@ -22,13 +22,13 @@ from chain.errors import DecodeError
 from chain.genesis import GENESIS
 from chain.kinds import KINDS
 from chain.kinds.base import Kind
-from chain.records.tables import TABLES
 from chain.schema import Record
 from chain.state_tree import STATE_PROOF
 from chain.table import Table
 from chain.transactions import decode_transaction, sign_transaction
 from tests.builders import Chain, key_of, reading
 from tests.strategies import from_schema, items, mutated, payloads
+from tests.tables import TABLES
 
 SCANNED = 10_000
 FUZZ = settings(max_examples=120)

@@ -20,13 +20,13 @@ from chain.kinds.base import Signer
 from chain.kinds.organisations import organisation_id
 from chain.lookback import Lookback
 from chain.records.proposals import PROPOSAL_TABLE
-from chain.records.tables import TABLES
 from chain.state import State, parameters_of
 from chain.transactions import Transaction
 from chain.transition import check_block, summarise
 from tests.builders import Chain, code_of, key_of
 from tests.chain_story import Story, roots
 from tests.strategies import from_schema
+from tests.tables import TABLES
 
 ROOT = Path(__file__).parents[2]
 seeds = st.integers(0, 2**32).map(Random)

@@ -185,6 +185,67 @@ def test_a_miner_abstains_under_a_model_that_nobody_sends_and_the_chain_goes_on(
     World(12, Settings()).run(scene)
 
 
+@pytest.mark.parametrize("size_bytes", [1, 2**32])
+def test_a_manifest_that_somebody_registers_as_a_model_reaches_all_the_same(size_bytes):
+    manifest = b"what people should know of it" * 9
+
+    async def scene(world: World) -> None:
+        world.start()
+        load = Workload(world)
+        await load.prepare()
+        body = replace(registration(), manifest=blob_digest(manifest))
+        await committed(world, load, "model.register", body, "m1")
+        claim = replace(body, model=body.manifest, manifest=digest_of("none"))
+        claim = replace(claim, size_bytes=size_bytes)
+        await committed(world, load, "model.register", claim, "m1")
+
+        put(world.node("m0").blobs, manifest)
+
+        await world.until(
+            lambda: all(world.node(name).blobs.find(body.manifest) for name in world.up()),
+            within_s=60,
+            what="the manifest everywhere",
+        )
+
+    World(17, Settings()).run(scene)
+
+
+@pytest.mark.parametrize("proposed", [False, True])
+def test_a_model_that_is_to_judge_does_not_wait_for_another_that_comes_slowly(proposed):
+    async def scene(world: World) -> None:
+        world.start()
+        load = Workload(world)
+        await load.prepare()
+        slow = replace(registration(), model=digest_of("slow"), manifest=digest_of("slow manifest"))
+        for name in world.up():
+            never_ends(world.node(name), slow.model)
+        await committed(world, load, "model.register", slow, "m1")
+        if proposed:
+            await govern(world, "model.activate", ModelActivate(model=slow.model), "m3")
+        put(world.node("m0").blobs, DATA)
+        await committed(world, load, "model.register", registration(), "m1")
+        await activate(world, DIGEST, "m0", "m1", "m2")
+
+        _, judges = await judged(world, load, "m0")
+
+        assert list(judges.values()) == [DIGEST] * 4
+
+    World(16, Settings()).run(scene)
+
+
+def never_ends(node: Node, digest: Digest) -> None:
+    """Let the fetch of a blob take for ever, as from a peer that sends chunk after chunk late."""
+    fetcher: Any = node._fetcher
+    bring = fetcher.bring
+
+    async def wait(asked: Digest, *, size_max: int) -> bool:
+        if asked == digest:
+            await asyncio.Event().wait()
+        return bool(await bring(asked, size_max=size_max))
+
+    fetcher.bring = wait
+
+
 def questions_about(node: Node, digest: Digest) -> list[int]:
     """Return the chunks of a blob that a node is asked for from now on."""
     answers: Any = node._answers

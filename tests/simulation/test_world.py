@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import asynccontextmanager
 
 import pytest
+import structlog
 
 from consensus.messages import Phase
 from tests.simulation.network import LinkQuality
@@ -47,12 +48,31 @@ def test_four_whole_nodes_reach_fifty_heights_twice_with_one_trace():
     assert first.trace.hexdigest() == again.trace.hexdigest()
 
 
-def test_another_seed_is_another_course_of_events():
-    async def scene(world):
-        world.start()
-        await world.reach(2, within_s=20)
+async def two_heights(world: World) -> None:
+    world.start()
+    await world.reach(2, within_s=20)
 
-    assert play(scene, seed=1).trace.hexdigest() != play(scene, seed=2).trace.hexdigest()
+
+def test_a_trace_has_every_log_line_whatever_level_was_set_before():
+    free = play(two_heights)
+
+    before = structlog.get_config() if structlog.is_configured() else None
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger("critical"))
+    try:
+        quiet = play(two_heights)
+    finally:
+        structlog.reset_defaults()
+        if before is not None:
+            structlog.configure(**before)
+
+    assert quiet.log == free.log != []
+    assert quiet.trace.hexdigest() == free.trace.hexdigest()
+
+
+def test_another_seed_is_another_course_of_events():
+    assert (
+        play(two_heights, seed=1).trace.hexdigest() != play(two_heights, seed=2).trace.hexdigest()
+    )
 
 
 def test_honest_nodes_blame_nobody_in_fair_weather():

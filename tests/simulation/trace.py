@@ -89,6 +89,8 @@ class Trace:
             raise structlog.DropEvent
 
         before = structlog.get_config() if structlog.is_configured() else None
+        # Else a level that an earlier command of this process has set would hide lines.
+        structlog.reset_defaults()
         structlog.configure(processors=[take], cache_logger_on_first_use=False)
         try:
             yield

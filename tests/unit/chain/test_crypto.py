@@ -22,7 +22,7 @@ from chain.crypto import (
 )
 from chain.errors import InvalidKey
 from chain.types import Address, PublicKey, Signature
-from scripts.make_vectors import TAGS
+from scripts.vectors.digests import TAGS
 from tests.builders import key_of
 from tests.strategies import signing_keys
 
@@ -33,7 +33,7 @@ TAG = b"securenet/test/v1"
 
 @pytest.mark.attack("B11")
 def test_the_verifier_agrees_with_the_table_of_edge_cases():
-    # The 14 × 14 grid of keys and R of small order among them; see scripts/signature_cases.py.
+    # The 14 × 14 grid of keys and R of small order among them; see scripts/vectors/signatures.py.
     differing = [
         case["name"]
         for case in TABLE["signatures"]

@@ -10,7 +10,6 @@ from chain.certificate import CERTIFICATE
 from chain.errors import DecodeError
 from chain.genesis import GENESIS
 from chain.kinds import KINDS
-from chain.records.tables import TABLES
 from chain.schema import (
     MATCHED_TEXTS_MAX,
     Blob,
@@ -23,6 +22,7 @@ from chain.schema import (
     Text,
     Word,
 )
+from tests.tables import TABLES
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,7 +1,11 @@
 """chain.state: the committed state and overlays on it."""
 
+from importlib import import_module
+from pkgutil import walk_packages
+
 import pytest
 
+import chain
 from chain import state as state_module
 from chain.errors import DecodeError
 from chain.genesis import genesis_state
@@ -9,10 +13,10 @@ from chain.records.devices import DEVICE_TABLE
 from chain.records.miners import MINER_TABLE
 from chain.records.models import ACTIVE_MODELS
 from chain.records.organisations import ORGANISATION_TABLE, OrganisationRecord
-from chain.records.tables import TABLES
 from chain.state import MemorySource, Overlay, State
-from chain.table import height_key
+from chain.table import Table, height_key
 from tests.builders import Chain, digest_of, key_of, make_genesis
+from tests.tables import TABLES
 
 
 def organisation(name):
@@ -32,6 +36,12 @@ def state():
 
 
 ID = digest_of("new")
+
+
+def test_every_table_of_the_chain_is_listed():
+    names = [module.name for module in walk_packages(chain.__path__, "chain.")]
+    values = [value for name in names for value in vars(import_module(name)).values()]
+    assert {id(value) for value in values if isinstance(value, Table)} == set(map(id, TABLES))
 
 
 def test_no_prefix_of_a_table_is_the_beginning_of_another():

@@ -25,14 +25,15 @@ from chain.limits import parse_limits
 from chain.lookback import BlockSummary, Lookback, OpenBlock
 from chain.merkle import merkle_root, verify_inclusion
 from chain.parameters import CHANGEABLE, FUTURE_DRIFT_MS, PARAMETERS, Parameters
-from chain.records.tables import TABLES
 from chain.schema import Integer
 from chain.state import State, miner_sets_of
 from chain.state_tree import STATE_PROOF
 from chain.transactions import decode_transaction
 from chain.types import Address, Digest, PublicKey
-from scripts.make_vectors import TAGS, render, vectors
+from scripts.make_vectors import render, vectors
+from scripts.vectors.digests import TAGS
 from tests.builders import Chain
+from tests.tables import TABLES
 
 FOLDER = Path(__file__).parents[2] / "vectors"
 

@@ -471,7 +471,10 @@ class FakeNode:
 
     async def _proposals(self, request: web.Request) -> web.Response:
         items = []
+        wanted = request.query.get("status")
         for key, record in self.chain.tip.state.scan(PROPOSAL_TABLE):
+            if wanted not in (None, record.status):
+                continue
             kind = KINDS[record.kind]
             body = kind.body.render(kind.decode_bytes(record.body))
             items.append({"id": key.hex(), **PROPOSAL_TABLE.record.render(record), "body": body})
@@ -620,6 +623,9 @@ def serving(node: FakeNode) -> Iterator[FakeNode]:
         started.set()
         await stop.wait()
         await runner.cleanup()
+        # Connections that were just told to close need a turn of the loop to do so.
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
 
     thread = threading.Thread(target=lambda: loop.run_until_complete(serve()))
     thread.start()

@@ -1,8 +1,10 @@
 """`securenet device`: the registry through the command line."""
 
 import pytest
+from aiohttp import web
 
 from chain.crypto import signing_key
+from chain.kinds.organisations import organisation_id
 from cli.device_view import show_device
 from cli.exit_codes import ExitCode
 from tests.unit.cli.conftest import key_file
@@ -30,6 +32,25 @@ def test_a_device_is_registered_by_its_public_key_alone(securenet, node, registr
 
     assert ended.code == ExitCode.OK, ended.err
     assert securenet("device", "list", "--json").document[0]["roles"] == ["gateway"]
+
+
+def test_a_name_in_the_place_of_an_id_is_told_where_ids_are(securenet, node, registrar):
+    for command in (("show", "pump-1"), ("suspend", "pump-1", "--key", registrar)):
+        ended = securenet("device", *command)
+
+        assert ended.code == ExitCode.USAGE
+        assert "securenet device list has them" in ended.err
+
+
+def test_an_id_in_the_place_of_a_name_is_told_where_names_are(securenet, node):
+    path = f"/v1/policies/{organisation_id('ab' * 32).hex()}"
+    problem = {"code": "not_found", "detail": "there is no such organisation"}
+    node.overrides[path] = [web.json_response(problem, status=404)]
+
+    ended = securenet("policy", "show", "--organisation", "ab" * 32)
+
+    assert ended.code == ExitCode.NOT_FOUND
+    assert "securenet organisation list has the names" in ended.err
 
 
 def test_the_life_of_a_device(securenet, node, registrar, sensor):

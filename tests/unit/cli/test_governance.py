@@ -164,6 +164,38 @@ def test_a_proposal_that_is_none_is_not_sent(securenet, node, miner, change):
     assert "POST /v1/transactions" not in node.requests
 
 
+@pytest.mark.parametrize(
+    ("approvals", "refusals", "code", "told"),
+    [
+        (["me"], ["bb" * 32], ExitCode.ALREADY_THERE, "this miner's vote for it counts"),
+        (["bb" * 32], [], ExitCode.ALREADY_THERE, "vote for it: securenet miner vote"),
+        # A vote is never changed: only another proposal lets it change its mind.
+        (["bb" * 32], ["me"], ExitCode.OK, ""),
+    ],
+)
+def test_what_is_proposed_already_is_voted_for(
+    securenet, node, miner, approvals, refusals, code, told
+):
+    (me,) = [m["id"] for m in securenet("miner", "list", "--json").document]
+    votes = {
+        "approvals": [me if voter == "me" else voter for voter in approvals],
+        "refusals": [me if voter == "me" else voter for voter in refusals],
+    }
+    body = {"name": "heartbeat_ms", "value": "70000"}
+    others = [
+        {"id": "11" * 32, "kind": "param.change", "body": {**body, "value": "1"}, **votes},
+        {"id": "22" * 32, "kind": "param.change", "body": body, **votes},
+    ]
+    node.overrides["/v1/proposals"] = [web.json_response({"items": others, "cursor": None})]
+
+    ended = securenet("param", "propose", "heartbeat_ms", "70000", "--key", miner)
+
+    assert ended.code == code
+    assert told in ended.err
+    assert ("22" * 32 in ended.err) == (code != ExitCode.OK)
+    assert ("POST /v1/transactions" in node.requests) == (code == ExitCode.OK)
+
+
 def test_an_acceptance_that_is_none_is_told(securenet, node, miner, tmp_path):
     (tmp_path / "m1.json").write_text(json.dumps({"name": "m1"}))
 

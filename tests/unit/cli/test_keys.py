@@ -26,6 +26,13 @@ def test_a_new_key_is_shown_as_it_was_made(securenet, tmp_path, algorithm, digit
     assert stat.S_IMODE(out.stat().st_mode) == 0o600
 
 
+def test_of_a_key_file_that_is_not_there_it_is_said_where_such_files_are(securenet, tmp_path):
+    ended = securenet("miner", "vote", "ab" * 32, "--key", tmp_path / "miner.json")
+
+    assert ended.code == ExitCode.KEY
+    assert "HOME/keys/miner.json" in ended.err
+
+
 def test_a_key_is_never_replaced(securenet, tmp_path):
     out = tmp_path / "key.json"
     securenet("keys", "new", "--out", out)
@@ -92,5 +99,6 @@ def test_a_missing_key_file_is_one_line(securenet, tmp_path):
 def test_a_key_in_a_folder_that_is_not_there_is_told(securenet, tmp_path):
     ended = securenet("keys", "new", "--out", tmp_path / "absent" / "key.json")
 
-    assert ended.code in (ExitCode.KEY, ExitCode.STORAGE)
+    assert ended.code == ExitCode.USAGE
+    assert "absent is no directory" in ended.err
     assert len(ended.err.splitlines()) == 2

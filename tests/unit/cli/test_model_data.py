@@ -146,12 +146,30 @@ def test_models_of_other_data_judge_its_flows_and_bring_their_schema(securenet, 
         assert [score >= artifact.threshold_ppm for score in scores] == [False, True]
 
 
+def test_a_kind_that_there_is_not_is_refused(securenet, files):
+    out = files / "models"
+
+    ended = securenet(
+        *("model", "train", "--schema", files / "flows.toml", "--data", files / "train.csv"),
+        *("--out", out, "--only", "linear", "--only", "tree"),
+    )
+
+    assert ended.code == ExitCode.USAGE
+    assert "no kind is tree" in ended.err
+    assert "forest-small, linear" in ended.err
+    assert not out.exists()
+
+
 def test_rows_without_labels_become_flows_that_the_model_reads(securenet, files):
     trained = securenet(
         *("model", "train", "--schema", files / "flows.toml", "--data", files / "train.csv"),
-        *("--out", files / "models"),
+        *("--out", files / "models", "--only", "forest"),
     )
     assert trained.code == ExitCode.OK, trained.err
+    assert sorted(file.name for file in (files / "models").iterdir()) == [
+        "office-forest.json",
+        "office-forest.safetensors",
+    ]
     model = files / "models" / "office-forest.safetensors"
     (files / "live.csv").write_text("bytes,proto,dur\n600,tcp,50\n20,udp,0.1\n-,gre,1\n")
     arguments = ("model", "features", "--csv", files / "live.csv", "--model", model)
@@ -352,6 +370,17 @@ def test_a_row_of_nsl_kdd_that_cannot_be_read_is_named(securenet, tmp_path):
 
     assert ended.code == ExitCode.USAGE
     assert "mine.txt, row 9, row: 2 columns, not 43" in ended.err
+
+
+def test_a_csv_file_without_a_schema_is_told_from_nsl_kdd(securenet, files):
+    read = securenet("model", "data", "check", files / "train.csv")
+    trained = securenet("model", "train", "--data", files / "train.csv", "--out", files / "o")
+
+    assert read.code == trained.code == ExitCode.USAGE
+    assert "it is not NSL-KDD" in read.err
+    for told in (read.err, trained.err):
+        assert "--schema" in told.splitlines()[-1]
+        assert "docs/data.md" in told.splitlines()[-1]
 
 
 def test_a_folder_without_files_of_nsl_kdd_is_refused(securenet, tmp_path):

@@ -81,6 +81,20 @@ def test_training_for_people_says_what_was_measured(securenet, data, tmp_path):
     assert sum("false_positive_rate" in line for line in lines) == 2 * len(BUNDLED_NAMES)
 
 
+@pytest.mark.parametrize(
+    ("options", "name"),
+    [((), "nsl-kdd-linear.json"), (("--traffic-only",), "nsl-kdd-traffic-forest.safetensors")],
+)
+def test_models_that_are_there_are_not_overwritten(securenet, data, tmp_path, options, name):
+    (tmp_path / name).write_text("mine")
+
+    ended = securenet("model", "train", "--data", data, "--out", tmp_path, *options)
+
+    assert ended.code == ExitCode.ALREADY_THERE
+    assert "training" not in ended.err
+    assert [path.read_text() for path in tmp_path.glob("nsl-kdd*-*")] == ["mine"]
+
+
 def test_a_folder_that_cannot_be_written_is_refused(securenet, data, tmp_path):
     (tmp_path / "taken").write_text("a file")
 
@@ -112,6 +126,7 @@ def test_people_get_a_table_for_each_test_file(securenet, data):
     assert HARD_TEST_FILE in ended.out
     assert "low_false_alarm" in ended.out
     assert "macro F1" in ended.out
+    assert "±" not in ended.out, "one seed shows no spread"
 
 
 @pytest.mark.parametrize("command", [("train", "--out", "o"), ("evaluate",)])

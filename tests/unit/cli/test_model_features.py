@@ -53,6 +53,8 @@ def test_a_capture_becomes_flows_that_a_model_judges_and_tx_submit_takes(securen
     ended = securenet("model", "features", "--pcap", pcap, "--out", out)
 
     assert ended.code == ExitCode.OK, ended.err
+    assert "warning: the bundled forests need logged_in" in ended.err
+    assert "model train --traffic-only" in ended.err
     assert "hot, num_failed_logins" in ended.out
     assert "filled with 0" in ended.out
     assert "wrong_fragment" not in ended.out

@@ -29,7 +29,10 @@ def test_the_report_is_written_and_summed_up(securenet, data, tmp_path):
     document = json.loads((tmp_path / "o" / "report.json").read_text())
     assert document["data"] == {TRAIN_FILE: file_digest(data / TRAIN_FILE)}
     assert len(document["runs"]) == 4
-    assert "<svg" in (tmp_path / "o" / "report.html").read_text()
+    assert document["adversaries"] is None
+    page = (tmp_path / "o" / "report.html").read_text()
+    assert "<svg" in page
+    assert "Evasion" not in page
 
 
 def test_scripts_get_table_2_as_json(securenet, data, tmp_path):

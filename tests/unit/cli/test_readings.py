@@ -61,12 +61,12 @@ def test_a_row_of_a_file_of_flows_is_chosen_by_its_number(tmp_path):
     (tmp_path / "flows.jsonl").write_text("".join(json.dumps(flow) + "\n" for flow in rendered))
     for name in ("labelled.txt", "bare.csv", "flows.jsonl"):
         assert [parse_flow_file(tmp_path / name, row) for row in (1, 2, 3)] == flows
-        with pytest.raises(BadInput, match="has no row 4"):
+        with pytest.raises(BadInput, match="has no row 4; its last is 3"):
             parse_flow_file(tmp_path / name, 4)
 
     (tmp_path / "printed.json").write_text(json.dumps(rendered[0], indent=2))
     assert parse_flow_file(tmp_path / "printed.json") == flows[0]
-    with pytest.raises(BadInput, match="has no row 2"):
+    with pytest.raises(BadInput, match="has no row 2; its last is 1"):
         parse_flow_file(tmp_path / "printed.json", 2)
 
 

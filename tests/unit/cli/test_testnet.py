@@ -253,6 +253,35 @@ def test_a_stranger_with_a_recorded_id_is_spared(securenet, network):
     assert ended.out == "none was running\n"
 
 
+@pytest.mark.parametrize(
+    ("log", "state", "error"),
+    [
+        (None, "never started", None),
+        ("it runs\nnode ended (exit code 0)\n", "stopped (exit code 0)", None),
+        (
+            "error: no room\n  try: make room\nnode ended (exit code 10)\n",
+            "stopped (exit code 10)",
+            "error: no room",
+        ),
+        ("node ended (exit code 10)\nit runs again\n", "stopped (killed)", None),
+    ],
+)
+def test_status_tells_how_a_node_ended_from_what_it_ended_for(
+    securenet, network, log, state, error
+):
+    if log is not None:
+        network.log(network.nodes[0]).write_text(log)
+
+    ended = securenet("testnet", "status", "--dir", network.directory)
+    as_json = securenet("testnet", "status", "--dir", network.directory, "--json")
+
+    assert state in ended.out
+    assert ("last error" in ended.out) == (error is not None)
+    assert "it runs" not in ended.out
+    assert as_json.document["nodes"][0]["state"] == state
+    assert as_json.document["nodes"][0]["error"] == error
+
+
 def test_logs_are_shown_from_the_end(securenet, network):
     network.log(network.nodes[0]).write_text("one\ntwo\nthree\n")
 

@@ -68,6 +68,33 @@ def test_an_attack_is_found_below_the_budget_that_it_needs_to_hide():
     assert found.by_chance == found.by_search == {1: 1.0, 10: 0.0, 100: 0.0}
 
 
+def test_an_honest_flow_is_imitated_though_chance_has_found_a_way_that_costs_more():
+    attacks = ATTACKS.copy()
+    attacks[:, COLUMN["src_bytes"]] = 0
+    honest = HONEST.copy()
+    honest[:, COLUMN["src_bytes"]] = 777
+
+    def detects(rows):
+        sent = rows[:, COLUMN["src_bytes"]]
+        return (sent != 777) & (sent < 9_000)
+
+    found = measure(detects, attacks, honest, changes=PADDING, seed=1)
+
+    # 777 bytes are eight steps, which chance does not hit; 9,000 are ninety.
+    assert found.by_chance == {1: 1.0, 10: 0.0, 100: 0.0}
+
+
+def test_a_change_beyond_the_range_of_a_column_costs_what_is_left_of_it():
+    row = ATTACKS[0].copy()
+    row[COLUMN["count"]] = 510
+    target = Target(row=row, changes=PADDING, detects=small_in("count", 510))
+
+    (left,) = target.effective(np.array([[0, 0, 500, 0]]))
+
+    assert left.tolist() == [0, 0, 1, 0]
+    assert target.budget_of(left) == 0.2
+
+
 def test_the_search_gets_by_with_less_than_chance_has_found():
     row = ATTACKS[0].copy()
     row[COLUMN["src_bytes"]] = 0

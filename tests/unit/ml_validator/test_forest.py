@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ml_validator.errors import MalformedArtifact
-from ml_validator.forest import LEAF, NODES_MAX, SATURATION, TREES_MAX, Forest
+from ml_validator.forest import DEPTH_MAX, LEAF, NODES_MAX, SATURATION, TREES_MAX, Forest
 from ml_validator.verdicts import TREE_VOTES
 from tests.unit.ml_validator.helpers import make_forest, trees, walk
 
@@ -120,6 +120,17 @@ def test_arrays_that_do_not_fit_are_refused(changes, where):
     with pytest.raises(MalformedArtifact) as caught:
         Forest(**arrays(**changes), column_count=4)
     assert caught.value.where == where
+
+
+def chain(splits: int) -> list[tuple[int, int]]:
+    """Return a tree that is as deep as it has splits: each has a leaf and the next split."""
+    return [(0, splits), *[(LEAF, 1), (0, 5)] * (splits - 1), (LEAF, 1), (LEAF, 2)]
+
+
+def test_a_tree_has_a_bounded_depth():
+    assert make_forest(chain(DEPTH_MAX)).depth_max == DEPTH_MAX
+    with pytest.raises(MalformedArtifact, match="deep"):
+        make_forest(STUMP, chain(DEPTH_MAX + 1))
 
 
 def test_a_tree_may_not_borrow_nodes_of_the_next():

@@ -82,7 +82,7 @@ def test_hundredths_keep_every_digit(value):
     assert nsl_kdd._hundredths(text) == value
 
 
-@pytest.mark.parametrize(("text", "value"), [("1", 100), ("0.5", 50), ("0.05", 5), ("12.34", 1234)])
+@pytest.mark.parametrize(("text", "value"), [("1", 100), ("0.5", 50), ("0.05", 5), ("1.00", 100)])
 def test_rates_are_read_with_up_to_two_places(tmp_path, text, value):
     (record,) = read(tmp_path, with_cell("serror_rate", text))
     index = [c.name for c in NSL_KDD_SCHEMA.integers].index("serror_rate")
@@ -101,7 +101,9 @@ def test_rates_are_read_with_up_to_two_places(tmp_path, text, value):
         ("dst_bytes", "٣"),
         ("serror_rate", "0.123"),
         ("serror_rate", "nan"),
+        ("serror_rate", "1.01"),
         ("dst_host_srv_rerror_rate", "1e2"),
+        ("land", "2"),
         ("service", ""),
         ("service", "ht tp"),
         ("flag", "S" * 33),

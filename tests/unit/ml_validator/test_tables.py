@@ -125,6 +125,10 @@ def test_rows_of_nothing_are_passed_over_and_counted(read):
         ("1,tcp,2,i", "row", "4 columns, not 5"),
         ('1,"tcp"x,2,i,ok', "row", "expected after"),
         (f"{'1' * 70_000},tcp,2,i,ok", "row", "longer than"),
+        # Each line ends a cell in quotes and opens the next: one row to the end of the file.
+        ('"' + '\n","' * 70_000, "row", "longer than"),
+        ("1,t\0cp,2,i,ok", "proto", "'t\\x00cp' has control characters"),
+        ("1,tcp,2,i,\x1b[31mred", "label", "has control characters"),
     ],
 )
 def test_a_bad_cell_is_named_by_row_and_column(read, line, column, reason):

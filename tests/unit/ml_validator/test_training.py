@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from ml_validator import packing, training
 from ml_validator.artifact import load_artifact
 from ml_validator.calibration import choose_threshold
-from ml_validator.errors import UntrainableData
-from ml_validator.features import NSL_KDD_SCHEMA
+from ml_validator.errors import AlteredDataset, MissingDataset, UntrainableData
+from ml_validator.features import NSL_KDD_SCHEMA, CategoricalColumn, FeatureSchema
 from ml_validator.forest import LEAF, SATURATION, Forest, saturated
 from ml_validator.forest_training import (
     ROW_WEIGHT,
@@ -19,6 +19,7 @@ from ml_validator.forest_training import (
     make_lesson,
     row_weights,
 )
+from ml_validator.labelled import Dataset
 from ml_validator.nsl_kdd import TEST_FILE, TRAIN_FILE, write_records
 from ml_validator.packing import integer_thresholds, pack
 from ml_validator.synthetic import ATTACK_PROFILES, Profile, generate, generate_mixture
@@ -167,6 +168,23 @@ def test_the_model_is_no_other_for_trees_that_only_calibrate(small_records, smal
     assert SMALL.trees_grown == 25
 
 
+def test_trees_that_would_not_fit_into_one_forest_are_held_to_what_does(monkeypatch):
+    rows = generate(Profile.BROWSING, 150, seed=1)
+    mixed = [
+        replace(row, label="smurf" if place % 2 else "normal") for place, row in enumerate(rows)
+    ]
+    settings = replace(SMALL, leaves_max=None)
+    free = grow(mixed, settings)
+    assert free.leaves_max is None
+    for module in ("forest", "forest_training"):
+        monkeypatch.setattr(f"ml_validator.{module}.NODES_MAX", 1_000)
+
+    held = grow(mixed, settings)
+
+    assert max(free.forest.sizes) > 39 == max(held.forest.sizes)
+    assert held.calibrate(500_000).leaves_max == 20, "25 trees of 39 nodes"
+
+
 def test_a_background_row_takes_every_part_from_some_row():
     rows = NSL_KDD_SCHEMA.rows([record.flow for record in generate_mixture(30, seed=5)])
     invented = background(rows, NSL_KDD_SCHEMA, count=500, seed=1)
@@ -215,20 +233,23 @@ def test_a_type_weighs_as_the_root_of_its_rows():
     assert weighed.weights.tolist() == weights.tolist()
 
 
-def test_the_command_refuses_what_is_not_the_genuine_data(tmp_path, capsys):
-    out = tmp_path / "out"
-    assert training.main(["--data", str(tmp_path), "--out", str(out)]) == 1
-    assert "KDDTrain+.txt: No such file" in capsys.readouterr().err
+def test_columns_that_no_manifest_can_name_are_refused_before_anything_is_trained(monkeypatch):
+    values = tuple(f"{number:032}" for number in range(64))
+    categories = [CategoricalColumn(name=f"{n:064}", values=values) for n in range(16)]
+    schema = FeatureSchema(name="wide", integers=(), categories=tuple(categories))
+    dataset = Dataset(
+        name="wide", schema=schema, training=(), tests={}, digests={}, training_name="wide.csv"
+    )
+    monkeypatch.setattr(training, "grow", None)
+
+    with pytest.raises(UntrainableData, match="too many columns, or values"):
+        training.train_on(dataset, seed=1, command="train")
+
+
+def test_what_is_not_the_genuine_data_is_refused(tmp_path):
+    with pytest.raises(MissingDataset, match=r"KDDTrain\+.txt"):
+        training.train(tmp_path, seed=1)
     write_records(tmp_path / TRAIN_FILE, generate_mixture(2, seed=1))
     write_records(tmp_path / TEST_FILE, generate_mixture(2, seed=2))
-    assert training.main(["--data", str(tmp_path), "--out", str(out)]) == 1
-    assert "SHA-256" in capsys.readouterr().err
-    assert not out.exists()
-
-
-@pytest.mark.parametrize("seed", ["-1", "x", str(2**32)])
-def test_the_command_refuses_a_seed_that_is_none(tmp_path, seed, capsys):
-    with pytest.raises(SystemExit) as caught:
-        training.main(["--data", str(tmp_path), "--out", str(tmp_path), "--seed", seed])
-    assert caught.value.code == 2
-    assert "--seed" in capsys.readouterr().err
+    with pytest.raises(AlteredDataset, match="SHA-256"):
+        training.train(tmp_path, seed=1)

@@ -6,7 +6,7 @@ from chain.crypto import address_of
 from chain.errors import Rejection
 from chain.kinds import KINDS
 from chain.kinds.base import Signer
-from scripts.make_vectors import examples
+from scripts.vectors.transactions import examples
 from tests.builders import Chain, key_of
 
 pytestmark = pytest.mark.attack("E5")

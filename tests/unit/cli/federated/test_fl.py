@@ -530,8 +530,9 @@ def test_a_round_whose_base_is_not_taken_is_shown_with_what_to_do(
 
 
 def test_a_base_that_the_node_is_still_fetching_is_waited_for(
-    securenet, registrar, join, node, devices, tmp_path
+    securenet, registrar, join, node, devices, tmp_path, monkeypatch
 ):
+    monkeypatch.setattr("cli.federated.follow.POLL_S", 0.1)
     base = replace(bundled_model(LINEAR_NAME)[0], threshold_ppm=7)
     (tmp_path / "base.safetensors").write_bytes(base.data)
     started = securenet(

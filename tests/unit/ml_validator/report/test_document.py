@@ -1,11 +1,12 @@
 import json
 import xml.etree.ElementTree as ElementTree
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
 
 from ml_validator.report.description import describe
-from ml_validator.report.document import Report, table_2, to_html, to_json
+from ml_validator.report.document import Report, table_1, table_2, to_html, to_json
 from ml_validator.report.protocol import run_all
 from ml_validator.report.published import TABLE_2
 from tests.unit.ml_validator.report.test_protocol import RECORDS
@@ -19,6 +20,12 @@ def report():
         description=describe(RECORDS),
         runs=run_all(RECORDS, seeds=(42, 43)),
     )
+
+
+def with_duration(record, seconds):
+    """Return a row that lasts so long; the duration is the first integer."""
+    integers = (seconds, *record.flow.integers[1:])
+    return replace(record, flow=replace(record.flow, integers=integers))
 
 
 class Page(HTMLParser):
@@ -38,6 +45,25 @@ class Page(HTMLParser):
 
     def handle_endtag(self, tag: str) -> None:
         assert self.open.pop() == tag
+
+
+def test_table_1_says_how_near_any_type_comes_to_what_is_printed(report):
+    back = [replace(row, label="back") for row in RECORDS[:3]]
+    lasting = [with_duration(row, seconds) for row, seconds in zip(back, (0, 1, 5), strict=True)]
+    others = [with_duration(row, 9) for row in RECORDS if row.label == "normal"]
+
+    first, second, *rest = table_1(describe([*lasting, *others]))
+
+    assert (first["published"], first["attack"]) == ([0.480376, 0.429223], "back")
+    assert first["own"] == [2.0, 1.0]
+    # Of 0, 1 and 5 s over 9 s.
+    assert (first["nearest"]["label"], first["nearest"]["normalisation"]) == (
+        "back",
+        "seconds over the longest",
+    )
+    assert first["nearest"]["off"] == pytest.approx(0.429223 - 1 / 9)
+    assert (second["attack"], second["own"]) == ("buffer_overflow", None), "no row has that label"
+    assert [row["attack"] for row in rest] == [None, None]
 
 
 def test_table_2_has_the_published_row_beside_the_measured_ones(report):
@@ -78,6 +104,8 @@ def test_the_page_is_whole_and_says_what_was_measured(report):
     assert page.seen.count("svg") == 9
     for row in table_2(report.runs):
         assert f"{row['measured']['accuracy']['mean']:.2f}" in html
+    for row in table_1(report.description):
+        assert f"<td>{row['nearest']['off']:.3f}</td>" in html
     assert "ab&lt;&amp;&gt;cd" in html
     assert html == to_html(report)
 

@@ -1,4 +1,4 @@
-"""The list of all tables of the state."""
+"""All tables of the state; prefixes, keys and values of any of them are tested by this list."""
 
 from typing import Any, Final
 

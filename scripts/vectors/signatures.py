@@ -18,12 +18,12 @@ DATA = domain(TAG) + MESSAGE
 P256_PRIME = 2**256 - 2**224 + 2**192 + 2**96 - 1
 
 
-def signature_cases() -> list[dict[str, Any]]:
+def signatures() -> list[dict[str, Any]]:
     """Return signatures and whether they are valid."""
     return [*_ed25519(), *_small_order(), *_p256()]
 
 
-def key_cases() -> list[dict[str, Any]]:
+def keys() -> list[dict[str, Any]]:
     """Return public keys and whether they may be registered."""
     return [*_ed25519_keys(), *_p256_keys()]
 

@@ -11,7 +11,7 @@ from chain.merkle import leaf_hash, root_of_hashes
 from chain.reader_keys import ReaderKey
 
 
-def file_cases() -> list[dict[str, Any]]:
+def files() -> list[dict[str, Any]]:
     """Return files whose byte i is i mod 251, encrypted with keys that are known."""
     cases = []
     for size, reader_count, name in (

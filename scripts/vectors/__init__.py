@@ -1,0 +1,1 @@
+"""What the golden vectors hold, by subject; `scripts.make_vectors` writes them."""
