@@ -20,7 +20,7 @@ from chain.types import Address, Digest
 from cli.client import ask
 from cli.commands.fl_publish import Optimiser, _command
 from cli.exit_codes import ExitCode
-from cli.federated.follow import Gateway, why_shown
+from cli.federated.follow import Gateway, RoundReader, why_shown
 from cli.federated.memory import Memory, MemoryStore, Promise
 from cli.federated.shard import Shard
 from cli.federated.waits import waits_for
@@ -36,6 +36,7 @@ from ml_validator.synthetic import generate_mixture
 from node.random_source import SystemRandom
 from node.storage.lock import FileLock
 from tests.federation import Federation, make_terms
+from tests.learners import Learner
 from tests.unit.cli.conftest import key_file
 from tests.unit.cli.fake_node import REGISTRAR, make_genesis, problem, serving
 from tests.unit.cli.federated.learning_node import LearningNode
@@ -450,6 +451,34 @@ def test_nobody_sends_two_updates_from_one_base_unawares(start, join, node, devi
 
     assert (ended.code, "another federated round has" in ended.err) == (ExitCode.USAGE, True)
     assert record(node, id).members[0].status == "invited"
+
+
+@pytest.mark.attack("F10")
+@pytest.mark.parametrize("unmasked", [False, True])
+def test_nothing_is_handed_unawares_to_a_group_that_another_organisation_fills(
+    start, join, node, devices, monkeypatch, unmasked
+):
+    terms = ("--group-size", 3, "--deadlines", "9,3,1,1,1,1", "--json")
+    id = Digest(bytes.fromhex(start(*terms).document["id"]))
+    own, *others = [Address(bytes.fromhex(devices[letter])) for letter in LETTERS]
+    for letter, other in zip(LETTERS[1:], others, strict=True):
+        key = signing_key("ed25519", letter.encode() * 32)
+        sender = Sender(genesis_hash=node.chain.genesis.hash, address=other, key=key)
+        node.chain.commit([sender.sign("round.join", Learner(other).join(id))])
+
+    async def organisations(self, members):
+        return dict.fromkeys(members, Address(b"o" * 32)) | {own: Address(b"a" * 32)}
+
+    monkeypatch.setattr(RoundReader, "organisations", organisations)
+    node.has_heartbeat = True
+
+    ended = join("a", "--round", id.hex(), unmasked=unmasked)
+
+    # Nobody else shares, so the only group is void in any case.
+    assert ended.code == ExitCode.MISSED
+    assert ("could see the own update" in ended.err) == (not unmasked)
+    status = {member.device: member.status for member in record(node, id.hex()).members}[own]
+    assert status == ("shared" if unmasked else "joined")
 
 
 def test_a_sum_in_which_one_weighs_most_hides_little():
