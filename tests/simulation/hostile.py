@@ -209,6 +209,11 @@ class Hostile:
 
     def on_message(self, peer: Address, kind: int, payload: bytes) -> None:
         """Answer for its blocks, and listen to the others' votes."""
+        # Another hostile miner may send noise.
+        with contextlib.suppress(DecodeError):
+            self._hear(peer, kind, payload)
+
+    def _hear(self, peer: Address, kind: int, payload: bytes) -> None:
         if kind in self.lies:
             answer = self.lies[kind](decode_body(kind, payload))
             if answer is not None:
@@ -235,9 +240,7 @@ class Hostile:
                 proposal = Proposal(header=block.header, digests=digests)
                 self._transport.send(peer, PROPOSED, encode_body(PROPOSED, proposal))
         elif kind == CONSENSUS:
-            # Another hostile miner may send noise.
-            with contextlib.suppress(DecodeError):
-                self.heard.append(decode_message(payload))
+            self.heard.append(decode_message(payload))
 
     async def _watch(self) -> None:
         """Play the trick once at each height at which it is this miner's turn."""

@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from chain.eligibility import eligible_miners, proposer_of
+from chain.errors import DecodeError
 from chain.state import miner_sets_of
 from chain.types import Address, Height, Round
 from consensus.codec import encode_message
@@ -181,6 +182,10 @@ class _BentReceiver:
 
     def on_message(self, peer: Address, kind: int, payload: bytes) -> None:
         with acting(self._name):
-            heard = self._habit.hear(peer, kind, payload)
+            try:
+                heard = self._habit.hear(peer, kind, payload)
+            except DecodeError:
+                # Another hostile miner may send noise, which is for the node to refuse.
+                heard = payload
             if heard is not None:
                 self._inner.on_message(peer, kind, heard)
