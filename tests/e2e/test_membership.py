@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from cli.exit_codes import ExitCode
 from cli.processes import python_command
 from tests.e2e.network import (
     PATIENCE_S,
@@ -39,11 +40,16 @@ class Operators:
         return str(self._network.home(number) / "keys" / name)
 
     async def run(self, *words: str, rpc: str | None = None) -> Any:
-        """Run a command; return the JSON it prints."""
+        """Run a command, and again where a node is not so far yet; return the JSON it prints."""
         command = python_command("cli", *words, "--rpc", rpc or self._rpc, "--json")
-        ended = await asyncio.to_thread(
-            subprocess.run, command, capture_output=True, text=True, timeout=PATIENCE_S
-        )
+        async with patience(" ".join(words)):
+            while True:
+                ended = await asyncio.to_thread(
+                    subprocess.run, command, capture_output=True, text=True, timeout=PATIENCE_S
+                )
+                if ended.returncode != ExitCode.BUSY:
+                    break
+                await asyncio.sleep(POLL_S)
         assert ended.returncode == 0, f"{' '.join(words)}: {ended.stderr}"
         return json.loads(ended.stdout)
 
