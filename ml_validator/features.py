@@ -151,21 +151,36 @@ class FeatureSchema:
         """
         for index, flow in enumerate(flows, first_index):
             self._check_shape(index, flow)
-        matrix = np.zeros((len(flows), self.column_count), np.int64)
-        if not flows:
-            return matrix
         width = len(self.integers)
+        integers = np.zeros((len(flows), width), np.int64)
         try:
-            matrix[:, :width] = np.array([flow.integers for flow in flows], np.int64)
+            if flows:
+                integers[:] = np.array([flow.integers for flow in flows], np.int64)
         except OverflowError:
             self._refuse_integers(flows, first_index)
-        if (matrix[:, :width] < 0).any():
+        if (integers < 0).any():
             self._refuse_integers(flows, first_index)
+        return self.rows_of(integers, [flow.categories for flow in flows])
+
+    def rows_of(self, integers: Matrix, categories: Sequence[Sequence[str]]) -> Matrix:
+        """Encode the columns of flows.
+
+        Parameters
+        ----------
+        integers : ndarray of shape (n_flows, len(self.integers)), int64, 0 or more
+        categories : sequence of n_flows sequences of str, each as long as `self.categories`
+
+        Returns
+        -------
+        ndarray of shape (n_flows, column_count), int64, 0 or more
+        """
+        matrix = np.zeros((len(integers), self.column_count), np.int64)
+        matrix[:, : len(self.integers)] = integers
         places = self._places
         ones = [
             (index, place[value])
-            for index, flow in enumerate(flows)
-            for place, value in zip(places, flow.categories, strict=True)
+            for index, values in enumerate(categories)
+            for place, value in zip(places, values, strict=True)
             if value in place
         ]
         if ones:

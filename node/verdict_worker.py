@@ -11,17 +11,21 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
-from itertools import compress
 from typing import BinaryIO, Final
 
 from chain import codec
 from chain.blocks import BLOCK_SIZE_MAX
 from chain.errors import DecodeError
-from chain.payloads import FLOW, Flow
-from chain.schema import Blob, Integer, ListOf, Record
+from chain.payloads import (
+    CATEGORY_SIZE_MAX,
+    FLOW_CATEGORIES_MAX,
+    FLOW_INTEGERS_MAX,
+    Flow,
+)
+from chain.schema import Blob, Integer, ListOf, Record, Text
 from chain.types import DIGEST_SIZE, Digest
 from ml_validator.bundled import bundled_model
-from ml_validator.detector import Detector
+from ml_validator.detector import INTEGER_SIZE, Detector, PackedFlow, pack_flow
 from ml_validator.errors import (
     MalformedArtifact,
     MisregisteredModel,
@@ -48,7 +52,14 @@ FLOWS_PER_REQUEST: Final = 250
 """More would take the canonical decoder ten times as long: it follows the shape of what may grow
 large in memory before it allocates anything."""
 
-_FLOWS: Final = ListOf(FLOW, FLOWS_PER_REQUEST)
+_FLOWS: Final = ListOf(
+    Record(
+        PackedFlow,
+        integers=Blob(0, INTEGER_SIZE * FLOW_INTEGERS_MAX),
+        categories=ListOf(Text(CATEGORY_SIZE_MAX), FLOW_CATEGORIES_MAX),
+    ),
+    FLOWS_PER_REQUEST,
+)
 _MODEL: Final = Record(
     Registration,
     model=Blob(DIGEST_SIZE),
@@ -60,7 +71,8 @@ _MODEL: Final = Record(
 
 def encode_request(model: Registration, flows: Sequence[Flow]) -> bytes:
     """Return the bytes of a request, its length included."""
-    return _framed(codec.encode(("judge", _MODEL.write(model), _FLOWS.write(flows))))
+    packed = [pack_flow(flow, model.schema) for flow in flows]
+    return _framed(codec.encode(("judge", _MODEL.write(model), _FLOWS.write(packed))))
 
 
 def encode_load(artifact: bytes) -> bytes:
@@ -68,7 +80,7 @@ def encode_load(artifact: bytes) -> bytes:
     return _framed(codec.encode(("load", artifact)))
 
 
-def decode_request(data: bytes) -> bytes | tuple[Registration, tuple[Flow, ...]]:
+def decode_request(data: bytes) -> bytes | tuple[Registration, tuple[PackedFlow, ...]]:
     """Read a request: an artefact to load, or a model and flows; raises `DecodeError`."""
     items = codec.decode(data, what="request", size_max=BLOCK_SIZE_MAX, items_max=FLOWS_PER_REQUEST)
     match items:
@@ -154,7 +166,7 @@ class Worker:
             if detector is None:
                 return encode_missing(model.model)
             model.check(detector.artifact)
-            return encode_answer(_scores(detector, flows))
+            return encode_answer(detector.judge_packed(flows))
         except (MalformedArtifact, UnknownSchema, MisregisteredModel) as error:
             return encode_refusal(str(error))
         except (DecodeError, ModelError) as error:
@@ -178,12 +190,6 @@ def serve(source: BinaryIO, sink: BinaryIO) -> None:
             return
         sink.write(worker.answer(data))
         sink.flush()
-
-
-def _scores(detector: Detector, flows: Sequence[Flow]) -> list[int | None]:
-    is_readable = [detector.can_read(flow) for flow in flows]
-    judged = iter(detector.judge(list(compress(flows, is_readable))))
-    return [next(judged) if fits else None for fits in is_readable]
 
 
 def _shortened(reason: str) -> bytes:

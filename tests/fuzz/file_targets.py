@@ -227,7 +227,7 @@ def _check_model(data: bytes) -> bool:
         return False
     assert artifact.data == data, "it is encoded differently"
     detector = Detector(artifact)
-    if detector.can_read(_FLOW):
+    if artifact.schema.fits(_FLOW):
         (score_ppm,) = detector.judge([_FLOW])
         assert 0 <= score_ppm <= 1_000_000, "no score"
     return True

@@ -2,9 +2,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from chain.errors import DecodeError
 from chain.types import Digest
 from ml_validator.bundled import bundled_model
-from ml_validator.detector import JUDGED_TOGETHER_MAX, Detector
+from ml_validator.detector import JUDGED_TOGETHER_MAX, Detector, pack_flow
 from ml_validator.errors import InvalidFlow, MalformedArtifact, UnknownSchema
 from ml_validator.synthetic import generate_mixture
 from tests.unit.ml_validator.helpers import flows, make_flow
@@ -42,11 +43,27 @@ def test_a_refused_flow_is_named_by_its_place_in_the_whole_sequence():
     assert caught.value.index == JUDGED_TOGETHER_MAX + 3
 
 
-def test_readable_flows_are_told_from_others():
-    assert DETECTOR.can_read(make_flow())
-    assert not DETECTOR.can_read(make_flow(schema=Digest(bytes(32))))
-    assert not DETECTOR.can_read(make_flow(categories=("tcp",)))
-    assert not DETECTOR.can_read(make_flow(dst_bytes=2**63))
+def test_packed_flows_have_the_scores_of_flows_and_none_where_columns_differ():
+    model_schema = ARTIFACT.schema.digest
+    flows = [record.flow for record in generate_mixture(300, seed=2)]
+    strange = [
+        make_flow(schema=Digest(bytes(32))),
+        make_flow(categories=("tcp",)),
+        make_flow(dst_bytes=2**63),
+    ]
+
+    scores = DETECTOR.judge_packed(
+        [pack_flow(flow, model_schema) for flow in (*strange, *flows, *strange)]
+    )
+
+    assert len(flows) > JUDGED_TOGETHER_MAX
+    assert scores == [None] * 3 + DETECTOR.judge(flows) + [None] * 3
+    assert DETECTOR.judge_packed([]) == []
+
+
+def test_a_packed_integer_below_0_is_refused():
+    with pytest.raises(DecodeError, match="below 0"):
+        DETECTOR.judge_packed([pack_flow(make_flow(count=-1), ARTIFACT.schema.digest)])
 
 
 @pytest.mark.parametrize("size", [1, 3, 64, 129, JUDGED_TOGETHER_MAX - 1, JUDGED_TOGETHER_MAX + 1])

@@ -14,7 +14,7 @@ from chain.payloads import Flow
 from chain.types import Digest
 from ml_validator.artifact import Artifact
 from ml_validator.bundled import bundled_model
-from ml_validator.detector import Detector
+from ml_validator.detector import Detector, pack_flow
 from ml_validator.errors import MissingModel, ModelError
 from ml_validator.features import (
     NSL_KDD_SCHEMA,
@@ -63,7 +63,8 @@ def body(framed: bytes) -> bytes:
 def test_a_request_reads_back_as_it_was_written():
     flows = (flow(), flow(7, "ftp"))
 
-    assert decode_request(body(encode_request(MODEL, flows))) == (MODEL, flows)
+    packed = tuple([pack_flow(each, MODEL.schema) for each in flows])
+    assert decode_request(body(encode_request(MODEL, flows))) == (MODEL, packed)
 
 
 def test_an_answer_reads_back_as_it_was_written():
