@@ -97,13 +97,13 @@ def publish(
     Example: securenet fl publish 5c1d… --key registrar.json --data flows.txt
     """
     from cli.federated.follow import RoundReader
-    from cli.federated.shard import linear_of, read_labelled
+    from cli.federated.shard import linear_of, named_whole, read_labelled, rows_file
     from cli.models import fetch_blob, fetch_model
     from cli.publishing import publish_model
     from ml_validator import Artifact
     from ml_validator.federated.outcome import Finished, calibrated, described, moved
     from ml_validator.federated.server_optimisers import FedAdam, FedAvg
-    from ml_validator.nsl_kdd import TRAIN_FILE, file_digest
+    from ml_validator.nsl_kdd import file_digest
 
     ids = [parse_digest(text, "round id") for text in [*(earlier or []), round_id]]
     if optimiser is Optimiser.FEDAVG and len(ids) > 1:
@@ -145,9 +145,10 @@ def publish(
     )
     id, found = ids[-1], rounds[-1]
     Progress().phase(f"reading {data}, choosing the threshold")
-    records = list(read_labelled(data, schema, base))
+    with named_whole(data, schema):
+        records = list(read_labelled(data, schema, base))
     artifact = calibrated(model, base, records, false_alarms_ppm=false_alarms)
-    file = data / TRAIN_FILE if data.is_dir() else data
+    file = rows_file(data)
     manifest = described(
         artifact,
         records,

@@ -86,6 +86,15 @@ class RoundReader:
         self._client = client
         self._proven = None if trust is None else ProvenState(client, trust)
 
+    async def check(self, device: Address) -> None:
+        """Make sure that the trusted hash leads to what the node says of a device; raises as `find`.
+
+        A node that does not know the hash would else be taken for one that knows no round.
+        """
+        if self._proven is not None:
+            path = f"/v1/devices/{device.hex()}/proof"
+            await self._proven.record(path, DEVICE_TABLE, device)
+
     async def find(self, round_id: Digest) -> FederatedRound:
         """Return a round; raises `Refused` if there is none, `Missed` if it is not proven."""
         if self._proven is None:
@@ -275,9 +284,13 @@ class Gateway:
         self, chosen: Digest | None, news: asyncio.Event, *, forever: bool
     ) -> FederatedRound:
         patience = Patience()
+        is_trusted = False
         while True:
             news.clear()
             try:
+                if not is_trusted:
+                    await self._reader.check(self.device)
+                    is_trusted = True
                 for round_id in await self._rounds(chosen):
                     if chosen is None:
                         over = await self._look(round_id, stays=forever)

@@ -402,6 +402,54 @@ def test_a_round_that_is_not_proven_is_not_joined(start, join, node, devices):
     assert record(node, id).members[0].status == "invited"
 
 
+@pytest.mark.parametrize("mode", [(), ("--all",)])
+def test_a_hash_that_the_node_does_not_know_is_told_before_a_round_is_waited_for(
+    start, join, node, devices, mode
+):
+    id = start(*alone(devices)).document["id"]
+
+    ended = join("a", "--trust", "11" * 32, *mode)
+
+    assert (ended.code, "correct --trust" in ended.err) == (ExitCode.NOT_FOUND, True)
+    assert "waiting for a federated round" not in ended.err
+    assert record(node, id).members[0].status == "invited"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("# a page\n", "{path}, row 1"),
+        ('{{"version": 1}}\n', "{path}, row 1"),
+        ("{row}0,tcp\n", "{path}, row 2"),
+        ("", "{path} has no rows"),
+        (None, "{path}/KDDTrain+.txt"),
+    ],
+)
+def test_rows_that_cannot_be_read_are_told_before_a_round_is_waited_for(
+    join, node, devices, shard, tmp_path, text, said
+):
+    path = tmp_path / "deep" / "own"
+    path.mkdir(parents=True)
+    if text is not None:
+        path = path / "rows.txt"
+        path.write_text(text.format(row=shard.read_text().splitlines(keepends=True)[0]))
+
+    ended = join("a", data=path)
+
+    assert (ended.code, said.format(path=path) in ended.err) == (ExitCode.USAGE, True), ended.err
+    assert node.requests == [], "nothing is waited for"
+
+
+def test_rows_of_a_table_are_read_before_a_round_is_waited_for(join, node, devices, tmp_path):
+    (tmp_path / "other.toml").write_text(SCHEMA)
+    (tmp_path / "other.csv").write_text("size,class\nx,ok\n")
+
+    ended = join("a", "--schema", tmp_path / "other.toml", data=tmp_path / "other.csv")
+
+    assert ended.code == ExitCode.USAGE
+    assert f"{tmp_path / 'other.csv'}, row 2, size" in ended.err
+
+
 def test_a_closed_round_and_one_of_others_are_refused(start, join, securenet, registrar, devices):
     id = start(*alone(devices)).document["id"]
     stranger = join("b", "--round", id)
