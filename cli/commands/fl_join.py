@@ -192,7 +192,7 @@ def join(
     if over.phase != "finished":
         raise Missed(
             f"the federated round is {over.phase}: {over.reason or 'by its opener'}",
-            "wait for another, or ask its opener",
+            "nothing of it is used; start fl join again, without --round, to wait for the next",
         )
 
 

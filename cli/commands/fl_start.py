@@ -11,6 +11,7 @@ from cli.client import Client, Document, ask
 from cli.commands.fl_status import follow_round, waits
 from cli.errors import CliError
 from cli.federated.opening import CLIP, DEADLINES, SCALE_BITS, STEPS, RoundPlan, opening
+from cli.federated.waits import UNNAMED
 from cli.key_files import open_key
 from cli.options import (
     DEFAULT_RPC,
@@ -45,7 +46,7 @@ def start(
             help="Whom to invite; by default all active devices with the role participant.",
         ),
     ] = None,
-    name: Annotated[str, typer.Option("--name", help="Name of the round, for people.")] = "round",
+    name: Annotated[str, typer.Option("--name", help="Name of the round, for people.")] = UNNAMED,
     group_size: Annotated[
         int | None,
         typer.Option(

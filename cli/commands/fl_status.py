@@ -55,6 +55,8 @@ def status(
     if home is not None:
         if round_id is not None or follow:
             raise BadInput("--home is about no single round", "give it alone")
+        if not expand_home(home).is_dir():
+            raise BadInput(f"there is no home {home}", "give that of fl join")
         _show_ledgers(expand_home(home), delta, as_json=as_json)
         return
     if round_id is None:

@@ -15,7 +15,7 @@ from chain.crypto import signing_key
 from chain.federated.records import ROUND_TABLE
 from chain.kinds.device_registry import DeviceUpdate, Suspend
 from chain.kinds.participation import RoundJoin
-from chain.kinds.rounds import Invitation, RoundOpen
+from chain.kinds.rounds import Invitation, RoundAbort, RoundOpen
 from chain.types import Address, Digest
 from cli.client import ask
 from cli.commands.fl_publish import Optimiser, _command
@@ -100,10 +100,12 @@ def alone(devices, letter="a"):
     return ("--participants", devices[letter], "--group-size", 1, "--json")
 
 
-def join_before(node, id, devices, tmp_path, *, promise=None):
+def join_before(node, id, devices, tmp_path, *, promise=None, base=None):
     """Let device a join a round, and forget nothing of it but its process."""
     address, round_id = (Address(bytes.fromhex(text)) for text in (devices["a"], id))
-    memory = Memory(round=Digest(round_id), device=address, seed=bytes(32), promise=promise)
+    memory = Memory(
+        round=Digest(round_id), device=address, seed=bytes(32), base=base, promise=promise
+    )
     MemoryStore(tmp_path / "home-a").save(memory)
     secrets = RoundSecrets(seed=bytes(32), round_id=Digest(round_id), member=address)
     body = RoundJoin(
@@ -205,9 +207,18 @@ def test_status_says_what_rounds_wait_for_and_abort_ends_one(start, securenet, r
     followed = securenet("fl", "status", id, "--follow")
     assert followed.code == ExitCode.MISSED
     assert "is aborted" in followed.err
-    assert securenet("fl", "abort", id, "--key", registrar).code == ExitCode.REFUSED
+    over = securenet("fl", "abort", id, "--key", registrar)
+    assert (over.code, "nothing more comes of it" in over.err) == (ExitCode.REFUSED, True)
     assert securenet("fl", "status", "--follow").code == ExitCode.USAGE
-    assert securenet("fl", "status", "00" * 32).code == ExitCode.NOT_FOUND
+    unknown = securenet("fl", "status", "00" * 32)
+    assert (unknown.code, "fl status" in unknown.err) == (ExitCode.NOT_FOUND, True)
+
+
+def test_a_home_that_is_not_there_is_not_taken_for_one_that_has_told_nothing(securenet, tmp_path):
+    ended = securenet("fl", "status", "--home", tmp_path / "nosuch")
+
+    assert (ended.code, "there is no home" in ended.err) == (ExitCode.USAGE, True)
+    assert securenet("fl", "status", "--home", tmp_path).code == ExitCode.OK
 
 
 def test_every_open_phase_has_its_words():
@@ -376,6 +387,30 @@ def test_a_node_that_is_busy_for_a_moment_is_asked_again(start, join, node, devi
 
     assert ended.code == ExitCode.OK
     assert ended.err.count("waiting for the node: rate_limited") == 1
+    assert "too fast (asked again for 10 minutes)" in ended.err
+
+
+def test_what_is_waited_for_is_said_again_once_the_node_answers(
+    start, join, node, devices, monkeypatch
+):
+    monkeypatch.setattr("cli.federated.follow.POLL_S", 0.1)
+    id = start("--json").document["id"]
+    ended = []
+    waiting = Thread(target=lambda: ended.append(join("a", "--round", id)))
+    waiting.start()
+    path = f"/v1/rounds/{id}"
+    wait_for(lambda: any(member.has_joined for member in record(node, id).members))
+    node.overrides[path] = [problem(503, "not_ready", "it starts") for _ in range(3)]
+    wait_for(lambda: not node.overrides[path])
+    seen = node.requests.count(f"GET {path}")
+    wait_for(lambda: node.requests.count(f"GET {path}") > seen + 1)
+    node.overrides[path] = [problem(404, "not_found", "gone")]
+    waiting.join()
+
+    lines = [line for line in ended[0].err.splitlines() if line.startswith("•")]
+    joining = f"• federated round ({id[:8]}): join, until height"
+    assert [line.startswith(joining) for line in lines] == [True, False, True], lines
+    assert lines[1].startswith("• waiting for the node: not_ready")
 
 
 def test_with_a_trusted_hash_every_step_is_proven(start, join, node, devices):
@@ -499,6 +534,26 @@ def test_nobody_sends_two_updates_from_one_base_unawares(start, join, node, devi
 
     assert (ended.code, "another federated round has" in ended.err) == (ExitCode.USAGE, True)
     assert record(node, id).members[0].status == "invited"
+
+
+@pytest.mark.attack("F10")
+def test_what_is_passed_over_in_any_case_is_not_said_to_be_taken_with_all(
+    start, join, securenet, registrar, node, devices, shard, tmp_path
+):
+    first, second = (start("--json").document["id"] for _ in range(2))
+    join_before(node, first, devices, tmp_path, base=bundled_model(LINEAR_NAME)[0].digest)
+    ended = []
+    waiting = Thread(target=lambda: ended.append(join("a", unmasked=False)))
+    waiting.start()
+    wait_for(lambda: f"GET /v1/rounds/{second}" in node.requests)
+    by_registrar(node, "round.abort", RoundAbort(round=Digest(bytes.fromhex(first))))
+    waiting.join()
+
+    assert ended[0].code == ExitCode.MISSED
+    assert f"({second}), which invites this device, is passed over" in ended[0].err
+    assert "from its published outcome is joined" in ended[0].err
+    assert "left alone" not in ended[0].err
+    assert "start fl join again" in ended[0].err
 
 
 @pytest.mark.attack("F10")
@@ -829,6 +884,8 @@ def test_whoever_starts_again_without_noise_goes_on_with_that_of_joining(
     ended = join("a")
 
     assert ended.code == ExitCode.OK, ended.err
+    line = f"• federated round ({id}) goes on with --noise 1.0 --delta 1e-05, as promised"
+    assert ended.err.splitlines().count(line) == 1
     told = securenet("fl", "status", "--home", tmp_path / "home-a", "--json").document[0]
     assert (told["rounds"], told["rho"]) == (1, pytest.approx(0.5, rel=1e-6))
 
