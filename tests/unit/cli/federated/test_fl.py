@@ -228,6 +228,24 @@ def test_every_open_phase_has_its_words():
         assert said.endswith(", until height 9")
 
 
+def test_who_opens_a_round_is_told_of_those_who_have_used_its_base(start, join, node, devices):
+    first = start(*alone(devices))
+    assert "warning" not in start("--no-wait").err
+    assert join("a", "--round", first.document["id"]).code == ExitCode.OK
+
+    again = start()
+
+    assert (again.code, "limit_reached" in again.err) == (ExitCode.OK, False)
+    assert "warning: 1 of 3 invited have sent an update from this base" in again.err
+    assert "warning" not in start(*alone(devices)).err, "the audit mode hides nothing in any case"
+
+
+def test_too_many_open_rounds_are_told_with_how_to_see_and_end_one(start, devices):
+    ended = [start() for _ in range(3)][-1]
+
+    assert (ended.code, "securenet fl abort ROUND" in ended.err) == (ExitCode.REFUSED, True)
+
+
 # --- join -----------------------------------------------------------------------------------------
 
 
@@ -358,6 +376,41 @@ def test_what_is_published_is_shown_with_its_transaction(
     assert dict(line.split(maxsplit=1) for line in shown.out.splitlines())["transaction"] == (
         published.id.hex()
     )
+
+
+def test_what_was_registered_before_is_shown_without_a_transaction(
+    start, join, securenet, registrar, node, devices, shard
+):
+    id = start(*alone(devices)).document["id"]
+    join("a")
+    command = ("fl", "publish", id, "--key", registrar, "--data", shard)
+    first = securenet(*command, "--json").document
+
+    again, shown = securenet(*command, "--json").document, securenet(*command)
+
+    assert again["model"] == first["model"]
+    assert again["transaction"] == {"id": None, "status": "registered before"}
+    assert shown.out.count(first["model"]) == 1
+    assert "transaction" not in shown.out
+
+
+def test_an_outcome_that_tells_no_rows_apart_is_told_as_what_it_is(
+    start, join, securenet, registrar, devices, shard, tmp_path
+):
+    id = start(*alone(devices)).document["id"]
+    join("a")
+    rows = [line.split(",") for line in shard.read_text().splitlines()]
+    calm = tmp_path / "calm.txt"
+    calm.write_text("".join([",".join([*row[:41], "normal", *row[42:]]) + "\n" for row in rows]))
+    command = ("fl", "publish", id, "--key", registrar, "--data")
+
+    apart = securenet(*command, calm, "--rate", 100, "--false-alarms", 0)
+    vast = securenet(*command, shard, "--rate", 1e15)
+
+    for ended, said in ((apart, f"rows of {calm} apart"), (vast, "numbers are too large")):
+        assert (ended.code, said in ended.err) == (ExitCode.USAGE, True), ended.err
+        assert "with less noise" in ended.err
+    assert "--rate 10, higher --false-alarms" in apart.err
 
 
 def test_with_a_trusted_hash_what_is_published_is_of_a_proven_round(
