@@ -19,6 +19,7 @@ from chain.kinds.rounds import Invitation, RoundAbort, RoundOpen
 from chain.types import Address, Digest
 from cli.client import ask
 from cli.commands.fl_publish import Optimiser, _command
+from cli.commands.fl_status import _done_of
 from cli.exit_codes import ExitCode
 from cli.federated.follow import Gateway, RoundReader, why_shown
 from cli.federated.memory import Memory, MemoryStore, Promise
@@ -196,10 +197,14 @@ def test_a_round_that_makes_no_sense_is_refused_in_one_line(start, node, devices
     assert list(node.chain.tip.state.scan(ROUND_TABLE)) == []
 
 
-def test_status_says_what_rounds_wait_for_and_abort_ends_one(start, securenet, registrar):
+def test_status_says_what_rounds_wait_for_and_abort_ends_one(start, securenet, registrar, devices):
     id = start("--json").document["id"]
     assert "waits for 3 participants to join" in securenet("fl", "status").out
-    assert "3 invited" in securenet("fl", "status", id).out
+    shown = securenet("fl", "status", id).out
+    assert "3 invited" in shown
+    for device in devices.values():
+        (line,) = [line for line in shown.splitlines() if device in line]
+        assert line.split() == [device, "acme", "1", "40", "invited"]
     assert securenet("fl", "status", id, "--json").document["phase"] == "join"
 
     assert securenet("fl", "abort", id, "--key", registrar).code == ExitCode.OK
@@ -332,6 +337,51 @@ def test_a_round_can_be_followed_to_its_end(start, join, securenet, node, device
     assert ended.code == ExitCode.OK
     assert "it is finished" in ended.out
     assert record(node, id).phase == "finished"
+
+
+def test_who_follows_a_round_is_told_how_many_have_joined_of_all(
+    start, securenet, node, devices, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("cli.progress.LINE_EVERY_S", 0.0)
+    monkeypatch.setattr("cli.commands.fl_status.POLL_S", 0.01)
+    id = start("--json").document["id"]
+    join_before(node, id, devices, tmp_path)
+    ended = []
+    following = Thread(target=lambda: ended.append(securenet("fl", "status", id, "--follow")))
+    following.start()
+    wait_for(lambda: node.requests.count(f"GET /v1/rounds/{id}") > 3)
+    by_registrar(node, "round.abort", RoundAbort(round=Digest(bytes.fromhex(id))))
+    following.join()
+
+    lines = [line for line in ended[0].err.splitlines() if line.startswith("•")]
+    assert len(lines) == 1, lines
+    assert lines[0].startswith("• join: participants to join, until height")
+    assert lines[0].endswith(" 1/3")
+
+
+def test_a_phase_is_counted_in_the_groups_that_count_and_behind_its_end():
+    def member(status, group, *, update=None):
+        has_joined = status != "invited"
+        return {"status": status, "group": group, "mask_key": has_joined or None, "update": update}
+
+    found = {
+        "terms": {"group_size": 3},
+        "groups": [0, 1],
+        "revealed": [1],
+        "members": [
+            member("invited", None),
+            member("joined", 0),
+            member("complained", 0),
+            member("shared", 0),
+            member("included", 0, update="aa"),
+            member("included", 1, update="bb"),
+            member("shared", 2),
+        ],
+    }
+
+    counted = {phase: _done_of(found, phase) for phase in ("join", "share", "commit", "reveal")}
+
+    assert counted == {"join": (6, 7), "share": (4, 5), "commit": (2, 3), "reveal": (1, 2)}
 
 
 def test_an_aggregate_that_does_not_match_is_not_published(
