@@ -135,8 +135,8 @@ def start(
         if body.terms.is_masked and (used := await used_before(client, body)):
             show_warning(
                 f"{used} of {len(body.participants)} invited have sent an update from this base, "
-                "and pass it over without --unmasked or --noise: publish the outcome "
-                "(securenet fl publish) and start from that"
+                "or are in a round that asks for one, and pass this one over without --unmasked "
+                "or --noise: publish the outcome (securenet fl publish) and start from that"
             )
         sender = registrar_sender(await client.genesis(), signing, organisation)
         try:

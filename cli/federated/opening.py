@@ -103,7 +103,7 @@ async def opening(
 
 
 async def used_before(client: Client, body: RoundOpen) -> int:
-    """Return how many of those invited have an update from the same base in another round.
+    """Return how many of those invited have sent an update from the base, or are about to.
 
     Masks hide nothing where two sums from one base differ by one update, so these join no more. It
     is as the rounds show it that the chain still has: only the participant knows for sure.
@@ -116,7 +116,8 @@ async def used_before(client: Client, body: RoundOpen) -> int:
             for member in shown["members"]:
                 is_void = member["group"] in shown["void"]
                 is_told = member["status"] == "included" and not is_void
-                if is_told or (shown["phase"] in OPEN_PHASES and member["update"] is not None):
+                may_tell = shown["phase"] in OPEN_PHASES and member["mask_key"] is not None
+                if is_told or may_tell:
                     found.add(member["device"])
     return len(found & invited)
 

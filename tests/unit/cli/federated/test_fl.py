@@ -245,6 +245,16 @@ def test_who_opens_a_round_is_told_of_those_who_have_used_its_base(start, join, 
     assert "warning" not in start(*alone(devices)).err, "the audit mode hides nothing in any case"
 
 
+def test_who_opens_two_rounds_at_once_is_told_of_those_who_have_joined_the_first(
+    start, node, devices, tmp_path
+):
+    join_before(node, start("--json").document["id"], devices, tmp_path)
+
+    again = start()
+
+    assert (again.code, "warning: 1 of 3 invited" in again.err) == (ExitCode.OK, True)
+
+
 def test_too_many_open_rounds_are_told_with_how_to_see_and_end_one(start, devices):
     ended = [start() for _ in range(3)][-1]
 
@@ -639,7 +649,6 @@ def test_nobody_sends_two_updates_from_one_base_unawares(start, join, node, devi
     assert record(node, id).members[0].status == "invited"
 
 
-@pytest.mark.attack("F10")
 def test_what_is_passed_over_in_any_case_is_not_said_to_be_taken_with_all(
     start, join, securenet, registrar, node, devices, shard, tmp_path
 ):
