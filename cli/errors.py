@@ -296,7 +296,8 @@ _ADVICE = {
     "device list, miner list, model list, fl status and query proposals have the ids",
     "not_invited": "ask the coordinator of the federated round for a place in the next one",
     "pruned": "ask a node that keeps more (--rpc); first_heights of its status says what it keeps",
-    "round_closed": "nothing more comes of it: see securenet fl status; fl join waits for the next",
+    "round_closed": "nothing is left to do in it (see securenet fl status); fl join waits for "
+    "the next",
     "unauthorised_miner": "send it to a node that is an active miner (securenet miner list)",
     "unknown_device": "look its id up (securenet device list), or register it first: securenet "
     "device register",

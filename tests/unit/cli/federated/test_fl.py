@@ -213,7 +213,7 @@ def test_status_says_what_rounds_wait_for_and_abort_ends_one(start, securenet, r
     assert followed.code == ExitCode.MISSED
     assert "is aborted" in followed.err
     over = securenet("fl", "abort", id, "--key", registrar)
-    assert (over.code, "nothing more comes of it" in over.err) == (ExitCode.REFUSED, True)
+    assert (over.code, "nothing is left to do in it" in over.err) == (ExitCode.REFUSED, True)
     assert securenet("fl", "status", "--follow").code == ExitCode.USAGE
     unknown = securenet("fl", "status", "00" * 32)
     assert (unknown.code, "fl status" in unknown.err) == (ExitCode.NOT_FOUND, True)
