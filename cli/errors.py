@@ -293,10 +293,11 @@ _ADVICE = {
     "not_permitted": "sign with the key of the role that this kind of transaction asks for; "
     "securenet organisation list and miner list show who has it",
     "not_found": "check the id or height: securenet query status shows how far the chain is; "
-    "device list, miner list, model list and query proposals have the ids",
+    "device list, miner list, model list, fl status and query proposals have the ids",
     "not_invited": "ask the coordinator of the federated round for a place in the next one",
     "pruned": "ask a node that keeps more (--rpc); first_heights of its status says what it keeps",
-    "round_closed": "wait for the next federated round: securenet query rounds --phase join",
+    "round_closed": "nothing is left to do in it (see securenet fl status); fl join waits for "
+    "the next",
     "unauthorised_miner": "send it to a node that is an active miner (securenet miner list)",
     "unknown_device": "look its id up (securenet device list), or register it first: securenet "
     "device register",

@@ -79,6 +79,7 @@ class _Lines:
         self._text = printable(text)
         self._total = total
         self._done = 0
+        self._shown: int | None = None
         self._clock = SystemClock()
         self._next_ns = self._clock.monotonic_ns() + int(LINE_EVERY_S * 1e9)
 
@@ -90,4 +91,7 @@ class _Lines:
             self.end()
 
     def end(self) -> None:
-        typer.echo(f"• {self._text} {self._done}/{self._total}", err=True)
+        """Print a line, unless it was the last."""
+        if self._shown != self._done:
+            self._shown = self._done
+            typer.echo(f"• {self._text} {self._done}/{self._total}", err=True)

@@ -27,7 +27,7 @@ from chain.table import Table
 from chain.transactions import TRANSACTION_SIZE_MAX, Transaction, decode_transaction
 from chain.types import DIGEST_SIZE, Digest
 from cli.client import Client, Document
-from cli.errors import BadInput, Missed
+from cli.errors import BadInput, Missed, Refused
 from node.clock import SystemClock
 from node.light_walk import Decided, walk
 
@@ -151,7 +151,15 @@ async def _trusted_header(client: Client, trust: Digest) -> Header:
     genesis = await client.genesis()
     if genesis.hash == trust:
         return genesis_header(genesis, State(MemorySource(genesis_state(genesis))).root)
-    header = _header((await client.block(trust.hex()))["header"])
+    try:
+        block = await client.block(trust.hex())
+    except Refused as refusal:
+        if refusal.status == 404:
+            refusal.advice = (
+                "correct --trust, or ask a node that has the block of that hash (--rpc)"
+            )
+        raise
+    header = _header(block["header"])
     if header.hash != trust:
         raise UntrustedHeader("the node gives another header for the trusted hash")
     return header

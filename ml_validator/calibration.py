@@ -8,7 +8,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from ml_validator.errors import UntrainableData
+from ml_validator.errors import NoThreshold
 from ml_validator.verdicts import SCORE_PPM_MAX
 
 Matrix = npt.NDArray[np.int64]
@@ -34,7 +34,7 @@ def choose_threshold(normal_scores: Matrix, *, avoid: Matrix, false_alarms_ppm: 
 
     Raises
     ------
-    UntrainableData
+    NoThreshold
         More normal rows than that have the highest score there is.
     """
     ordered = np.sort(normal_scores)
@@ -44,7 +44,7 @@ def choose_threshold(normal_scores: Matrix, *, avoid: Matrix, false_alarms_ppm: 
     above = ordered[ordered > lower]
     upper = int(above[0]) if len(above) else SCORE_PPM_MAX
     if lower == SCORE_PPM_MAX:
-        raise UntrainableData("too many normal rows score as the worst attacks do")
+        raise NoThreshold("too many normal rows score as the worst attacks do")
     taken = set(np.unique(avoid).tolist())
     middle = (lower + upper) // 2
     for distance in range(upper - lower):

@@ -17,6 +17,7 @@
         ├── MissingDataset       a file that is not where it should be
         ├── AlteredDataset       a file that is not the genuine one
         ├── UntrainableData      rows from which no detector can be made
+        │   └── NoThreshold      rows that a model does not tell apart well enough for any threshold
         ├── InvalidUpdate        an update that may not enter an aggregate
         ├── InvalidShare         shares that give no secret, or a key that agrees on none
         ├── VoidGroup            a group whose sum cannot be known or breaks a rule
@@ -222,6 +223,10 @@ class AlteredDataset(ModelError):
 
 class UntrainableData(ModelError):
     """Rows from which no detector can be made, as none of them being normal."""
+
+
+class NoThreshold(UntrainableData):
+    """Rows of which too many normal ones have the highest score that a model gives."""
 
 
 class InvalidUpdate(ModelError):

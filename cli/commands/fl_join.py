@@ -124,7 +124,7 @@ def join(
     from cli.federated.memory import MemoryStore, Promise
     from cli.federated.participant import member_of
     from cli.federated.privacy import check_asked
-    from cli.federated.shard import Shard
+    from cli.federated.shard import Shard, check_rows
     from cli.signing import find_device_sender
     from node.errors import StoreLocked
     from node.random_source import SystemRandom
@@ -152,6 +152,7 @@ def join(
             epsilon_max=None if epsilon_max == inf else epsilon_max,
         )
     signing = open_key(key, passphrase_file)
+    check_rows(data, schema)
     store = MemoryStore(expand_home(home))
 
     async def question(client: Client) -> FederatedRound:
@@ -191,7 +192,7 @@ def join(
     if over.phase != "finished":
         raise Missed(
             f"the federated round is {over.phase}: {over.reason or 'by its opener'}",
-            "wait for another, or ask its opener",
+            "nothing of it is used; start fl join again, without --round, to wait for the next",
         )
 
 

@@ -97,13 +97,14 @@ def publish(
     Example: securenet fl publish 5c1d… --key registrar.json --data flows.txt
     """
     from cli.federated.follow import RoundReader
-    from cli.federated.shard import linear_of, read_labelled
+    from cli.federated.shard import linear_of, named_whole, read_labelled, rows_file
     from cli.models import fetch_blob, fetch_model
     from cli.publishing import publish_model
     from ml_validator import Artifact
+    from ml_validator.errors import MalformedArtifact, NoThreshold
     from ml_validator.federated.outcome import Finished, calibrated, described, moved
     from ml_validator.federated.server_optimisers import FedAdam, FedAvg
-    from ml_validator.nsl_kdd import TRAIN_FILE, file_digest
+    from ml_validator.nsl_kdd import file_digest
 
     ids = [parse_digest(text, "round id") for text in [*(earlier or []), round_id]]
     if optimiser is Optimiser.FEDAVG and len(ids) > 1:
@@ -135,19 +136,33 @@ def publish(
             "give --earlier rounds oldest first, and the one to publish last",
         )
     chosen = RATES[optimiser] if rate is None else rate
-    model = moved(
-        linear_of(base),
-        [
-            Finished(aggregate=aggregate, fraction_bits=found.terms.scale_bits, steps=_steps(found))
-            for found, aggregate in zip(rounds, aggregates, strict=True)
-        ],
-        optimiser=FedAvg(rate=chosen) if optimiser is Optimiser.FEDAVG else FedAdam(rate=chosen),
-    )
     id, found = ids[-1], rounds[-1]
     Progress().phase(f"reading {data}, choosing the threshold")
-    records = list(read_labelled(data, schema, base))
-    artifact = calibrated(model, base, records, false_alarms_ppm=false_alarms)
-    file = data / TRAIN_FILE if data.is_dir() else data
+    with named_whole(data, schema):
+        records = list(read_labelled(data, schema, base))
+    try:
+        model = moved(
+            linear_of(base),
+            [
+                Finished(
+                    aggregate=aggregate, fraction_bits=found.terms.scale_bits, steps=_steps(found)
+                )
+                for found, aggregate in zip(rounds, aggregates, strict=True)
+            ],
+            optimiser=FedAvg(rate=chosen)
+            if optimiser is Optimiser.FEDAVG
+            else FedAdam(rate=chosen),
+        )
+        artifact = calibrated(model, base, records, false_alarms_ppm=false_alarms)
+    except MalformedArtifact as error:
+        raise _useless(
+            f"the outcome is no model, its numbers are too large ({error})", chosen
+        ) from error
+    except NoThreshold as error:
+        raise _useless(
+            f"the model does not tell the rows of {data} apart: {error}", chosen
+        ) from error
+    file = rows_file(data)
     manifest = described(
         artifact,
         records,
@@ -173,6 +188,12 @@ def _nothing_to_publish(id: Digest, found: FederatedRound) -> Missed:
     else:
         advice = "nothing will come of it: open another (securenet fl start)"
     return Missed(f"federated round {id.hex()} is {found.phase}: there is no aggregate", advice)
+
+
+def _useless(what: str, rate: float) -> BadInput:
+    return BadInput(
+        what, f"--rate {rate / 10:g}, higher --false-alarms, or another round with less noise"
+    )
 
 
 def _steps(found: FederatedRound) -> list[int]:

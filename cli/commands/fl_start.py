@@ -4,13 +4,23 @@ from typing import Annotated
 
 import typer
 
+from chain.federated.records import ROUND_PARAMETERS_MAX
 from chain.kinds.rounds import RoundAbort
 from chain.types import Digest
 from cli.arguments import parse_digest
 from cli.client import Client, Document, ask
 from cli.commands.fl_status import follow_round, waits
-from cli.errors import CliError
-from cli.federated.opening import CLIP, DEADLINES, SCALE_BITS, STEPS, RoundPlan, opening
+from cli.errors import CliError, Refused
+from cli.federated.opening import (
+    CLIP,
+    DEADLINES,
+    SCALE_BITS,
+    STEPS,
+    RoundPlan,
+    opening,
+    used_before,
+)
+from cli.federated.waits import UNNAMED
 from cli.key_files import open_key
 from cli.options import (
     DEFAULT_RPC,
@@ -21,7 +31,7 @@ from cli.options import (
     Rpc,
     Wait,
 )
-from cli.render import show_fields, show_json, show_line
+from cli.render import show_fields, show_json, show_line, show_warning
 from cli.sending import send_as_registrar
 from cli.signing import registrar_sender, submit
 
@@ -45,7 +55,7 @@ def start(
             help="Whom to invite; by default all active devices with the role participant.",
         ),
     ] = None,
-    name: Annotated[str, typer.Option("--name", help="Name of the round, for people.")] = "round",
+    name: Annotated[str, typer.Option("--name", help="Name of the round, for people.")] = UNNAMED,
     group_size: Annotated[
         int | None,
         typer.Option(
@@ -122,8 +132,23 @@ def start(
 
     async def question(client: Client) -> Document:
         body = await opening(client, plan, base=artifact.digest, parameter_count=count)
+        if body.terms.is_masked and (used := await used_before(client, body)):
+            show_warning(
+                f"{used} of {len(body.participants)} invited have sent an update from this base, "
+                "or are in a round that asks for one, and pass this one over without --unmasked "
+                "or --noise: publish the outcome (securenet fl publish) and start from that"
+            )
         sender = registrar_sender(await client.genesis(), signing, organisation)
-        return await submit(client, sender.sign("round.open", body), wait=wait or hands_in)
+        try:
+            return await submit(client, sender.sign("round.open", body), wait=wait or hands_in)
+        except Refused as refusal:
+            updates = count * len(body.participants)
+            if refusal.code == "limit_reached" and updates <= ROUND_PARAMETERS_MAX:
+                refusal.advice = (
+                    "wait until one is over (securenet fl status), or end one of your own: "
+                    "securenet fl abort ROUND"
+                )
+            raise
 
     answer = ask(rpc, question)
     round_id = Digest(bytes.fromhex(answer["id"]))

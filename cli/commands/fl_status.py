@@ -1,6 +1,7 @@
 """``securenet fl status``: how federated rounds are getting on."""
 
 import asyncio
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -20,6 +21,7 @@ app = typer.Typer()
 
 POLL_S: Final = 0.5
 DELTA: Final = 1e-5
+ORGANISATIONS_MAX: Final = 10_000
 
 
 @app.command()
@@ -55,6 +57,8 @@ def status(
     if home is not None:
         if round_id is not None or follow:
             raise BadInput("--home is about no single round", "give it alone")
+        if not expand_home(home).is_dir():
+            raise BadInput(f"there is no home {home}", "give that of fl join")
         _show_ledgers(expand_home(home), delta, as_json=as_json)
         return
     if round_id is None:
@@ -70,7 +74,7 @@ def status(
     if as_json:
         show_json(found)
     else:
-        _show(found)
+        _show(found, _owners(rpc, found))
 
 
 def _show_ledgers(home: Path, delta: float, *, as_json: bool) -> None:
@@ -116,18 +120,20 @@ def follow_round(rpc: str, id: Digest, *, as_json: bool) -> None:
         found = await client.get(path)
         progress = Progress()
         while found["phase"] not in CLOSED_PHASES:
-            phase, total = found["phase"], len(found["awaited"])
+            phase = found["phase"]
             if phase not in AWAITED:
                 progress.phase(f"{phase}: {waits(found)}")
                 found = await _next(client, path, phase)
                 continue
             text = f"{phase}: {AWAITED[phase]}, until height {found['deadline']}"
-            with progress.bar(text, total) as bar:
+            with progress.bar(text, _done_of(found, phase)[1]) as bar:
                 done = 0
-                while found["phase"] == phase:
-                    now = max(total - len(found["awaited"]), done)
+                while True:
+                    now = max(_done_of(found, phase)[0], done)
                     bar.advance(now - done)
                     done = now
+                    if found["phase"] != phase:
+                        break
                     await asyncio.sleep(POLL_S)
                     found = await client.get(path)
         return found
@@ -136,12 +142,29 @@ def follow_round(rpc: str, id: Digest, *, as_json: bool) -> None:
     if as_json:
         show_json(found)
     else:
-        _show(found)
+        _show(found, _owners(rpc, found))
     if found["phase"] != "finished":
         raise Missed(
             f"federated round {id.hex()} is {found['phase']}: {found['reason'] or 'by its opener'}",
             "see who was missing with securenet query rounds ID, and open another",
         )
+
+
+def _done_of(found: Document, phase: str) -> tuple[int, int]:
+    """Return how many have done what a phase waits for, of how many; holds behind it, too."""
+    members = found["members"]
+    if phase == "join":
+        return sum(member["mask_key"] is not None for member in members), len(members)
+    drawn = [member for member in members if member["group"] in found["groups"]]
+    sharing = [member for member in drawn if member["status"] not in ("invited", "joined")]
+    if phase == "share":
+        return len(sharing), len(drawn)
+    if phase == "commit":
+        taking = sharing if found["terms"]["group_size"] > 1 else drawn
+        taking = [m for m in taking if m["status"] not in ("complained", "expelled")]
+        return sum(member["update"] is not None for member in taking), len(taking)
+    included = [member for member in drawn if member["status"] == "included"]
+    return sum(member["group"] in found["revealed"] for member in included), len(included)
 
 
 async def _next(client: Client, path: str, phase: str) -> Document:
@@ -152,7 +175,22 @@ async def _next(client: Client, path: str, phase: str) -> Document:
     return found
 
 
-def _show(found: Document) -> None:
+def _owners(rpc: str, found: Document) -> dict[str, str]:
+    """Return the name of the organisation to which each member belongs, by its id."""
+
+    async def question(client: Client) -> dict[str, str]:
+        listed = await client.pages("/v1/organisations", limit=ORGANISATIONS_MAX)
+        names: dict[str, str] = {item["id"]: item["name"] for item in listed}
+        owners = {}
+        for member in found["members"]:
+            id: str = (await client.device(member["device"]))["organisation"]
+            owners[member["device"]] = names.get(id, id)
+        return owners
+
+    return ask(rpc, question)
+
+
+def _show(found: Document, owners: Mapping[str, str]) -> None:
     members = found["members"]
     counts: dict[str, int] = {}
     for member in members:
@@ -170,6 +208,14 @@ def _show(found: Document) -> None:
             "aggregate": found["aggregate"],
             "reason": found["reason"],
         }
+    )
+    show_table(
+        ["member", "organisation", "weight", "steps", "status"],
+        [
+            [one["device"], owners[one["device"]], one["weight"], one["steps"], one["status"]]
+            for one in members
+        ],
+        empty="no members",
     )
     show_line(waits(found))
 

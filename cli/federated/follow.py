@@ -24,7 +24,7 @@ from cli.federated.memory import MemoryStore, Promise
 from cli.federated.participant import Participant, end_part, member_of
 from cli.federated.privacy import privacy_in
 from cli.federated.shard import Shard
-from cli.federated.waits import waits_for
+from cli.federated.waits import titled, waits_for
 from cli.progress import Progress
 from cli.proofs import ProvenState
 from cli.render import show_error
@@ -85,6 +85,15 @@ class RoundReader:
     def __init__(self, client: Client, trust: Digest | None) -> None:
         self._client = client
         self._proven = None if trust is None else ProvenState(client, trust)
+
+    async def check(self, device: Address) -> None:
+        """Make sure that the trusted hash leads to what a device is now; raises as `find`.
+
+        A node that does not know the hash would else be taken for one that knows no round.
+        """
+        if self._proven is not None:
+            path = f"/v1/devices/{device.hex()}/proof"
+            await self._proven.record(path, DEVICE_TABLE, device)
 
     async def find(self, round_id: Digest) -> FederatedRound:
         """Return a round; raises `Refused` if there is none, `Missed` if it is not proven."""
@@ -275,9 +284,13 @@ class Gateway:
         self, chosen: Digest | None, news: asyncio.Event, *, forever: bool
     ) -> FederatedRound:
         patience = Patience()
+        is_trusted = False
         while True:
             news.clear()
             try:
+                if not is_trusted:
+                    await self._reader.check(self.device)
+                    is_trusted = True
                 for round_id in await self._rounds(chosen):
                     if chosen is None:
                         over = await self._look(round_id, stays=forever)
@@ -293,7 +306,7 @@ class Gateway:
                 patience.renew()
             except CliError as error:
                 patience.check(error)
-                self._say(None, f"waiting for the node: {error.what}")
+                self._say_away(error)
                 await patience.bear(error)
                 continue
             with self._progress.waiting("; ".join(self._waits.values())), suppress(TimeoutError):
@@ -348,16 +361,17 @@ class Gateway:
         if found.position_of(self.device) is None:
             return False
         why_not = None
-        if self._parts and not stays:
-            why_not = "is left alone: --all takes part in all that come"
-        elif self._store.find(round_id, self.device) is None:
+        if self._store.find(round_id, self.device) is None:
             if found.phase != "join":
                 why_not = "is past joining"
             elif not self._shows and (shown := self._why_shown(round_id, found)) is not None:
                 why_not = f"is passed over without --unmasked: {shown}"
+        # Said of those alone in which --all would take part.
+        if why_not is None and self._parts and not stays:
+            why_not = "is left alone: --all takes part in all that come"
         if why_not is not None:
-            name = f"{found.terms.name} ({round_id.hex()})"
-            self._say(round_id, f"federated round {name}, which invites this device, {why_not}")
+            name = titled(found.terms.name, round_id)
+            self._say(round_id, f"{name}, which invites this device, {why_not}")
         return why_not is None
 
     def _why_shown(self, round_id: Digest, found: FederatedRound) -> str | None:
@@ -370,7 +384,8 @@ class Gateway:
         if self._promise is None and self._store.has_told(self.device, base, besides=round_id):
             return (
                 f"another federated round has an update of this device from base {base.hex()}:"
-                " what their two sums differ by shows single updates"
+                " what their two sums differ by shows single updates; a round from its published"
+                " outcome is joined, and one from this base with --noise"
             )
         return why_shown(found)
 
@@ -379,7 +394,7 @@ class Gateway:
         if not found.is_open:
             return self._end(round_id, found)
         if round_id not in self._parts:
-            self._parts[round_id] = self._part(round_id)
+            self._parts[round_id] = self._part(round_id, found)
         if found.phase == "join":
             if member_of(found, self.device).mask_key is None:
                 shown = self._why_shown(round_id, found)
@@ -417,7 +432,11 @@ class Gateway:
             return False
         return True
 
-    def _part(self, round_id: Digest) -> Participant:
+    def _part(self, round_id: Digest, found: FederatedRound) -> Participant:
+        privacy = privacy_in(round_id, self._store, self.device, self._promise)
+        if privacy is not None and self._promise is None:
+            name = titled(found.terms.name, round_id)
+            self._progress.phase(f"{name} goes on with {privacy.promise}, as promised")
         return Participant(
             round_id,
             self.device,
@@ -428,7 +447,7 @@ class Gateway:
             complains=self._complains,
             shows=self._shows,
             tell=self._progress.phase,
-            privacy=privacy_in(round_id, self._store, self.device, self._promise),
+            privacy=privacy,
         )
 
     def _leave(self, round_id: Digest) -> None:
@@ -438,11 +457,18 @@ class Gateway:
         self._waits.pop(round_id, None)
 
     def _say_phase(self, round_id: Digest, found: FederatedRound) -> None:
-        name = f"federated round {found.terms.name} ({round_id.hex()[:8]})"
+        name = titled(found.terms.name, round_id, digits=8)
         until = "" if found.deadline is None else f", until height {found.deadline}"
         self._say(round_id, f"{name}: {found.phase}{until}")
         waits = waits_for(found.phase, deadline=found.deadline, count=len(awaited(found)))
         self._waits[round_id] = f"{name} {waits}"
+
+    def _say_away(self, error: CliError) -> None:
+        text = f"waiting for the node: {error.what} (asked again for {PATIENCE_S / 60:g} minutes)"
+        if self._said.get(None) != text:
+            # So that what is waited for is said again once the node answers.
+            self._said.clear()
+            self._say(None, text)
 
     def _say(self, round_id: Digest | None, text: str) -> None:
         """Print a line, unless it was the last about the same."""

@@ -6,8 +6,10 @@ from math import ldexp
 from typing import Final
 
 from chain.federated.records import (
+    CLOSED_ROUNDS_MAX,
     MASKED_GROUP_SIZE_MIN,
     OPEN_PHASES,
+    OPEN_ROUNDS_MAX,
     PARTICIPANTS_MAX,
     RULES,
     Deadlines,
@@ -32,6 +34,9 @@ DEADLINES: Final = "300,60,600,120,120,120"
 DEVICES_MAX: Final = 10_000
 CLIP_MAX: Final = 2**62
 """Half of what the chain takes of a sum: room for what the arithmetic adds."""
+
+ROUNDS_MAX: Final = OPEN_ROUNDS_MAX + CLOSED_ROUNDS_MAX
+"""The chain has no more."""
 
 _PHASES: Final = [phase for phase in OPEN_PHASES if phase != "draw"]
 
@@ -95,6 +100,26 @@ async def opening(
         deadlines=_deadlines((await client.status())["height"], phases),
     )
     return RoundOpen(terms=terms, participants=invited)
+
+
+async def used_before(client: Client, body: RoundOpen) -> int:
+    """Return how many of those invited have sent an update from the base, or are about to.
+
+    Masks hide nothing where two sums from one base differ by one update, so these join no more. It
+    is as the rounds show it that the chain still has: only the participant knows for sure.
+    """
+    invited = {invitation.device.hex() for invitation in body.participants}
+    found = set()
+    for item in await client.pages("/v1/rounds", limit=ROUNDS_MAX):
+        if item["base"] == body.terms.base.hex():
+            shown = await client.get(f"/v1/rounds/{item['id']}")
+            for member in shown["members"]:
+                is_void = member["group"] in shown["void"]
+                is_told = member["status"] == "included" and not is_void
+                may_tell = shown["phase"] in OPEN_PHASES and member["mask_key"] is not None
+                if is_told or may_tell:
+                    found.add(member["device"])
+    return len(found & invited)
 
 
 async def _all_participants(client: Client, steps: int) -> tuple[Invitation, ...]:

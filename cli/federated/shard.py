@@ -1,7 +1,8 @@
 """A participant's own data, and the update that they make of the base model of a round."""
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from cli.client import Client
 from cli.errors import BadInput
 from cli.models import fetch_model
 from ml_validator import NSL_KDD_SCHEMA, Artifact
+from ml_validator.errors import InvalidDataset, MissingDataset
 from ml_validator.federated.fixed_point import Floats
 from ml_validator.federated.linear_update import Answers, Rows, parameter_count, read_rows, train
 from ml_validator.labelled import Labelled
@@ -51,7 +53,7 @@ def read_labelled(data: Path, schema: Path | None, base: Artifact) -> Iterable[L
                 f"the base model reads flows of {base.schema.name}, not of NSL-KDD",
                 "say with --schema what the columns of --data are",
             )
-        return read_records(data / TRAIN_FILE if data.is_dir() else data)
+        return read_records(rows_file(data))
     # Imported late: it takes as long as the rest of a participant's start.
     from cli.data_schema import load_schema_file
     from ml_validator.table_data import has_columns, label_rows
@@ -64,6 +66,48 @@ def read_labelled(data: Path, schema: Path | None, base: Artifact) -> Iterable[L
             "take the schema file with which the base model was made",
         )
     return label_rows(read_table(data, layout).rows, base.schema)
+
+
+def rows_file(data: Path) -> Path:
+    """Return the file with the rows of `data`, which may be a folder with those of NSL-KDD."""
+    return data / TRAIN_FILE if data.is_dir() else data
+
+
+@contextmanager
+def named_whole(data: Path, schema: Path | None) -> Iterator[None]:
+    """Let what is wrong with the rows name their file as it was given, not by its last part."""
+    path = str(data if schema is not None else rows_file(data))
+    try:
+        yield
+    except InvalidDataset as error:
+        raise type(error)(path, error.row, error.column, error.reason) from error
+    except MissingDataset as error:
+        # What the system said decides what is advised.
+        raise MissingDataset(path, error.reason) from error.__cause__
+
+
+def check_rows(data: Path, schema: Path | None) -> None:
+    """Read the rows before any model is known, to tell what is wrong with them early.
+
+    What is no file, as a pipe, can be read but once, and is left to the round.
+
+    Raises
+    ------
+    BadInput, ModelError
+        They cannot be read, or there are none.
+    """
+    if not data.is_file() and not data.is_dir():
+        return
+    with named_whole(data, schema):
+        if schema is None:
+            count = sum(1 for _ in read_records(rows_file(data)))
+        else:
+            from cli.data_schema import load_schema_file
+            from ml_validator.tables import read_table
+
+            count = len(read_table(data, load_schema_file(schema)).rows)
+    if not count:
+        raise BadInput(f"{rows_file(data)} has no rows", "name the file of your rows with --data")
 
 
 class Shard:
@@ -128,14 +172,15 @@ class Shard:
         )
 
     def _load(self, artifact: Artifact, model: Linear) -> tuple[Rows, Answers]:
-        records = read_labelled(self._data, self._schema, artifact)
-        return read_rows(records, base=model, schema=artifact.schema)
+        with named_whole(self._data, self._schema):
+            records = read_labelled(self._data, self._schema, artifact)
+            return read_rows(records, base=model, schema=artifact.schema)
 
 
 def _state_of(data: Path) -> tuple[int, int] | None:
     """Return what changes with a file; None where there is none, which reading it will tell."""
     try:
-        found = (data / TRAIN_FILE if data.is_dir() else data).stat()
+        found = rows_file(data).stat()
     except OSError:
         return None
     return found.st_mtime_ns, found.st_size

@@ -1,8 +1,12 @@
-"""What a federated round waits for, in words."""
+"""What a federated round is called and what it waits for, in words."""
 
 from typing import Final
 
 from chain.federated.records import CLOSED_PHASES
+from chain.types import Digest
+
+UNNAMED: Final = "round"
+"""The name of a round whose coordinator gives none."""
 
 AWAITED: Final = {
     "join": "participants to join",
@@ -16,6 +20,12 @@ _OTHER: Final = {
     "attest": "miners to say which updates they hold",
     "aggregate": "a quorum of miners to say the same aggregate",
 }
+
+
+def titled(name: str, id: Digest, *, digits: int | None = None) -> str:
+    """Return what a round is called in a sentence; `digits` cuts its id short."""
+    given = "" if name == UNNAMED else f" {name}"
+    return f"federated round{given} ({id.hex()[:digits]})"
 
 
 def waits_for(phase: str, *, deadline: int | None, count: int) -> str:

@@ -72,7 +72,7 @@ def calibrated(
     Raises
     ------
     UntrainableData
-        None of them is normal, or no threshold has so few false alarms.
+        None of them is normal; `NoThreshold`: no threshold has so few false alarms.
     """
     scores = model.scores_ppm(base.schema.rows([record.flow for record in records]))
     normal = ~np.array([record.is_attack for record in records], np.bool_)

@@ -15,10 +15,11 @@ from chain.crypto import signing_key
 from chain.federated.records import ROUND_TABLE
 from chain.kinds.device_registry import DeviceUpdate, Suspend
 from chain.kinds.participation import RoundJoin
-from chain.kinds.rounds import Invitation, RoundOpen
+from chain.kinds.rounds import Invitation, RoundAbort, RoundOpen
 from chain.types import Address, Digest
 from cli.client import ask
 from cli.commands.fl_publish import Optimiser, _command
+from cli.commands.fl_status import _done_of
 from cli.exit_codes import ExitCode
 from cli.federated.follow import Gateway, RoundReader, why_shown
 from cli.federated.memory import Memory, MemoryStore, Promise
@@ -100,10 +101,12 @@ def alone(devices, letter="a"):
     return ("--participants", devices[letter], "--group-size", 1, "--json")
 
 
-def join_before(node, id, devices, tmp_path, *, promise=None):
+def join_before(node, id, devices, tmp_path, *, promise=None, base=None):
     """Let device a join a round, and forget nothing of it but its process."""
     address, round_id = (Address(bytes.fromhex(text)) for text in (devices["a"], id))
-    memory = Memory(round=Digest(round_id), device=address, seed=bytes(32), promise=promise)
+    memory = Memory(
+        round=Digest(round_id), device=address, seed=bytes(32), base=base, promise=promise
+    )
     MemoryStore(tmp_path / "home-a").save(memory)
     secrets = RoundSecrets(seed=bytes(32), round_id=Digest(round_id), member=address)
     body = RoundJoin(
@@ -194,10 +197,14 @@ def test_a_round_that_makes_no_sense_is_refused_in_one_line(start, node, devices
     assert list(node.chain.tip.state.scan(ROUND_TABLE)) == []
 
 
-def test_status_says_what_rounds_wait_for_and_abort_ends_one(start, securenet, registrar):
+def test_status_says_what_rounds_wait_for_and_abort_ends_one(start, securenet, registrar, devices):
     id = start("--json").document["id"]
     assert "waits for 3 participants to join" in securenet("fl", "status").out
-    assert "3 invited" in securenet("fl", "status", id).out
+    shown = securenet("fl", "status", id).out
+    assert "3 invited" in shown
+    for device in devices.values():
+        (line,) = [line for line in shown.splitlines() if device in line]
+        assert line.split() == [device, "acme", "1", "40", "invited"]
     assert securenet("fl", "status", id, "--json").document["phase"] == "join"
 
     assert securenet("fl", "abort", id, "--key", registrar).code == ExitCode.OK
@@ -205,9 +212,18 @@ def test_status_says_what_rounds_wait_for_and_abort_ends_one(start, securenet, r
     followed = securenet("fl", "status", id, "--follow")
     assert followed.code == ExitCode.MISSED
     assert "is aborted" in followed.err
-    assert securenet("fl", "abort", id, "--key", registrar).code == ExitCode.REFUSED
+    over = securenet("fl", "abort", id, "--key", registrar)
+    assert (over.code, "nothing is left to do in it" in over.err) == (ExitCode.REFUSED, True)
     assert securenet("fl", "status", "--follow").code == ExitCode.USAGE
-    assert securenet("fl", "status", "00" * 32).code == ExitCode.NOT_FOUND
+    unknown = securenet("fl", "status", "00" * 32)
+    assert (unknown.code, "fl status" in unknown.err) == (ExitCode.NOT_FOUND, True)
+
+
+def test_a_home_that_is_not_there_is_not_taken_for_one_that_has_told_nothing(securenet, tmp_path):
+    ended = securenet("fl", "status", "--home", tmp_path / "nosuch")
+
+    assert (ended.code, "there is no home" in ended.err) == (ExitCode.USAGE, True)
+    assert securenet("fl", "status", "--home", tmp_path).code == ExitCode.OK
 
 
 def test_every_open_phase_has_its_words():
@@ -215,6 +231,34 @@ def test_every_open_phase_has_its_words():
         said = waits_for(phase, deadline=9, count=1)
         assert said.startswith("waits for ")
         assert said.endswith(", until height 9")
+
+
+def test_who_opens_a_round_is_told_of_those_who_have_used_its_base(start, join, node, devices):
+    first = start(*alone(devices))
+    assert "warning" not in start("--no-wait").err
+    assert join("a", "--round", first.document["id"]).code == ExitCode.OK
+
+    again = start()
+
+    assert (again.code, "limit_reached" in again.err) == (ExitCode.OK, False)
+    assert "warning: 1 of 3 invited have sent an update from this base" in again.err
+    assert "warning" not in start(*alone(devices)).err, "the audit mode hides nothing in any case"
+
+
+def test_who_opens_two_rounds_at_once_is_told_of_those_who_have_joined_the_first(
+    start, node, devices, tmp_path
+):
+    join_before(node, start("--json").document["id"], devices, tmp_path)
+
+    again = start()
+
+    assert (again.code, "warning: 1 of 3 invited" in again.err) == (ExitCode.OK, True)
+
+
+def test_too_many_open_rounds_are_told_with_how_to_see_and_end_one(start, devices):
+    ended = [start() for _ in range(3)][-1]
+
+    assert (ended.code, "securenet fl abort ROUND" in ended.err) == (ExitCode.REFUSED, True)
 
 
 # --- join -----------------------------------------------------------------------------------------
@@ -305,6 +349,51 @@ def test_a_round_can_be_followed_to_its_end(start, join, securenet, node, device
     assert record(node, id).phase == "finished"
 
 
+def test_who_follows_a_round_is_told_how_many_have_joined_of_all(
+    start, securenet, node, devices, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("cli.progress.LINE_EVERY_S", 0.0)
+    monkeypatch.setattr("cli.commands.fl_status.POLL_S", 0.01)
+    id = start("--json").document["id"]
+    join_before(node, id, devices, tmp_path)
+    ended = []
+    following = Thread(target=lambda: ended.append(securenet("fl", "status", id, "--follow")))
+    following.start()
+    wait_for(lambda: node.requests.count(f"GET /v1/rounds/{id}") > 3)
+    by_registrar(node, "round.abort", RoundAbort(round=Digest(bytes.fromhex(id))))
+    following.join()
+
+    lines = [line for line in ended[0].err.splitlines() if line.startswith("•")]
+    assert len(lines) == 1, lines
+    assert lines[0].startswith("• join: participants to join, until height")
+    assert lines[0].endswith(" 1/3")
+
+
+def test_a_phase_is_counted_in_the_groups_that_count_and_behind_its_end():
+    def member(status, group, *, update=None):
+        has_joined = status != "invited"
+        return {"status": status, "group": group, "mask_key": has_joined or None, "update": update}
+
+    found = {
+        "terms": {"group_size": 3},
+        "groups": [0, 1],
+        "revealed": [1],
+        "members": [
+            member("invited", None),
+            member("joined", 0),
+            member("complained", 0),
+            member("shared", 0),
+            member("included", 0, update="aa"),
+            member("included", 1, update="bb"),
+            member("shared", 2),
+        ],
+    }
+
+    counted = {phase: _done_of(found, phase) for phase in ("join", "share", "commit", "reveal")}
+
+    assert counted == {"join": (6, 7), "share": (4, 5), "commit": (2, 3), "reveal": (1, 2)}
+
+
 def test_an_aggregate_that_does_not_match_is_not_published(
     start, join, securenet, registrar, node, devices, shard
 ):
@@ -349,6 +438,41 @@ def test_what_is_published_is_shown_with_its_transaction(
     )
 
 
+def test_what_was_registered_before_is_shown_without_a_transaction(
+    start, join, securenet, registrar, node, devices, shard
+):
+    id = start(*alone(devices)).document["id"]
+    join("a")
+    command = ("fl", "publish", id, "--key", registrar, "--data", shard)
+    first = securenet(*command, "--json").document
+
+    again, shown = securenet(*command, "--json").document, securenet(*command)
+
+    assert again["model"] == first["model"]
+    assert again["transaction"] == {"id": None, "status": "registered before"}
+    assert shown.out.count(first["model"]) == 1
+    assert "transaction" not in shown.out
+
+
+def test_an_outcome_that_tells_no_rows_apart_is_told_as_what_it_is(
+    start, join, securenet, registrar, devices, shard, tmp_path
+):
+    id = start(*alone(devices)).document["id"]
+    join("a")
+    rows = [line.split(",") for line in shard.read_text().splitlines()]
+    calm = tmp_path / "calm.txt"
+    calm.write_text("".join([",".join([*row[:41], "normal", *row[42:]]) + "\n" for row in rows]))
+    command = ("fl", "publish", id, "--key", registrar, "--data")
+
+    apart = securenet(*command, calm, "--rate", 100, "--false-alarms", 0)
+    vast = securenet(*command, shard, "--rate", 1e15)
+
+    for ended, said in ((apart, f"rows of {calm} apart"), (vast, "numbers are too large")):
+        assert (ended.code, said in ended.err) == (ExitCode.USAGE, True), ended.err
+        assert "with less noise" in ended.err
+    assert "--rate 10, higher --false-alarms" in apart.err
+
+
 def test_with_a_trusted_hash_what_is_published_is_of_a_proven_round(
     start, join, securenet, registrar, node, devices, shard
 ):
@@ -376,6 +500,30 @@ def test_a_node_that_is_busy_for_a_moment_is_asked_again(start, join, node, devi
 
     assert ended.code == ExitCode.OK
     assert ended.err.count("waiting for the node: rate_limited") == 1
+    assert "too fast (asked again for 10 minutes)" in ended.err
+
+
+def test_what_is_waited_for_is_said_again_once_the_node_answers(
+    start, join, node, devices, monkeypatch
+):
+    monkeypatch.setattr("cli.federated.follow.POLL_S", 0.1)
+    id = start("--json").document["id"]
+    ended = []
+    waiting = Thread(target=lambda: ended.append(join("a", "--round", id)))
+    waiting.start()
+    path = f"/v1/rounds/{id}"
+    wait_for(lambda: any(member.has_joined for member in record(node, id).members))
+    node.overrides[path] = [problem(503, "not_ready", "it starts") for _ in range(3)]
+    wait_for(lambda: not node.overrides[path])
+    seen = node.requests.count(f"GET {path}")
+    wait_for(lambda: node.requests.count(f"GET {path}") > seen + 1)
+    node.overrides[path] = [problem(404, "not_found", "gone")]
+    waiting.join()
+
+    lines = [line for line in ended[0].err.splitlines() if line.startswith("•")]
+    joining = f"• federated round ({id[:8]}): join, until height"
+    assert [line.startswith(joining) for line in lines] == [True, False, True], lines
+    assert lines[1].startswith("• waiting for the node: not_ready")
 
 
 def test_with_a_trusted_hash_every_step_is_proven(start, join, node, devices):
@@ -400,6 +548,54 @@ def test_a_round_that_is_not_proven_is_not_joined(start, join, node, devices):
     assert (other.code, lied.code) == (ExitCode.NOT_FOUND, ExitCode.MISSED)
     assert "proof does not hold" in lied.err
     assert record(node, id).members[0].status == "invited"
+
+
+@pytest.mark.parametrize("mode", [(), ("--all",)])
+def test_a_hash_that_the_node_does_not_know_is_told_before_a_round_is_waited_for(
+    start, join, node, devices, mode
+):
+    id = start(*alone(devices)).document["id"]
+
+    ended = join("a", "--trust", "11" * 32, *mode)
+
+    assert (ended.code, "correct --trust" in ended.err) == (ExitCode.NOT_FOUND, True)
+    assert "waiting for a federated round" not in ended.err
+    assert record(node, id).members[0].status == "invited"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("# a page\n", "{path}, row 1"),
+        ('{{"version": 1}}\n', "{path}, row 1"),
+        ("{row}0,tcp\n", "{path}, row 2"),
+        ("", "{path} has no rows"),
+        (None, "{path}/KDDTrain+.txt"),
+    ],
+)
+def test_rows_that_cannot_be_read_are_told_before_a_round_is_waited_for(
+    join, node, devices, shard, tmp_path, text, said
+):
+    path = tmp_path / "deep" / "own"
+    path.mkdir(parents=True)
+    if text is not None:
+        path = path / "rows.txt"
+        path.write_text(text.format(row=shard.read_text().splitlines(keepends=True)[0]))
+
+    ended = join("a", data=path)
+
+    assert (ended.code, said.format(path=path) in ended.err) == (ExitCode.USAGE, True), ended.err
+    assert node.requests == [], "nothing is waited for"
+
+
+def test_rows_of_a_table_are_read_before_a_round_is_waited_for(join, node, devices, tmp_path):
+    (tmp_path / "other.toml").write_text(SCHEMA)
+    (tmp_path / "other.csv").write_text("size,class\nx,ok\n")
+
+    ended = join("a", "--schema", tmp_path / "other.toml", data=tmp_path / "other.csv")
+
+    assert ended.code == ExitCode.USAGE
+    assert f"{tmp_path / 'other.csv'}, row 2, size" in ended.err
 
 
 def test_a_closed_round_and_one_of_others_are_refused(start, join, securenet, registrar, devices):
@@ -451,6 +647,25 @@ def test_nobody_sends_two_updates_from_one_base_unawares(start, join, node, devi
 
     assert (ended.code, "another federated round has" in ended.err) == (ExitCode.USAGE, True)
     assert record(node, id).members[0].status == "invited"
+
+
+def test_what_is_passed_over_in_any_case_is_not_said_to_be_taken_with_all(
+    start, join, securenet, registrar, node, devices, shard, tmp_path
+):
+    first, second = (start("--json").document["id"] for _ in range(2))
+    join_before(node, first, devices, tmp_path, base=bundled_model(LINEAR_NAME)[0].digest)
+    ended = []
+    waiting = Thread(target=lambda: ended.append(join("a", unmasked=False)))
+    waiting.start()
+    wait_for(lambda: f"GET /v1/rounds/{second}" in node.requests)
+    by_registrar(node, "round.abort", RoundAbort(round=Digest(bytes.fromhex(first))))
+    waiting.join()
+
+    assert ended[0].code == ExitCode.MISSED
+    assert f"({second}), which invites this device, is passed over" in ended[0].err
+    assert "from its published outcome is joined" in ended[0].err
+    assert "left alone" not in ended[0].err
+    assert "start fl join again" in ended[0].err
 
 
 @pytest.mark.attack("F10")
@@ -781,6 +996,8 @@ def test_whoever_starts_again_without_noise_goes_on_with_that_of_joining(
     ended = join("a")
 
     assert ended.code == ExitCode.OK, ended.err
+    line = f"• federated round ({id}) goes on with --noise 1.0 --delta 1e-05, as promised"
+    assert ended.err.splitlines().count(line) == 1
     told = securenet("fl", "status", "--home", tmp_path / "home-a", "--json").document[0]
     assert (told["rounds"], told["rho"]) == (1, pytest.approx(0.5, rel=1e-6))
 
