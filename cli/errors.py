@@ -9,6 +9,7 @@
     ├── Refused            the node answered with a problem document
     ├── NotFound           the node answered that it knows nothing of it
     ├── TimedOut           what was waited for did not happen in time
+    │   └── WaitsForOthers nodes run, and can do nothing until others run too
     ├── PortTaken          ``port`` is in use
     ├── AlreadyThere       ``path`` would be overwritten
     ├── AlreadyProposed    the miners are asked already what would be proposed
@@ -133,6 +134,10 @@ class TimedOut(CliError):
     """What was waited for did not happen in time."""
 
     exit_code = ExitCode.TIMED_OUT
+
+
+class WaitsForOthers(TimedOut):
+    """A node that runs and is not ready, only because too few miners run."""
 
 
 class PortTaken(CliError):
