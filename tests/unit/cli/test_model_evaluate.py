@@ -137,3 +137,17 @@ def test_files_that_are_not_the_genuine_ones_are_refused(securenet, tmp_path, co
 
     assert ended.code == ExitCode.USAGE
     assert "genuine" in ended.err
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["model train --data {} --out o", "model evaluate --data {}", "fl compare --data {}"],
+)
+def test_a_folder_without_the_files_is_named(securenet, tmp_path, command):
+    ended = securenet(*command.format(tmp_path / "nosuch").split())
+
+    assert ended.code == ExitCode.USAGE
+    assert ended.err.splitlines()[-2:] == [
+        f"error: {tmp_path}/nosuch holds no KDDTrain+.txt",
+        "  try: name the folder with the files of NSL-KDD",
+    ]
