@@ -40,6 +40,7 @@ def test_trained_models_load_and_are_described(securenet, data, tmp_path):
 
     assert ended.code == ExitCode.OK
     assert [made["name"] for made in ended.document] == list(BUNDLED_NAMES)
+    assert ended.err.splitlines() == [f"• training {name}" for name in BUNDLED_NAMES]
     for name in BUNDLED_NAMES:
         artifact = load_artifact((out / f"{name}.safetensors").read_bytes())
         manifest = load_manifest((out / f"{name}.json").read_bytes())
