@@ -8,7 +8,7 @@ import typer
 
 from chain.federated.records import CLOSED_PHASES
 from chain.types import Digest
-from cli.arguments import expand_home, parse_digest
+from cli.arguments import home_directory, parse_digest
 from cli.client import Client, Document, ask
 from cli.errors import BadInput, Missed
 from cli.federated.waits import AWAITED, waits_for
@@ -55,7 +55,7 @@ def status(
     if home is not None:
         if round_id is not None or follow:
             raise BadInput("--home is about no single round", "give it alone")
-        _show_ledgers(expand_home(home), delta, as_json=as_json)
+        _show_ledgers(home_directory(home), delta, as_json=as_json)
         return
     if round_id is None:
         if follow:
