@@ -1,6 +1,7 @@
 """Reading the arguments that commands have in common; a bad one is told in one line."""
 
 import json
+import os
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -98,6 +99,18 @@ def expand_home(home: Path) -> Path:
         return home.expanduser()
     except RuntimeError as error:
         raise BadInput(f"{home}: {error}", "name the node's home with --home") from error
+
+
+def home_directory(home: Path) -> Path:
+    """Do the same, and make sure that a directory is there or could be made.
+
+    Starting a node does not: it tells what is wrong in its own words.
+    """
+    path = expand_home(home)
+    for part in (path, *path.parents):
+        if os.path.exists(part) and not os.path.isdir(part):
+            raise BadInput(f"{part} is no directory", "name another place with --home")
+    return path
 
 
 def parse_rate_limits(text: str) -> RateLimits:

@@ -9,6 +9,7 @@
     ├── Refused            the node answered with a problem document
     ├── NotFound           the node answered that it knows nothing of it
     ├── TimedOut           what was waited for did not happen in time
+    │   └── WaitsForOthers nodes run, and can do nothing until others run too
     ├── PortTaken          ``port`` is in use
     ├── AlreadyThere       ``path`` would be overwritten
     ├── AlreadyProposed    the miners are asked already what would be proposed
@@ -92,6 +93,11 @@ class Refused(CliError):
         What the node found.
     retry_after_s : float, optional
         When trying again may succeed.
+
+
+    Notes
+    -----
+    A transaction that names what is not there is refused as 422, a path as 404; both end with 5.
     """
 
     def __init__(
@@ -103,7 +109,7 @@ class Refused(CliError):
         self.code = code
         self.detail = detail
         self.retry_after_s = retry_after_s
-        if status == 404:
+        if status == 404 or code == "not_found":
             self.exit_code = ExitCode.NOT_FOUND
         elif status in (429, 503):
             self.exit_code = ExitCode.BUSY
@@ -133,6 +139,10 @@ class TimedOut(CliError):
     """What was waited for did not happen in time."""
 
     exit_code = ExitCode.TIMED_OUT
+
+
+class WaitsForOthers(TimedOut):
+    """A node that runs and is not ready, only because too few miners run."""
 
 
 class PortTaken(CliError):
@@ -292,6 +302,8 @@ _ADVICE = {
     "not_in_sync": "once the candidate's node keeps up, ask it for another: securenet miner accept",
     "not_permitted": "sign with the key of the role that this kind of transaction asks for; "
     "securenet organisation list and miner list show who has it",
+    "proposal_closed": "nothing is left to do: securenet query proposals shows how it ended; "
+    "propose anew what is still wanted",
     "not_found": "check the id or height: securenet query status shows how far the chain is; "
     "device list, miner list, model list, fl status and query proposals have the ids",
     "not_invited": "ask the coordinator of the federated round for a place in the next one",

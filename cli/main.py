@@ -8,6 +8,7 @@ import importlib
 import io
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Final
 
 import typer
@@ -167,7 +168,7 @@ def explain(error: SecureNetError) -> tuple[ExitCode, str, str]:
 
 def _advice_on_model_error(error: SecureNetError) -> str | None:
     # Imported late: most commands never meet an error of that package.
-    from ml_validator.errors import ForeignDataset, MissingDataset, ModelError
+    from ml_validator.errors import ForeignDataset, ModelError, NoDataset
 
     match error:
         case ForeignDataset():
@@ -175,8 +176,10 @@ def _advice_on_model_error(error: SecureNetError) -> str | None:
                 "say what the columns of another CSV file are by --schema (docs/data.md); for tx "
                 "submit, model features --csv makes flows of it"
             )
-        case MissingDataset() if isinstance(error.__cause__, NotADirectoryError):
+        case NoDataset() if Path(error.file).is_file():
             return "give the folder of NSL-KDD, or with --schema a CSV file (docs/data.md)"
+        case NoDataset():
+            return "name the folder with the files of NSL-KDD"
         case ModelError():
             return "check the file that is named"
         case _:

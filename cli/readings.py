@@ -71,6 +71,8 @@ def parse_flow_file(path: Path, row: int = 1) -> Flow:
     """
     with opened(path) as file:
         first = _line(path, file)
+        if not first:
+            raise BadInput(f"{path} has no rows", "give a flow as JSON, or rows of NSL-KDD")
         if first.startswith(b"{"):
             if _is_json(first):
                 text = _json_row(path, file, first, row)
@@ -100,8 +102,6 @@ def _json_row(path: Path, file: BinaryIO, first: bytes, row: int) -> bytes:
 
 
 def _no_row(path: Path, row: int, last: int) -> BadInput:
-    if not last:
-        return BadInput(f"{path} has no rows", "give a flow as JSON, or rows of NSL-KDD")
     return BadInput(f"{path} has no row {row}; its last is {last}", f"choose from 1 to {last}")
 
 

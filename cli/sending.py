@@ -1,15 +1,21 @@
 """What all commands that send a transaction have in common."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 from chain.crypto import SigningKey
 from chain.genesis import Genesis
 from chain.transactions import Transaction
 from cli.client import Client, Document, ask
+from cli.errors import Refused
 from cli.proposals import require_not_open
 from cli.render import show_fields, show_json
 from cli.signing import find_miner_sender, registrar_sender, submit
+
+NO_MINER_ADVICE: Final = (
+    "sign with the key of an active miner (securenet miner list), which its node has in "
+    "HOME/keys/miner.json"
+)
 
 
 def send(rpc: str, sign: Callable[[Genesis], Transaction], *, wait: bool, as_json: bool) -> None:
@@ -39,7 +45,12 @@ def send_as_miner(
     async def question(client: Client) -> Document:
         sender = await find_miner_sender(client, await client.genesis(), key)
         await require_not_open(client, kind, body, sender.address)
-        return await submit(client, sender.sign(kind, body), wait=wait)
+        try:
+            return await submit(client, sender.sign(kind, body), wait=wait)
+        except Refused as refusal:
+            if refusal.code == "not_permitted":
+                refusal.advice = NO_MINER_ADVICE
+            raise
 
     show_outcome(ask(rpc, question), as_json=as_json)
 

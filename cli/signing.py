@@ -14,6 +14,8 @@ from chain.types import NONCE_SIZE, Address, Digest, PublicKey, TimestampMs
 from cli.arguments import parse_address
 from cli.client import Client, Document
 from cli.errors import BadInput, Refused
+from cli.progress import Progress
+from cli.stall import ask_trouble
 from node.clock import SystemClock
 from node.random_source import SystemRandom
 
@@ -134,6 +136,8 @@ async def find_device_sender(
 async def submit(client: Client, transaction: Transaction, *, wait: bool) -> Document:
     """Send a transaction and return its id and status; with `wait`, once it is committed.
 
+    A long wait says on stderr, once, why the chain does not go on.
+
     Raises
     ------
     DecodeError
@@ -149,5 +153,9 @@ async def submit(client: Client, transaction: Transaction, *, wait: bool) -> Doc
     if not wait:
         return {"id": id, "status": "pending"}
     if answer.get("status") != "committed":
+        # The node has waited for a while already.
+        trouble = await ask_trouble(client)
+        why = "" if trouble is None else f": {trouble['explanation']}"
+        Progress().phase(f"transaction {id[:12]} is not committed yet{why}")
         answer = await client.wait_committed(id, timeout_s=COMMIT_TIMEOUT_S)
     return answer

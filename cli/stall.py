@@ -1,4 +1,4 @@
-"""One answer from several nodes: why their chain does not go on.
+"""Why a chain does not go on: what one node says, and one answer from several.
 
 Each node knows its own side. What several say together tells a network that is cut from nodes that
 are down, and one slow disk that nobody waits for from those that hold up everybody.
@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from cli.client import Document
+from cli.client import Client, Document
+from cli.errors import Refused, Unreachable
 
 HEALTHY: Final = ("idle", "working")
 OWN: Final = ("root_mismatch", "slow_disk", "clock_skew", "signing_nothing", "not_in_sync")
@@ -31,6 +32,18 @@ class Verdict:
 
     code: str
     text: str
+
+
+async def ask_trouble(client: Client) -> Document | None:
+    """Return what a node says of agreement that does not go on; None where it says no such thing.
+
+    The document is that of ``/v1/consensus``.
+    """
+    try:
+        document = await client.get("/v1/consensus")
+    except (Unreachable, Refused):
+        return None
+    return None if document["diagnosis"] in HEALTHY else document
 
 
 def compare(answers: Sequence[Answer]) -> Verdict:

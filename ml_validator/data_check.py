@@ -70,12 +70,10 @@ def _check_file(path: Path) -> dict[str, Any]:
         return facts | {"rows": len(read_attack_types(path))}
     if path.name == FIELD_NAMES_FILE:
         return facts
-    return facts | _check_records(list(read_records(path)), path.name)
+    return facts | _check_records(list(read_records(path)))
 
 
-def _check_records(records: list[Record], name: str) -> dict[str, Any]:
-    if not records:
-        raise MissingDataset(name, "there are no rows in it")
+def _check_records(records: list[Record]) -> dict[str, Any]:
     repetitions = Repetitions()
     for record in records:
         repetitions.add((record.flow.integers, record.flow.categories), record.label)

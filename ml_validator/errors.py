@@ -15,6 +15,7 @@
         ├── InvalidDataset       a data set with a row that cannot be read
         │   └── ForeignDataset   one whose first row is of another form altogether
         ├── MissingDataset       a file that is not where it should be
+        │   └── NoDataset        a folder without the data set, or none at all
         ├── AlteredDataset       a file that is not the genuine one
         ├── UntrainableData      rows from which no detector can be made
         │   └── NoThreshold      rows that a model does not tell apart well enough for any threshold
@@ -165,7 +166,7 @@ class InvalidDataset(ModelError):
     Parameters
     ----------
     file : str
-        Name of the file.
+        Its path, as it was given.
     row : int
         Line, from 1.
     column : str
@@ -192,7 +193,7 @@ class MissingDataset(ModelError):
     Parameters
     ----------
     file : str
-        Name of the file.
+        Its path, as it was given.
     reason : str
         What the operating system said.
     """
@@ -203,13 +204,24 @@ class MissingDataset(ModelError):
         self.reason = reason
 
 
+class NoDataset(MissingDataset):
+    """A folder which does not hold a file of a data set, or is not there itself."""
+
+    def __init__(self, folder: str, file: str) -> None:
+        super().__init__(folder, f"holds no {file}")
+
+    def __str__(self) -> str:
+        """Return the message, as a sentence about the folder."""
+        return f"{self.file} {self.reason}"
+
+
 class AlteredDataset(ModelError):
     """A file whose digest is not that of the genuine one.
 
     Parameters
     ----------
     file : str
-        Name of the file.
+        Its path, as it was given.
     expected, found : str
         SHA-256 in hex.
     """

@@ -25,6 +25,7 @@ from ml_validator.errors import (
     ForeignDataset,
     InvalidDataset,
     MissingDataset,
+    NoDataset,
 )
 from ml_validator.features import NSL_KDD_SCHEMA
 from ml_validator.labelled import NORMAL, Dataset
@@ -172,14 +173,12 @@ def read_records(path: Path) -> Iterator[Record]:
     Raises
     ------
     MissingDataset
-        The file cannot be opened.
+        The file cannot be opened, or has no row.
     InvalidDataset
         A row cannot be read; says which, and which column.
     """
-    for row, line in read_lines(path, encoding="ascii", length_max=LINE_LENGTH_MAX):
-        if row > ROWS_MAX:
-            raise InvalidDataset(path.name, row, "row", f"more than {ROWS_MAX} rows")
-        yield _parse(path.name, row, line)
+    for row, line in _rows(path):
+        yield _parse(str(path), row, line)
 
 
 def read_flows(path: Path) -> Iterator[Flow]:
@@ -190,14 +189,12 @@ def read_flows(path: Path) -> Iterator[Flow]:
     MissingDataset, InvalidDataset
         As in `read_records`.
     """
-    for row, line in read_lines(path, encoding="ascii", length_max=LINE_LENGTH_MAX):
-        if row > ROWS_MAX:
-            raise InvalidDataset(path.name, row, "row", f"more than {ROWS_MAX} rows")
+    for row, line in _rows(path):
         cells = line.split(",")
         if len(cells) == _LABEL:
-            yield _parse_flow(path.name, row, cells)
+            yield _parse_flow(str(path), row, cells)
         else:
-            yield _parse(path.name, row, line).flow
+            yield _parse(str(path), row, line).flow
 
 
 def read_attack_types(path: Path) -> dict[str, str]:
@@ -212,9 +209,9 @@ def read_attack_types(path: Path) -> dict[str, str]:
     for row, line in read_lines(path, encoding="ascii", length_max=LINE_LENGTH_MAX):
         cells = line.split(",")
         if len(cells) != 2 or not all(map(_NAME.fullmatch, cells)):
-            raise InvalidDataset(path.name, row, "row", "not a label and a family")
+            raise InvalidDataset(str(path), row, "row", "not a label and a family")
         if cells[0] in types:
-            raise InvalidDataset(path.name, row, "label", f"{cells[0]} for the second time")
+            raise InvalidDataset(str(path), row, "label", f"{cells[0]} for the second time")
         types[cells[0]] = cells[1]
     return types
 
@@ -254,7 +251,7 @@ def file_digest(path: Path) -> str:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
-        raise MissingDataset(path.name, error.strerror or str(error)) from error
+        raise MissingDataset(str(path), error.strerror or str(error)) from error
 
 
 def dataset_name(*, traffic_only: bool) -> str:
@@ -310,15 +307,31 @@ def check_genuine(path: Path) -> None:
     Raises
     ------
     MissingDataset
-        The file cannot be opened, or no genuine file has that name.
+        The file cannot be opened, or no genuine file has that name; `NoDataset` where its folder
+        does not hold it.
     AlteredDataset
         Its digest is another.
     """
     if path.name not in GENUINE_DIGESTS:
-        raise MissingDataset(path.name, "NSL-KDD has no file of this name")
-    expected, found = GENUINE_DIGESTS[path.name], file_digest(path)
+        raise MissingDataset(str(path), "NSL-KDD has no file of this name")
+    try:
+        expected, found = GENUINE_DIGESTS[path.name], file_digest(path)
+    except MissingDataset as error:
+        if isinstance(error.__cause__, FileNotFoundError | NotADirectoryError):
+            raise NoDataset(str(path.parent), path.name) from error
+        raise
     if found != expected:
-        raise AlteredDataset(path.name, expected, found)
+        raise AlteredDataset(str(path), expected, found)
+
+
+def _rows(path: Path) -> Iterator[tuple[int, str]]:
+    row = 0
+    for row, line in read_lines(path, encoding="ascii", length_max=LINE_LENGTH_MAX):
+        if row > ROWS_MAX:
+            raise InvalidDataset(str(path), row, "row", f"more than {ROWS_MAX} rows")
+        yield row, line
+    if row == 0:
+        raise MissingDataset(str(path), "there are no rows in it")
 
 
 def _parse(file: str, row: int, line: str) -> Record:

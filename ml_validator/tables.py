@@ -192,7 +192,7 @@ def read_table(path: Path, layout: Layout) -> Table:
     """
     table = Table(name=path.name, digest=file_digest(path))
     cells = _cells(path, layout)
-    places = _places(path.name, layout, next(cells, (1, []))[1] if layout.header else None)
+    places = _places(str(path), layout, next(cells, (1, []))[1] if layout.header else None)
     labels: set[str] = set()
     for number, row in cells:
         if not any(row):
@@ -200,20 +200,20 @@ def read_table(path: Path, layout: Layout) -> Table:
             continue
         table.read += 1
         if table.read > ROWS_MAX:
-            raise InvalidDataset(path.name, number, "row", f"more than {ROWS_MAX} rows")
+            raise InvalidDataset(str(path), number, "row", f"more than {ROWS_MAX} rows")
         if len(row) != places.width:
             raise InvalidDataset(
-                path.name, number, "row", f"{len(row)} columns, not {places.width}"
+                str(path), number, "row", f"{len(row)} columns, not {places.width}"
             )
-        parsed = _parse(path.name, number, row, places, table.missing)
+        parsed = _parse(str(path), number, row, places, table.missing)
         labels.add(parsed.label)
         if len(labels) > LABELS_MAX:
-            raise InvalidDataset(path.name, number, "row", f"more than {LABELS_MAX} labels")
+            raise InvalidDataset(str(path), number, "row", f"more than {LABELS_MAX} labels")
         is_duplicate = table.repetitions.add(parsed.features, parsed.label)
         if not (is_duplicate and layout.drops_duplicates):
             table.rows.append(parsed)
     if not table.rows:
-        raise InvalidDataset(path.name, 1, "row", "the file has no flows")
+        raise InvalidDataset(str(path), 1, "row", "the file has no flows")
     return table
 
 
@@ -290,7 +290,7 @@ def _cells(path: Path, layout: Layout) -> Iterator[tuple[int, list[str]]]:
             if length > ROW_LENGTH_MAX:
                 # A quote that is never closed would go on to the end of the file.
                 raise InvalidDataset(
-                    path.name, number, "row", f"longer than {ROW_LENGTH_MAX} characters"
+                    str(path), number, "row", f"longer than {ROW_LENGTH_MAX} characters"
                 )
             yield text + "\n"
 
@@ -303,9 +303,9 @@ def _cells(path: Path, layout: Layout) -> Iterator[tuple[int, list[str]]]:
         except StopIteration:
             return
         except csv.Error as error:
-            raise InvalidDataset(path.name, number, "row", str(error)) from error
+            raise InvalidDataset(str(path), number, "row", str(error)) from error
         if len(row) > CELLS_MAX:
-            raise InvalidDataset(path.name, number, "row", f"more than {CELLS_MAX} columns")
+            raise InvalidDataset(str(path), number, "row", f"more than {CELLS_MAX} columns")
         yield number, [cell.strip() for cell in row]
 
 

@@ -30,11 +30,11 @@ def read_lines(path: Path, *, encoding: str, length_max: int) -> Iterator[tuple[
                 row += 1
                 if not line.endswith("\n") and len(line) == length_max:
                     raise InvalidDataset(
-                        path.name, row, "row", f"longer than {length_max} characters"
+                        str(path), row, "row", f"longer than {length_max} characters"
                     )
                 if not line.isascii() and _UNDECODED.search(line):
                     name = _NAMES.get(encoding, encoding)
-                    raise InvalidDataset(path.name, row, "row", f"no {name} text")
+                    raise InvalidDataset(str(path), row, "row", f"no {name} text")
                 yield row, line.removesuffix("\n")
     except OSError as error:
-        raise MissingDataset(path.name, error.strerror or str(error)) from error
+        raise MissingDataset(str(path), error.strerror or str(error)) from error

@@ -9,7 +9,7 @@ them.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -40,7 +40,12 @@ Made = tuple[Artifact, Manifest]
 
 
 def train(
-    data: Path, *, seed: int, traffic_only: bool = False, kinds: Sequence[str] = KINDS
+    data: Path,
+    *,
+    seed: int,
+    traffic_only: bool = False,
+    kinds: Sequence[str] = KINDS,
+    on_begin: Callable[[str], None] = lambda _: None,
 ) -> list[Made]:
     """Make models from the genuine KDDTrain+ in folder `data`; measure them on its KDDTest+.
 
@@ -50,6 +55,8 @@ def train(
         Whether models do without what captures and logs cannot show.
     kinds : sequence of str
         Which of `KINDS`.
+    on_begin : callable
+        Gets the name of each model before it is trained.
 
     Raises
     ------
@@ -58,11 +65,16 @@ def train(
     """
     dataset = read_dataset(data, tests=(TEST_FILE,), traffic_only=traffic_only)
     command = COMMAND + (" --traffic-only" if traffic_only else "")
-    return train_on(dataset, seed=seed, command=command, kinds=kinds)
+    return train_on(dataset, seed=seed, command=command, kinds=kinds, on_begin=on_begin)
 
 
 def train_on(
-    dataset: Dataset, *, seed: int, command: str, kinds: Sequence[str] = KINDS
+    dataset: Dataset,
+    *,
+    seed: int,
+    command: str,
+    kinds: Sequence[str] = KINDS,
+    on_begin: Callable[[str], None] = lambda _: None,
 ) -> list[Made]:
     """Make models from the training rows of `dataset`, then measure them on its tests.
 
@@ -72,6 +84,8 @@ def train_on(
         What manifests say has made the models, without the seed: that which makes all of them.
     kinds : sequence of str
         Which of `KINDS`; the others change nothing about it.
+    on_begin : callable
+        As for `train`.
 
     Raises
     ------
@@ -85,6 +99,7 @@ def train_on(
     for name, mode in _FORESTS.items():
         if name not in kinds:
             continue
+        on_begin(f"{dataset.name}-{name}")
         settings, share = MODES[mode].shape(seed), MODES[mode].false_alarms_ppm
         forest = grow(records, settings, schema=schema).calibrate(share)
         shape = {
@@ -97,6 +112,7 @@ def train_on(
         }
         trained.append((name, forest, share, shape))
     if _LINEAR in kinds:
+        on_begin(f"{dataset.name}-{_LINEAR}")
         linear = fit_linear(records, seed=seed, schema=schema)
         trained.append((_LINEAR, linear, FALSE_ALARMS_PPM, {"folds": FOLDS}))
     return [

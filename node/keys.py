@@ -299,13 +299,20 @@ def _unseal(path: Path, file: _KeyFile, sealed: _Encrypted, passphrase: str) -> 
 
 
 def _read(path: Path) -> _KeyFile:
-    text = _read_private(path)
+    text, mode = _read_private(path)
     # Nothing of the content may reach a message or a traceback: hence no cause is kept.
     try:
         document = json.loads(text)
         file = _KeyFile.model_validate(document)
     except (ValidationError, ValueError, RecursionError):
         raise _damaged(path, "it is no key file, or a part of one") from None
+    # After a look at the content: what is no key needs no other mode.
+    if mode & _OTHERS:
+        raise KeyFileError(
+            path,
+            f"others than its owner may use it (mode {mode:04o}); make sure that nobody did, then: "
+            f"chmod 600 {path}",
+        )
     if file.checksum != _checksum(document):
         raise _damaged(path, "its checksum does not match")
     return file
@@ -382,7 +389,8 @@ def _create(path: Path, data: bytes) -> None:
         raise storage_error(path, error) from error
 
 
-def _read_private(path: Path) -> bytes:
+def _read_private(path: Path) -> tuple[bytes, int]:
+    """Return what a file holds, and who may do what with it."""
     try:
         # Not blocking: a pipe in the place of a key must not hold up the start of a node.
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -390,16 +398,9 @@ def _read_private(path: Path) -> bytes:
             found = os.fstat(file.fileno())
             if not stat.S_ISREG(found.st_mode):
                 raise KeyFileError(path, "not a file")
-            if found.st_mode & _OTHERS:
-                mode = stat.S_IMODE(found.st_mode)
-                raise KeyFileError(
-                    path,
-                    f"others than its owner may use it (mode {mode:04o}); make sure that nobody "
-                    f"did, then: chmod 600 {path}",
-                )
             if found.st_size > KEY_FILE_SIZE_MAX:
                 raise _damaged(path, "it is far larger than any key file")
-            return file.read(KEY_FILE_SIZE_MAX + 1)
+            return file.read(KEY_FILE_SIZE_MAX + 1), stat.S_IMODE(found.st_mode)
     except FileNotFoundError:
         raise KeyFileError(path, "there is no such key file") from None
     except OSError as error:

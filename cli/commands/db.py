@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from chain.types import HEIGHT_MAX
-from cli.arguments import expand_home, parse_digest
+from cli.arguments import home_directory, parse_digest
 from cli.errors import BadInput, Missed
 from cli.options import DEFAULT_HOME, AsJson, Home
 from cli.progress import Progress
@@ -66,7 +66,7 @@ def verify(
         return
     if trust is not None or genesis is not None:
         raise BadInput("--trust and --genesis are for an archive", "name it with --archive")
-    home = expand_home(home)
+    home = home_directory(home)
     findings = _findings(home)
     if as_json:
         show_json({"home": str(home), "findings": findings})
@@ -243,7 +243,7 @@ def import_(archive: Archive, home: Home = Path(DEFAULT_HOME), as_json: AsJson =
     from node.home import Home as NodeHome
     from node.stopped import open_stopped
 
-    path = expand_home(home)
+    path = home_directory(home)
     stopped = NodeHome(path)
     if not stopped.chain.is_dir():
         genesis = stopped.load_genesis()
@@ -336,7 +336,7 @@ def _opened(home: Path) -> Iterator["StoppedNode"]:
     from node.home import Home as NodeHome
     from node.stopped import open_stopped
 
-    path = expand_home(home)
+    path = home_directory(home)
     if not NodeHome(path).chain.is_dir():
         raise BadInput(f"there is no database in {path}", "name the home of a node with --home")
     with open_stopped(path) as node:

@@ -285,7 +285,7 @@ def set_roles(
     rpc: Rpc = DEFAULT_RPC,
     as_json: AsJson = False,
 ) -> None:
-    """Set the roles of a device.
+    """Set the roles of a device; those that are not named it loses.
 
     Example: securenet device roles 41b0… --role gateway --key registrar.json
     """

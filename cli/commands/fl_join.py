@@ -8,7 +8,7 @@ import typer
 
 from chain.federated.records import FederatedRound, Member
 from chain.types import Digest
-from cli.arguments import expand_home, parse_digest
+from cli.arguments import home_directory, parse_digest
 from cli.client import Client, ask
 from cli.errors import BadInput, HomeTaken, Missed
 from cli.key_files import open_key
@@ -153,7 +153,7 @@ def join(
         )
     signing = open_key(key, passphrase_file)
     check_rows(data, schema)
-    store = MemoryStore(expand_home(home))
+    store = MemoryStore(home_directory(home))
 
     async def question(client: Client) -> FederatedRound:
         sender = await find_device_sender(client, signing, organisation, device)

@@ -9,7 +9,7 @@ import typer
 
 from chain.federated.records import CLOSED_PHASES
 from chain.types import Digest
-from cli.arguments import expand_home, parse_digest
+from cli.arguments import home_directory, parse_digest
 from cli.client import Client, Document, ask
 from cli.errors import BadInput, Missed
 from cli.federated.waits import AWAITED, waits_for
@@ -57,9 +57,10 @@ def status(
     if home is not None:
         if round_id is not None or follow:
             raise BadInput("--home is about no single round", "give it alone")
-        if not expand_home(home).is_dir():
+        directory = home_directory(home)
+        if not directory.is_dir():
             raise BadInput(f"there is no home {home}", "give that of fl join")
-        _show_ledgers(expand_home(home), delta, as_json=as_json)
+        _show_ledgers(directory, delta, as_json=as_json)
         return
     if round_id is None:
         if follow:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from cli.arguments import expand_home
+from cli.arguments import home_directory
 from cli.options import DEFAULT_HOME, AsJson, Home, PassphraseFile
 from cli.render import show_fields, show_json, show_line
 
@@ -94,7 +94,7 @@ def init(
         }
     )
     made = init_home(
-        expand_home(home), config, SystemRandom(), genesis=document, passphrase=passphrase
+        home_directory(home), config, SystemRandom(), genesis=document, passphrase=passphrase
     )
     miner_key = read_key_info(made.miner_key).public
     node_key = read_key_info(made.node_key).public

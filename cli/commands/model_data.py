@@ -55,7 +55,8 @@ def check(
 
 
 def _show(facts: Mapping[str, Any]) -> None:
-    show_fields({name: value for name, value in facts.items() if name not in _LISTED})
+    fields = {name: value for name, value in facts.items() if name not in _LISTED}
+    show_fields(fields | {"missing": facts.get("missing") or None})
     families = facts.get("families")
     if families is None:
         return

@@ -21,7 +21,6 @@ app = typer.Typer()
 
 SEED_MAX: Final = 2**32 - 1
 FIRST_SEED: Final = 42
-_PHASE: Final = "training"
 TABLE_COMMAND: Final = "securenet model train --schema SCHEMA --data DATA --out FOLDER"
 
 
@@ -70,8 +69,9 @@ def train(
         check_for_nsl_kdd(test)
         files = training.files_of(dataset_name(traffic_only=traffic_only), out, kinds)
         check_absent(files)
-        Progress().phase(_PHASE)
-        made = training.train(data, seed=seed, traffic_only=traffic_only, kinds=kinds)
+        made = training.train(
+            data, seed=seed, traffic_only=traffic_only, kinds=kinds, on_begin=_tell
+        )
     else:
         check_for_tables(traffic_only=traffic_only)
         layout = load_schema_file(schema)
@@ -112,12 +112,18 @@ def _train_on_tables(
     from ml_validator.table_data import make_dataset
     from ml_validator.tables import read_table
 
-    progress = Progress()
-    progress.phase(f"reading {data}")
+    Progress().phase(f"reading {data}")
     table = read_table(data, layout)
     asked = None if test is None else read_table(test, layout)
     dataset, _ = make_dataset(layout, table, asked)
-    progress.phase(_PHASE)
     return training.train_on(
-        dataset, seed=seed, command=TABLE_COMMAND + (" --test TEST" if test else ""), kinds=kinds
+        dataset,
+        seed=seed,
+        command=TABLE_COMMAND + (" --test TEST" if test else ""),
+        kinds=kinds,
+        on_begin=_tell,
     )
+
+
+def _tell(model: str) -> None:
+    Progress().phase(f"training {model}")

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from chain.types import HEIGHT_MAX, Address
-from cli.arguments import expand_home, parse_digest
+from cli.arguments import expand_home, home_directory, parse_digest
 from cli.client import ask
 from cli.errors import AlreadyThere, BadInput
 from cli.options import DEFAULT_HOME, DEFAULT_RPC, AsJson, Home, PassphraseFile, Rpc
@@ -66,7 +66,7 @@ def inspect(home: Home = Path(DEFAULT_HOME), as_json: AsJson = False) -> None:
 
     Example: securenet node inspect --home node0 --json
     """
-    document = _inspect(expand_home(home))
+    document = _inspect(home_directory(home))
     if as_json:
         show_json(document)
     else:
@@ -91,7 +91,7 @@ def rollback(
     from node.stopped import open_stopped
     from node.storage.rollback import roll_back
 
-    path = expand_home(home)
+    path = home_directory(home)
     _require_home(path)
     with open_stopped(path) as node:
         chain = node.chain()
@@ -132,7 +132,7 @@ def snapshot(
     from node.stopped import open_stopped
     from node.storage.snapshots import SnapshotStore
 
-    path = expand_home(home)
+    path = home_directory(home)
     _require_home(path)
     with open_stopped(path) as node:
         chain = node.chain()
@@ -170,7 +170,7 @@ def restore(
     from node.snapshot_file import check_snapshot, restore_snapshot
     from node.stopped import open_stopped
 
-    path = expand_home(home)
+    path = home_directory(home)
     _require_home(path)
     trusted = parse_digest(trust, "hash")
     genesis = NodeHome(path).load_genesis()
@@ -219,7 +219,7 @@ def reset(
     from node.random_source import SystemRandom
     from node.reset import reset_home
 
-    path = expand_home(home)
+    path = home_directory(home)
     _require_home(path)
     NodeHome(path).load_config()
     if not yes:

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from chain.types import HEIGHT_MAX, Height, PublicKey
-from cli.arguments import expand_home
+from cli.arguments import home_directory
 from cli.errors import BadInput
 from cli.options import AsJson, PassphraseFile
 from cli.render import show_fields, show_json, show_line
@@ -30,7 +30,7 @@ def run(home: SignerDir, passphrase_file: PassphraseFile = None, as_json: AsJson
     from node.signer.home import SignerHome
     from node.signer.process import run_signer
 
-    path = expand_home(home)
+    path = home_directory(home)
     settings = SignerHome(path).load_settings().log
     configure_logs(settings.model_copy(update={"format": "json"}) if as_json else settings)
     asyncio.run(run_signer(path, passphrase=read_passphrase(passphrase_file)))
@@ -67,10 +67,10 @@ def init(
     from node.random_source import SystemRandom
     from node.signer.home import init_signer
 
-    source = NodeHome(expand_home(node))
+    source = NodeHome(home_directory(node))
     passphrase = read_passphrase(passphrase_file)
     first = read_key_info(source.node_key).public
-    path = expand_home(home)
+    path = home_directory(home)
     key = init_signer(
         path,
         source,
@@ -109,11 +109,11 @@ def floor(
     from node.random_source import SystemRandom
     from node.signer.home import set_floor
 
-    if not set_floor(expand_home(home), Height(height), SystemRandom()):
+    if not set_floor(home_directory(home), Height(height), SystemRandom()):
         raise BadInput(
             "this signer remembers what it signed", "run it; it needs no floor, and takes none"
         )
-    document = {"home": str(expand_home(home)), "floor": height}
+    document = {"home": str(home_directory(home)), "floor": height}
     if as_json:
         show_json(document)
     else:

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Final
 import typer
 
 from cli.client import connect
-from cli.errors import BadInput, Missed, NotRunning, Refused, Unreachable
+from cli.errors import BadInput, Missed, NotRunning, Refused, Unreachable, WaitsForOthers
 from cli.options import DEFAULT_TESTNET, AsJson, TestnetDir
 from cli.processes import is_running, usage
 from cli.progress import Progress
@@ -101,6 +101,9 @@ def up(
 ) -> None:
     """Start the nodes and wait until they are ready; Ctrl-C stops them all.
 
+    With --detach, nodes that only wait for miners which do not run go on running; the command then
+    says so and ends with 7.
+
     Example: securenet testnet up --dir testnet --detach
     """
     network = load_network(directory)
@@ -110,6 +113,9 @@ def up(
         try:
             processes = start_nodes(network, nodes)
             asyncio.run(wait_ready(network, nodes, processes))
+        except WaitsForOthers:
+            # Nothing is wrong with them, and whoever starts a network node by node needs them.
+            raise
         except BaseException:
             stop_nodes(network, [n for n in nodes if n.name not in before])
             raise

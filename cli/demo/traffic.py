@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from chain.payloads import Flow
-from cli.errors import BadInput
+from ml_validator.errors import NoDataset
 from ml_validator.nsl_kdd import TEST_FILE, read_records
 from ml_validator.synthetic import ATTACK_PROFILES, NORMAL_PROFILES, generate
 
@@ -52,16 +52,12 @@ def nsl_kdd_rows(folder: Path) -> list[Row]:
 
     Raises
     ------
-    BadInput
-        The folder has no such file.
-    InvalidDataset
-        A row of it cannot be read.
+    NoDataset, MissingDataset, InvalidDataset
+        The folder has no such file, or one that cannot be read.
     """
     path = folder / TEST_FILE
     if not path.is_file():
-        raise BadInput(
-            f"{folder} holds no {TEST_FILE}", "name the folder with the files of NSL-KDD"
-        )
+        raise NoDataset(str(folder), TEST_FILE)
     normal, attackers = cycle(NORMAL_NAMES), cycle(ATTACKER_NAMES)
     return [
         Row(

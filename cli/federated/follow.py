@@ -196,7 +196,8 @@ async def check_participant(client: Client, sender: Sender) -> None:
         raise _refused("device_not_active", f"device {id} is {device['status']}")
     if PARTICIPANT not in device["roles"]:
         error = _refused("not_permitted", f"device {id} lacks the role {PARTICIPANT}")
-        error.advice = f"its registrar gives it: securenet device roles {id} --role {PARTICIPANT}"
+        roles = " ".join(f"--role {role}" for role in [*device["roles"], PARTICIPANT])
+        error.advice = f"its registrar gives it: securenet device roles {id} {roles} --key FILE"
         raise error
     if device["key"] != sender.key.public.hex():
         raise BadInput(

@@ -8,15 +8,18 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Final
 
-from cli.client import connect
-from cli.errors import NotRunning, PortTaken, TimedOut, Unreachable
+from cli.client import Client, connect
+from cli.errors import NotRunning, PortTaken, TimedOut, Unreachable, WaitsForOthers
 from cli.processes import Process, is_running, python_command, start, stop
 from cli.progress import Progress
+from cli.stall import ask_trouble
 from cli.testnet.last_words import last_said
 from cli.testnet.network import LOCALHOST, Network, Node
 from node.clock import SystemClock
 
 READY_TIMEOUT_S: Final = 60.0
+TELL_AFTER_S: Final = 5.0
+"""A wait that is longer says what the node waits for."""
 _POLL_S: Final = 0.1
 _WATCH_S: Final = 0.5
 
@@ -98,21 +101,33 @@ async def wait_ready(
     ------
     NotRunning
         One has ended meanwhile.
+    WaitsForOthers
+        One hears too few miners, and too few of this network run: waiting longer is in vain.
     TimedOut
         One is not ready in time.
     """
     clock = SystemClock()
-    deadline = clock.monotonic_ns() + int(timeout_s * 1e9)
+    begun_ns = clock.monotonic_ns()
+    deadline = begun_ns + int(timeout_s * 1e9)
+    tell_from = begun_ns + int(TELL_AFTER_S * 1e9)
+    told = ""
     peers = len(network.miners) - 1 if set(network.miners) <= set(nodes) else 0
     for node in nodes:
         async with connect(node.rpc, timeout_s=5) as client:
             while not await client.is_ready(min_peers=peers):
                 require_running(network, processes)
-                if clock.monotonic_ns() > deadline:
-                    raise TimedOut(
-                        f"{node.name} is not ready after {timeout_s:g} s",
-                        f"see {network.log(node)}",
-                    )
+                now = clock.monotonic_ns()
+                if now >= tell_from:
+                    found = await _explain(network, node, client)
+                    if now > deadline:
+                        why = f": {found}" if found else ""
+                        raise TimedOut(
+                            f"{node.name} is not ready after {timeout_s:g} s{why}",
+                            f"see {network.log(node)}",
+                        )
+                    if found not in ("", told):
+                        Progress().phase(f"{node.name} is not ready yet: {found}")
+                        told = found
                 await asyncio.sleep(_POLL_S)
 
 
@@ -129,6 +144,29 @@ def require_running(network: Network, processes: dict[str, Process]) -> None:
         if not is_running(process):
             log = network.log(network.node(name))
             raise NotRunning(f"{name} has ended: {last_said(log)}", f"see {log}")
+
+
+async def _explain(network: Network, node: Node, client: Client) -> str:
+    """Return why a node says that it is not ready, or nothing.
+
+    Raises
+    ------
+    WaitsForOthers
+        It needs more miners than run.
+    """
+    trouble = await ask_trouble(client)
+    if trouble is None:
+        return ""
+    running = running_processes(network)
+    absent = [miner.name for miner in network.miners if miner.name not in running]
+    count = len(network.miners) - len(absent)
+    if trouble["diagnosis"] == "quorum_lost" and absent and count < trouble["quorum"]:
+        others = ", ".join(absent)
+        raise WaitsForOthers(
+            f"{node.name} runs, and waits for others: {trouble['explanation']}",
+            f"start {others} too: securenet testnet up --dir {network.directory} --detach",
+        )
+    return str(trouble["explanation"])
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:

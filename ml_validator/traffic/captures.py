@@ -83,9 +83,9 @@ def read_packets(path: Path, skipped: Counter[str]) -> Iterator[Packet]:
     """
     try:
         with path.open("rb") as file:
-            yield from _packets(path.name, file, skipped)
+            yield from _packets(str(path), file, skipped)
     except OSError as error:
-        raise MissingDataset(path.name, error.strerror or str(error)) from error
+        raise MissingDataset(str(path), error.strerror or str(error)) from error
 
 
 def _packets(name: str, file: BinaryIO, skipped: Counter[str]) -> Iterator[Packet]:

@@ -44,12 +44,12 @@ def read_capture(path: Path) -> Traffic:
         tracker.add(packet)
         if len(tracker.connections) > CONNECTIONS_MAX:
             raise InvalidDataset(
-                path.name, number, "packet", f"more than {CONNECTIONS_MAX} connections"
+                str(path), number, "packet", f"more than {CONNECTIONS_MAX} connections"
             )
     connections = tracker.finish()
     if not connections:
         raise InvalidDataset(
-            path.name, max(number, 1), "packet", "the file has no packets of TCP, UDP or ICMP"
+            str(path), max(number, 1), "packet", "the file has no packets of TCP, UDP or ICMP"
         )
     return Traffic(connections=connections, skipped=skipped)
 

@@ -66,9 +66,9 @@ def read_conn_log(path: Path) -> Traffic:
                 raise _BadField("row", f"more than {CONNECTIONS_MAX} connections")
             connections.append(_connection(fields, cast(Protocol, protocol), missing))
         except _BadField as bad:
-            raise InvalidDataset(path.name, row, bad.field, bad.reason) from bad
+            raise InvalidDataset(str(path), row, bad.field, bad.reason) from bad
     if not connections:
-        raise InvalidDataset(path.name, max(row, 1), "row", "the file has no connections")
+        raise InvalidDataset(str(path), max(row, 1), "row", "the file has no connections")
     return Traffic(
         connections=connections, skipped=skipped, missing=missing, not_computable=NOT_COMPUTABLE
     )
@@ -88,27 +88,27 @@ def _rows(path: Path) -> Iterator[tuple[int, Fields]]:
         if not line.strip():
             continue
         if line.startswith("{"):
-            yield number, _json_fields(path.name, number, line)
+            yield number, _json_fields(str(path), number, line)
         elif line.startswith("#"):
             key, _, value = line[1:].partition(" " if line.startswith("#separator") else separator)
             if key == "separator":
-                separator = _separator(path.name, number, value)
+                separator = _separator(str(path), number, value)
             elif key == "unset_field":
                 unset = value
             elif key == "fields":
                 names = value.split(separator)
                 for name in NEEDED:
                     if name not in names:
-                        raise InvalidDataset(path.name, number, name, "there is no such field")
+                        raise InvalidDataset(str(path), number, name, "there is no such field")
         else:
             if names is None:
                 raise InvalidDataset(
-                    path.name, number, "row", "neither JSON nor below a line of #fields"
+                    str(path), number, "row", "neither JSON nor below a line of #fields"
                 )
             cells = line.split(separator)
             if len(cells) != len(names):
                 raise InvalidDataset(
-                    path.name, number, "row", f"{len(cells)} fields, not {len(names)}"
+                    str(path), number, "row", f"{len(cells)} fields, not {len(names)}"
                 )
             pairs = zip(names, cells, strict=True)
             yield number, {name: cell for name, cell in pairs if cell != unset}

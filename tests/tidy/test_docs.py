@@ -1,6 +1,7 @@
 """What the pages point at is there."""
 
 import re
+from fnmatch import fnmatch
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -64,3 +65,11 @@ def test_the_search_finds_what_is_missing():
     assert broken_links(page, "[a](absent.md) [b](../LICENSE) [c](#here)") == ["absent.md"]
     assert broken_links(page, "```\n[a](absent.md)\n```\n[x](https://example.org)") == []
     assert missing_paths("`chain/absent.py` `chain/` `chain/*.py` `build/x`") == ["chain/absent.py"]
+
+
+def test_git_passes_over_every_key_that_the_readme_makes():
+    keys = re.findall(r"keys new .*--out (\S+)", (ROOT / "README.md").read_text(encoding="utf-8"))
+    ignored = (ROOT / ".gitignore").read_text(encoding="utf-8").splitlines()
+
+    assert len(keys) > 1
+    assert [key for key in keys if not any(fnmatch(f"/{key}", line) for line in ignored)] == []

@@ -182,6 +182,7 @@ class FakeNode:
         self.model: dict[str, Any] = {}
         self.refuses_large_blobs = False
         self.ready = True
+        self.diagnosis = "idle"
 
     def register(self, key: SigningKey, name: str = "sensor-1", **fields: Any) -> str:
         """Register a device directly, without the RPC; return its id."""
@@ -318,7 +319,7 @@ class FakeNode:
     async def _submit(self, request: web.Request) -> web.Response:
         transaction = decode_transaction(await request.read())
         self.chain.commit([transaction])
-        if request.query.get("wait") == "commit":
+        if request.query.get("wait") == "commit" and self.diagnosis == "idle":
             return web.json_response(self._document(transaction.id.hex()))
         return web.json_response({"id": transaction.id.hex(), "status": "pending"}, status=202)
 
@@ -405,7 +406,7 @@ class FakeNode:
                 "round": 0,
                 "phase": "idle",
                 "phase_for_ms": 1_000,
-                "diagnosis": "idle",
+                "diagnosis": self.diagnosis,
                 "explanation": "there is nothing to agree on",
                 "miner": miner,
                 "heard": 1,

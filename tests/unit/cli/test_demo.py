@@ -14,12 +14,13 @@ from cli.demo.judgement import judge
 from cli.demo.report import NodeReport, Report
 from cli.demo.run import make_attempt, run_demo
 from cli.demo.traffic import ATTACKER_NAMES, NORMAL_NAMES, batches, nsl_kdd_rows, synthetic_rows
-from cli.errors import BadInput, CliError, Missed, NotRunning
+from cli.errors import CliError, Missed, NotRunning
 from cli.exit_codes import ExitCode
 from cli.load.post import Post
 from cli.load.watch import Commit, CommitWatch
 from cli.progress import Progress
 from cli.signing import Sender, device_sender
+from ml_validator.errors import NoDataset
 from ml_validator.nsl_kdd import write_records
 from ml_validator.synthetic import Profile, generate
 from tests.unit.cli.fake_node import REGISTRAR
@@ -49,7 +50,7 @@ def test_rows_of_a_file_are_dealt_in_their_order(tmp_path):
 
 
 def test_a_folder_without_the_file_is_told(securenet, tmp_path):
-    with pytest.raises(BadInput, match="KDDTest"):
+    with pytest.raises(NoDataset, match="KDDTest"):
         nsl_kdd_rows(tmp_path)
     assert securenet("demo", "--data", tmp_path, "--dir", tmp_path / "d").code == ExitCode.USAGE
     assert not (tmp_path / "d").exists()

@@ -208,8 +208,17 @@ def test_an_acceptance_that_is_none_is_told(securenet, node, miner, tmp_path):
 def test_a_vote_on_nothing_is_refused(securenet, node, miner):
     ended = securenet("miner", "vote", "ab" * 32, "--key", miner, "--refuse")
 
-    assert ended.code == ExitCode.REFUSED
+    assert ended.code == ExitCode.NOT_FOUND
     assert "not_found" in ended.err
+
+
+def test_a_vote_on_what_is_decided_is_told_so(securenet, node, miner):
+    proposed = securenet("param", "propose", "heartbeat_ms", "30000", "--key", miner, "--json")
+
+    ended = securenet("miner", "vote", proposed.document["id"], "--key", miner)
+
+    assert ended.err.startswith("error: proposal_closed: ")
+    assert "securenet query proposals shows how it ended" in ended.err
 
 
 def test_a_stranger_may_not_vote(securenet, node, sensor):
@@ -217,6 +226,7 @@ def test_a_stranger_may_not_vote(securenet, node, sensor):
 
     assert ended.code == ExitCode.REFUSED
     assert "not_permitted" in ended.err
+    assert "HOME/keys/miner.json" in ended.err
 
 
 def test_a_parameter_is_changed(securenet, node, miner):

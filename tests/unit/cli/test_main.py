@@ -160,6 +160,7 @@ def test_completion_knows_the_commands():
     [
         (400, "malformed", ExitCode.REFUSED),
         (404, "not_found", ExitCode.NOT_FOUND),
+        (422, "not_found", ExitCode.NOT_FOUND),
         (422, "unknown_device", ExitCode.REFUSED),
         (422, "some_new_code", ExitCode.REFUSED),
         (429, "rate_limited", ExitCode.BUSY),
@@ -173,6 +174,18 @@ def test_every_problem_of_a_node_has_an_exit_code_and_advice(status, code, exit_
     assert error.exit_code is exit_code
     assert error.what == f"{code}: said the node"
     assert error.advice
+
+
+@pytest.mark.parametrize("command", ["init", "db verify", "node inspect"])
+@pytest.mark.parametrize("below", [".", "home"])
+def test_a_file_in_the_place_of_a_home_is_told(securenet, tmp_path, command, below):
+    file = tmp_path / "notes.txt"
+    file.touch()
+
+    ended = securenet(*command.split(), "--home", file / below)
+
+    assert ended.code == ExitCode.USAGE
+    assert ended.err.startswith(f"error: {file} is no directory\n")
 
 
 @pytest.mark.parametrize("command", ["completion bash", "init --help"])

@@ -40,6 +40,7 @@ def test_trained_models_load_and_are_described(securenet, data, tmp_path):
 
     assert ended.code == ExitCode.OK
     assert [made["name"] for made in ended.document] == list(BUNDLED_NAMES)
+    assert ended.err.splitlines() == [f"• training {name}" for name in BUNDLED_NAMES]
     for name in BUNDLED_NAMES:
         artifact = load_artifact((out / f"{name}.safetensors").read_bytes())
         manifest = load_manifest((out / f"{name}.json").read_bytes())
@@ -137,3 +138,17 @@ def test_files_that_are_not_the_genuine_ones_are_refused(securenet, tmp_path, co
 
     assert ended.code == ExitCode.USAGE
     assert "genuine" in ended.err
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["model train --data {} --out o", "model evaluate --data {}", "fl compare --data {}"],
+)
+def test_a_folder_without_the_files_is_named(securenet, tmp_path, command):
+    ended = securenet(*command.format(tmp_path / "nosuch").split())
+
+    assert ended.code == ExitCode.USAGE
+    assert ended.err.splitlines()[-2:] == [
+        f"error: {tmp_path}/nosuch holds no KDDTrain+.txt",
+        "  try: name the folder with the files of NSL-KDD",
+    ]

@@ -39,6 +39,13 @@ print("stand-in listens", flush=True)
 HTTPServer(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()
 """
 
+LONELY = STAND_IN.replace(
+    "self.send_response(200)", "self.send_response(503 if 'ready' in self.path else 200)"
+).replace(
+    '"ready": True,', '"diagnosis": "quorum_lost", "explanation": "hears 1 of 2", "quorum": 2,'
+)
+"""A node that hears nobody."""
+
 
 @pytest.fixture
 def network(tmp_path) -> Network:
@@ -213,6 +220,47 @@ def test_a_network_that_runs_is_not_started_in_the_foreground(securenet, network
 
     assert ended.code == ExitCode.USAGE
     assert all(is_running(process) for process in network.processes().values())
+
+
+def test_a_node_that_lacks_others_says_so_and_goes_on_running(securenet, network, monkeypatch):
+    monkeypatch.setattr(control, "TELL_AFTER_S", 0.2)
+    monkeypatch.setattr(
+        control,
+        "python_command",
+        lambda *_: [sys.executable, "-c", LONELY, str(network.nodes[0].rpc_port), "00"],
+    )
+    where = ("--dir", network.directory, "--detach")
+    try:
+        ended = securenet("testnet", "up", *where, "--node", "node0")
+
+        assert ended.code == ExitCode.TIMED_OUT
+        assert "node0 runs, and waits for others: hears 1 of 2" in ended.err
+        assert "start node1 too: securenet testnet up" in ended.err
+        assert set(control.running_processes(network)) == {"node0"}
+    finally:
+        control.stop_nodes(network, network.nodes)
+
+
+def test_what_a_node_is_not_ready_for_is_told_while_it_is_waited_for(
+    securenet, network, monkeypatch
+):
+    monkeypatch.setattr(control, "TELL_AFTER_S", 0.2)
+    monkeypatch.setattr(control.wait_ready, "__kwdefaults__", {"timeout_s": 3.0})
+    monkeypatch.setattr(
+        control,
+        "python_command",
+        lambda *arguments: [
+            *(sys.executable, "-c", LONELY),
+            *(str(network.node(Path(arguments[-1]).name).rpc_port), "00"),
+        ],
+    )
+
+    ended = securenet("testnet", "up", "--dir", network.directory, "--detach")
+
+    assert ended.code == ExitCode.TIMED_OUT
+    assert ended.err.splitlines()[0] == "• node0 is not ready yet: hears 1 of 2"
+    assert "node0 is not ready after 3 s: hears 1 of 2" in ended.err
+    assert network.processes() == {}
 
 
 @pytest.mark.parametrize("which", ["p2p_port", "rpc_port"])

@@ -40,6 +40,19 @@ def test_a_flow_is_sent_and_waited_for(securenet, node, sensor, tmp_path):
     assert "status  committed" in ended.out
 
 
+def test_a_long_wait_says_what_the_chain_waits_for(securenet, node, sensor):
+    node.register(SENSOR)
+    node.diagnosis = "quorum_lost"
+
+    ended = securenet("tx", "submit", "--key", sensor, "--reading", "t=1", "--wait", "--json")
+
+    assert ended.code == ExitCode.OK, ended.err
+    short = ended.document["id"][:12]
+    assert ended.err == (
+        f"• transaction {short} is not committed yet: there is nothing to agree on\n"
+    )
+
+
 def test_an_unregistered_device_is_told_to_register(securenet, node, sensor):
     ended = securenet("tx", "submit", "--key", sensor, "--reading", "t=1")
 

@@ -15,6 +15,7 @@ from ml_validator.nsl_kdd import (
     check_genuine,
     file_digest,
     read_attack_types,
+    read_flows,
     read_records,
     to_row,
     write_records,
@@ -121,7 +122,7 @@ def test_a_bad_cell_is_named_by_file_row_and_column(tmp_path, column, text):
     with pytest.raises(InvalidDataset) as caught:
         read(tmp_path, ROW, with_cell(column, text), ROW)
     error = caught.value
-    assert (error.file, error.row, error.column) == ("rows.txt", 2, column)
+    assert (error.file, error.row, error.column) == (str(tmp_path / "rows.txt"), 2, column)
 
 
 @pytest.mark.parametrize("line", ["", ROW + ",1", ROW.rpartition(",")[0], "normal"])
@@ -154,7 +155,15 @@ def test_rows_above_the_bound_are_refused(tmp_path, monkeypatch):
 def test_a_missing_file_is_named(tmp_path, read_file):
     with pytest.raises(MissingDataset) as caught:
         read_file(tmp_path / "KDDTrain+.txt")
-    assert caught.value.file == "KDDTrain+.txt"
+    assert caught.value.file == str(tmp_path / "KDDTrain+.txt")
+
+
+def test_a_file_without_rows_is_named(tmp_path):
+    (tmp_path / "rows.txt").touch()
+
+    for read in (read_records, read_flows):
+        with pytest.raises(MissingDataset, match=r"/rows\.txt: there are no rows in it"):
+            list(read(tmp_path / "rows.txt"))
 
 
 def test_an_altered_file_is_not_taken_for_the_genuine_one(tmp_path):

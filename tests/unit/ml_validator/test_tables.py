@@ -134,7 +134,8 @@ def test_rows_of_nothing_are_passed_over_and_counted(read):
 def test_a_bad_cell_is_named_by_row_and_column(read, line, column, reason):
     with pytest.raises(InvalidDataset) as caught:
         read("1,tcp,2,i,ok", line)
-    assert (caught.value.file, caught.value.row, caught.value.column) == ("flows.csv", 3, column)
+    assert (caught.value.row, caught.value.column) == (3, column)
+    assert caught.value.file.endswith("/flows.csv")
     assert reason in caught.value.reason
     assert "\n" not in str(caught.value)
 

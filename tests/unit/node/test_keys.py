@@ -128,6 +128,14 @@ def test_a_file_that_others_may_use_is_refused(path, mode):
         load_key(path)
 
 
+def test_a_file_that_is_no_key_is_not_told_to_change_its_mode(path):
+    path.write_text("# Read me")
+    path.chmod(0o644)
+
+    with pytest.raises(KeyFileError, match="it is no key file"):
+        load_key(path)
+
+
 @pytest.mark.parametrize("mode", [0o600, 0o400])
 def test_a_file_of_the_owner_alone_is_read(path, mode):
     key = create(path)

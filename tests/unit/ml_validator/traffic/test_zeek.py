@@ -154,7 +154,8 @@ def test_other_protocols_are_counted_and_passed_over(read):
 def test_a_bad_field_is_named_by_row_and_field(read, changed, field, reason):
     with pytest.raises(InvalidDataset) as caught:
         read(HEADER + line() + line(**changed))
-    assert (caught.value.file, caught.value.row, caught.value.column) == ("conn.log", 10, field)
+    assert (caught.value.row, caught.value.column) == (10, field)
+    assert caught.value.file.endswith("/conn.log")
     assert reason in caught.value.reason
     assert len(str(caught.value).splitlines()) == 1
 
