@@ -39,5 +39,5 @@ def test_every_command_of_the_first_walk_succeeds(tmp_path):
     )
 
     assert result.returncode == 0, result.stdout + result.stderr
-    assert len(re.findall("status +committed", result.stdout)) == 3
+    assert len(re.findall(r"^status +committed$", result.stdout, flags=re.MULTILINE)) == 3
     assert "no damage found" in result.stdout

@@ -569,7 +569,7 @@ def test_a_hash_that_the_node_does_not_know_is_told_before_a_round_is_waited_for
         ("# a page\n", "{path}, row 1"),
         ('{{"version": 1}}\n', "{path}, row 1"),
         ("{row}0,tcp\n", "{path}, row 2"),
-        ("", "{path} has no rows"),
+        ("", "{path}: there are no rows in it"),
         (None, "{path}/KDDTrain+.txt"),
     ],
 )
