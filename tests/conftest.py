@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
+import structlog
 from hypothesis import HealthCheck, settings
 
 # The suite runs in parallel on busy machines, where the time of one example says nothing.
@@ -24,6 +25,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         item.path for item in items if item.get_closest_marker("slow") or "e2e" in item.path.parts
     }
     items.sort(key=lambda item: item.path not in long)
+
+
+@pytest.fixture(autouse=True)
+def _logs_as_at_first():
+    """Undo what a command has set up: its level would hide lines from the tests that follow."""
+    yield
+    structlog.reset_defaults()
 
 
 @pytest.fixture(scope="session")
