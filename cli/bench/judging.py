@@ -1,6 +1,7 @@
 """How long a detector takes, in the process in which a miner's detector runs."""
 
 import asyncio
+import gc
 from dataclasses import dataclass
 from itertools import chain, zip_longest
 from statistics import median
@@ -15,6 +16,7 @@ from ml_validator.bundled import bundled_model
 from ml_validator.registration import Registration
 from ml_validator.synthetic import Profile, generate
 from node.clock import SystemClock
+from node.process import GC_THRESHOLDS
 from node.tasks import first_error
 from node.verdict_source import WorkerVerdictSource
 
@@ -78,7 +80,11 @@ async def measure_model(name: str, *, repeats: int) -> dict[str, Any]:
         return artifact.data
 
     source = WorkerVerdictSource(find)
+    thresholds = gc.get_threshold()
     try:
+        # As in a node: looking for circles in all that is loaded here is no stall of one.
+        gc.freeze()
+        gc.set_threshold(*GC_THRESHOLDS)
         await source.judge(model, flows)
         stalls = [0.0]
         with first_error():
@@ -91,6 +97,8 @@ async def measure_model(name: str, *, repeats: int) -> dict[str, Any]:
         ]
         worker = _resident_mib(source)
     finally:
+        gc.set_threshold(*thresholds)
+        gc.unfreeze()
         await source.close()
     verified_ms = 1_000 * BLOCK_FLOWS / await asyncio.to_thread(verify_for, 0.5, SIGNED_BYTES)
     return {
