@@ -97,7 +97,7 @@ def publish(
     Example: securenet fl publish 5c1d… --key registrar.json --data flows.txt
     """
     from cli.federated.follow import RoundReader
-    from cli.federated.shard import linear_of, named_whole, read_labelled, rows_file
+    from cli.federated.shard import linear_of, read_labelled, rows_file
     from cli.models import fetch_blob, fetch_model
     from cli.publishing import publish_model
     from ml_validator import Artifact
@@ -138,8 +138,7 @@ def publish(
     chosen = RATES[optimiser] if rate is None else rate
     id, found = ids[-1], rounds[-1]
     Progress().phase(f"reading {data}, choosing the threshold")
-    with named_whole(data, schema):
-        records = list(read_labelled(data, schema, base))
+    records = list(read_labelled(data, schema, base))
     try:
         model = moved(
             linear_of(base),

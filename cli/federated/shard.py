@@ -1,8 +1,7 @@
 """A participant's own data, and the update that they make of the base model of a round."""
 
 import asyncio
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +12,6 @@ from cli.client import Client
 from cli.errors import BadInput
 from cli.models import fetch_model
 from ml_validator import NSL_KDD_SCHEMA, Artifact
-from ml_validator.errors import InvalidDataset, MissingDataset
 from ml_validator.federated.fixed_point import Floats
 from ml_validator.federated.linear_update import Answers, Rows, parameter_count, read_rows, train
 from ml_validator.labelled import Labelled
@@ -73,19 +71,6 @@ def rows_file(data: Path) -> Path:
     return data / TRAIN_FILE if data.is_dir() else data
 
 
-@contextmanager
-def named_whole(data: Path, schema: Path | None) -> Iterator[None]:
-    """Let what is wrong with the rows name their file as it was given, not by its last part."""
-    path = str(data if schema is not None else rows_file(data))
-    try:
-        yield
-    except InvalidDataset as error:
-        raise type(error)(path, error.row, error.column, error.reason) from error
-    except MissingDataset as error:
-        # What the system said decides what is advised.
-        raise MissingDataset(path, error.reason) from error.__cause__
-
-
 def check_rows(data: Path, schema: Path | None) -> None:
     """Read the rows before any model is known, to tell what is wrong with them early.
 
@@ -98,14 +83,13 @@ def check_rows(data: Path, schema: Path | None) -> None:
     """
     if not data.is_file() and not data.is_dir():
         return
-    with named_whole(data, schema):
-        if schema is None:
-            count = sum(1 for _ in read_records(rows_file(data)))
-        else:
-            from cli.data_schema import load_schema_file
-            from ml_validator.tables import read_table
+    if schema is None:
+        count = sum(1 for _ in read_records(rows_file(data)))
+    else:
+        from cli.data_schema import load_schema_file
+        from ml_validator.tables import read_table
 
-            count = len(read_table(data, load_schema_file(schema)).rows)
+        count = len(read_table(data, load_schema_file(schema)).rows)
     if not count:
         raise BadInput(f"{rows_file(data)} has no rows", "name the file of your rows with --data")
 
@@ -172,9 +156,8 @@ class Shard:
         )
 
     def _load(self, artifact: Artifact, model: Linear) -> tuple[Rows, Answers]:
-        with named_whole(self._data, self._schema):
-            records = read_labelled(self._data, self._schema, artifact)
-            return read_rows(records, base=model, schema=artifact.schema)
+        records = read_labelled(self._data, self._schema, artifact)
+        return read_rows(records, base=model, schema=artifact.schema)
 
 
 def _state_of(data: Path) -> tuple[int, int] | None:
