@@ -19,6 +19,9 @@ from tests.e2e.relay import linked
 
 LOOK_S = 1.0
 DELAY_US = 2_000_000
+AHEAD_S = 90
+FAKETIME = "/usr/$LIB/faketime/libfaketimeMT.so.1"
+"""Where Debian has it; the linker puts the architecture in the place of ``$LIB``."""
 
 
 class Clients:
@@ -81,6 +84,17 @@ def slow_disk(process: int) -> Iterator[None]:
         tracer.wait(PATIENCE_S)
 
 
+def clock_ahead() -> tuple[str, ...]:
+    """Return the command that runs another under a wall clock which is ahead of all others."""
+    # Not the command `faketime`: it stays between, and signals would be for it.
+    return (
+        "env",
+        f"LD_PRELOAD={FAKETIME}",
+        f"FAKETIME=+{AHEAD_S}s",
+        "FAKETIME_DONT_FAKE_MONOTONIC=1",
+    )
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 async def test_each_stall_of_a_real_network_is_named_rightly(tmp_path: Path):
@@ -119,4 +133,24 @@ async def test_slow_disks_of_a_real_network_are_named(tmp_path: Path):
                     await asyncio.sleep(LOOK_S)
                     assert "slow_disk" not in await clients.codes(0, 1)
                     found.add((await clients.together())["diagnosis"])
+        await clients.goes_on()
+
+
+@pytest.mark.skipif(shutil.which("faketime") is None, reason="faketime is not installed")
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+async def test_wrong_clocks_of_a_real_network_are_named(tmp_path: Path):
+    async with live_network(tmp_path) as network:
+        (device,) = await network.register_devices(1)
+        clients = Clients(network, device)
+        await clients.goes_on()
+
+        network.stop(2, 3)
+        network.start(2, 3, through=clock_ahead())
+        await network.wait_ready()
+        await clients.becomes("clock_skew", 0, 1, 2, 3)
+
+        network.stop(2, 3)
+        network.start(2, 3)
+        await network.wait_ready()
         await clients.goes_on()
