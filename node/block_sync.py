@@ -36,7 +36,8 @@ PATIENCE_NEAR_S: Final = 1.0
 """The same for peers no further ahead than votes are kept for. Under full load the slowest of the
 miners is always two blocks behind: to fetch what it is about to decide costs more than it waits."""
 PATIENCE_BEHIND_S: Final = 0.3
-"""The same for peers that are further ahead, unless blocks are being fetched already."""
+"""The same for peers that are further ahead, unless blocks are being fetched already; and for all
+right after a start: what was voted before it is not told again."""
 PATIENCE_OBSERVER_S: Final = 0.1
 """An observer hears no votes and waits for no block; but it fetches those of a moment together."""
 COUNT_STEP: Final = 2
@@ -129,6 +130,7 @@ class BlockSync:
         self._fetched: dict[int, list[FetchedBlock]] = {}
         self._changed = asyncio.Event()
         self._turn = 0
+        self._starts = True
 
     @property
     def is_behind(self) -> bool:
@@ -177,6 +179,7 @@ class BlockSync:
             while not self._is_held() and self._progress.holders(self._chain.height + 1):
                 if not await self._moves_on_by_itself():
                     await self._download()
+            self._starts = False
 
     async def _moves_on_by_itself(self) -> bool:
         """Wait whether consensus brings the next block: it does where the load is high."""
@@ -187,6 +190,8 @@ class BlockSync:
     def _patience_s(self) -> float:
         if not self._members.is_member:
             return PATIENCE_OBSERVER_S
+        if self._starts:
+            return PATIENCE_BEHIND_S
         if not self.is_behind:
             return PATIENCE_S
         is_near = self._progress.highest_seen <= self._chain.height + 1 + HEIGHTS_AHEAD_MAX

@@ -158,6 +158,8 @@ async def test_a_node_that_is_behind_fetches_until_it_is_not():
 async def test_a_peer_that_is_one_block_ahead_is_left_alone_for_a_while():
     node = Follower(A, height=4)
     async with running(node.sync):
+        node.hear(A, 4)
+        await asyncio.sleep(1)
         node.hear(A, 5)
         await asyncio.sleep(PATIENCE_S - 0.1)
         assert node.asked() == []
@@ -167,6 +169,15 @@ async def test_a_peer_that_is_one_block_ahead_is_left_alone_for_a_while():
         node.hear(A, 6)
         await asyncio.sleep(PATIENCE_S + 0.1)
         assert node.asked() == [(A, 6, SYNC_BLOCKS_MAX)]
+
+
+@simulated
+async def test_a_node_that_starts_one_block_behind_does_not_wait_for_votes_that_were_sent_before():
+    node = Follower(A, height=4)
+    async with running(node.sync):
+        node.hear(A, 5)
+        await asyncio.sleep(PATIENCE_BEHIND_S + 0.1)
+        assert node.asked() == [(A, 5, SYNC_BLOCKS_MAX)]
 
 
 @pytest.mark.attack("D8")
