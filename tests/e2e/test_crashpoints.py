@@ -10,7 +10,7 @@ import os
 import shutil
 import signal
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import pytest
@@ -49,9 +49,10 @@ needs_strace = pytest.mark.skipif(
 class Crashes:
     """Kills one node of a network again and again, and keeps the account."""
 
-    def __init__(self, network: LiveNetwork, device: Sender) -> None:
+    def __init__(self, network: LiveNetwork, device: Sender, tell: Callable[[str], None]) -> None:
         self._network = network
         self._device = device
+        self._tell = tell
         self._sent = 0
         self.acknowledged: list[Transaction] = []
         self.points: dict[str, int] = {}
@@ -66,8 +67,9 @@ class Crashes:
                 self._network.kill(VICTIM)
             await self._recover()
             if not died:
-                return
+                break
             self.points[f"{phase} {call}"] = number
+        self._tell(f"crashpoints: {self.points.get(f'{phase} {call}', 0)} kills at {phase} {call}")
 
     async def _birth(self, call: str, number: int) -> bool:
         """Kill it in its first start, with nothing but its keys."""
@@ -145,12 +147,16 @@ def _tracer_of(process: int) -> int:
 @pytest.mark.slow
 @pytest.mark.timeout(600 + 60 * POINTS * len(CALLS))
 async def test_a_node_killed_at_any_call_that_makes_something_durable_comes_back(tmp_path, capsys):
+    def tell(line: str) -> None:
+        with capsys.disabled():
+            print(f"\n{line}", end="", flush=True)
+
     async with live_network(tmp_path) as network:
         home = Home(network.home(VICTIM))
         # strace counts the calls of each thread: with one thread for the disk that is all of them.
         home.config.write_text(home.config.read_text().replace("threads = 4", "threads = 1"))
         (device,) = await network.register_devices(1)
-        crashes = Crashes(network, device)
+        crashes = Crashes(network, device, tell)
         for phase in ("birth", "start", "run"):
             for call in CALLS:
                 await crashes.enumerate(phase, call)
@@ -167,9 +173,8 @@ async def test_a_node_killed_at_any_call_that_makes_something_durable_comes_back
             assert "signed two things" not in network.layout.log(node).read_text()
 
     assert sum(crashes.points.values()) >= len(CALLS)
-    with capsys.disabled():
-        print(
-            f"\ncrashpoints: {sum(crashes.points.values())} kills at {crashes.points}; "
-            f"{len(crashes.acknowledged)} acknowledged, none lost, none double; "
-            "no conflicting signature, no manual step"
-        )
+    tell(
+        f"crashpoints: {sum(crashes.points.values())} kills at {crashes.points}; "
+        f"{len(crashes.acknowledged)} acknowledged, none lost, none double; "
+        "no conflicting signature, no manual step\n"
+    )
