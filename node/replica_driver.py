@@ -246,6 +246,7 @@ class ReplicaDriver:
             troubles=troubles,
             is_behind=self.sync.is_behind,
             write_ns=self._disk.write_ns(),
+            clock_offsets_ms=self.clock_watch.offsets_ms(),
         )
         return diagnose(facts)
 
