@@ -366,7 +366,9 @@ def fresh(lone, number):
 
 @pytest.mark.attack("D8")
 @simulated
-@pytest.mark.parametrize("lie", ["gap", "other block", "too few", "prepares", "other body"])
+@pytest.mark.parametrize(
+    "lie", ["gap", "other block", "too few", "prepares", "other chain", "other body"]
+)
 async def test_a_peer_pays_for_a_block_that_no_quorum_has_committed(lie):
     lone = LoneNode(OWN)
     block, other = fresh(lone, 1), fresh(lone, 2)
@@ -380,6 +382,10 @@ async def test_a_peer_pays_for_a_block_that_no_quorum_has_committed(lie):
             fetched = lone.fetched(block, signers=range(2))
         case "prepares":
             fetched = lone.fetched(block, type=VoteType.PREPARE)
+        case "other chain":
+            # Of miners that use their keys there as well.
+            header = replace(block.header, genesis_hash=Digest(bytes(32)))
+            fetched = lone.fetched(replace(block, header=header))
         case _:
             fetched = replace(
                 lone.fetched(block), block=replace(block, transactions=other.transactions)
