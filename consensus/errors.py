@@ -6,6 +6,7 @@
     ├── InvalidMessage         a message no honest member sends; the driver drops and counts it
     │   ├── NotAMember         its sender has no vote at this height
     │   ├── BadSignature       its sender did not sign it
+    │   │   └── OtherKey       of another height, where its sender may have another key
     │   ├── Unjustified        a ROUND-CHANGE or PRE-PREPARE that its certificates do not support
     │   └── UntimelyProposal   a fresh block whose time is too far from this miner's clock
     └── SafetyViolation        more than f members are faulty, or this node is; it has to stop
@@ -49,6 +50,15 @@ class BadSignature(InvalidMessage):
     """Its signature is not by the key of the sender."""
 
     code = "bad_signature"
+
+
+class OtherKey(BadSignature):
+    """A message of another height is not signed by the key that is known of its sender.
+
+    No proof of a fault: keys are replaced (docs/adr/0015), and those of all heights are not known.
+    """
+
+    code = "other_key"
 
 
 class Unjustified(InvalidMessage):

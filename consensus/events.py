@@ -18,6 +18,8 @@ class HeightConfig:
 
     Parameters
     ----------
+    next_miners : MinerSet
+        The set of ``height + 1``, under which what members say of next heights is verified.
     eligible : tuple of Address
         The members that may propose, in ascending order of their ids; at least one.
     parent : Header
@@ -27,6 +29,7 @@ class HeightConfig:
     height: Height
     genesis_hash: Digest
     miners: MinerSet
+    next_miners: MinerSet
     eligible: tuple[Address, ...]
     parent: Header
     timing: Timing

@@ -12,12 +12,12 @@ from chain.miners import MinerSet
 from chain.types import Address, Height, PublicKey
 from consensus.draft import Draft
 from consensus.durable import Floor, LostMemory
-from consensus.errors import BadSignature, NotAMember
+from consensus.errors import NotAMember
 from consensus.events import HeightConfig
 from consensus.height import HeightState
 from consensus.log import HEIGHTS_AHEAD_MAX
 from consensus.messages import Message, position_of
-from consensus.signatures import is_signed
+from consensus.signatures import check_signature, is_of_member
 from consensus.signer import Signer
 
 SILENT_HEIGHTS: Final = 2
@@ -55,8 +55,10 @@ class Memory:
             return
         if durable.floor is None and message.height <= durable.lost_height:
             return
-        if not is_signed(message, state):
-            raise BadSignature(message.sender, "not signed by this miner")
+        if message.height == state.config.height:
+            check_signature(message, state)
+        elif not is_of_member(message, state):
+            return
         self._signer.write(LostMemory(height=message.height), draft)
         self._set_floor(state.config, draft)
 

@@ -48,7 +48,7 @@ class OtherHeights:
     def on_ahead(self, entry: Entry, state: HeightState, draft: Draft) -> None:
         """Keep a message of a next height, or learn from it that this miner is far behind.
 
-        The set of that height may differ: what no member of this one has signed is dropped.
+        The set of that height may differ: what no member of the next has signed is dropped.
         """
         message = entry.message
         distance = message.height - state.config.height

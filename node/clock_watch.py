@@ -40,12 +40,17 @@ class ClockWatch:
         """Take note of a block that a miner has just proposed, in a session with that miner."""
         self._zeros_ms[proposer] = time_ms - self._monotonic_ms()
 
+    def offsets_ms(self) -> list[int]:
+        """Return how far this clock is ahead of that of each proposer which is known."""
+        now_ms = self._clock.wall_ms() - self._monotonic_ms()
+        return [now_ms - zero_ms for zero_ms in self._zeros_ms.values()]
+
     def offset_ms(self) -> int | None:
         """Return how far this clock is ahead of the median of the proposers'; None: none is known.
 
         Of two in the middle the one nearer to this clock counts, lest one liar be enough.
         """
-        offsets = self._offsets_ms()
+        offsets = self.offsets_ms()
         if not offsets:
             return None
         return min(median_low(offsets), -median_low([-offset for offset in offsets]), key=abs)
@@ -57,7 +62,7 @@ class ClockWatch:
         """
         for miner in [miner for miner in self._zeros_ms if miner not in miners]:
             del self._zeros_ms[miner]
-        offsets = self._offsets_ms()
+        offsets = self.offsets_ms()
         ahead = sum(offset > timing.precision_ms + timing.delay_ms(Round(0)) for offset in offsets)
         behind = sum(offset < -timing.precision_ms for offset in offsets)
         is_wrong = max(ahead, behind) >= miners.weak_quorum
@@ -70,10 +75,6 @@ class ClockWatch:
                 )
             else:
                 log.info("the clock of this node is right again", offset_ms=self.offset_ms())
-
-    def _offsets_ms(self) -> list[int]:
-        now_ms = self._clock.wall_ms() - self._monotonic_ms()
-        return [now_ms - zero_ms for zero_ms in self._zeros_ms.values()]
 
     def _monotonic_ms(self) -> int:
         return self._clock.monotonic_ns() // _NS_PER_MS

@@ -5,7 +5,7 @@ disk and clock do. What a node knows is its own side; ``securenet consensus why 
 several. docs/operating.md, section "When the chain stands still", explains the codes.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import median
 from typing import Final
@@ -50,6 +50,8 @@ class Facts:
         Whether peers are known to be ahead.
     write_ns : int
         How long a write to the consensus log takes at present; one under way counts.
+    clock_offsets_ms : sequence of int
+        How far this node's clock is ahead of that of each proposer it has heard, as it is now.
     """
 
     snapshot: Snapshot
@@ -58,6 +60,7 @@ class Facts:
     troubles: Mapping[Address, str]
     is_behind: bool
     write_ns: int
+    clock_offsets_ms: Sequence[int]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,11 +79,16 @@ class Diagnosis:
 
 
 def diagnose(facts: Facts) -> Diagnosis:
-    """Return the first of these that holds: own troubles, then those with others, then waiting."""
+    """Return the first of these that holds: own troubles, then those with others, then waiting.
+
+    Without a quorum of sessions nothing goes on, whatever a clock or a disk does. With one, it is
+    they that keep members from voting.
+    """
     found = (
         _own_trouble(facts)
+        or _lost_members(facts)
         or _own_disk_or_clock(facts)
-        or _missing_members(facts)
+        or _mute_members(facts)
         or _memory_unshown(facts.snapshot)
         or _failed_rounds(facts.snapshot)
         or _health(facts.snapshot)
@@ -140,13 +148,12 @@ def _own_disk_or_clock(facts: Facts) -> Diagnosis | None:
         )
     snapshot = facts.snapshot
     limit_ms = snapshot.timing.precision_ms
-    # A proposal may have been late on its way; a clock ahead, or many of them behind, is not.
-    known = [member.clock_offset_ms for member in snapshot.members]
-    offsets = [offset_ms for offset_ms in known if offset_ms is not None]
+    # A proposal may have been late on its way, which looks like a clock ahead of its proposer's.
+    offsets = facts.clock_offsets_ms
     late_ms = limit_ms + snapshot.timing.message_delay_ms
     middle = median(offsets) if len(offsets) > 1 else 0
-    if middle > limit_ms or middle < -late_ms:
-        way = "behind" if middle > 0 else "ahead of"
+    if middle < -limit_ms or middle > late_ms:
+        way = "behind" if middle < 0 else "ahead of"
         return Diagnosis(
             code="clock_skew",
             text=f"this node's clock is {abs(middle) / 1000:.1f} s {way} those of the others",
@@ -161,7 +168,7 @@ def _own_disk_or_clock(facts: Facts) -> Diagnosis | None:
     return None
 
 
-def _missing_members(facts: Facts) -> Diagnosis | None:
+def _lost_members(facts: Facts) -> Diagnosis | None:
     snapshot = facts.snapshot
     heard = _heard(facts)
     count, n = len(heard), len(snapshot.members)
@@ -180,11 +187,17 @@ def _missing_members(facts: Facts) -> Diagnosis | None:
             text=f"this node hears {count} of {n} miners and needs {snapshot.quorum}; "
             f"without a session: {names}",
         )
+    return None
+
+
+def _mute_members(facts: Facts) -> Diagnosis | None:
+    snapshot = facts.snapshot
+    heard = _heard(facts)
     mute = [member.miner for member in heard if _is_silent(member, facts)]
-    if count - len(mute) < snapshot.quorum and snapshot.phase in _VOTING:
+    if len(heard) - len(mute) < snapshot.quorum and snapshot.phase in _VOTING:
         return Diagnosis(
             code="quorum_lost",
-            text=f"of {count} miners that this node hears, these do not vote: "
+            text=f"of {len(heard)} miners that this node hears, these do not vote: "
             f"{', '.join(map(_short, mute))}",
         )
     return None

@@ -28,6 +28,9 @@ RESCAN_S: Final = 10.0
 MARGIN_MS: Final = 5_000
 """A report is sent again so long after the last has expired."""
 
+_PASSING: Final = ("limit_reached", "expired", "too_early")
+"""Refusals that say nothing of the evidence: others have to be restored first, this node's clock is
+behind the chain's time, or the chain was taken back below the height at which it was found."""
 _KIND: Final = KINDS["evidence"]
 _NS_PER_MS: Final = 1_000_000
 
@@ -110,7 +113,7 @@ class EvidenceService:
 def _may_pass(error: Exception) -> bool:
     """Tell whether the refusal is of the moment."""
     if isinstance(error, Rejection):
-        return error.code == "limit_reached"
+        return error.code in _PASSING
     return isinstance(error, MempoolFull | NotSigned)
 
 

@@ -10,11 +10,12 @@ from consensus.timers import Timing
 
 def height_config(tip: Tip) -> HeightConfig:
     """Return who agrees at the next height, upon what, and in which time."""
-    miners, _ = miner_sets_of(tip.state)
+    miners, next_miners = miner_sets_of(tip.state)
     return HeightConfig(
         height=tip.next_height,
         genesis_hash=tip.genesis_hash,
         miners=miners,
+        next_miners=next_miners,
         eligible=eligible_miners(tip.state, miners, tip.next_height),
         parent=tip.header,
         timing=_timing(parameters_of(tip.state)),

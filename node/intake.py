@@ -41,7 +41,8 @@ BAD_SIGNATURES_PER_POINT: Final = 64
 sends some on where a device has changed its key in a block that only one of both has yet; in a
 flood they cost this node the verification, so they cannot be free."""
 _WRONG_FOR_ALL: Final = ("wrong_chain", "not_proven")
-"""A miner's key never changes, so that evidence which it did not sign is none for anybody."""
+"""Which key a miner has at a height is decided before that begins, so evidence that it has not
+signed is none for anybody who takes evidence of that height."""
 
 log = structlog.get_logger(__name__)
 

@@ -18,6 +18,9 @@ from node.protocol import GetShown, Shown
 
 EXCESS_POINTS: Final = 1
 """Price of a message above what one peer may say."""
+OTHER_KEY_SIZE: Final = 64 * 1024
+"""What a message under a key that is not known counts of what a peer may say, in bytes: its
+signature was verified in vain, and so many of them cost no more than a hundredth of a processor."""
 SHOWN_SIZE: Final = 64
 """What a peer's word that it has shown all counts in the queue of its messages, in bytes."""
 
@@ -73,6 +76,17 @@ class PeerEvents:
         if isinstance(message, PrePrepare) and message.round == 0 and message.sender == miner:
             self._clock_watch.on_fresh_block(miner, message.proposal.header.time_ms)
         self._inbox.put_message(peer, received, len(payload))
+
+    def may_have_replaced_its_key(self, peer: Address, sender: Address) -> bool:
+        """Tell whether an honest peer sends a message under a key that this node cannot know.
+
+        It does so in its own miner's name, and shows this node's miner what that has signed, where
+        the height of either is not the other's. It does not do so without end.
+        """
+        others = [node for node in self._members.nodes_of([sender]) if node != peer]
+        return not others and self._inbox.is_within_allowance(
+            peer, OTHER_KEY_SIZE, self._clock.monotonic_ns()
+        )
 
     def on_connected(self, peer: Address) -> None:
         """Show a miner what it may have missed."""

@@ -19,7 +19,7 @@ from chain.errors import InvalidBlock, InvalidCertificate
 from chain.state import heartbeat_ms_of
 from chain.transition import Execution
 from chain.types import Address, Height
-from consensus.errors import InvalidMessage, NotAMember, UntimelyProposal
+from consensus.errors import InvalidMessage, NotAMember, OtherKey, UntimelyProposal
 from consensus.events import (
     BlockBuilt,
     Event,
@@ -246,6 +246,7 @@ class ReplicaDriver:
             troubles=troubles,
             is_behind=self.sync.is_behind,
             write_ns=self._disk.write_ns(),
+            clock_offsets_ms=self.clock_watch.offsets_ms(),
         )
         return diagnose(facts)
 
@@ -304,10 +305,16 @@ class ReplicaDriver:
         except InvalidMessage as error:
             self._metrics.peer_refused("consensus")
             log.debug("consensus message refused", reason=str(error))
-            if peer is not None and not isinstance(error, _BLAMELESS):
+            if peer is not None and not self._is_blameless(error, peer):
                 self._transport.penalise(peer, INVALID_POINTS, str(error))
             return
         await self._obey(output, group)
+
+    def _is_blameless(self, error: InvalidMessage, peer: Address) -> bool:
+        """Tell whether an honest peer may have sent what was refused."""
+        if isinstance(error, OtherKey):
+            return self.peers.may_have_replaced_its_key(peer, error.sender)
+        return isinstance(error, _BLAMELESS)
 
     async def _obey(self, output: Output, group: asyncio.TaskGroup) -> None:
         if output.writes:

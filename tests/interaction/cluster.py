@@ -120,12 +120,13 @@ def make_proposal(config, *, proposer, round=0, time_ms=None, content=b"", state
     return Proposal(header=header, digests=digests)
 
 
-def make_config(miners, parent=None, timing=TIMING):
+def make_config(miners, parent=None, timing=TIMING, next_miners=None):
     parent = genesis_header(miners) if parent is None else parent
     return HeightConfig(
         height=parent.height + 1,
         genesis_hash=GENESIS,
         miners=miners,
+        next_miners=miners if next_miners is None else next_miners,
         eligible=tuple(miner.id for miner in miners),
         parent=parent,
         timing=timing,

@@ -184,3 +184,34 @@ def test_a_node_with_the_old_key_alone_signs_nothing_and_says_so():
     said = [event for who, event, _ in world.log if who == "m3" and "was replaced" in event]
     assert len(said) == 1
     assert "signs nothing" in said[0]
+
+
+def test_a_miner_that_is_cut_off_while_its_key_is_replaced_is_blamed_by_nobody():
+    """It goes on in its old height with its old key, until it hears what it has missed."""
+
+    async def scene(world):
+        world.start()
+        load = Workload(world)
+        await load.prepare()
+        async with asyncio.TaskGroup() as group:
+            task = group.create_task(load.run())
+            proposal = await govern(world, "miner.propose", replacement(world, "m3"), "m0")
+            vote = MinerVote(proposal=proposal, approve=True)
+            await govern(world, "miner.vote", vote, "m1")
+            world.network.partition(["m3"], ["m0", "m1", "m2", "o0"])
+            await govern(world, "miner.vote", vote, "m2")
+            decided_at = world.ledger.height
+            await world.until(
+                lambda: world.ledger.height > decided_at + 4, within_s=60, what="the change"
+            )
+            await asyncio.sleep(5)
+            world.blames.clear()
+            world.network.heal_all()
+            await world.reach(world.ledger.height, within_s=60)
+            task.cancel()
+        await world.reach(world.ledger.height + 5, within_s=60)
+        assert world.node("m3").consensus().signing == "yes"
+
+    world = world_of(3).run(scene)
+
+    assert world.blames == []

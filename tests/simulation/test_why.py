@@ -120,6 +120,25 @@ def test_wrong_clocks():
     stalled(World(4, Settings()), wrong_clocks, watch)
 
 
+def test_a_clock_that_was_mended_is_not_named_any_more():
+    async def scene(world: World) -> None:
+        world.start()
+        load = Workload(world, per_second=4)
+        await load.prepare()
+        async with asyncio.TaskGroup() as group:
+            task = group.create_task(load.run())
+            await asyncio.sleep(3)
+            world.hosts["m0"].clock.skew_ms += 60_000
+            await asyncio.sleep(STALL_S)
+            task.cancel()
+        assert codes(world, "m0") == {"clock_skew"}
+        await asyncio.sleep(STALL_S)
+        world.hosts["m0"].clock.skew_ms -= 60_000
+        assert "clock_skew" not in codes(world, "m0")
+
+    World(8, Settings()).run(scene)
+
+
 @pytest.mark.parametrize("lost", ["m0", "m1", "m2", "m3"])
 def test_one_silent_miner_is_passed_over_and_the_chain_is_well(lost: str):
     async def lose_one(world: World) -> None:

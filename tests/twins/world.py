@@ -164,6 +164,7 @@ class World:
             height=parent.height + 1,
             genesis_hash=GENESIS,
             miners=self.miners,
+            next_miners=self.miners,
             eligible=self.eligible,
             parent=parent,
             timing=TIMING,

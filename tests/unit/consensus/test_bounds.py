@@ -4,15 +4,17 @@ from dataclasses import replace
 
 import pytest
 
+from chain.crypto import address_of
+from chain.miners import Miner, MinerSet
 from consensus.durable import recover
-from consensus.errors import BadSignature, NotAMember
+from consensus.errors import NotAMember, OtherKey
 from consensus.events import Tick
 from consensus.height import CANDIDATES_MAX
 from consensus.log import HEIGHTS_AHEAD_MAX, ROUNDS_ABOVE_MAX, ROUNDS_KEPT_MAX
 from consensus.messages import Phase
 from consensus.output import AnswerOldHeight, BuildBlock, CatchUp, CheckProposal
 from consensus.replica import Replica
-from tests.interaction.cluster import TIMING, make_config, make_proposal, sign
+from tests.interaction.cluster import TIMING, make_config, make_proposal, miner_keys, sign
 from tests.unit.consensus.bench import Bench, asked
 from tests.unit.consensus.plain import BlockFetched, Prepare, ProposalChecked
 
@@ -121,21 +123,51 @@ def test_a_flood_of_far_heights_is_not_kept():
 
 @pytest.mark.attack("D1")
 @pytest.mark.parametrize("height", [2, 3, 4, 1_000_000])
-def test_forged_messages_of_next_heights_displace_nothing_and_are_blamed(height):
+def test_forged_messages_of_next_heights_displace_nothing_and_are_refused(height):
     bench = Bench()
     forged = Prepare(sender=bench.ids[1], height=height, round=5, digest=bytes(32))
-    with pytest.raises(BadSignature):
+    with pytest.raises(OtherKey):
         bench.receive(forged)
     assert not bench.replica._others.ahead
     assert asked(bench.outputs[-1], CatchUp) == []
 
 
-def test_a_forged_message_of_an_older_height_is_blamed_and_not_answered():
+def test_a_forged_message_of_an_older_height_is_refused_and_not_answered():
     bench = Bench()
     at_height_3(bench)
-    with pytest.raises(BadSignature):
+    with pytest.raises(OtherKey):
         bench.receive(sign(bench.keys[2], bench.round_change(1, 1, height=2)))
     assert asked(bench.receive(bench.round_change(1, 1, height=2)), AnswerOldHeight)
+
+
+@pytest.mark.attack("E1")
+def test_messages_of_the_next_height_count_under_the_keys_of_its_set():
+    """A miner whose key is replaced, and one that joins, are heard as soon as they may speak."""
+    bench = Bench()
+    known = {key.public for key in bench.keys}
+    new_key, joiner = [key for key in miner_keys(6) if key.public not in known]
+    old = bench.miners.members
+    changed = replace(old[1], key=new_key.public)
+    added = Miner(id=address_of(joiner.public), key=joiner.public)
+    members = {member.id: member for member in (*old, changed, added)}
+    following = MinerSet(tuple(members[id] for id in sorted(members)))
+    parent = replace(bench.config.parent, height=1)
+    bench.start(make_config(bench.miners, parent, next_miners=following))
+    header = bench.proposal().header
+    after = make_config(following, replace(header, height=2), next_miners=following)
+    proposal = make_proposal(after, proposer=added.id)
+
+    votes = [
+        sign(key, Prepare(sender=id, height=3, round=0, digest=proposal.digest))
+        for key, id in ((new_key, changed.id), (joiner, added.id))
+    ]
+    bench.receive(*votes)
+    with pytest.raises(OtherKey):
+        bench.receive(bench.commit(1, proposal, height=3))
+
+    bench.start(after)
+    seen = {member.miner for member in bench.snapshot.members if member.prepare}
+    assert seen == {changed.id, added.id}
 
 
 @pytest.mark.parametrize("height", [1, 3, 4, 9])

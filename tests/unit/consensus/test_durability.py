@@ -42,6 +42,20 @@ def prepared_bench():
     return bench, proposal
 
 
+def test_the_prepared_block_survives_a_crash_beside_one_accepted_later():
+    """It may have been committed; whoever proposes it again has to have it."""
+    bench, old = prepared_bench()
+    changes = [bench.round_change(by) for by in (1, 2, 3)]
+    new = bench.proposal(round=1, content=b"new")
+    bench.receive(bench.pre_prepare(new, 1, bench.justification(*changes)))
+    bench.checked(new)
+
+    again = restarted(bench)
+
+    assert again.replica.durable.prepared.digest == old.digest
+    assert [known.digest for known in again.replica.durable.proposals] == [old.digest, new.digest]
+
+
 @pytest.mark.attack("B6")
 def test_a_miner_keeps_its_prepare_after_a_crash():
     bench = Bench()
@@ -215,6 +229,14 @@ def test_a_miner_shown_a_later_signature_of_its_own_falls_silent():
     assert written(heights_seen(bench, 1, 1, 1), Floor) == [Floor(height=3)]
 
 
+@pytest.mark.attack("B7")
+def test_a_later_signature_of_its_own_counts_though_nobody_else_is_so_far():
+    """They may have been restarted, or be behind; two heights after it the miner signs again."""
+    bench = Bench()
+    bench.receive(bench.prepare(0, bench.proposal(), height=3))
+    assert written(heights_seen(bench, 1, 1, 1), Floor) == [Floor(height=5)]
+
+
 def test_a_forged_signature_of_its_own_silences_nobody():
     bench = Bench()
     forged = sign(bench.keys[1], bench.prepare(0, bench.proposal()))
@@ -242,6 +264,14 @@ def test_a_peer_that_connects_is_shown_our_messages_and_its_own():
     assert all(send.to == bench.ids[2] for send in output.sends)
     assert [send.message.sender for send in output.sends] == [bench.ids[0], bench.ids[2]]
     assert output.sends[-1].message == theirs
+
+
+def test_a_peer_that_connects_is_shown_what_it_has_signed_of_next_heights():
+    bench = Bench()
+    ahead = [bench.prepare(2, bench.proposal(), height=height) for height in (2, 3)]
+    bench.receive(*ahead)
+    output = bench.step(PeerConnected(miner=bench.ids[2]))
+    assert [send.message for send in output.sends] == ahead
 
 
 def test_a_peer_is_told_behind_its_messages_that_this_was_all():

@@ -137,6 +137,7 @@ statements = st.one_of(
     [round_change(3, 2, B, 3), commit(A, 3, 3), round_change(3, 2, B, 3)],
     [],
 )
+@example([commit(A, 0), prepare(B, 2)], [round_change(3), round_change(3, 0, A)])
 @given(st.lists(statements, max_size=30), st.lists(statements, max_size=5))
 def test_a_rewritten_log_refuses_what_the_whole_one_refuses(asked, then):
     """Whatever was asked, nothing signed contradicts, and a short log remembers as much."""

@@ -7,7 +7,7 @@ import pytest
 
 from chain.certificate import VoteType
 from chain.types import Round
-from consensus.errors import Unjustified, UntimelyProposal
+from consensus.errors import InvalidMessage, Unjustified, UntimelyProposal
 from consensus.output import BuildBlock, CheckProposal, FetchBlock, GossipPending
 from tests.interaction.cluster import EMPTY, WALL_START_MS, sign
 from tests.unit.consensus.bench import TIMING, Bench, asked, sent
@@ -183,10 +183,45 @@ def test_a_block_proposed_again_keeps_its_round_and_its_time_is_not_judged_again
     assert asked(bench.receive(message, wall_ms=WALL_START_MS + 1_800_000), CheckProposal)
 
 
+def test_a_block_is_not_proposed_again_that_was_first_proposed_after_it_was_prepared():
+    """DESIGN rule 10: its proposal round blames the proposers before, so it cannot be made up."""
+    bench = Bench()
+    late = bench.proposal(round=1)
+    with pytest.raises(InvalidMessage, match="after it was prepared"):
+        bench.receive(justified(bench, 2, prepared=bench.certificate(late, 0), proposal=late))
+
+
 def test_a_fresh_block_of_a_later_round_is_judged():
     bench = Bench()
     with pytest.raises(UntimelyProposal):
         bench.receive(justified(bench, 1), wall_ms=WALL_START_MS + 1_800_000)
+
+
+@pytest.mark.parametrize(
+    ("round", "late_ms"), [(1, 2_500), (2, 3_500), (4, 4_500), (9, 4_500)], ids=str
+)
+def test_a_later_round_allows_more_delay_up_to_a_bound(round, late_ms):
+    """DESIGN rule 13; precision 500 ms, delay 1,000 ms for each round, at most 4,000 ms."""
+    message = justified(Bench(), round)
+
+    with pytest.raises(UntimelyProposal):
+        Bench().receive(message, wall_ms=WALL_START_MS + late_ms + 1)
+    assert asked(Bench().receive(message, wall_ms=WALL_START_MS + late_ms), CheckProposal)
+
+
+def test_the_large_message_is_sent_again_to_those_only_that_show_no_vote():
+    bench = Bench()
+    changes = [bench.round_change(by, 3) for by in (1, 2, 3)]
+    bench.receive(*changes)
+    proposal = bench.proposal(round=3)
+    bench.built(proposal, 3)
+    bench.receive(bench.prepare(1, proposal, 3))
+
+    again = bench.wait(TIMING.resend_ms)
+
+    to = [send.to for send in again.sends if isinstance(send.message, PrePrepare)]
+    assert to == [bench.ids[2], bench.ids[3]]
+    assert [send.to for send in again.sends if isinstance(send.message, RoundChange)] == [None]
 
 
 def bad_justifications():
@@ -279,6 +314,17 @@ def bad_justifications():
         changes = [bench.round_change(by) for by in (1, 2, 3)]
         justification = bench.justification(*changes, certificate=bench.certificate(old))
         return bench.pre_prepare(old, 1, justification)
+
+    @case
+    def a_certificate_above_every_claim(bench):
+        old = bench.proposal()
+        changes = [
+            bench.round_change(1, 2, prepared=bench.certificate(old)),
+            bench.round_change(2, 2),
+            bench.round_change(3, 2),
+        ]
+        justification = bench.justification(*changes, certificate=bench.certificate(old, 1))
+        return bench.pre_prepare(old, 2, justification)
 
     @case
     def two_blocks_in_one_round(bench):

@@ -172,6 +172,8 @@ async def test_a_report_that_got_lost_is_sent_again_when_it_has_expired_until_it
     [
         (Rejection("limit_reached", "too many are demoted"), 3),
         (MempoolFull(retry_after_ms=1_000), 3),
+        (Rejection("expired", "the clock of this node is far behind the chain's time"), 3),
+        (Rejection("too_early", "the chain was taken back"), 3),
         (Rejection("too_late", "it is old"), 1),
         (Rejection("pardoned", "it was restored"), 1),
         (Rejection("not_permitted", "the reporter was demoted"), 1),

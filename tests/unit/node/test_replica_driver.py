@@ -18,6 +18,7 @@ from node import consensus_log
 from node.block_sync import LIE_POINTS
 from node.errors import DiskFull
 from node.inbox import PEER_MESSAGES_MAX
+from node.peer_events import EXCESS_POINTS
 from node.ports import WriteBatch
 from node.protocol import (
     BODIES,
@@ -238,6 +239,43 @@ async def test_a_miner_that_shows_old_signatures_to_one_removed_since_is_not_bla
     assert lone.wire.blames == []
 
 
+@pytest.mark.attack("E1")
+@simulated
+@pytest.mark.parametrize("height", [2, 3, 40])
+async def test_a_miner_that_signs_another_height_with_another_key_is_not_blamed(height):
+    """Its key was replaced, or will be; and so may this miner's have been, in what it is shown."""
+    lone = follower()
+    block = lone.chain.block(lone.chain.registration("device")[1])
+    peer = lone.others[0]
+    said = [replace(lone.prepare(number, block), height=height) for number in (peer, lone.number)]
+    async with lone.running():
+        lone.hear(peer, *said)
+        await settle()
+
+    assert lone.refused() == {"consensus": 2}
+    assert lone.wire.blames == []
+
+
+@pytest.mark.attack("D2")
+@simulated
+async def test_what_others_are_said_to_have_signed_is_blamed_at_once_and_a_flood_in_the_end():
+    lone = follower()
+    block = lone.chain.block(lone.chain.registration("device")[1])
+    first, second, third = lone.others
+    flood = replace(lone.prepare(third, block), height=Height(2))
+    async with lone.running():
+        lone.hear(first, replace(lone.prepare(second, block), height=Height(2)))
+        await settle()
+        assert [blame[:2] for blame in lone.wire.blames] == [(node_id(first), INVALID_POINTS)]
+        for _ in range(10):
+            lone.hear(third, *[flood] * 60)
+            await settle(200)
+
+    costs = [points for peer, points, _ in lone.wire.blames if peer == node_id(third)]
+    assert 60 < len(costs) < 120
+    assert set(costs) <= {EXCESS_POINTS, INVALID_POINTS}
+
+
 @simulated
 async def test_who_is_no_miner_is_not_even_read():
     lone = follower()
@@ -328,7 +366,9 @@ def fresh(lone, number):
 
 @pytest.mark.attack("D8")
 @simulated
-@pytest.mark.parametrize("lie", ["gap", "other block", "too few", "prepares", "other body"])
+@pytest.mark.parametrize(
+    "lie", ["gap", "other block", "too few", "prepares", "other chain", "other body"]
+)
 async def test_a_peer_pays_for_a_block_that_no_quorum_has_committed(lie):
     lone = LoneNode(OWN)
     block, other = fresh(lone, 1), fresh(lone, 2)
@@ -342,6 +382,10 @@ async def test_a_peer_pays_for_a_block_that_no_quorum_has_committed(lie):
             fetched = lone.fetched(block, signers=range(2))
         case "prepares":
             fetched = lone.fetched(block, type=VoteType.PREPARE)
+        case "other chain":
+            # Of miners that use their keys there as well.
+            header = replace(block.header, genesis_hash=Digest(bytes(32)))
+            fetched = lone.fetched(replace(block, header=header))
         case _:
             fetched = replace(
                 lone.fetched(block), block=replace(block, transactions=other.transactions)

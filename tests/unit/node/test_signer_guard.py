@@ -95,6 +95,15 @@ def test_an_older_copy_of_a_log_has_lost_its_memory_and_keeps_that(home: Home):
     assert recover(home.read()).floor is None
 
 
+def test_a_copy_of_the_same_height_that_lacks_its_last_signature_is_older(home: Home):
+    home.write(FRESH, signed(4))
+    copy = home.back_up()
+    home.write(signed(4, 1))
+    home.restore(copy)
+
+    assert home.read() == [FRESH, signed(4), LostMemory(height=Height(4))]
+
+
 def test_a_log_that_is_gone_has_lost_its_memory(home: Home):
     home.write(FRESH, signed(7))
     home.log.unlink()
