@@ -44,6 +44,8 @@ def joining(stored):
         holders=lambda height: [A],
     )
     clock: Any = SimpleNamespace()
+    first = joiner.store.header(0)
+    assert first is not None
     sync = StateSync(
         chain=joiner.store,
         staging=staging,
@@ -51,7 +53,7 @@ def joining(stored):
         executor=Inline(),
         clock=clock,
         progress=progress,
-        first_header=joiner.store.header(0),
+        first_header=first,
         settings=SyncSettings(mode="snapshot"),
         on_released=lambda: None,
     )

@@ -285,7 +285,7 @@ def test_how_much_is_held_is_told_while_a_blob_is_being_synced(tmp_path):
             asking.join(5)
             super().finish(name, new_name)
 
-    told = []
+    told: list[tuple[int, int]] = []
     store = blob_store(Asking(tmp_path))
     put(store, DATA)
 

@@ -130,6 +130,21 @@ async def test_a_kill_at_any_write_leaves_a_chain_that_is_joined_at_the_end():
     assert 10 < writes < 999
 
 
+@pytest.mark.parametrize("writes", [0, 1, 4])
+async def test_a_node_that_ended_before_its_chain_was_adopted_is_not_called_damaged(writes):
+    stored = await source()
+    kv = Failing()
+    await joiner(stored, kv)
+    await put_together(stored, kv)
+    kv.writes_left = writes
+    with pytest.raises(PowerLost):
+        await joiner(stored, kv)
+    kv.writes_left = -1
+
+    assert list(verify_store(kv, stored.chain.genesis)) == []
+    assert (await joiner(stored, kv)).store.height == stored.store.height
+
+
 @pytest.mark.attack("D9")
 async def test_what_does_not_prove_itself_is_not_taken():
     stored, other = await source(), StoredChain()
