@@ -328,7 +328,9 @@ def fresh(lone, number):
 
 @pytest.mark.attack("D8")
 @simulated
-@pytest.mark.parametrize("lie", ["gap", "other block", "too few", "prepares", "other body"])
+@pytest.mark.parametrize(
+    "lie", ["gap", "other block", "other chain", "too few", "prepares", "other body"]
+)
 async def test_a_peer_pays_for_a_block_that_no_quorum_has_committed(lie):
     lone = LoneNode(OWN)
     block, other = fresh(lone, 1), fresh(lone, 2)
@@ -338,6 +340,10 @@ async def test_a_peer_pays_for_a_block_that_no_quorum_has_committed(lie):
             fetched = lone.fetched(fresh(lone, 3))
         case "other block":
             fetched = replace(lone.fetched(block), certificate=lone.fetched(other).certificate)
+        case "other chain":
+            # Whose miners have the same keys: their certificate is right, there.
+            header = replace(block.header, genesis_hash=other.header.hash)
+            fetched = lone.fetched(replace(block, header=header))
         case "too few":
             fetched = lone.fetched(block, signers=range(2))
         case "prepares":
