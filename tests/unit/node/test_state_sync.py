@@ -1,16 +1,18 @@
-"""Fetching a snapshot: what a peer can make a node hold before anything has proven itself."""
+"""Fetching a snapshot: what is believed, and what a peer can make a node hold before it is."""
 
 import asyncio
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from chain.miners import MinerSet
 from chain.state_range import cut_state
 from node import state_sync
-from node.past import PastBlock
-from node.protocol import GET_PAST, PastAnswer
-from node.state_sync import LIE_POINTS, StateSync, SyncSettings
+from node.past import PastBlock, pack_decided
+from node.protocol import GET_DECIDED, GET_PAST, DecidedAnswer, PastAnswer
+from node.state_sync import LIE_POINTS, StateSync, SyncSettings, Trusted
 from node.storage.kv import MemoryStore
 from node.storage.staging import Staging
 from tests.unit.node.fakes import Wire, address, simulated
@@ -27,15 +29,16 @@ async def long_chain(count):
     return stored
 
 
-def joining(stored):
-    """Return a node that has the state of `stored` and lacks the look-back, and its transport."""
+def joining(stored, *, has_state=True, trusted=None):
+    """Return a node that lacks the look-back of `stored`, or all, its transport and its staging."""
     kv = MemoryStore()
     joiner = StoredChain(kv, genesis=stored.chain.genesis)
     staging = Staging(kv, stored.chain.genesis)
-    staging.begin(stored.store.decided_from(stored.store.height))
-    view = stored.store.view()
-    for piece in cut_state(view.tree, view.entries):
-        staging.add_piece(piece)
+    if has_state:
+        staging.begin(stored.store.decided_from(stored.store.height))
+        view = stored.store.view()
+        for piece in cut_state(view.tree, view.entries):
+            staging.add_piece(piece)
     wire = Wire(A)
     progress: Any = SimpleNamespace(
         is_settled=True,
@@ -43,7 +46,7 @@ def joining(stored):
         snapshots=lambda: {stored.store.height: [A]},
         holders=lambda height: [A],
     )
-    clock: Any = SimpleNamespace()
+    clock: Any = SimpleNamespace(wall_ms=lambda: 0)
     first = joiner.store.header(0)
     assert first is not None
     sync = StateSync(
@@ -54,17 +57,57 @@ def joining(stored):
         clock=clock,
         progress=progress,
         first_header=first,
-        settings=SyncSettings(mode="snapshot"),
+        settings=SyncSettings(mode="snapshot", trusted=trusted),
         on_released=lambda: None,
     )
-    return sync, wire
+    return sync, wire, staging
+
+
+async def ask_for_header(sync, wire, answer):
+    """Run until the header is answered for, `answer` of each height, and taken or not."""
+    task = asyncio.ensure_future(sync.run())
+    for _ in range(20):
+        await asyncio.sleep(0.01)
+        for peer, asked in wire.take(GET_DECIDED):
+            found = pack_decided(answer(asked.height))
+            sync.questions.on_answer(peer, DecidedAnswer(height=asked.height, found=found))
+    task.cancel()
+
+
+@simulated
+async def test_a_node_whose_clock_is_far_behind_blames_nobody_for_it():
+    stored = await long_chain(3)
+    sync, wire, staging = joining(stored, has_state=False)
+    await ask_for_header(sync, wire, stored.store.decided_from)
+
+    assert wire.blames == []
+    assert staging.target == stored.store.decided_from(3)
+
+
+@pytest.mark.attack("D9")
+@simulated
+@pytest.mark.parametrize("lie", ["miners", "certificate"])
+async def test_of_the_very_block_that_is_trusted_nothing_else_is_believed(lie):
+    stored = await long_chain(3)
+    true, other = stored.store.decided_from(3), stored.store.decided_from(2)
+    trusted = Trusted(height=3, hash=true.header.hash)
+    sync, wire, staging = joining(stored, has_state=False, trusted=trusted)
+    members = MinerSet(tuple(true.miners)[1:])
+    false = {
+        "miners": replace(true, miners=members),
+        "certificate": replace(true, certificate=other.certificate),
+    }
+    await ask_for_header(sync, wire, lambda height: false[lie])
+
+    assert [blame[:2] for blame in wire.blames] == [(A, LIE_POINTS)]
+    assert staging.target is None
 
 
 @pytest.mark.attack("D9")
 @simulated
 async def test_a_peer_that_sends_large_nonsense_is_banned_before_much_of_it_is_held(monkeypatch):
     monkeypatch.setattr(state_sync, "RANGE_SIZE_MAX", 2 * JUNK.size)
-    sync, wire = joining(await long_chain(20))
+    sync, wire, _ = joining(await long_chain(20))
     task = asyncio.ensure_future(sync.run())
     answered = 0
     while not wire.blames:
@@ -83,7 +126,7 @@ async def test_a_peer_that_sends_large_nonsense_is_banned_before_much_of_it_is_h
 async def test_a_lookback_of_blocks_of_any_size_is_fetched(monkeypatch, size_max):
     monkeypatch.setattr(state_sync, "RANGE_SIZE_MAX", size_max)
     stored = await long_chain(20)
-    sync, wire = joining(stored)
+    sync, wire, _ = joining(stored)
     task = asyncio.ensure_future(sync.run())
     while not task.done():
         await asyncio.sleep(0.01)
