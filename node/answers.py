@@ -108,11 +108,7 @@ class Answers:
             case GetDecided():
                 return DECIDED, encode_body(DECIDED, self._decided(question))
             case GetPiece():
-                found = self._snapshots.piece(question.height, question.path)
-                answer = PieceAnswer(
-                    height=question.height, path=question.path, piece=found or _NOTHING
-                )
-                return PIECE, encode_body(PIECE, answer)
+                return PIECE, encode_body(PIECE, self._piece(question))
             case GetPast():
                 return PAST, encode_body(PAST, self._past(question))
             case GetChunk():
@@ -162,6 +158,12 @@ class Answers:
         decided = self._held(self._chain.decided_from, max(1, question.height))
         packed = None if decided is None else pack_decided(decided)
         return DecidedAnswer(height=question.height, found=packed)
+
+    def _piece(self, question: GetPiece) -> PieceAnswer:
+        found = self._held(
+            lambda height: self._snapshots.piece(height, question.path), question.height
+        )
+        return PieceAnswer(height=question.height, path=question.path, piece=found or _NOTHING)
 
     def _held(self, read: Callable[[int], T | None], height: int) -> T | None:
         """Return what is read of a block, or None where it is not kept or cannot be read."""

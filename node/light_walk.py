@@ -30,7 +30,7 @@ async def walk(
     *,
     decided: Callable[[int], Awaitable[Decided]],
     now_ms: int,
-) -> None:
+) -> list[Decided]:
     """Make `light` trust `target`, a later header.
 
     Parameters
@@ -38,11 +38,17 @@ async def walk(
     decided : callable
         Returns what a node tells of the block at a height, or of the next one that it keeps.
 
+    Returns
+    -------
+    list of Decided
+        The headers that were trusted on the way; of what else was told nothing is known.
+
     Raises
     ------
     UntrustedHeader, InvalidCertificate
         It cannot be trusted, or no header on the way to it.
     """
+    steps: list[Decided] = []
     while not _is_next(light.trusted, target.header):
         # What lies at `low` was decided by the miners that the trusted header names, `high` not.
         low, high = int(light.trusted.height) + 1, int(target.header.height)
@@ -57,8 +63,13 @@ async def walk(
                 low, step = max(middle, int(between.header.height)), between
             else:
                 high = middle
+        if step.header.next_miner_set_hash == step.header.miner_set_hash:
+            # One after it would do, and another after that: it would never end.
+            raise UntrustedHeader(f"header {step.header.height} is not the last of its miners")
         _advance(light, step, now_ms)
+        steps.append(step)
     _advance(light, target, now_ms)
+    return steps
 
 
 def _is_next(trusted: Header, header: Header) -> bool:

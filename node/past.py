@@ -32,6 +32,11 @@ class PastBlock:
     receipts: bytes
     miners: bytes
 
+    @property
+    def size(self) -> int:
+        """Bytes of all of it."""
+        return sum(map(len, (self.block, self.certificate, self.receipts, self.miners)))
+
 
 PAST_BLOCK: Final = Record(
     PastBlock,

@@ -27,6 +27,7 @@ from chain.state_range import PIECE_SIZE_MAX, STATE_PIECE, cut_state, decode_pie
 from chain.types import Digest
 from node.errors import BadArchive
 from node.files import new_file
+from node.light_walk import Decided
 from node.past import (
     DECIDED,
     PAST_BLOCK,
@@ -75,9 +76,52 @@ def check_snapshot(path: Path, *, genesis: Genesis, trusted: Digest) -> int:
         It is of another chain.
     """
     frames = _frames(path)
-    letter, payload = next(frames)
-    if letter != b"d":
-        raise BadArchive(path, "it does not begin with the block that it is of")
+    decided = _trusted(next(frames)[1], path, genesis, trusted)
+    for _ in frames:
+        pass
+    return decided.header.height
+
+
+def restore_snapshot(
+    path: Path, store: KeyValueStore, genesis: Genesis, *, trusted: Digest
+) -> None:
+    """Put the chain of a file that `check_snapshot` has passed into an empty database.
+
+    It is adopted when the database is opened next. What was staged before is thrown away.
+
+    Raises
+    ------
+    BadArchive, WrongChain
+        A part of it does not prove itself; the database is as it was.
+    StorageError
+        The disk refused.
+    """
+    frames = _frames(path)
+    # Checked once more: the file may be another than a moment ago.
+    target = _trusted(next(frames)[1], path, genesis, trusted)
+    staging = Staging(store, genesis)
+    staging.begin(target)
+    try:
+        for letter, payload in frames:
+            if letter == b"p":
+                staging.add_piece(decode_piece(payload))
+            elif not staging.has_state:
+                raise InvalidProof("a part of the state is missing")
+            else:
+                staging.add_blocks([decode_past_block(payload)])
+        if not (staging.has_state and staging.has_lookback):
+            raise InvalidProof("a part of it is missing")
+    except BadArchive:
+        staging.clear()
+        raise
+    except (DecodeError, InvalidProof, InvalidCertificate) as error:
+        staging.clear()
+        raise BadArchive(path, str(error)) from error
+    staging.finish()
+
+
+def _trusted(payload: bytes, path: Path, genesis: Genesis, trusted: Digest) -> Decided:
+    """Return the block that a file is of; raises as `check_snapshot`."""
     try:
         decided = unpack_decided(decode_decided(payload))
         if decided.header.genesis_hash != genesis.hash:
@@ -89,40 +133,7 @@ def check_snapshot(path: Path, *, genesis: Genesis, trusted: Digest) -> int:
         verify_header(decided.header, decided.certificate, decided.miners)
     except (DecodeError, InvalidCertificate) as error:
         raise BadArchive(path, str(error)) from error
-    for _ in frames:
-        pass
-    return decided.header.height
-
-
-def restore_snapshot(path: Path, store: KeyValueStore, genesis: Genesis) -> None:
-    """Put the chain of a file that `check_snapshot` has passed into an empty database.
-
-    It is adopted when the database is opened next. What was staged before is thrown away.
-
-    Raises
-    ------
-    BadArchive
-        A part of it does not prove itself; the database is as it was.
-    StorageError
-        The disk refused.
-    """
-    staging = Staging(store, genesis)
-    try:
-        for letter, payload in _frames(path):
-            if letter == b"d":
-                staging.begin(unpack_decided(decode_decided(payload)))
-            elif letter == b"p":
-                staging.add_piece(decode_piece(payload))
-            elif not staging.has_state:
-                raise InvalidProof("a part of the state is missing")
-            else:
-                staging.add_blocks([decode_past_block(payload)])
-        if not (staging.has_state and staging.has_lookback):
-            raise InvalidProof("a part of it is missing")
-    except (DecodeError, InvalidProof, InvalidCertificate) as error:
-        staging.clear()
-        raise BadArchive(path, str(error)) from error
-    staging.finish()
+    return decided
 
 
 def _write(file: BinaryIO, chain: ChainStore) -> int:
@@ -163,7 +174,10 @@ def _frame(letter: bytes, record: Record[Any], value: object) -> bytes:
 
 
 def _frames(path: Path) -> Iterator[tuple[bytes, bytes]]:
-    """Yield letter and payload of each frame; the sum is checked behind the last."""
+    """Yield letter and payload of each frame, one ``d`` first; the sum is checked behind the last.
+
+    There is at least one.
+    """
     try:
         with path.open("rb") as file:
             yield from _read(file, path)
@@ -183,12 +197,19 @@ def _read(file: BinaryIO, path: Path) -> Iterator[tuple[bytes, bytes]]:
 
     if take(len(MAGIC)) != MAGIC:
         raise BadArchive(path, "no snapshot of a version that this program knows")
+    is_begun = False
     while size := int.from_bytes(take(_SIZE), "big"):
         if size > FRAME_SIZE_MAX:
             raise BadArchive(path, f"a frame of {size} bytes")
         payload = take(size)
         if payload[:1] not in (b"d", b"p", b"b"):
             raise BadArchive(path, "a frame of no known kind")
+        # A second block would be one that nobody trusts, and what follows would prove itself by it.
+        if (payload[:1] == b"d") == is_begun:
+            raise BadArchive(path, "it does not begin with the one block that it is of")
+        is_begun = True
         yield payload[:1], payload[1:]
+    if not is_begun:
+        raise BadArchive(path, "it is empty")
     if file.read(_SUM + 1) != total.digest():
         raise BadArchive(path, "its checksum is wrong")

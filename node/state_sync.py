@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Final, Literal
 
 import structlog
@@ -26,7 +27,7 @@ from chain.errors import (
     SecureNetError,
     UntrustedHeader,
 )
-from chain.light_client import LightClient
+from chain.light_client import LightClient, verify_header
 from chain.state_range import decode_piece
 from chain.types import TIME_MS_MAX, Address, Digest, Height
 from node.light_walk import Decided, walk
@@ -58,6 +59,9 @@ WORKERS: Final = 2
 """For each peer: while one checks a piece, the other waits for the next."""
 RANGES_AHEAD: Final = 4
 """Ranges of past blocks that are fetched at one time."""
+RANGE_SIZE_MAX: Final = 16 * 1024 * 1024
+"""A range ends with the answer that brings it to so many bytes: nothing of it has proven itself
+yet, so this bounds what peers can make the node hold."""
 LIE_POINTS: Final = 100
 """No honest node sends what does not prove itself: whoever does is banned at once."""
 LATE_POINTS: Final = 10
@@ -141,6 +145,9 @@ class StateSync:
         self._unhelpful: set[Address] = set()
         # The staging area is written by one at a time.
         self._turn = asyncio.Lock()
+        # How many past blocks the next ranges have; large blocks make it less.
+        self._range_count = SYNC_BLOCKS_MAX
+        self._asked_count = 0
 
     def holds_blocks(self) -> bool:
         """Tell whether no blocks may be fetched now: a snapshot is, or may prove to be better."""
@@ -255,20 +262,16 @@ class StateSync:
         target = await self._decided(peer, height)
         if target.header.height != height:
             raise _Unhelpful("it does not have the block of its snapshot")
-        told: list[Decided] = []
-
-        async def decided(at: int) -> Decided:
-            told.append(await self._decided(peer, at))
-            return told[-1]
-
-        if light.trusted.hash != target.header.hash:
-            await walk(light, target, decided=decided, now_ms=self._clock.wall_ms())
-        changes = {
-            step.header.height: step
-            for step in told
-            if step.header.next_miner_set_hash != step.header.miner_set_hash
-        }
-        return target, list(changes.values())
+        if light.trusted.hash == target.header.hash:
+            if target.miners.hash != target.header.miner_set_hash:
+                raise UntrustedHeader("the trusted header names other miners")
+            verify_header(target.header, target.certificate, target.miners)
+            return target, []
+        # A clock of this node that is behind must not make liars of all others: certificates vouch
+        # for the time of a header too.
+        now_ms = max(self._clock.wall_ms(), target.header.time_ms)
+        decided = partial(self._decided, peer)
+        return target, await walk(light, target, decided=decided, now_ms=now_ms)
 
     async def _light_client(self, peer: Address) -> LightClient:
         """Return a light client that trusts what the operator does: genesis, or a later block."""
@@ -358,7 +361,7 @@ class StateSync:
                         _cancel(ranges)
                     top = ranges[-1][1] if ranges else self._staging.next_block
                     while len(ranges) < RANGES_AHEAD and top > 0:
-                        bottom = max(0, top - SYNC_BLOCKS_MAX)
+                        bottom = max(0, top - self._range_count)
                         task = group.create_task(self._fetch_range(top, bottom))
                         ranges.append((top, bottom, task))
                         top = bottom
@@ -366,17 +369,19 @@ class StateSync:
                     if not found:
                         return False
                     await self._add_range(found)
+                    self._range_count = _count_for(found)
             finally:
                 _cancel(ranges)
         return True
 
     async def _fetch_range(self, top: int, bottom: int) -> "_Range":
-        """Return blocks from `top` down to above `bottom`, and who sent them; fewer if nobody can.
+        """Return blocks from `top` down to above `bottom`, and who sent them.
 
-        Peers are asked in turn, each for the rest of what the one before has sent.
+        Fewer if nobody can, or if they are large. Peers are asked in turn, each for the rest of
+        what the one before has sent.
         """
         found: _Range = []
-        while top > bottom:
+        while top > bottom and _size_of(found) < RANGE_SIZE_MAX:
             peer = self._next_helper(top)
             if peer is None:
                 break
@@ -391,9 +396,10 @@ class StateSync:
         return found
 
     def _next_helper(self, height: int) -> Address | None:
-        """Return a peer that has the block, another one for the next range."""
+        """Return a peer that has the block, another one the next time."""
         peers = [peer for peer in self._progress.holders(height) if peer not in self._unhelpful]
-        return peers[height // SYNC_BLOCKS_MAX % len(peers)] if peers else None
+        self._asked_count += 1
+        return peers[self._asked_count % len(peers)] if peers else None
 
     async def _add_range(self, found: "_Range") -> None:
         """Take in a range, as far as it is right."""
@@ -416,6 +422,16 @@ def _cancel(ranges: "deque[tuple[int, int, asyncio.Task[_Range]]]") -> None:
     for _, _, task in ranges:
         task.cancel()
     ranges.clear()
+
+
+def _size_of(found: "_Range") -> int:
+    return sum([past.size for _, blocks in found for past in blocks])
+
+
+def _count_for(found: "_Range") -> int:
+    """Return how many blocks like these fill half of what a range may have."""
+    count = sum([len(blocks) for _, blocks in found])
+    return min(SYNC_BLOCKS_MAX, max(1, RANGE_SIZE_MAX // 2 * count // _size_of(found)))
 
 
 _Range = list[tuple[Address, Sequence[PastBlock]]]

@@ -178,7 +178,7 @@ def restore(
     with open_stopped(path, create=True) as node:
         if node.chain().height > 0:
             raise AlreadyThere(NodeHome(path).chain)
-        restore_snapshot(file, node.store, genesis)
+        restore_snapshot(file, node.store, genesis, trusted=trusted)
         chain = node.chain()
         document = {
             "home": str(path),

@@ -192,8 +192,11 @@ class BlobStore:
     @property
     def held(self) -> tuple[int, int]:
         """How many blobs are held, and the bytes of their files with those of drafts."""
-        with self._lock:
-            return len(self._entries), sum(entry.file_size for _, entry in self._all())
+        # Without the lock: it may be held for as long as a large blob takes to be synced, and this
+        # is asked for on the event loop. The copies are made in one go.
+        entries, drafts = self._entries.copy(), self._drafts.copy()
+        sizes = [entry.file_size for entry in entries.values()]
+        return len(entries), sum(sizes + [entry.file_size for _, entry in drafts.values()])
 
     def size_max(self, digest: Digest) -> int | None:
         """Return the size that a blob may have which the chain names; None for another."""

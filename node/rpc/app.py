@@ -23,6 +23,9 @@ log = structlog.get_logger(__name__)
 
 RPC: Final = web.AppKey("rpc", Rpc)
 
+_BEGUN: Final = web.RequestKey("begun", bool)
+"""Of a request: whether the headers of an answer are out."""
+
 _UNMATCHED: Final = "unmatched"
 _METHODS: Final = frozenset({"DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT"})
 _HEADERS: Final = {
@@ -50,6 +53,7 @@ def create_app(node: NodeApi, *, limits: RpcLimits | None = None) -> web.Applica
         app.router.add_route(route.method, route.path, _endpoint(route))
         if route.method == "GET":
             app.router.add_route("HEAD", route.path, _endpoint(route))
+    app.on_response_prepare.append(_note_begin)
     app.on_shutdown.append(_close_streams)
     app.cleanup_ctx.append(_readers)
     return app
@@ -88,6 +92,11 @@ async def _edge(request: web.Request, handler: _Next) -> web.StreamResponse:
     rpc.metrics.requests.labels(method, route, str(response.status)).inc()
     rpc.metrics.seconds.labels(route).observe((rpc.node.monotonic_ns() - began_ns) / 1e9)
     if not response.prepared:
+        if _BEGUN in request:
+            # The client would take a second answer for bytes of the first, which is cut off.
+            if request.transport is not None:
+                request.transport.abort()
+            raise ConnectionResetError("an answer failed in the midst")
         response.headers.update(_HEADERS)
     return response
 
@@ -121,6 +130,10 @@ def _failed(rpc: Rpc, request: web.Request, error: Exception) -> web.StreamRespo
     log.error("a request failed", method=request.method, route=_route_of(request), exc_info=error)
     rpc.metrics.errors.inc()
     return problem_response(INTERNAL)
+
+
+async def _note_begin(request: web.Request, response: web.StreamResponse) -> None:
+    request[_BEGUN] = True
 
 
 def _guard_of(request: web.Request) -> Guard | None:

@@ -153,11 +153,13 @@ class ChainReader:
         May be called from any thread.
         """
         start, stop = schema.WAYPOINT + schema.height_bytes(height), prefix_end(schema.WAYPOINT)
-        for key, data in self._store.scan(start=start, stop=stop):
-            try:
+        try:
+            for _, data in self._store.scan(start=start, stop=stop):
                 return unpack_decided(decode_decided(data))
-            except DecodeError as error:
-                raise self._entry_damaged(key, str(error)) from error
+        except CorruptStore as error:
+            raise self._entry_damaged(start, error.reason) from error
+        except DecodeError as error:
+            raise self._entry_damaged(start, str(error)) from error
         height = max(height, self.first(schema.HEADER), self.first(schema.CERTIFICATE))
         header, certificate = self.header(height), self.certificate(height)
         miners = None if header is None else self.miners(header.miner_set_hash)

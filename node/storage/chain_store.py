@@ -211,8 +211,8 @@ class ChainStore(ChainReader):
         """
         assert below <= self.spared_from(), "rules still look at it"
         step = await self._executor.run(self._plan_step, what, below)
-        # Before it is so: who finds nothing is told why.
-        self._first = dict(step.first)
+        # Before it is so: who finds nothing is told why. A block may have been committed meanwhile.
+        self._first = {**self._first, **step.first}
         await self._executor.run(self._store.write, step.batch)
         return step.gone
 

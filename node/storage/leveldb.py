@@ -5,6 +5,7 @@ holds, a database that is never silently made anew over the remains of an old on
 failed one, and errors in our words. docs/spec/durability.md
 """
 
+import errno
 import os
 import re
 from collections.abc import Generator, Iterator
@@ -38,6 +39,9 @@ _REMEDY: Final = (
 _LOG: Final = re.compile(r"\d+\.log|MANIFEST-\d+")
 _CONTENT: Final = re.compile(r"\d+\.(ldb|sst|log)|MANIFEST-(?!000001$)\d+")
 """Files that exist only once a database has been made completely."""
+
+_CUT_OFF: Final = re.compile(rf"\.(ldb|sst): {re.escape(os.strerror(errno.EINVAL))}$")
+"""What LevelDB says of a table that ends before the place where it is to be read."""
 
 _REFUSALS: Final = (plyvel.Error, RuntimeError)
 """What plyvel raises; ``RuntimeError`` where the database, or an iterator with it, is closed."""
@@ -198,7 +202,7 @@ class LevelDbStore:
         if isinstance(error, RuntimeError):
             return StorageClosed(self._path, "the store is closed")
         text = _text(error)
-        if isinstance(error, plyvel.CorruptionError):
+        if isinstance(error, plyvel.CorruptionError) or _CUT_OFF.search(text):
             return CorruptStore(self._path, f"{text}; {_REMEDY}")
         # LevelDB hands the system's words on, not the number.
         if any(os.strerror(number) in text for number in NO_ROOM):

@@ -54,7 +54,7 @@ class Step:
     batch : WriteBatch
         All of it, with the heights from which on classes are kept then.
     first : mapping of bytes to int
-        The same heights; of a class that stands not in it everything is kept.
+        The same heights, of the classes for which the step changes it.
     gone : int
         How many transactions, or blocks' receipts, it removes.
     """
@@ -85,10 +85,10 @@ def plan_step(store: KeyValueStore, what: bytes, first: Mapping[bytes, int], bel
         seen += 1 + count
         gone += dropped
         height += 1
-    after = _first_after(first, what, height)
-    for name, kept_from in after.items():
+    changed = _changed_firsts(first, what, height)
+    for name, kept_from in changed.items():
         batch.put(schema.first_key(name), schema.height_bytes(kept_from))
-    return Step(batch=batch, first=after, gone=gone)
+    return Step(batch=batch, first=changed, gone=gone)
 
 
 def compact_heights(store: KeyValueStore, heights: range) -> None:
@@ -141,14 +141,14 @@ def index_entries(
         yield schema.FILE + place, transaction.id
 
 
-def _first_after(first: Mapping[bytes, int], what: bytes, height: int) -> dict[bytes, int]:
+def _changed_firsts(first: Mapping[bytes, int], what: bytes, height: int) -> dict[bytes, int]:
     changed = {what: height}
     if what in TRANSACTION_CLASSES:
         # A body is whole where nothing of it was pruned.
         changed[schema.BODY] = max(first.get(schema.BODY, 0), height)
     if what == schema.TELEMETRY:
         changed[schema.SUMMARY] = max(first.get(schema.SUMMARY, 0), height)
-    return {**first, **changed}
+    return changed
 
 
 def _drop(store: KeyValueStore, batch: WriteBatch, what: bytes, height: int) -> tuple[int, int]:

@@ -107,7 +107,8 @@ def _undo(store: KeyValueStore, chain: ChainStore, block: Block) -> WriteBatch:
 def _is_new(chain: ChainStore, header: Header) -> bool:
     """Tell whether no block before has named the set of miners which this one names next."""
     first = max(1, chain.first(schema.HEADER))
-    return all(
+    # The first miners are kept whether or not the headers of their time are.
+    return _header(chain, 0).next_miner_set_hash != header.next_miner_set_hash and all(
         _header(chain, height).miner_set_hash != header.next_miner_set_hash
         for height in range(header.height, first - 1, -1)
     )

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 from chain.state_range import FIRST_PATH, STATE_PIECE, cut_state
 from chain.types import Digest
+from node.errors import CorruptStore, DamagedEntry
 from node.ports import KeyValueStore, WriteBatch
 from node.storage import schema
 from node.storage.chain_store import StateView
@@ -55,12 +56,23 @@ class SnapshotStore:
                 self._drop(above)
 
     def piece(self, height: int, path: Digest) -> bytes | None:
-        """Return the piece of a whole snapshot in which a path lies, or None."""
-        if self._store.get(schema.snapshot_key(height)) is None:
-            return None
+        """Return the piece of a whole snapshot in which a path lies, or None.
+
+        Raises
+        ------
+        DamagedEntry
+            It cannot be read.
+        """
         start = schema.snapshot_key(height, FIRST_PATH)
         stop = schema.snapshot_key(height, path + b"\x00")
-        found = next(self._store.scan(start=start, stop=stop, reverse=True), None)
+        try:
+            if self._store.get(schema.snapshot_key(height)) is None:
+                return None
+            found = next(self._store.scan(start=start, stop=stop, reverse=True), None)
+        except CorruptStore as error:
+            raise DamagedEntry(
+                error.path, entry=f"snapshot of block {height}", key=stop, cause=error.reason
+            ) from error
         return None if found is None else found[1]
 
     def _pieces(self, height: int, view: StateView) -> Iterator[tuple[bytes, bytes | None]]:

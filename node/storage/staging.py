@@ -234,6 +234,9 @@ class Staging:
                 is_of_header = what in (schema.HEADER, schema.CERTIFICATE)
                 first = self._lowest.height + (0 if is_of_header else 1)
                 batch.put(schema.INCOMING + schema.first_key(what), schema.height_bytes(first))
+        # None of its blocks can be taken back.
+        undo_from = schema.height_bytes(self.target.header.height + 1)
+        batch.put(schema.INCOMING + schema.first_key(schema.UNDO), undo_from)
         batch.put(schema.ADOPT_KEY, height)
         self._disk.write(batch)
 

@@ -21,6 +21,7 @@ from chain.types import Digest
 from node.errors import CorruptStore
 from node.ports import KeyValueStore
 from node.storage import schema
+from node.storage.adoption import adopt
 from node.storage.findings import Entries, Finding
 from node.storage.kv import prefix_end
 from node.storage.pruning import index_entries
@@ -34,6 +35,8 @@ def verify_store(
     progress: Callable[[int, int], None] = lambda height, tip: None,
 ) -> Iterator[Finding]:
     """Yield what is wrong with the database of a node of this chain; nothing for a sound one.
+
+    A chain from a snapshot that waits to take the place of the one before does so first.
 
     Parameters
     ----------
@@ -55,6 +58,8 @@ def _verify(
     if store.get(schema.GENESIS_KEY) != GENESIS.encode(genesis):
         yield Finding(where="meta genesis", what="not the genesis document of this chain")
         return
+    # As at every opening: until then the entries may be those of neither chain.
+    adopt(store)
     stored = store.get(schema.TIP_KEY)
     if stored is None or len(stored) != schema.HEIGHT_SIZE:
         yield Finding(where="meta tip", what="missing or malformed")

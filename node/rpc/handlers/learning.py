@@ -1,6 +1,7 @@
 """Models, what their detectors said, and federated rounds."""
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from itertools import groupby
 from operator import itemgetter
 from typing import Any
@@ -57,7 +58,9 @@ async def verdicts(rpc: Rpc, request: web.Request, query: PageQuery) -> Any:
     chain = rpc.node.chain
     after = None if query.cursor is None else parse_place(query.cursor, "query.cursor")
     require_kept(chain, after, "verdicts", VERDICTS)
-    found = chain.verdict_transactions(after=after, limit=query.limit)
+    found = await rpc.reader.run(
+        partial(chain.verdict_transactions, after=after, limit=query.limit)
+    )
     loaded, seen = await rpc.reader.run(_load, chain, found)
     known = render.thresholds(chain.state, [transaction for _, transaction in loaded])
     items = [render.verdict(transaction, place, known) for place, transaction in loaded]

@@ -1,5 +1,6 @@
 """The registry of devices and who stands behind them: organisations, policies, miners, votes."""
 
+from functools import partial
 from typing import Any
 
 from aiohttp import web
@@ -63,7 +64,10 @@ async def device_transactions(rpc: Rpc, request: web.Request, query: PageQuery) 
     id, _ = _device(rpc, request)
     after = None if query.cursor is None else parse_place(query.cursor, "query.cursor")
     require_kept(rpc.node.chain, after, "reports", TELEMETRY)
-    found = rpc.node.chain.transactions_of(id, after=after, limit=query.limit)
+    # Beside the event loop: what was pruned lately makes the way to what is kept long.
+    found = await rpc.reader.run(
+        partial(rpc.node.chain.transactions_of, id, after=after, limit=query.limit)
+    )
     items = [{"id": sent.hex(), "height": height, "index": i} for height, i, sent in found]
     more = len(found) == query.limit
     return page(items, render_place(found[-1][:2]) if more else None)

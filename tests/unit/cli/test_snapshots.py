@@ -2,6 +2,7 @@
 
 import shutil
 from contextlib import closing
+from hashlib import sha256
 
 import pytest
 
@@ -71,6 +72,43 @@ def test_no_damaged_file_is_restored(securenet, home, empty, file):
         file.write_bytes(changed)
         ended = restore(securenet, empty, file, block_hash)
         assert ended.code in (ExitCode.USAGE, ExitCode.CONFIGURATION), ended.err
+        assert len(ended.err.splitlines()) == 2
+        assert content(empty.path) == before
+
+
+def frames_of(data):
+    """Return the frames of a snapshot, each with its size, without the end."""
+    frames, at = [], 8
+    while size := int.from_bytes(data[at : at + 4], "big"):
+        frames.append(data[at : at + 4 + size])
+        at += 4 + size
+    return frames
+
+
+def snapshot_of(frames):
+    data = b"SNSNAP\x00\x01" + b"".join(frames) + bytes(4)
+    return data + sha256(data).digest()
+
+
+@pytest.mark.attack("D9")
+def test_the_trusted_block_vouches_for_no_chain_that_is_slipped_in_behind_it(
+    securenet, home, empty, file
+):
+    """Whoever makes a file can make its checksum, and a chain that proves itself by its own end."""
+    height, block_hash = tip_of(securenet, home)
+    ours = frames_of(file.read_bytes())
+    assert snapshot_of(ours) == file.read_bytes()
+    lower = ("node", "rollback", "--home", home.path, "--to", height - 1)
+    assert securenet(*lower).code == 0
+    other = file.with_name("other")
+    assert securenet("node", "snapshot", "--home", home.path, "--out", other).code == 0
+    theirs = frames_of(other.read_bytes())
+    before = content(empty.path)
+
+    for forged in ([ours[0], *theirs], [*ours, theirs[0]], theirs[1:], ours[1:], []):
+        file.write_bytes(snapshot_of(forged))
+        ended = restore(securenet, empty, file, block_hash)
+        assert ended.code == ExitCode.USAGE, ended.err
         assert len(ended.err.splitlines()) == 2
         assert content(empty.path) == before
 

@@ -7,16 +7,32 @@ import pytest
 
 from chain.blocks import encode_block
 from chain.certificate import CERTIFICATE
+from chain.state_range import FIRST_PATH
 from chain.types import Height
 from node.announcer import Announcer
 from node.answers import Answers
+from node.errors import CorruptStore
 from node.metrics import Metrics
-from node.protocol import BLOCKS, STATUS, Blocks, GetBlocks, SyncBlock
+from node.ports import WriteBatch
+from node.protocol import (
+    BLOCKS,
+    DECIDED,
+    PIECE,
+    STATUS,
+    Blocks,
+    DecidedAnswer,
+    GetBlocks,
+    GetDecided,
+    GetPiece,
+    PieceAnswer,
+    SyncBlock,
+)
 from node.storage import schema
+from node.storage.kv import MemoryStore
 from node.storage.snapshots import SnapshotStore
 from tests.unit.node.blobs.stored import blob_store
 from tests.unit.node.fakes import Wire, address, simulated
-from tests.unit.node.storage.stored_chain import Inline, StoredChain, Worn
+from tests.unit.node.storage.stored_chain import PATH, Inline, StoredChain, Worn
 
 A, B = address(1), address(2)
 
@@ -130,6 +146,46 @@ async def test_a_damaged_block_is_answered_as_if_it_were_not_held_and_is_counted
         (A, 5, 2),
     ]
     assert b"securenet_storage_damaged_total 2.0" in metrics.render()
+
+
+class WornInScans(MemoryStore):
+    """A store that cannot iterate over one class of entries."""
+
+    bad = b""
+
+    def scan(self, *, start, stop, reverse=False):
+        for key, value in super().scan(start=start, stop=stop, reverse=reverse):
+            if self.bad and key.startswith(self.bad):
+                raise CorruptStore(PATH, "a checksum is wrong")
+            yield key, value
+
+
+@simulated
+@pytest.mark.parametrize("what", [schema.SNAPSHOT, schema.WAYPOINT])
+async def test_a_damaged_snapshot_or_waypoint_is_answered_as_if_it_were_not_held(what):
+    """A joining node asks for the same again and again: each time this one would end."""
+    worn = WornInScans()
+    stored = await heartbeats(3, worn)
+    snapshots = SnapshotStore(worn, keep=1)
+    snapshots.make(stored.store.view())
+    waypoint = WriteBatch()
+    waypoint.put(schema.WAYPOINT + schema.height_bytes(2), b"a header")
+    worn.write(waypoint)
+    worn.bad = what
+    metrics = Metrics()
+    answers, wire = answering(stored, A, metrics=metrics)
+    async with running(answers):
+        if what == schema.SNAPSHOT:
+            answers.ask(A, GetPiece(height=Height(3), path=FIRST_PATH))
+        else:
+            answers.ask(A, GetDecided(height=Height(1)))
+        await asyncio.sleep(0.01)
+
+    if what == schema.SNAPSHOT:
+        assert wire.take(PIECE) == [(A, PieceAnswer(height=Height(3), path=FIRST_PATH, piece=b""))]
+    else:
+        assert wire.take(DECIDED) == [(A, DecidedAnswer(height=Height(1), found=None))]
+    assert b"securenet_storage_damaged_total 1.0" in metrics.render()
 
 
 class Slow:

@@ -56,8 +56,8 @@ class Told:
         genesis = make_genesis(miners=5)
         return LightClient(genesis_header(genesis, Chain(genesis).state.root))
 
-    async def walk(self, light: LightClient, target: Decided) -> None:
-        await walk(light, target, decided=self.decided, now_ms=target.header.time_ms)
+    async def walk(self, light: LightClient, target: Decided) -> list[Decided]:
+        return await walk(light, target, decided=self.decided, now_ms=target.header.time_ms)
 
 
 @pytest.fixture(scope="module")
@@ -95,6 +95,39 @@ async def test_nothing_is_asked_for_where_the_miners_stay(told):
 async def test_an_earlier_header_is_not_walked_to(told):
     with pytest.raises(UntrustedHeader):
         await told.walk(told.client(len(told.blocks)), told.blocks[BLOCKS])
+
+
+async def test_nothing_is_returned_of_what_was_told_and_not_trusted(told):
+    """A joining node keeps the way, and hands it on: what is false in it would ban that node."""
+    light, true, noise = told.client(), told.blocks, told.blocks[-1].header.hash
+
+    async def lying(height):
+        block = true[height - 1]
+        if block.header.miner_set_hash == light.trusted.next_miner_set_hash:
+            return block
+        return replace(block, header=replace(block.header, miner_set_hash=noise))
+
+    target = true[-1]
+    steps = await walk(light, target, decided=lying, now_ms=target.header.time_ms)
+
+    changes = [b for b in true if b.header.next_miner_set_hash != b.header.miner_set_hash]
+    assert steps == changes
+
+
+async def test_a_node_cannot_make_the_way_as_long_as_the_chain(told, monkeypatch):
+    true = told.blocks
+
+    async def next_only(height):
+        told.asked[height] += 1
+        noise = replace(true[-1].header, miner_set_hash=true[-1].header.hash)
+        is_first = told.asked.total() % 8 == 1
+        return true[height - 1] if is_first else replace(true[height - 1], header=noise)
+
+    monkeypatch.setattr(told, "decided", next_only)
+
+    with pytest.raises(UntrustedHeader):
+        await told.walk(told.client(), true[-1])
+    assert told.asked.total() < 20
 
 
 @pytest.mark.parametrize("lie", ["miners", "certificate", "header"])

@@ -65,6 +65,28 @@ def test_a_single_miner_has_nobody_to_hear(clock):
     assert progress_of(clock, weak_quorum=1).is_settled
 
 
+@pytest.mark.attack("D8")
+def test_one_liar_makes_no_node_believe_that_it_is_behind(clock):
+    progress = progress_of(clock, A, B, C)
+    for peer, height in ((A, 5), (B, 7), (C, 10**12), (D, 10**12)):
+        progress.on_status(peer, status(height))
+    assert progress.highest_seen == 7
+    progress.saw(C, Height(10**13))
+    progress.on_status(C, status(0))
+
+    assert progress.highest_seen == 5
+
+
+def test_without_miners_an_observer_makes_do_with_what_it_hears(clock):
+    progress = progress_of(clock, A, B)
+    assert progress.highest_seen == 0
+    progress.on_status(D, status(9))
+    assert progress.highest_seen == 9
+    progress.on_status(A, status(4))
+
+    assert progress.highest_seen == 4
+
+
 def test_who_has_a_block_says_that_it_keeps_it(clock):
     progress = progress_of(clock, A, B)
     progress.on_status(A, status(10, 4))

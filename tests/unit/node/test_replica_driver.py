@@ -378,14 +378,14 @@ async def test_a_peer_pays_for_a_block_that_no_quorum_has_committed(lie):
             fetched = lone.fetched(fresh(lone, 3))
         case "other block":
             fetched = replace(lone.fetched(block), certificate=lone.fetched(other).certificate)
+        case "other chain":
+            # Whose miners have the same keys: their certificate is right, there.
+            header = replace(block.header, genesis_hash=other.header.hash)
+            fetched = lone.fetched(replace(block, header=header))
         case "too few":
             fetched = lone.fetched(block, signers=range(2))
         case "prepares":
             fetched = lone.fetched(block, type=VoteType.PREPARE)
-        case "other chain":
-            # Of miners that use their keys there as well.
-            header = replace(block.header, genesis_hash=Digest(bytes(32)))
-            fetched = lone.fetched(replace(block, header=header))
         case _:
             fetched = replace(
                 lone.fetched(block), block=replace(block, transactions=other.transactions)

@@ -1,6 +1,7 @@
 """Blobs on the disk: whole and proven or not there, within bounds, and kept as long as need be."""
 
 from random import Random
+from threading import Thread
 
 import pytest
 
@@ -271,3 +272,22 @@ def test_a_full_disk_refuses_a_blob_and_leaves_the_store_as_it_was():
     assert store.held[0] == 1
     put(store, blob(100))
     assert store.read_whole(DIGEST, size_max=len(DATA)) == DATA
+
+
+def test_how_much_is_held_is_told_while_a_blob_is_being_synced(tmp_path):
+    """The event loop asks, for the metrics; a sync of a large blob may take many seconds."""
+
+    class Asking(DirectoryFiles):
+        def finish(self, name, new_name):
+            # In another thread, as on the event loop.
+            asking = Thread(target=lambda: told.append(store.held), daemon=True)
+            asking.start()
+            asking.join(5)
+            super().finish(name, new_name)
+
+    told: list[tuple[int, int]] = []
+    store = blob_store(Asking(tmp_path))
+    put(store, DATA)
+
+    assert [count for count, _ in told] == [0]
+    assert store.held[0] == 1

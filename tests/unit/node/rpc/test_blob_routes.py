@@ -1,7 +1,7 @@
 """Blobs over HTTP: handed in whole and proven, read in parts, refused with a code."""
 
 import asyncio
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import pytest
 
@@ -93,6 +93,28 @@ async def test_a_full_store_and_a_full_disk_have_one_code(client, node):
     node.files._disk.full = True
     assert await code_of(await client.put(URL, data=DATA)) == (507, "blobs_full")
     assert node.blobs.held == (0, 0)
+
+
+async def test_a_blob_that_fails_in_the_midst_is_cut_off_and_nothing_passes_for_its_end(
+    client, node
+):
+    put(node.blobs, DATA)
+    node.files.write(DIGEST.hex(), CHUNK_SIZE + 5, b"damaged")
+    reader, writer = await asyncio.open_connection(client.host, client.port)
+    writer.write(f"GET {URL} HTTP/1.1\r\nHost: node\r\n\r\n".encode())
+    received = b""
+    with suppress(ConnectionResetError):
+        async with asyncio.timeout(5):
+            while part := await reader.read(CHUNK_SIZE):
+                received += part
+    writer.close()
+    with suppress(ConnectionResetError):
+        await writer.wait_closed()
+
+    assert received.count(b"HTTP/1.1") <= 1
+    assert len(received) < len(DATA)
+    assert b"securenet_storage_damaged_total 1.0" in node.metrics.render()
+    assert (await client.get("/v1/status")).status == 200
 
 
 @pytest.mark.parametrize("names", ["named", "files"])

@@ -1,6 +1,7 @@
 """Devices, organisations, policies, miners, proposals, models and verdicts over HTTP."""
 
 from dataclasses import replace
+from threading import Thread, current_thread, main_thread
 
 import pytest
 
@@ -115,6 +116,27 @@ async def test_a_devices_transactions_are_paged_oldest_first(client, node):
     assert [(entry["height"], entry["index"]) for entry in found] == [(2, 0), (2, 2), (3, 0)]
     assert [entry["id"] for entry in found] == [transaction.id.hex() for transaction in sent]
     assert count == 2
+
+
+@pytest.mark.attack("D11")
+@pytest.mark.parametrize("name", ["transactions_of", "verdict_transactions"])
+async def test_indexes_are_read_beside_the_event_loop(client, node, monkeypatch, name):
+    """Entries that were pruned, and not compacted yet, make a scan as long as there were many."""
+    threads: list[Thread] = []
+    original = getattr(node.chain, name)
+
+    def noted(*of, **named):
+        threads.append(current_thread())
+        return original(*of, **named)
+
+    monkeypatch.setattr(node.chain, name, noted)
+    device = node.device(0).hex()
+    path = {"transactions_of": f"devices/{device}/transactions", "verdict_transactions": "verdicts"}
+
+    assert (await client.get(f"/v1/{path[name]}")).status == 200
+
+    assert threads
+    assert main_thread() not in threads
 
 
 async def test_the_budget_counts_down_and_says_when_there_is_room_again(client, node):

@@ -118,6 +118,16 @@ def test_a_log_cut_anywhere_shows_the_store_after_some_batch(copies):
         assert content(copy) in history
 
 
+def test_a_table_cut_anywhere_is_damage_and_no_fault_of_the_disk(copies):
+    store, copy, _ = copies
+    for file in store.glob("*.ldb"):
+        image = file.read_bytes()
+        for size in (0, 1, 47, 48, len(image) // 3, len(image) // 2, len(image) - 1):
+            copied(store, copy, file.name, image[:size])
+            with pytest.raises(CorruptStore, match="restore this directory"):
+                content(copy)
+
+
 def test_a_store_that_lost_its_current_file_is_not_made_anew(copies):
     store, _, _ = copies
     (store / "CURRENT").unlink()

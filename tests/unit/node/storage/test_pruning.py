@@ -10,18 +10,20 @@ from chain.transactions import full_digest
 from node.errors import DamagedEntry, Pruned
 from node.ports import KeyValueStore, WriteBatch
 from node.storage import chain_store, pruning, schema
+from node.storage.rollback import lowest_height
 from node.storage.verify import verify_store
 from tests.simulation.disk import PowerLost, SimulatedDisk, SimulatedExecutor
-from tests.unit.node.storage.stored_chain import StoredChain, dump, shrink_windows
+from tests.unit.node.storage.stored_chain import Inline, StoredChain, dump, shrink_windows
 from tests.unit.node.storage.test_verify import bits_of, findings, flipped, loaded
 
 LATER_MS = 3_600_000
 WINDOW = 2
+UNDO = 3
 
 
 @pytest.fixture(autouse=True)
 def small_windows(monkeypatch):
-    shrink_windows(monkeypatch)
+    shrink_windows(monkeypatch, undo=UNDO)
 
 
 async def aged(kv: KeyValueStore | None = None, **fields) -> StoredChain:
@@ -53,6 +55,35 @@ def transactions_of(stored: StoredChain, what: bytes, below: int):
         for index, transaction in enumerate(block.transactions)
         if pruning.class_of(transaction) == what
     ]
+
+
+class Meanwhile(Inline):
+    """An executor in whose next call something else happens before its answer is taken."""
+
+    def __init__(self):
+        self.then = None
+
+    async def run(self, function, *args):
+        found = function(*args)
+        then, self.then = self.then, None
+        if then is not None:
+            await then()
+        return found
+
+
+async def test_a_block_committed_while_a_step_is_planned_is_not_forgotten_by_it():
+    executor = Meanwhile()
+    stored = await aged(executor=executor)
+    below = stored.store.spared_from()
+    executor.then = lambda: stored.commit(time_ms=stored.chain.next_time_ms + LATER_MS)
+    height = stored.store.height
+
+    await stored.store.prune(schema.TELEMETRY, below)
+
+    assert stored.store.height == height + 1
+    assert stored.store.first(schema.TELEMETRY) == below
+    assert findings(stored.kv, stored.chain.genesis) == []
+    assert lowest_height(stored.open()) == lowest_height(stored.store) == height + 1 - UNDO
 
 
 @pytest.mark.parametrize("what", pruning.TRANSACTION_CLASSES)

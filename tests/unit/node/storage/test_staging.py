@@ -5,14 +5,18 @@ from dataclasses import replace
 import pytest
 
 from chain import state_range
+from chain.crypto import address_of
 from chain.errors import DecodeError, InvalidCertificate, InvalidProof
+from chain.kinds.miners import MinerPropose, RemoveMiner
 from chain.state_range import cut_state
 from node.ports import WriteBatch
 from node.storage import schema
 from node.storage.adoption import SEGMENTS
 from node.storage.kv import MemoryStore
+from node.storage.rollback import roll_back
 from node.storage.staging import Staging
 from node.storage.verify import verify_store
+from tests.builders import key_of
 from tests.unit.node.storage.stored_chain import StoredChain, dump
 
 
@@ -128,6 +132,50 @@ async def test_a_kill_at_any_write_leaves_a_chain_that_is_joined_at_the_end():
         else:
             break
     assert 10 < writes < 999
+
+
+async def decide(stored, change, *voters):
+    proposal = stored.chain.by_miner(0, "miner.propose", change)
+    await stored.commit(proposal, *[stored.chain.vote(number, proposal) for number in voters])
+
+
+async def test_a_chain_from_a_snapshot_that_goes_back_keeps_the_first_miners():
+    """They decide again in the end, and no header that is kept tells that they were known."""
+    stored = StoredChain()
+    await decide(stored, stored.chain.addition(4), 1, 2)
+    for _ in range(8):
+        await stored.commit(time_ms=stored.chain.tip.header.time_ms + 60_000)
+    kv = MemoryStore()
+    await joiner(stored, kv)
+    await put_together(stored, kv)
+    again = await joiner(stored, kv)
+    again.chain, again.certificates = stored.chain, stored.certificates
+    gone = address_of(key_of("miner 4").public)
+    await decide(again, MinerPropose(change=RemoveMiner(miner=gone)), 1, 2, 3)
+    for _ in range(2):
+        await again.commit(time_ms=stored.chain.tip.header.time_ms + 60_000)
+    first = again.store.header(0)
+    assert first is not None
+    assert again.store.tip.header.next_miner_set_hash == first.next_miner_set_hash
+
+    roll_back(kv, again.open(), stored.chain.tip.header.height - 3)
+
+    assert list(verify_store(kv, stored.chain.genesis)) == []
+
+
+@pytest.mark.parametrize("writes", [0, 1, 4])
+async def test_a_node_that_ended_before_its_chain_was_adopted_is_not_called_damaged(writes):
+    stored = await source()
+    kv = Failing()
+    await joiner(stored, kv)
+    await put_together(stored, kv)
+    kv.writes_left = writes
+    with pytest.raises(PowerLost):
+        await joiner(stored, kv)
+    kv.writes_left = -1
+
+    assert list(verify_store(kv, stored.chain.genesis)) == []
+    assert (await joiner(stored, kv)).store.height == stored.store.height
 
 
 @pytest.mark.attack("D9")
