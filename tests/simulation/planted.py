@@ -31,9 +31,10 @@ from tests.simulation.world import leaves_of
 SEEDS_MAX: Final = 2_000
 WORDS_MAX: Final = 90
 
-_FOUND_BY: Final = (Violation, SafetyViolation, StorageError, AssertionError)
-"""What shows a bug: a checker, or a node that stops rather than go on. Anything else that a planted
-bug brings about would be a mistake in the planting."""
+_FOUND_BY: Final = (Violation, SafetyViolation, StorageError, AssertionError, LookupError)
+"""What shows a bug: a checker, a node that stops rather than go on, or one that dies because what
+it looks for is not there. Anything else that a planted bug brings about would be a mistake in the
+planting."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
