@@ -346,6 +346,8 @@ class StateSync:
         piece = decode_piece(data)
         if not piece.first <= path <= piece.last:
             raise InvalidProof("a piece of elsewhere")
+        if not piece.is_full:
+            raise InvalidProof("a piece that ends too early")
         self._staging.add_piece(piece)
 
     # The look-back

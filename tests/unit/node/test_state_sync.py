@@ -8,10 +8,17 @@ from typing import Any
 import pytest
 
 from chain.miners import MinerSet
-from chain.state_range import cut_state
+from chain.state_range import STATE_PIECE, StatePiece, cut_state, prove_range
 from node import state_sync
 from node.past import PastBlock, pack_decided
-from node.protocol import GET_DECIDED, GET_PAST, DecidedAnswer, PastAnswer
+from node.protocol import (
+    GET_DECIDED,
+    GET_PAST,
+    GET_PIECE,
+    DecidedAnswer,
+    PastAnswer,
+    PieceAnswer,
+)
 from node.state_sync import LIE_POINTS, StateSync, SyncSettings, Trusted
 from node.storage.kv import MemoryStore
 from node.storage.staging import Staging
@@ -101,6 +108,30 @@ async def test_of_the_very_block_that_is_trusted_nothing_else_is_believed(lie):
 
     assert [blame[:2] for blame in wire.blames] == [(A, LIE_POINTS)]
     assert staging.target is None
+
+
+@pytest.mark.attack("D9")
+@simulated
+async def test_a_peer_cannot_send_true_pieces_of_a_state_without_end():
+    """It may be the only one that names a snapshot: then nobody else would ever be asked."""
+    stored = await long_chain(3)
+    tree = stored.store.view().tree
+    sync, wire, staging = joining(stored, has_state=False)
+    staging.begin(stored.store.decided_from(3))
+    task = asyncio.ensure_future(sync.run())
+    for _ in range(20):
+        await asyncio.sleep(0.01)
+        for peer, asked in wire.take(GET_PIECE):
+            path = asked.path
+            empty = StatePiece(
+                first=path, last=path, entries=(), steps=prove_range(tree, path, path)
+            )
+            empty.verify(stored.store.tip.header.state_root)
+            piece = STATE_PIECE.encode(empty)
+            sync.questions.on_answer(peer, PieceAnswer(height=asked.height, path=path, piece=piece))
+    task.cancel()
+
+    assert {blame[:2] for blame in wire.blames} == {(A, LIE_POINTS)}
 
 
 @pytest.mark.attack("D9")
