@@ -355,7 +355,8 @@ class BlobStore:
             draft.begin()
         except StorageError:
             with self._lock:
-                del self._drafts[name]
+                # It may have been forgotten meanwhile.
+                self._drafts.pop(name, None)
             raise
         return draft
 

@@ -318,3 +318,16 @@ def test_others_are_read_and_taken_in_while_a_blob_is_being_synced(tmp_path):
 
     assert done == ["begun", "others"]
     assert store.held[0] == 3
+
+
+def test_a_draft_that_is_forgotten_as_the_disk_refuses_it_is_refused_as_any_other(tmp_path):
+    class Failing(DirectoryFiles):
+        def write(self, name, offset, data):
+            store.forget([DIGEST])
+            raise DiskFull(tmp_path, "no room")
+
+    store = blob_store(Failing(tmp_path))
+
+    with pytest.raises(DiskFull):
+        store.begin_part(len(DATA), DIGEST)
+    assert store.held == (0, 0)
