@@ -75,6 +75,18 @@ class StatePiece:
     entries: tuple[StateEntry, ...]
     steps: tuple[bytes, ...]
 
+    @property
+    def is_full(self) -> bool:
+        """Whether it ends where `cut_state` ends one; what does not may prove itself all the same.
+
+        Whoever takes pieces of any size may be given a state that never ends.
+        """
+        return (
+            self.last == LAST_PATH
+            or len(self.entries) == PIECE_ENTRIES_MAX
+            or sum([len(entry.key) + len(entry.value) for entry in self.entries]) >= PIECE_SIZE
+        )
+
     def verify(self, root: Digest) -> None:
         """Check that exactly these entries stand in this range under `root`.
 

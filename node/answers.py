@@ -2,11 +2,12 @@
 
 Answers are read and encoded in the executor, one at a time: a small question must not stop the
 event loop for a large answer. A peer has one question of each kind open; a further one takes the
-place of the one before.
+place of the one before. One that has been answered much for the moment waits, and nobody with it.
 """
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from typing import Final, TypeVar
 
@@ -17,6 +18,7 @@ from node.blobs.store import BlobStore
 from node.damage import report_damage
 from node.errors import DamagedEntry, Pruned, StorageError
 from node.metrics import Metrics
+from node.p2p.limits import SECOND_NS, TokenBucket
 from node.past import RECEIPTS_SIZE_MAX, PastBlock, pack_decided
 from node.ports import Executor, Transport
 from node.protocol import (
@@ -43,6 +45,10 @@ from node.storage.chain_store import ChainStore
 from node.storage.snapshots import SnapshotStore
 
 _NOTHING: Final = b""
+ANSWERED_PER_SECOND: Final = 48 * 1024 * 1024
+ANSWERED_BURST_SIZE: Final = 96 * 1024 * 1024
+"""Bytes that one peer is answered; beyond, its questions wait. To encrypt all that the rates of its
+questions would allow, some 300 MB a second, would take most of the event loop."""
 
 T = TypeVar("T")
 
@@ -73,6 +79,9 @@ class Answers:
         # At most one for each connected peer and kind.
         self._questions: dict[tuple[Address, type[Question]], Question] = {}
         self._questioned = asyncio.Event()
+        # One for each peer that has asked, and until when those wait that were answered much.
+        self._allowances: dict[Address, TokenBucket] = {}
+        self._waits_until_s: dict[Address, float] = {}
 
     def ask(self, peer: Address, question: Question) -> None:
         """Take a question; it is answered when it is its turn."""
@@ -92,13 +101,36 @@ class Answers:
     async def run(self) -> None:
         """Answer the peers in the order of their questions, until cancelled."""
         while True:
-            await self._questioned.wait()
+            with suppress(TimeoutError):
+                async with asyncio.timeout_at(self._next_s()):
+                    await self._questioned.wait()
             self._questioned.clear()
-            while self._questions:
-                key = next(iter(self._questions))
+            while (key := self._next()) is not None:
                 question = self._questions.pop(key)
                 kind, answer = await self._executor.run(self._answer, question)
                 self._transport.send(key[0], kind, answer)
+                self._charge(key[0], len(answer))
+
+    def _next(self) -> tuple[Address, type[Question]] | None:
+        """Return the question that has waited longest, of those whose peers need not wait."""
+        now_s = _now_s()
+        return next(
+            (key for key in self._questions if self._waits_until_s.get(key[0], 0.0) <= now_s), None
+        )
+
+    def _next_s(self) -> float | None:
+        """Return when one of the peers that have to wait need not any more; None: nobody asks."""
+        return min(
+            [self._waits_until_s.get(peer, 0.0) for peer, _ in self._questions], default=None
+        )
+
+    def _charge(self, peer: Address, size: int) -> None:
+        allowance = self._allowances.setdefault(
+            peer, TokenBucket(ANSWERED_PER_SECOND, ANSWERED_BURST_SIZE)
+        )
+        now_s = _now_s()
+        wait_ns = allowance.charge(int(now_s * SECOND_NS), size)
+        self._waits_until_s[peer] = now_s + wait_ns / SECOND_NS
 
     def _answer(self, question: Question) -> tuple[int, bytes]:
         """Return kind and payload of an answer; runs aside."""
@@ -175,3 +207,7 @@ class Answers:
         except Pruned:
             pass
         return None
+
+
+def _now_s() -> float:
+    return asyncio.get_running_loop().time()

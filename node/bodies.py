@@ -14,6 +14,7 @@ from typing import Final
 from chain.errors import DecodeError, InvalidBlock
 from chain.transactions import Transaction, decode_transaction, full_digest
 from chain.types import Address, Digest
+from node.p2p.limits import SECOND_NS, TokenBucket
 from node.ports import Transport
 from node.protocol import BODIES, GET_BODIES, Bodies, GetBodies, encode_body
 
@@ -21,6 +22,11 @@ ANSWER_TIMEOUT_S: Final = 0.5
 """How long one holder is waited for before the next is asked, and how long all of them rest after
 each has been asked."""
 MALFORMED_POINTS: Final = 50
+ANSWERED_PER_SECOND: Final = 8 * 1024 * 1024
+ANSWERED_BURST_SIZE: Final = 32 * 1024 * 1024
+"""Bytes that one peer is answered: many times what it can miss of the largest blocks. To encode and
+encrypt more for whoever asks again and again would leave no time for consensus."""
+EXCESS_POINTS: Final = 1
 
 
 @dataclass(slots=True)
@@ -79,6 +85,8 @@ class BodyExchange:
         self._transport = transport
         self._find = find
         self._wanted: dict[Digest, _Wanted] = {}
+        # One for each peer that has asked.
+        self._allowances: dict[Address, TokenBucket] = {}
 
     async def fetch(
         self,
@@ -152,8 +160,16 @@ class BodyExchange:
                 wanted.take(wires)
 
     def on_get_bodies(self, peer: Address, request: GetBodies) -> None:
-        """Answer a peer with those of the transactions that are here."""
+        """Answer a peer with those of the transactions that are here, unless it asks too much."""
         wires = tuple([found.wire for found in self._find(request.block, request.digests)])
+        allowance = self._allowances.get(peer)
+        if allowance is None:
+            allowance = TokenBucket(ANSWERED_PER_SECOND, ANSWERED_BURST_SIZE)
+            self._allowances[peer] = allowance
+        now_ns = int(asyncio.get_running_loop().time() * SECOND_NS)
+        if not allowance.take(now_ns, sum(map(len, wires))):
+            self._transport.penalise(peer, EXCESS_POINTS, "bodies asked for again and again")
+            return
         answer = encode_body(BODIES, Bodies(block=request.block, wires=wires))
         self._transport.send(peer, BODIES, answer)
 

@@ -6,9 +6,11 @@ nobody has brought yet is asked for again after pauses that double.
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from heapq import heappop, heappush
 from typing import Final
 
 import structlog
@@ -17,7 +19,7 @@ from chain.blocks import Block
 from chain.kinds.device_data import file_of
 from chain.records.devices import DEVICE_TABLE
 from chain.transactions import Transaction
-from chain.types import Digest
+from chain.types import Address, Digest
 from node.blobs.fetcher import BlobFetcher
 from node.blobs.ledger import FileLedger, FileLimits, NamedFile
 from node.blobs.store import BlobStore
@@ -34,7 +36,8 @@ RETRY_S_MAX: Final = 640.0
 FETCHED_AT_ONCE: Final = 4
 ATTEMPT_S: Final = 120.0
 """After so long the next has its turn: a peer that alone holds a file may hand it out as slowly as
-it likes. Chunks that have come stay."""
+it likes. Chunks that have come stay. And it is the turn of an organisation of whose files fewest
+are under way, so that many slow files of one hold up none of another."""
 EXPIRY_S: Final = 600.0
 """How often is looked for files that are too old."""
 
@@ -45,9 +48,10 @@ log = structlog.get_logger(__name__)
 
 @dataclass(slots=True)
 class _Attempt:
-    """When a blob is asked for next, and how long the pause before was."""
+    """When a blob is asked for next, whose it is, and how long the pause before was."""
 
     due_ns: int
+    owner: Address
     pause_s: float = RETRY_S / 2
 
 
@@ -74,6 +78,12 @@ class FileService:
         self._limits = limits
         self._ledger = FileLedger(limits)
         self._missing: dict[Digest, _Attempt] = {}
+        # Heaps: when which attempt falls due, and by organisation those that are, in their order.
+        # What is not missing any more, or waits for a later moment, is passed over.
+        self._moments: list[tuple[int, Digest]] = []
+        self._due: dict[Address, list[tuple[float, int, Digest]]] = {}
+        self._under_way: Counter[Address] = Counter()
+        self._is_due = asyncio.Event()
         self._changed = asyncio.Event()
         # Before the store is swept for the first time, which spares what is named.
         self._blobs.files = self._ledger.named
@@ -94,13 +104,17 @@ class FileService:
 
     async def run(self) -> None:
         """Fetch, and let go what is too old, until cancelled."""
-        while True:
-            self._changed.clear()
-            await self._expire()
-            await self._fetch_due()
-            with suppress(TimeoutError):
-                async with asyncio.timeout(self._pause_s()):
-                    await self._changed.wait()
+        with first_error():
+            async with asyncio.TaskGroup() as group:
+                for _ in range(FETCHED_AT_ONCE):
+                    group.create_task(self._fetch_due())
+                while True:
+                    self._changed.clear()
+                    await self._expire()
+                    self._look_for_due()
+                    with suppress(TimeoutError):
+                        async with asyncio.timeout(self._pause_s()):
+                            await self._changed.wait()
 
     def _register(self, transaction: Transaction, time_ms: int) -> None:
         file = file_of(transaction)
@@ -121,7 +135,10 @@ class FileService:
             for digest, size in entry.blobs.items():
                 # Not at once: whoever has sent the transaction hands it in now.
                 if size <= self._blobs.limits.blob_size_max:
-                    self._missing[digest] = _Attempt(now_ns + int(RETRY_S * _SECOND_NS))
+                    due_ns = now_ns + int(RETRY_S * _SECOND_NS)
+                    attempt = _Attempt(due_ns=due_ns, owner=record.organisation)
+                    self._missing[digest] = attempt
+                    heappush(self._moments, (attempt.due_ns, digest))
         self._changed.set()
 
     def _registered(self, oldest_ms: int) -> Iterator[tuple[int, Transaction]]:
@@ -148,36 +165,59 @@ class FileService:
             else:
                 log.info("files of devices are too old", blobs_removed=removed)
 
-    async def _fetch_due(self) -> None:
+    def _look_for_due(self) -> None:
         now_ns = self._clock.monotonic_ns()
-        due = [digest for digest, attempt in self._missing.items() if attempt.due_ns <= now_ns]
-        turns = asyncio.Semaphore(FETCHED_AT_ONCE)
-        with first_error():
-            async with asyncio.TaskGroup() as group:
-                # The small ones first: a large one takes its time.
-                for digest in sorted(due, key=lambda digest: self._ledger.named.get(digest, 0)):
-                    group.create_task(self._fetch(digest, turns))
+        while self._moments and self._moments[0][0] <= now_ns:
+            due_ns, digest = heappop(self._moments)
+            attempt = self._missing.get(digest)
+            if attempt is not None and attempt.due_ns == due_ns:
+                # What has failed least first, and the small: a large one takes its time.
+                size = self._ledger.named.get(digest, 0)
+                queue = self._due.setdefault(attempt.owner, [])
+                heappush(queue, (attempt.pause_s, size, digest))
+                self._is_due.set()
 
-    async def _fetch(self, digest: Digest, turns: asyncio.Semaphore) -> None:
+    async def _fetch_due(self) -> None:
+        """Fetch one blob after the other, of whoever has fewest under way."""
+        while True:
+            while not self._due:
+                self._is_due.clear()
+                await self._is_due.wait()
+            # Of several the one whose turn was longest ago: it stands first.
+            owner = min(self._due, key=lambda owner: self._under_way[owner])
+            queue = self._due.pop(owner)
+            _, _, digest = heappop(queue)
+            if queue:
+                self._due[owner] = queue
+            if digest in self._missing:
+                self._under_way[owner] += 1
+                try:
+                    await self._fetch(digest)
+                finally:
+                    self._under_way[owner] -= 1
+            # What is here already waits for nothing, and after a start that may be all.
+            await asyncio.sleep(0)
+
+    async def _fetch(self, digest: Digest) -> None:
         is_here = False
-        async with turns:
-            size = self._ledger.named.get(digest)
-            if size is not None:
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(ATTEMPT_S):
-                        is_here = await self._fetcher.fetch(digest, size_max=size)
+        size = self._ledger.named.get(digest)
+        if size is not None:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(ATTEMPT_S):
+                    is_here = await self._fetcher.fetch(digest, size_max=size)
         if size is None or is_here:
             self._missing.pop(digest, None)
         elif (attempt := self._missing.get(digest)) is not None:
             attempt.pause_s = min(2 * attempt.pause_s, RETRY_S_MAX)
             attempt.due_ns = self._clock.monotonic_ns() + int(attempt.pause_s * _SECOND_NS)
+            heappush(self._moments, (attempt.due_ns, digest))
+            self._changed.set()
 
     def _pause_s(self) -> float | None:
         """Return how long there is nothing to do; None until something changes."""
         if not self._ledger.count:
             return None
-        if not self._missing:
+        if not self._moments:
             return EXPIRY_S
-        due_ns = min(attempt.due_ns for attempt in self._missing.values())
-        left_s = (due_ns - self._clock.monotonic_ns()) / _SECOND_NS
+        left_s = (self._moments[0][0] - self._clock.monotonic_ns()) / _SECOND_NS
         return min(EXPIRY_S, max(0.0, left_s))

@@ -126,6 +126,10 @@ class Files(Protocol):
         """Write at `offset` of a file, which is made where it is missing; not durable yet."""
         ...
 
+    def sync(self, name: str) -> None:
+        """Make what was written to a file durable."""
+        ...
+
     def finish(self, name: str, new_name: str) -> None:
         """Sync a file and give it another name, durably; it takes the place of one of that name."""
         ...

@@ -53,6 +53,9 @@ from node.tasks import first_error
 from node.verdict_source import WorkerVerdictSource
 
 LAG_PERIOD_S: Final = 0.5
+BULK_THREADS: Final = 4
+"""Threads for blobs and federated rounds. A large blob takes as long to be synced as the disk needs
+for it, several of them come at once, and to every node; votes and blocks are not to wait."""
 GC_THRESHOLDS: Final = (1_000_000, 50, 1_000)
 """A node makes few cycles and holds many values for a second or two: looking for cycles after so
 many more have come than gone, and not more often, saves it a tenth of its work under load."""
@@ -109,6 +112,7 @@ async def _run(
     """Run a node until a signal; return whether it is to start again, on a snapshot."""
     clock, random, metrics = SystemClock(), SystemRandom(), Metrics()
     executor = stack.enter_context(ThreadPool(config.threads))
+    bulk = stack.enter_context(ThreadPool(BULK_THREADS, name="bulk"))
     store = stack.enter_context(contextlib.closing(LevelDbStore(home.chain)))
     wal = stack.enter_context(contextlib.closing(_open_log(home, config, random)))
     transport = TlsTransport(
@@ -139,7 +143,7 @@ async def _run(
     async def find_model(digest: Digest) -> bytes | None:
         try:
             read = partial(node.blobs.read_whole, digest, size_max=FETCHED_SIZE_MAX)
-            return await executor.run(read)
+            return await bulk.run(read)
         except StorageError as error:
             # As if it were not here: it is fetched again, or the miner abstains.
             log.warning("a model could not be read", model=digest.hex(), reason=str(error))
@@ -156,6 +160,7 @@ async def _run(
             clock=clock,
             random=random,
             executor=executor,
+            bulk=bulk,
             store=store,
             wal=wal,
             files=DirectoryFiles(home.blobs),

@@ -1,6 +1,7 @@
 """Asking a peer one thing and waiting for its answer."""
 
 import asyncio
+from dataclasses import dataclass, field
 from typing import Final, assert_never
 
 from chain.types import Address
@@ -42,12 +43,20 @@ _ANSWERS: Final[dict[type[Question], type[Answer]]] = {
 _Key = tuple[Address, type[Answer]]
 
 
+@dataclass(slots=True)
+class _Turns:
+    """Whose turn it is among those who ask one thing of a peer, and how many they are."""
+
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    count: int = 0
+
+
 class Questions:
     """Questions that are open: at most one of each kind for each peer; others wait their turn."""
 
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
-        self._turns: dict[_Key, asyncio.Lock] = {}
+        self._turns: dict[_Key, _Turns] = {}
         self._open: dict[_Key, tuple[Question, asyncio.Future[Answer | None]]] = {}
 
     async def ask(
@@ -55,8 +64,15 @@ class Questions:
     ) -> Answer | None:
         """Return a peer's answer to `question`, or None where none came in time."""
         key = (peer, _ANSWERS[type(question)])
-        async with self._turns.setdefault(key, asyncio.Lock()):
-            return await self._ask(key, question, timeout_s)
+        turns = self._turns.setdefault(key, _Turns())
+        turns.count += 1
+        try:
+            async with turns.lock:
+                return await self._ask(key, question, timeout_s)
+        finally:
+            turns.count -= 1
+            if not turns.count:
+                del self._turns[key]
 
     async def _ask(self, key: _Key, question: Question, timeout_s: float) -> Answer | None:
         peer = key[0]
@@ -87,8 +103,6 @@ class Questions:
         for (asked, _), (_, waiting) in self._open.items():
             if asked == peer and not waiting.done():
                 waiting.set_result(None)
-        for key in [key for key in self._turns if key[0] == peer and not self._turns[key].locked()]:
-            del self._turns[key]
 
 
 def _about(body: Question | Answer) -> tuple[object, ...]:

@@ -78,6 +78,9 @@ class Ports:
 
     Parameters
     ----------
+    bulk : Executor, optional
+        Where blobs are written and federated rounds are computed, each call of which may take many
+        seconds: consensus must find `executor` free. By default that one.
     verdicts : VerdictSource or None
         None: this miner does not judge.
     signer : RemoteSigner, optional
@@ -93,6 +96,7 @@ class Ports:
     transport: Transport
     verdicts: VerdictSource | None
     signer: RemoteSigner | None = None
+    bulk: Executor | None = None
 
 
 class Node:
@@ -177,12 +181,13 @@ class Node:
             clock=ports.clock,
             is_connected=lambda peer: peer in ports.transport.connected(),
         )
+        bulk = ports.bulk or ports.executor
         snapshot_store = SnapshotStore(ports.store, keep=snapshots.keep)
         self._blobs = BlobStore(ports.files, path=path, clock=ports.clock, limits=blobs)
         self._fetcher = BlobFetcher(
             store=self._blobs,
             transport=ports.transport,
-            executor=ports.executor,
+            executor=bulk,
             metrics=metrics,
         )
         self._answers = Answers(
@@ -295,7 +300,7 @@ class Node:
             chain=self._chain,
             blobs=self._blobs,
             fetcher=self._fetcher,
-            executor=ports.executor,
+            executor=bulk,
             source=ports.verdicts,
             on_ready=self._on_model_ready,
             metrics=metrics,
@@ -304,7 +309,7 @@ class Node:
             chain=self._chain,
             blobs=self._blobs,
             fetcher=self._fetcher,
-            executor=ports.executor,
+            executor=bulk,
             own=own,
             miner=self._miner,
             clock=ports.clock,
@@ -315,7 +320,7 @@ class Node:
             blobs=self._blobs,
             fetcher=self._fetcher,
             clock=ports.clock,
-            executor=ports.executor,
+            executor=bulk,
             metrics=metrics,
             limits=files,
         )

@@ -182,10 +182,17 @@ class StateSync:
             if self.is_active:
                 self.is_active = False
                 self._on_released()
+            await self._drop_overtaken()
             with suppress(TimeoutError):
                 async with asyncio.timeout(LOOK_AGAIN_S):
                     await self._changed.wait()
             self._changed.clear()
+
+    async def _drop_overtaken(self) -> None:
+        """Free the disk of what was staged of a block that has come by other ways meanwhile."""
+        begun = self._staging.target
+        if begun is not None and begun.header.height <= self._chain.height:
+            await self._executor.run(self._staging.clear)
 
     # What to fetch
 
@@ -346,6 +353,8 @@ class StateSync:
         piece = decode_piece(data)
         if not piece.first <= path <= piece.last:
             raise InvalidProof("a piece of elsewhere")
+        if not piece.is_full:
+            raise InvalidProof("a piece that ends too early")
         self._staging.add_piece(piece)
 
     # The look-back

@@ -60,8 +60,8 @@ class DirectoryFiles:
         except OSError as error:
             raise storage_error(path, error) from error
 
-    def finish(self, name: str, new_name: str) -> None:
-        """Sync a file and give it another name, durably; it takes the place of one of that name."""
+    def sync(self, name: str) -> None:
+        """Make what was written to a file durable."""
         path = self.path / name
         try:
             descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
@@ -69,6 +69,14 @@ class DirectoryFiles:
                 os.fsync(descriptor)
             finally:
                 os.close(descriptor)
+        except OSError as error:
+            raise storage_error(path, error) from error
+
+    def finish(self, name: str, new_name: str) -> None:
+        """Sync a file and give it another name, durably; it takes the place of one of that name."""
+        self.sync(name)
+        path = self.path / name
+        try:
             path.rename(self.path / new_name)
             sync_directory(self.path)
         except OSError as error:

@@ -278,6 +278,9 @@ class BlobStore:
         if digest_of_hashes(draft.entry.size, draft.hashes) != digest:
             self.abandon(draft)
             raise InvalidProof("the bytes have another digest")
+        if self._drafts.get(draft.name, (digest, None))[1] is draft.entry:
+            # What takes long goes ahead: nobody reads or takes in a blob while the lock is held.
+            self._files.sync(draft.name)
         with self._lock:
             _, known = self._drafts.get(draft.name, (digest, None))
             if known is draft.entry:
@@ -352,7 +355,8 @@ class BlobStore:
             draft.begin()
         except StorageError:
             with self._lock:
-                del self._drafts[name]
+                # It may have been forgotten meanwhile.
+                self._drafts.pop(name, None)
             raise
         return draft
 

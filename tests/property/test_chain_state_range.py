@@ -131,6 +131,7 @@ def test_the_pieces_of_a_state_are_all_of_it(entries, size, count):
         patch.setattr(state_range, "PIECE_SIZE", size)
         patch.setattr(state_range, "PIECE_ENTRIES_MAX", count)
         pieces = list(cut_state(tree, entries.items()))
+        assert all(piece.is_full for piece in pieces)
 
     for piece in pieces:
         piece.verify(tree.root)

@@ -455,6 +455,10 @@ class SimulatedFiles:
         content.extend(bytes(max(0, offset + len(data) - len(content))))
         content[offset : offset + len(data)] = data
 
+    def sync(self, name: str) -> None:
+        self._check()
+        self._unsynced.pop(name, None)
+
     def finish(self, name: str, new_name: str) -> None:
         self._check()
         self._unsynced.pop(name, None)

@@ -20,7 +20,7 @@ from node.block_sync import FetchedBlock
 from node.errors import LogFull
 from node.mempool import MempoolLimits
 from node.metrics import Metrics
-from node.ports import KeyValueStore, WriteBatch
+from node.ports import Executor, KeyValueStore, WriteBatch
 from node.protocol import (
     CONSENSUS,
     SHOWN,
@@ -152,6 +152,7 @@ class LoneNode:
         chain: Chain | None = None,
         mempool: MempoolLimits | None = None,
         heard: bool = True,
+        bulk: Executor | None = None,
     ) -> None:
         genesis = make_genesis(miners=miners, parameters=parameters, model=make_model())
         self.chain = chain or Chain(genesis)
@@ -174,6 +175,7 @@ class LoneNode:
                 clock=self.clock,
                 random=SeededRandom(miner),
                 executor=Inline(),
+                bulk=bulk,
                 store=WatchedStore(self.events, self.kv),
                 wal=self.log,
                 files=SimulatedDisk(Random(miner)).files,

@@ -221,6 +221,32 @@ async def test_a_peer_has_one_question_open_and_a_flood_of_them_holds_up_nobody(
     assert answered[0] - asked_s < 0.35
 
 
+@pytest.mark.attack("D2")
+@simulated
+async def test_a_peer_that_was_answered_much_waits_and_nobody_with_it(monkeypatch):
+    """What it asks for costs it next to nothing, and this node a part of its event loop."""
+    stored = await heartbeats(3)
+    size = len(encode_block(stored.chain.blocks[0]))
+    monkeypatch.setattr("node.answers.ANSWERED_PER_SECOND", 10 * size)
+    monkeypatch.setattr("node.answers.ANSWERED_BURST_SIZE", 20 * size)
+    answers, wire = answering(stored, A, B)
+    async with running(answers):
+        for _ in range(1_000):
+            answers.ask(A, GetBlocks(height=Height(1), count=3))
+            await asyncio.sleep(0.01)
+        of_a = len(wire.take(BLOCKS))
+        answers.ask(B, GetBlocks(height=Height(1), count=3))
+        await asyncio.sleep(0.01)
+        of_b = [peer for peer, _ in wire.take(BLOCKS)]
+        await asyncio.sleep(10)
+        late = [peer for peer, _ in wire.take(BLOCKS)]
+
+    # Ten seconds' worth, and what is answered at once, of answers with three blocks each.
+    assert 20 <= of_a <= (20 + 10 * 10) / 3 + 1
+    assert of_b == [B]
+    assert late == [A]
+
+
 @simulated
 async def test_a_hint_does_not_take_the_place_of_a_question():
     stored = await heartbeats(3)

@@ -7,7 +7,14 @@ import pytest
 from chain.errors import InvalidBlock
 from chain.transactions import full_digest
 from chain.types import Address, Digest
-from node.bodies import ANSWER_TIMEOUT_S, MALFORMED_POINTS, BodyExchange
+from node.bodies import (
+    ANSWER_TIMEOUT_S,
+    ANSWERED_BURST_SIZE,
+    ANSWERED_PER_SECOND,
+    EXCESS_POINTS,
+    MALFORMED_POINTS,
+    BodyExchange,
+)
 from node.protocol import BODIES, GET_BODIES, Bodies, GetBodies
 from tests.unit.node.fakes import Wire, address, simulated
 from tests.unit.node.pool_values import make_transaction
@@ -254,7 +261,8 @@ async def refusal(course):
 
 
 @pytest.mark.parametrize("held", [0, 1, 3])
-def test_a_question_is_answered_with_what_is_held(held):
+@simulated
+async def test_a_question_is_answered_with_what_is_held(held):
     transactions = [make_transaction() for _ in range(held)]
     wire = Wire(A)
     exchange = BodyExchange(wire, lambda block, digests: transactions)
@@ -262,3 +270,27 @@ def test_a_question_is_answered_with_what_is_held(held):
     exchange.on_get_bodies(A, GetBodies(block=BLOCK, digests=(Digest(bytes(32)),)))
 
     assert wire.take(BODIES) == [(A, bodies(*transactions))]
+
+
+@pytest.mark.attack("D2")
+@simulated
+async def test_a_peer_that_asks_again_and_again_is_answered_no_more_than_it_can_miss():
+    """Each answer costs the event loop milliseconds, and the question almost nothing."""
+    held = [make_transaction() for _ in range(8)]
+    size = sum(len(tx.wire) for tx in held)
+    wire = Wire(A, B)
+    # A sixteenth of what may be answered at once.
+    held_often = held * (ANSWERED_BURST_SIZE // (16 * size))
+    exchange = BodyExchange(wire, lambda block, digests: held_often)
+    question = GetBodies(block=BLOCK, digests=(held[0].digest,))
+    for _ in range(100):
+        exchange.on_get_bodies(A, question)
+        await asyncio.sleep(0.01)
+    exchange.on_get_bodies(B, question)
+
+    answers = [to for to, kind, _ in wire.sent if kind == BODIES]
+    answered = answers.count(A) * size * (len(held_often) // len(held))
+    assert answered <= ANSWERED_BURST_SIZE + ANSWERED_PER_SECOND
+    assert answers.count(A) > 10
+    assert answers.count(B) == 1
+    assert set(wire.blames) == {(A, EXCESS_POINTS, "bodies asked for again and again")}

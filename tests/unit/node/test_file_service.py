@@ -4,6 +4,8 @@ import asyncio
 from random import Random
 from typing import Any
 
+import pytest
+
 from chain.blobs import CHUNK_SIZE
 from chain.kinds.device_data import DeviceData
 from chain.manifests import MANIFEST_SIZE_MAX
@@ -14,11 +16,13 @@ from node.blobs.ledger import FileLimits
 from node.blobs.store import BlobLimits
 from node.file_service import ATTEMPT_S, RETRY_S, FileService
 from node.metrics import Metrics
-from tests.builders import chunked, digest_of, named_file
+from tests.builders import chunked, digest_of, make_genesis, named_file
 from tests.simulation.disk import SimulatedDisk
 from tests.unit.node.blobs.stored import blob, blob_store, put
 from tests.unit.node.fakes import clock_of, simulated
 from tests.unit.node.storage.stored_chain import Inline, StoredChain
+
+ORGANISATIONS = ("acme", "globex", "initech", "umbrella", "hooli", "stark")
 
 
 class Others:
@@ -40,7 +44,7 @@ class Node:
     """A stored chain with one device, and the service over it."""
 
     def __init__(self, limits: FileLimits | None = None) -> None:
-        self.stored = StoredChain()
+        self.stored = StoredChain(genesis=make_genesis(organisations=ORGANISATIONS))
         self.device, registration = self.stored.chain.registration("camera")
         self.first = [registration]
         self.limits = limits or FileLimits()
@@ -145,6 +149,33 @@ async def test_files_that_come_slowly_hold_up_no_other():
         task.cancel()
 
     assert {quick.manifest, quick.chunks} <= set(node.others.asked)
+
+
+@simulated
+@pytest.mark.parametrize("count", [1, 5])
+async def test_slow_files_of_some_organisations_hold_up_none_of_another(count):
+    """Whoever has registered them may have a peer that hands them out as slowly as it likes."""
+    node = Node()
+    honest = node.device
+    for number in range(count):
+        organisation = ORGANISATIONS[1 + number]
+        node.device, registration = node.stored.chain.registration(
+            "meter", organisation=organisation
+        )
+        await node.stored.commit(registration)
+        for label in (f"slow {organisation} {number}" for number in range(10)):
+            await node.send(label)
+            node.others.slow |= blobs_of(label)
+
+    async with asyncio.TaskGroup() as group:
+        task = group.create_task(node.service.run())
+        await asyncio.sleep(ATTEMPT_S / 2)
+        node.device = honest
+        await node.send("quick")
+        await asyncio.sleep(4 * ATTEMPT_S)
+        task.cancel()
+
+    assert blobs_of("quick") <= set(node.others.asked)
 
 
 @simulated

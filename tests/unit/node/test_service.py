@@ -7,7 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from chain.blobs import CHUNK_SIZE
+from chain.kinds.device_data import DeviceData
+from chain.merkle import merkle_root
 from chain.parameters import FUTURE_DRIFT_MS, Parameters
+from chain.payloads import Chunked
 from chain.transactions import Transaction
 from consensus.codec import encode_message
 from node import protocol
@@ -16,10 +20,20 @@ from node.intake import PEER_SIZE_MAX
 from node.mempool import MempoolLimits
 from node.peer_messages import MALFORMED_POINTS
 from node.ports import WriteBatch
-from node.protocol import GET_PROPOSAL, KINDS, TRANSACTIONS, GetProposal, encode_body
+from node.protocol import (
+    CHUNK,
+    GET_CHUNK,
+    GET_PROPOSAL,
+    KINDS,
+    TRANSACTIONS,
+    ChunkAnswer,
+    GetProposal,
+    encode_body,
+)
 from node.storage import schema
-from tests.builders import forged, with_parameters
+from tests.builders import digest_of, forged, with_parameters
 from tests.simulation.loop import new_loop
+from tests.unit.node.blobs.stored import blob, blob_store, put
 from tests.unit.node.fakes import simulated
 from tests.unit.node.lone_node import LoneNode, node_id, settle
 from tests.unit.node.test_protocol import SAMPLES
@@ -255,3 +269,46 @@ async def test_what_a_node_holds_in_memory_does_not_grow_with_its_chain():
     assert held[1] == held[2]
     assert held[2]["lookback_ids"] <= LOOKBACK_S
     assert held[2]["lookback_subjects"] > 0
+
+
+class Stuck:
+    """An executor on whose disk every call takes for ever."""
+
+    def __init__(self):
+        self.calls = 0
+
+    async def run(self, function, *args):
+        self.calls += 1
+        await asyncio.Event().wait()
+
+
+@simulated
+async def test_a_blob_that_takes_long_to_be_written_holds_up_no_block():
+    """Files of devices come to all nodes at the same time: the chain would wait for their disks."""
+    stuck = Stuck()
+    lone = LoneNode(0, bulk=stuck)
+    data = blob(CHUNK_SIZE)
+    file = Chunked(root=merkle_root([data]), size_bytes=len(data), manifest=digest_of("manifest"))
+    device, registration = lone.chain.registration("camera")
+    held = blob_store()
+    put(held, data)
+
+    async def commit(transaction):
+        block = lone.chain.block(transaction)
+        fetched = lone.fetched(block)
+        lone.chain.accept(block)
+        await lone.driver.commit_fetched([fetched])
+
+    async with lone.running():
+        await commit(registration)
+        await commit(lone.chain.by_device(device, DeviceData(payload=file)))
+        for _ in range(40):
+            await asyncio.sleep(0.1)
+            for peer, asked in lone.wire.take(GET_CHUNK):
+                chunk = held.chunk(asked.digest, asked.index)
+                answer = ChunkAnswer(digest=asked.digest, index=asked.index, chunk=chunk)
+                lone.node.receiver.on_message(peer, CHUNK, encode_body(CHUNK, answer))
+        assert stuck.calls
+        await commit(lone.chain.registration("meter")[1])
+
+        assert lone.height == 3

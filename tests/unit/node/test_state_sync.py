@@ -8,15 +8,23 @@ from typing import Any
 import pytest
 
 from chain.miners import MinerSet
-from chain.state_range import cut_state
+from chain.state_range import STATE_PIECE, StatePiece, cut_state, prove_range
 from node import state_sync
 from node.past import PastBlock, pack_decided
-from node.protocol import GET_DECIDED, GET_PAST, DecidedAnswer, PastAnswer
+from node.protocol import (
+    GET_DECIDED,
+    GET_PAST,
+    GET_PIECE,
+    DecidedAnswer,
+    PastAnswer,
+    PieceAnswer,
+)
 from node.state_sync import LIE_POINTS, StateSync, SyncSettings, Trusted
+from node.storage import schema
 from node.storage.kv import MemoryStore
 from node.storage.staging import Staging
 from tests.unit.node.fakes import Wire, address, simulated
-from tests.unit.node.storage.stored_chain import Inline, StoredChain
+from tests.unit.node.storage.stored_chain import Inline, StoredChain, dump
 
 A = address(1)
 JUNK = PastBlock(block=bytes(6_000), certificate=b"c", receipts=b"r", miners=b"")
@@ -40,6 +48,11 @@ def joining(stored, *, has_state=True, trusted=None):
         for piece in cut_state(view.tree, view.entries):
             staging.add_piece(piece)
     wire = Wire(A)
+    return sync_of(joiner, stored, staging, wire, trusted), wire, staging
+
+
+def sync_of(joiner, stored, staging, wire, trusted=None):
+    """Return what brings `joiner` to where `stored` is, of which `A` has a snapshot."""
     progress: Any = SimpleNamespace(
         is_settled=True,
         highest_seen=stored.store.height,
@@ -49,7 +62,7 @@ def joining(stored, *, has_state=True, trusted=None):
     clock: Any = SimpleNamespace(wall_ms=lambda: 0)
     first = joiner.store.header(0)
     assert first is not None
-    sync = StateSync(
+    return StateSync(
         chain=joiner.store,
         staging=staging,
         transport=wire,
@@ -60,7 +73,6 @@ def joining(stored, *, has_state=True, trusted=None):
         settings=SyncSettings(mode="snapshot", trusted=trusted),
         on_released=lambda: None,
     )
-    return sync, wire, staging
 
 
 async def ask_for_header(sync, wire, answer):
@@ -101,6 +113,52 @@ async def test_of_the_very_block_that_is_trusted_nothing_else_is_believed(lie):
 
     assert [blame[:2] for blame in wire.blames] == [(A, LIE_POINTS)]
     assert staging.target is None
+
+
+@simulated
+@pytest.mark.parametrize(("ahead", "is_kept"), [(0, False), (2, False), (-1, True)])
+async def test_what_was_staged_goes_once_blocks_have_brought_the_node_as_far(ahead, is_kept):
+    stored = await long_chain(5)
+    staging = Staging(stored.kv, stored.chain.genesis)
+    other = StoredChain(genesis=stored.chain.genesis)
+    other.chain, other.certificates = stored.chain, stored.certificates
+    await other.catch_up()
+    if ahead < 0:
+        await other.commit(time_ms=stored.chain.tip.header.time_ms + 60_000)
+    target = other.store.decided_from(5 - ahead)
+    assert target is not None
+    staging.begin(target)
+    sync = sync_of(stored, stored, staging, Wire())
+    task = asyncio.ensure_future(sync.run())
+    await asyncio.sleep(60)
+    task.cancel()
+
+    left = [key for key in dump(stored.kv) if key[:1] == schema.INCOMING]
+    assert bool(left) == (staging.target is not None) == is_kept
+
+
+@pytest.mark.attack("D9")
+@simulated
+async def test_a_peer_cannot_send_true_pieces_of_a_state_without_end():
+    """It may be the only one that names a snapshot: then nobody else would ever be asked."""
+    stored = await long_chain(3)
+    tree = stored.store.view().tree
+    sync, wire, staging = joining(stored, has_state=False)
+    staging.begin(stored.store.decided_from(3))
+    task = asyncio.ensure_future(sync.run())
+    for _ in range(20):
+        await asyncio.sleep(0.01)
+        for peer, asked in wire.take(GET_PIECE):
+            path = asked.path
+            empty = StatePiece(
+                first=path, last=path, entries=(), steps=prove_range(tree, path, path)
+            )
+            empty.verify(stored.store.tip.header.state_root)
+            piece = STATE_PIECE.encode(empty)
+            sync.questions.on_answer(peer, PieceAnswer(height=asked.height, path=path, piece=piece))
+    task.cancel()
+
+    assert {blame[:2] for blame in wire.blames} == {(A, LIE_POINTS)}
 
 
 @pytest.mark.attack("D9")

@@ -291,3 +291,43 @@ def test_how_much_is_held_is_told_while_a_blob_is_being_synced(tmp_path):
 
     assert [count for count, _ in told] == [0]
     assert store.held[0] == 1
+
+
+def test_others_are_read_and_taken_in_while_a_blob_is_being_synced(tmp_path):
+    other, third = blob(seed=2), blob(seed=3)
+
+    class Asking(DirectoryFiles):
+        def sync(self, name):
+            super().sync(name)
+            if not done:
+                done.append("begun")
+                asking = Thread(target=ask, daemon=True)
+                asking.start()
+                asking.join(5)
+
+    def ask():
+        assert store.read_whole(blob_digest(other), size_max=len(other)) == other
+        put(store, third)
+        done.append("others")
+
+    done = ["not yet"]
+    store = blob_store(Asking(tmp_path))
+    put(store, other)
+    done.clear()
+    put(store, DATA)
+
+    assert done == ["begun", "others"]
+    assert store.held[0] == 3
+
+
+def test_a_draft_that_is_forgotten_as_the_disk_refuses_it_is_refused_as_any_other(tmp_path):
+    class Failing(DirectoryFiles):
+        def write(self, name, offset, data):
+            store.forget([DIGEST])
+            raise DiskFull(tmp_path, "no room")
+
+    store = blob_store(Failing(tmp_path))
+
+    with pytest.raises(DiskFull):
+        store.begin_part(len(DATA), DIGEST)
+    assert store.held == (0, 0)
