@@ -1,4 +1,8 @@
-"""Transactions that a node signs with its miner's key and sends by itself: verdicts, evidence."""
+"""Transactions that a node signs with its miner's key and sends by itself.
+
+They are verdicts, evidence, and its part in federated rounds; a signer in a process of its own
+signs these kinds and no others (`node.signer.keeper.SIGNED_KINDS`).
+"""
 
 from collections.abc import Sequence
 from typing import Any
@@ -19,6 +23,7 @@ from chain.types import NONCE_SIZE, Address, Digest, PublicKey, TimestampMs
 from node.errors import NotSigned
 from node.intake import Intake
 from node.ports import Clock, Random, RemoteSigner
+from node.signer.keeper import SIGNED_KINDS
 
 
 class OwnTransactions:
@@ -55,6 +60,7 @@ class OwnTransactions:
 
     async def send(self, kind: Kind, body: Any) -> SecureNetError | None:
         """Sign a transaction and hand it in; return why it is refused, or None: it is pooled."""
+        assert kind.name in SIGNED_KINDS, "a signer elsewhere signs it as well"
         record = self._state.get(MINER_TABLE, self._miner)
         if record is None or (self._signer is None and record.key not in self._keys):
             return Rejection("not_permitted", "this node does not have the miner's key")

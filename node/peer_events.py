@@ -50,6 +50,8 @@ class PeerEvents:
         self._clock = clock
         self._clock_watch = clock_watch
         self._metrics = metrics
+        # Peers of which a message was dropped that might have been one of those shown.
+        self._lacking: set[Address] = set()
 
     def on_message(self, peer: Address, payload: bytes) -> None:
         """Take a message of consensus from a peer.
@@ -65,10 +67,12 @@ class PeerEvents:
             self._metrics.peer_refused("no_miner")
             return
         if not self._inbox.is_within_allowance(peer, len(payload), self._clock.monotonic_ns()):
+            self._lacking.add(peer)
             self._metrics.peer_refused("consensus_excess")
             self._transport.penalise(peer, EXCESS_POINTS, "too much to say")
             return
         if not self._inbox.has_room(peer, len(payload)):
+            self._lacking.add(peer)
             self._metrics.peer_refused("consensus_queue_full")
             return
         message = decode_message(payload)
@@ -102,9 +106,14 @@ class PeerEvents:
             self._inbox.tell(("height", miner), seen)
 
     def on_shown(self, peer: Address, shown: Shown) -> None:
-        """Learn that a miner has shown all that it holds of this one, behind those messages."""
+        """Learn that a miner has shown all that it holds of this one, behind those messages.
+
+        Where one of them was dropped, it does not count; the driver asks again.
+        """
         miner = self._members.miner_of(peer)
-        if miner is not None and self._inbox.has_room(peer, SHOWN_SIZE):
+        if peer in self._lacking:
+            self._lacking.remove(peer)
+        elif miner is not None and self._inbox.has_room(peer, SHOWN_SIZE):
             said = MemoryShown(miner=miner, height=shown.height)
             self._inbox.put_message(peer, said, SHOWN_SIZE)
 

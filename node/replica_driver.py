@@ -7,7 +7,7 @@ one queue.
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Final, assert_never
 
@@ -322,10 +322,9 @@ class ReplicaDriver:
                 await self._executor.run(self._log.append, output.writes)
         if any(isinstance(request, GossipPending) for request in output.requests):
             self._gossip.send_pending(self._mempool.take(RESENT_TRANSACTIONS, RESENT_BYTES))
-        for send in output.sends:
-            self._send(send)
+        unsent = {node for send in output.sends for node in self._send(send)}
         for request in output.requests:
-            self._begin(request, group)
+            self._begin(request, group, unsent)
         for entry in output.rounds:
             assert entry.lacked is not None, "a round that is left lacks something"
             self._metrics.round_failed(entry.lacked)
@@ -347,14 +346,16 @@ class ReplicaDriver:
         for committed in output.commits:
             await self._commit_decided(committed, group)
 
-    def _send(self, send: Send) -> None:
+    def _send(self, send: Send) -> list[Address]:
+        """Send a message; return to whom it could not be sent."""
         nodes = self._members.others() if send.to is None else self._members.nodes_of([send.to])
-        for node in nodes:
-            self._transport.send(node, CONSENSUS, send.data)
+        return [node for node in nodes if not self._transport.send(node, CONSENSUS, send.data)]
 
     # Requests of the replica
 
-    def _begin(self, request: Request, group: asyncio.TaskGroup) -> None:
+    def _begin(
+        self, request: Request, group: asyncio.TaskGroup, unsent: Collection[Address]
+    ) -> None:
         match request:
             case GossipPending():
                 pass  # obeyed before the sends
@@ -373,7 +374,9 @@ class ReplicaDriver:
             case TellShown():
                 shown = encode_body(SHOWN, Shown(height=request.height))
                 for node in self._members.nodes_of([request.miner]):
-                    self._transport.send(node, SHOWN, shown)
+                    # Not where a part found no room: it signs once it believes that this was all.
+                    if node not in unsent:
+                        self._transport.send(node, SHOWN, shown)
             case CatchUp():
                 for node in self._members.nodes_of([request.miner]):
                     self.sync.catch_up_with(node, Height(request.height - 1))

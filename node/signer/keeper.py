@@ -40,7 +40,7 @@ from node.signer.wire import (
 LOG_RECORDS_MAX: Final = 4_096
 """After so many records the log is rewritten with the few that are still needed."""
 
-SIGNED_KINDS: Final = ("verdict", "evidence")
+SIGNED_KINDS: Final = ("verdict", "evidence", "round.attest", "round.aggregate")
 """The transactions that a node sends in its miner's name by itself. For all others, as proposals
 and votes of the miners, somebody takes the key in hand."""
 

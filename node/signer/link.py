@@ -227,6 +227,8 @@ class SignerLink:
             return
         if len(self._open) >= OPEN_MAX:
             self._channel.close()
+            if entry is not None and entry.waiter is not None:
+                entry.waiter.set_exception(NotSigned("too many questions wait for the signer"))
             return
         if entry is not None and not isinstance(question, SetFloor):
             self._open[question.number] = entry

@@ -246,6 +246,20 @@ async def test_a_signer_that_does_not_answer_is_left_and_so_is_one_that_lets_que
             assert await told.events.get() == SignerSeen(keys=())
 
 
+async def test_a_payload_that_is_one_question_too_many_is_not_waited_for(monkeypatch):
+    monkeypatch.setattr("node.signer.link.OPEN_MAX", 2)
+    async with lying(None) as port:
+        told = Told(port)
+        async with told.running():
+            await told.events.get()
+            for _ in range(2):
+                told.link.ask(question())
+            read = PAYLOAD.decode(payload("verdict"), what="payload", size_max=10_000)
+            with pytest.raises(NotSigned, match="too many"):
+                await asyncio.wait_for(told.link.sign(KEY.public, read), timeout=10)
+            assert await told.events.get() == SignerSeen(keys=())
+
+
 async def test_beyond_the_bound_connections_are_closed_and_the_node_comes_in_after_them(
     monkeypatch,
 ):

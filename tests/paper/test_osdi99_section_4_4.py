@@ -20,6 +20,7 @@ from consensus.messages import Commit, Prepare, PrePrepare, RoundChange
 from consensus.output import AnswerOldHeight, BuildBlock
 from tests.interaction.cluster import make_config
 from tests.unit.consensus.bench import Bench, asked, sent
+from tests.unit.consensus.plain import BlockFetched
 
 
 def prepared_bench(me=0):
@@ -85,23 +86,22 @@ def test_the_same_view_change_twice_is_one():
     assert not asked(bench.receive(message, message, message), BuildBlock)
 
 
-def test_the_new_primary_proposes_the_prepared_request_with_the_highest_view():
-    """§4.4: O has for n the request "with the highest view number in V"."""
-    bench = Bench(me=2)
-    low = bench.proposal(content=b"low")
-    bench.receive(bench.pre_prepare(low))
-    bench.checked(low)
+@pytest.mark.parametrize("higher", [0, 1], ids=["earlier", "later"])
+def test_the_new_primary_proposes_the_prepared_request_with_the_highest_view(higher):
+    """§4.4: O has for n the request "with the highest view number in V", whoever shows it."""
+    bench = Bench(me=3)
+    low, high = bench.proposal(content=b"low"), bench.proposal(round=1, content=b"high")
+    shown = [bench.certificate(low, 0), bench.certificate(high, 1)]
     bench.work()
-    bench.time_out()
-    output = bench.receive(
-        bench.round_change(0),
-        bench.round_change(1, prepared=bench.certificate(low)),
+    bench.receive(
+        bench.round_change(0, 2, prepared=shown[1 - higher]),
+        bench.round_change(1, 2, prepared=shown[higher]),
     )
-    (message,) = sent(output, PrePrepare)
-    assert message.digest == low.digest
+    (message,) = sent(bench.step(BlockFetched(height=1, proposal=high)), PrePrepare)
+    assert message.digest == high.digest
     assert message.justification is not None
     assert len(message.justification.round_changes) == 3
-    assert message.justification.certificate == bench.certificate(low)
+    assert message.justification.certificate == bench.certificate(high, 1)
 
 
 def test_a_backup_refuses_a_new_view_that_does_not_follow_from_its_view_changes():

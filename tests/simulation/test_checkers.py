@@ -9,13 +9,16 @@ from dataclasses import replace
 
 import pytest
 
+from chain.blocks import HEADER, Block
+from chain.certificate import CERTIFICATE, VoteType
 from node.intake import Intake
 from node.ports import WriteBatch
 from node.replica_driver import ReplicaDriver
 from node.storage import schema
 from node.storage.chain_store import ChainStore
 from node.verification import Verifier
-from tests.simulation.checkers import Violation
+from tests.builders import Chain
+from tests.simulation.checkers import MESSAGES_PER_SECOND_MAX, Ledger, Traffic, Violation
 from tests.simulation.network import LinkQuality
 from tests.simulation.workload import Workload
 from tests.simulation.world import Host, Settings, World, leaves_of
@@ -153,3 +156,68 @@ def test_a_failing_task_fails_the_world(monkeypatch):
         play()
 
     assert {type(leaf) for leaf in leaves_of(group.value)} == {ZeroDivisionError}
+
+
+# What no world has shown so far is put before the checkers by hand
+
+
+def written(chain: Chain, block: Block, **certificate) -> WriteBatch:
+    """Return what a node writes when it commits a block, as far as the ledger reads it."""
+    height = schema.height_bytes(block.header.height)
+    proof = chain.certificate(block.header, chain.miners, **certificate)
+    batch = WriteBatch()
+    batch.put(schema.HEADER + height, HEADER.encode(block.header))
+    batch.put(schema.BODY + height, schema.encode_body([t.wire for t in block.transactions]))
+    batch.put(schema.CERTIFICATE + height, CERTIFICATE.encode(proof))
+    batch.put(schema.TIP_KEY, height)
+    return batch
+
+
+@pytest.fixture
+def scene():
+    """Return a chain, its ledger after block 1, that block, and another one for its height."""
+    chain = Chain()
+    block, other = (chain.block(chain.registration(name)[1]) for name in ("one", "other"))
+    ledger = Ledger(chain.genesis)
+    ledger.on_write("m0", written(chain, block))
+    ledger.on_write("m1", written(chain, block))
+    return chain, ledger, block, other
+
+
+def test_two_blocks_of_one_height_are_found_though_a_quorum_has_signed_both(scene):
+    chain, ledger, _, other = scene
+    with pytest.raises(Violation, match="height 1 differs"):
+        ledger.on_write("m1", written(chain, other))
+
+
+def test_other_transactions_under_the_same_header_are_found(scene):
+    chain, ledger, block, other = scene
+    with pytest.raises(Violation, match="has other transactions"):
+        ledger.on_write("m1", written(chain, replace(block, transactions=other.transactions)))
+
+
+@pytest.mark.parametrize("certificate", [{"signers": [0, 1]}, {"type": VoteType.PREPARE}], ids=str)
+def test_a_certificate_that_proves_nothing_is_found(scene, certificate):
+    chain, ledger, block, _ = scene
+    with pytest.raises(Violation, match="commits 1 unproven"):
+        ledger.on_write("m1", written(chain, block, **certificate))
+    with pytest.raises(Violation, match="commits 1 unproven"):
+        Ledger(chain.genesis).on_write("m0", written(chain, block, **certificate))
+
+
+def test_a_height_that_is_left_out_is_found(scene):
+    chain, ledger, block, _ = scene
+    chain.accept(block)
+    chain.commit(chain.registration("two")[1])
+    third = chain.block(chain.registration("three")[1])
+    with pytest.raises(Violation, match="commits height 3 before 2"):
+        ledger.on_write("m0", written(chain, third))
+
+
+def test_a_storm_of_messages_is_found():
+    traffic = Traffic()
+    for second in (1, 2):
+        for _ in range(MESSAGES_PER_SECOND_MAX):
+            traffic.on_delivered("m0", second + 0.5)
+    with pytest.raises(Violation, match="messages in one second"):
+        traffic.on_delivered("m0", 2.9)

@@ -1,5 +1,6 @@
 """What is written, what a restart finds, and who may sign: DESIGN rules 4, 5 and 6."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -147,6 +148,23 @@ def test_compaction_keeps_what_the_records_add_up_to():
     assert state.settled(1) == bench.replica.durable
 
 
+def test_what_was_prepared_at_an_earlier_height_is_not_taken_for_this_one():
+    """Nothing is written between two heights, so a log may hold several."""
+    bench, proposal = prepared_bench()
+    vote = bench.prepare(0, proposal, height=2)
+
+    state = recover([*bench.records, Signed(message=vote)])
+
+    assert state.messages == (vote,)
+    assert state.prepared is None
+    assert state.proposals == ()
+
+
+def test_the_highest_height_at_which_memory_was_lost_counts():
+    """A signer that forgets again says so at this miner's height, which may be lower."""
+    assert recover([LostMemory(height=5), LostMemory(height=3)]).lost_height == 5
+
+
 def test_after_a_commit_one_record_is_enough():
     bench, proposal = prepared_bench()
     bench.receive(bench.commit(1, proposal), bench.commit(2, proposal))
@@ -250,6 +268,22 @@ def test_its_own_old_signature_silences_nobody():
     again = restarted(bench)
     again.receive(again.prepare(0, proposal))
     assert again.snapshot.signing == "yes"
+
+
+def test_a_forgotten_signature_of_a_height_that_is_settled_silences_nobody():
+    bench = Bench()
+    bench.start(make_config(bench.miners, replace(bench.config.parent, height=1)))
+    assert not bench.receive(bench.prepare(0, bench.proposal(), height=1)).writes
+    assert bench.snapshot.signing == "yes"
+
+
+def test_memory_is_lost_once_however_much_of_a_height_is_shown():
+    """Each loss is a write to the disk, and a peer may show a message again and again."""
+    bench = Bench()
+    proposal = bench.proposal()
+    assert bench.receive(bench.prepare(0, proposal)).writes
+    assert not bench.receive(bench.prepare(0, proposal)).writes
+    assert not bench.receive(bench.commit(0, proposal)).writes
 
 
 def test_a_peer_that_connects_is_shown_our_messages_and_its_own():

@@ -77,6 +77,19 @@ def test_commit_follows_a_quorum_of_prepares_and_the_certificate_is_written_firs
     assert signed == Signed(message=commit)
 
 
+@pytest.mark.attack("B8")
+def test_no_commit_for_a_block_that_was_not_found_valid_here_whoever_has_prepared_it():
+    bench = Bench()
+    proposal = bench.proposal()
+    bench.receive(bench.pre_prepare(proposal))
+    output = bench.receive(*(bench.prepare(by, proposal) for by in (1, 2, 3)))
+    assert not output.sends
+    assert not output.writes
+
+    output = bench.checked(proposal)
+    assert len(sent(output, Prepare)) == len(sent(output, Commit)) == 1
+
+
 def test_quorum_of_commits_commits():
     bench = Bench()
     proposal = bench.proposal()
@@ -168,6 +181,15 @@ def test_replica_stops_when_a_quorum_commits_what_it_found_invalid():
     bench.receive(bench.commit(1, proposal), bench.commit(2, proposal))
     with pytest.raises(SafetyViolation):
         bench.receive(bench.commit(3, proposal))
+
+
+def test_replica_stops_when_two_blocks_have_a_quorum():
+    bench = Bench()
+    one, other = bench.proposal(content=b"one"), bench.proposal(round=1, content=b"other")
+    bench.receive(*(bench.commit(by, one) for by in (1, 2, 3)))
+    bench.receive(*(bench.commit(by, other, 1) for by in (1, 2)))
+    with pytest.raises(SafetyViolation, match="two blocks"):
+        bench.receive(bench.commit(3, other, 1))
 
 
 @pytest.mark.attack("A11")

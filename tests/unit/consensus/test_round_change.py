@@ -316,6 +316,15 @@ def bad_justifications():
         return bench.pre_prepare(old, 1, justification)
 
     @case
+    def more_certificates_than_the_one_that_matters(bench):
+        old = bench.proposal()
+        certificate = bench.certificate(old)
+        message = justified(bench, 1, prepared=certificate, proposal=old)
+        first, *others = message.justification.round_changes
+        changes = (replace(first, certificate=certificate), *others)
+        return replace(message, justification=replace(message.justification, round_changes=changes))
+
+    @case
     def a_certificate_above_every_claim(bench):
         old = bench.proposal()
         changes = [

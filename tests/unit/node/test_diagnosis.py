@@ -161,6 +161,12 @@ def test_without_a_quorum_of_sessions_neither_a_clock_nor_a_disk_is_the_cause(kn
     assert diagnose(replace(known, heard={OTHERS[0]}, troubles=CUT)).code == "partition"
 
 
+def test_a_proposal_that_was_untimely_long_ago_is_not_named():
+    known = failed("proposal", refusal=refused(untimely=True))
+    assert diagnose(facts(known)).code == "clock_skew"
+    assert diagnose(facts(replace(known, round=Round(2)))).code == "proposer_silent"
+
+
 def test_how_many_are_heard_is_told():
     assert diagnose(facts()).heard == 4
     assert diagnose(STALLS["partition"]).heard == 2

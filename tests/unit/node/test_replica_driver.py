@@ -10,6 +10,7 @@ from chain.certificate import VoteType
 from chain.kinds.policy import PolicySet
 from chain.records.policies import PolicyRecord
 from chain.types import Digest, Height
+from consensus.codec import encode_message
 from consensus.durable import Accepted, Floor, Signed, encode_record
 from consensus.errors import SafetyViolation
 from consensus.events import WorkPending
@@ -18,7 +19,7 @@ from node import consensus_log
 from node.block_sync import LIE_POINTS
 from node.errors import DiskFull
 from node.inbox import PEER_MESSAGES_MAX
-from node.peer_events import EXCESS_POINTS
+from node.peer_events import EXCESS_POINTS, SHOWN_SIZE
 from node.ports import WriteBatch
 from node.protocol import (
     BODIES,
@@ -598,6 +599,52 @@ async def test_a_miner_that_starts_asks_to_be_shown_what_it_signed_until_enough_
         await asyncio.sleep(2.5)
 
         assert lone.wire.take(GET_SHOWN) == []
+
+
+@pytest.mark.attack("B7")
+@simulated
+async def test_what_was_shown_and_dropped_was_not_shown(monkeypatch):
+    lone = LoneNode(0, heard=False)
+    first, second, _ = lone.others
+    vote = lone.prepare(second, lone.chain.block(lone.chain.registration("device")[1]))
+    size = len(encode_message(vote))
+    # Room for two messages of a peer, and for its small word that this was all.
+    monkeypatch.setattr("node.inbox.PEER_SIZE_MAX", 2 * size + SHOWN_SIZE)
+    async with lone.running():
+        lone.show(first)
+        await settle()
+        lone.show(second, vote, vote, vote)
+        await settle()
+        assert signing(lone) == "awaiting-peers"
+
+        lone.show(second, vote, vote)
+        await settle()
+        assert signing(lone) == "yes"
+
+
+def signing(lone):
+    snapshot = lone.node.consensus()
+    assert snapshot is not None, "it has begun"
+    return snapshot.signing
+
+
+@pytest.mark.attack("B7")
+@simulated
+async def test_what_finds_no_room_on_its_way_was_not_shown():
+    lone = follower()
+    other = lone.others[0]
+    send = lone.wire.send
+    lone.wire.send = lambda peer, kind, data: kind != CONSENSUS and send(peer, kind, data)
+    async with lone.running():
+        lone.hear(
+            other, lone.prepare(other, lone.chain.block(lone.chain.registration("device")[1]))
+        )
+        await settle()
+        request = encode_body(GET_SHOWN, GetShown(height=Height(1)))
+        lone.node.receiver.on_message(node_id(other), GET_SHOWN, request)
+        await settle()
+
+    assert lone.wire.take(SHOWN) == []
 
 
 @simulated

@@ -245,6 +245,20 @@ def test_so_many_keys_are_replaced_within_the_time_of_evidence_and_no_more(chain
     assert record(chain).former_keys == former
 
 
+def test_keys_of_which_no_evidence_is_taken_make_room_for_the_next(chain, monkeypatch):
+    """Else a miner could not replace its key any more once it had done so eight times."""
+    monkeypatch.setattr("chain.kinds.miners.EVIDENCE_WINDOW", 0)
+    former = tuple(
+        FormerKey(key=key_of(f"former {number}").public, until_height=Height(0))
+        for number in range(FORMER_KEYS_MAX)
+    )
+    chain.put(MINER_TABLE, replace(record(chain), former_keys=former), ID)
+
+    chain.decide("miner.propose", chain.replacement(key="miner 3b"))
+
+    assert [known.key for known in record(chain).former_keys] == [OLD.public]
+
+
 def test_the_time_of_evidence_ends_for_former_keys():
     former = tuple(FormerKey(key=OLD.public, until_height=Height(height)) for height in (5, 9))
     chain = Chain()

@@ -7,15 +7,17 @@ import pytest
 from chain.certificate import VOTE_TAG
 from chain.crypto import signing_key, verify
 from chain.kinds import KINDS
+from chain.kinds.evidence import Equivocation
+from chain.kinds.rounds import RoundAggregate, RoundAttest
 from chain.kinds.verdict import Verdict, opinion_of, pack_opinions
 from chain.transactions import PAYLOAD, SIGNATURE_TAG, TRANSACTION_VERSION, Payload
-from chain.types import Address, Digest, Height, Round, TimestampMs
+from chain.types import Address, Digest, Height, Round, Signature, TimestampMs
 from consensus.durable import Floor
 from consensus.key_memory import CONFLICT, encode_key_record
 from consensus.messages import Commit, Prepare
 from consensus.order import FLOOR, LOST_MEMORY
 from node.signer import keeper as module
-from node.signer.keeper import KeyKeeper
+from node.signer.keeper import SIGNED_KINDS, KeyKeeper
 from node.signer.wire import (
     KIND,
     MALFORMED,
@@ -153,6 +155,26 @@ def test_what_it_does_not_know_is_refused_with_its_word(question, word):
     disk = Disk()
     assert reason(keeper(disk).answer(question)) == word
     assert len(disk.kept) == 1, "nothing was written"
+
+
+def test_whatever_a_node_sends_in_its_miners_name_by_itself_is_signed():
+    bodies: dict[str, Any] = {
+        "evidence": Equivocation(
+            miner=ME,
+            first=prepare(),
+            first_signature=Signature(bytes(64)),
+            second=prepare(Digest(b"x" * 32)),
+            second_signature=Signature(bytes(64)),
+        ),
+        "round.attest": RoundAttest(round=BLOCK, held=b"\x01"),
+        "round.aggregate": RoundAggregate(round=BLOCK, root=BLOCK),
+    }
+    assert {"verdict", *bodies} == set(SIGNED_KINDS)
+    for kind, body in bodies.items():
+        answer = keeper(Disk()).answer(
+            transaction(payload(kind, body=KINDS[kind].body.encode(body)))
+        )
+        assert isinstance(answer, Answer), kind
 
 
 def test_a_verdict_is_signed_as_a_transaction():
