@@ -82,6 +82,8 @@ class Memory:
         """Meet the process that has the key; where it does not remember, nobody does."""
         self._signer.meet(keys)
         if not remembers and self._me in config.miners:
+            # Another node may have had the same key sign since they were told.
+            self.reports.clear()
             self._signer.write(LostMemory(height=config.height), draft)
             self._set_floor(config, draft)
 
