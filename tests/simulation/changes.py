@@ -23,8 +23,8 @@ from chain.kinds.vote import MinerVote
 from chain.records.miners import MINER_TABLE
 from chain.records.proposals import PROPOSAL_TABLE, ProposalRecord
 from chain.types import Address, Digest
-from tests.simulation.acceptance import addition_of
-from tests.simulation.faults import spare
+from tests.simulation.acceptance import addition_of, replacement_of
+from tests.simulation.faults import bring_back, spare
 from tests.simulation.trace import WORLD
 from tests.simulation.workload import Workload
 from tests.simulation.world import PORT, Identity, World
@@ -135,18 +135,28 @@ class Council:
     async def move(self, change: Change) -> None:
         """Take a miner's machine to another address."""
         world = self._world
-        name = self._first(
-            change, lambda miner: miner in self._members() and miner not in world.byzantine
-        )
+        name = self._first(change, self._is_honest_member)
         if name is None:
             return
         host = world.hosts[name]
         await world.kill(name)
         host.address = f"{name}-{world.ledger.height}"
-        if not (host.disk.full or host.disk.failing):
-            world.start(name)
+        bring_back(world, host)
         moved = MoveMiner(miner=host.identity.miner_id, host=host.address, port=PORT)
         await self._settle(change, moved, self._members())
+
+    async def replace(self, change: Change) -> None:
+        """Give a miner that has its first key another one; its node holds both from then on."""
+        world = self._world
+        name = self._first(
+            change, lambda miner: self._is_honest_member(miner) and self._has_first_key(miner)
+        )
+        if name is None:
+            return
+        await world.kill(name)
+        world.give_next_key(name)
+        bring_back(world, world.hosts[name])
+        await self._settle(change, replacement_of(world, name), self._members())
 
     async def set_parameter(self, change: Change) -> None:
         """Give a parameter another value."""
@@ -202,7 +212,7 @@ class Council:
         world, client = self._world, self._load.client
         said: list[Digest] = []
         while True:
-            transaction = client.make(kind, body, sender=voter.miner_id, key=voter.key)
+            transaction = client.govern(voter.name, kind, body)
             said.append(transaction.id)
             for name in self._nodes(voter):
                 if await self._load.send(name, "valid", transaction) == "accepted":
@@ -229,9 +239,19 @@ class Council:
     def _without(self, miner: Address) -> tuple[Address, ...]:
         return tuple(member for member in self._members() if member != miner)
 
+    def _is_honest_member(self, miner: Address) -> bool:
+        return miner in self._members() and miner not in self._world.byzantine
+
+    def _has_first_key(self, miner: Address) -> bool:
+        identities = self._world.identities.values()
+        return any(known.miner_id == miner and known.next_key is None for known in identities)
+
     def _can_be_added(self, miner: Address) -> bool:
         world, members = self._world, self._members()
-        is_free = miner not in members and miner not in world.byzantine
+        # A key that was replaced makes nobody a miner again.
+        is_free = (
+            miner not in members and miner not in world.byzantine and self._has_first_key(miner)
+        )
         return is_free and len(members) < MINERS_MAX and spare(world, (*members, miner)) >= 0
 
     def _can_be_removed(self, miner: Address) -> bool:
@@ -265,8 +285,12 @@ CHANGES: Final[dict[str, Callable[[Council, Change], Awaitable[None]]]] = {
     "remove": Council.remove,
     "restore": Council.restore,
     "move": Council.move,
+    "replace": Council.replace,
     "parameter": Council.set_parameter,
 }
+
+DRAWN: Final = ("add", "add", "remove", "remove", "restore", "move", "replace", "parameter")
+"""Among these one is drawn; coming and going is what most depends on."""
 
 
 def draw_changes(random: Random, world: World, *, duration_s: float, count: int) -> list[Change]:
@@ -274,7 +298,7 @@ def draw_changes(random: Random, world: World, *, duration_s: float, count: int)
     names = [name for name in world.identities if name[0] != "o"]
     changes = [
         Change(
-            what=random.choice(("add", "add", "remove", "remove", "restore", "move", "parameter")),
+            what=random.choice(DRAWN),
             at_s=random.uniform(0, duration_s),
             names=tuple(random.sample(names, len(names))),
             amount=random.randrange(len(PARAMETERS)),

@@ -110,7 +110,7 @@ async def _crash_at_start(world: World, host: Host, fault: Fault) -> None:
     """Cut the power, and once more in one of the first syncs after it is back."""
     await world.crash(host.name)
     host.disk.lose_power_at = host.disk.syncs + fault.amount
-    _bring_back(world, host)
+    bring_back(world, host)
     await asyncio.sleep(fault.lasts_s)
     host.disk.lose_power_at = None
 
@@ -119,7 +119,7 @@ async def _kill_at_start(world: World, host: Host, fault: Fault) -> None:
     """End the process, and once more in one of the first syncs after it was started again."""
     await world.kill(host.name)
     host.disk.kill_at = host.disk.syncs + fault.amount
-    _bring_back(world, host)
+    bring_back(world, host)
     await asyncio.sleep(fault.lasts_s)
     host.disk.kill_at = None
 
@@ -132,7 +132,7 @@ async def _crash_all(world: World, host: Host, fault: Fault) -> None:
     await asyncio.sleep(fault.lasts_s / 2)
     for other in hosts:
         if other is not host:
-            _bring_back(world, other)
+            bring_back(world, other)
             await asyncio.sleep(fault.lasts_s / 2 / len(hosts))
 
 
@@ -340,7 +340,7 @@ async def _play_one(world: World, fault: Fault) -> None:
         host = next(world.hosts[name] for name in fault.names if name in world.hosts)
         strike_host, _ = OF_MACHINES[fault.what]
         await strike_host(world, host, fault)
-        _bring_back(world, host)
+        bring_back(world, host)
 
 
 def heal(world: World) -> None:
@@ -359,6 +359,7 @@ def heal(world: World) -> None:
     world.start()
 
 
-def _bring_back(world: World, host: Host) -> None:
+def bring_back(world: World, host: Host) -> None:
+    """Start a machine that is down, if its disk lets it."""
     if not (host.is_up or host.disk.full or host.disk.failing):
         world.start(host.name)

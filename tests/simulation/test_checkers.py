@@ -116,6 +116,13 @@ def test_nodes_that_take_forged_transactions_are_found(monkeypatch):
         play()
 
 
+def test_a_node_that_takes_what_is_true_for_forged_is_found(monkeypatch):
+    monkeypatch.setattr("consensus.signatures.is_signed", lambda message, *_, **__: False)
+
+    with pytest.raises(Violation, match=r"m\d takes 20 points from m\d"):
+        play()
+
+
 def test_a_certificate_that_is_lost_from_a_disk_is_found(monkeypatch):
     write = ChainStore._write
 

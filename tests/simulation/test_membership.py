@@ -3,25 +3,18 @@
 import asyncio
 from dataclasses import replace
 from functools import partial
-from typing import Any
 
 import pytest
 
-from chain.kinds.miners import (
-    MinerPropose,
-    RemoveMiner,
-    ReplaceKeys,
-    sign_replacement,
-)
+from chain.kinds.miners import MinerPropose, RemoveMiner
 from chain.kinds.vote import MinerVote
 from chain.state import miner_sets_of
 from chain.types import Height
-from tests.simulation.acceptance import addition_of
+from tests.simulation.acceptance import addition_of, replacement_of
 from tests.simulation.test_evidence import govern
 from tests.simulation.workload import Workload
 from tests.simulation.world import Settings, World
 
-VALID_MS = 3_600_000
 STEPS = range(1, 13)
 """At which sync, behind the vote that decides, the power fails: over all of the two heights until
 the change is in effect, and the first one after it."""
@@ -36,22 +29,7 @@ def addition(world: World, name: str) -> MinerPropose:
 
 def replacement(world: World, name: str) -> MinerPropose:
     """Return the proposal to give the miner `name` its next key."""
-    identity = world.identities[name]
-    assert identity.next_key is not None
-    values: dict[str, Any] = {
-        "key": identity.next_key.public,
-        "node_key": identity.node_key.public,
-        "valid_until_ms": world.wall_ms() + VALID_MS,
-    }
-    by_old, by_new, by_node = (
-        sign_replacement(world.genesis.hash, identity.miner_id, signer, **values)
-        for signer in (identity.key, identity.next_key, identity.node_key)
-    )
-    return MinerPropose(
-        change=ReplaceKeys(
-            miner=identity.miner_id, by_old=by_old, by_new=by_new, by_node=by_node, **values
-        )
-    )
+    return MinerPropose(change=replacement_of(world, name))
 
 
 def removal(world: World, name: str) -> MinerPropose:
@@ -67,8 +45,7 @@ def members(world: World) -> set[str]:
 
 def next_key_of(world: World, name: str) -> None:
     """Give a machine, before its first start, the key that is to be its miner's next one."""
-    identity = replace(world.identities[name], next_key=world.draw_key(f"{name}/next"))
-    world.identities[name] = world.hosts[name].identity = identity
+    world.give_next_key(name)
 
 
 def world_of(seed: int) -> World:

@@ -153,8 +153,8 @@ class Client:
 
     def govern(self, name: str, kind: str, body: Any) -> Transaction:
         """Return what a miner says."""
-        identity = self.world.identities[name]
-        return self.make(kind, body, sender=identity.miner_id, key=identity.key)
+        sender = self.world.identities[name].miner_id
+        return self.make(kind, body, sender=sender, key=self.world.key_of(name))
 
     def sign_as_registrar(self, kind: str, body: Any) -> Transaction:
         """Return a transaction of the organisation."""

@@ -23,13 +23,14 @@ from chain.kinds.models import ModelRegister
 from chain.kinds.organisations import organisation_id
 from chain.parameters import Parameters
 from chain.payloads import Flow
-from chain.records.miners import MINER_SETS
+from chain.records.miners import MINER_SETS, MINER_TABLE
 from chain.state import miner_sets_of
 from chain.types import Address, Digest, Height, PublicKey, TimestampMs
 from consensus.durable import Floor, encode_record
 from consensus.messages import Message, Position
 from ml_validator.errors import MissingModel, RefusedModel
 from ml_validator.registration import Registration
+from node.block_sync import LATE_POINTS
 from node.errors import StorageError
 from node.members import Members
 from node.metrics import Metrics
@@ -453,6 +454,18 @@ class World:
         """Return the random numbers of one purpose, which none of another purpose shifts."""
         return Random(f"{self.seed}/{purpose}")
 
+    def give_next_key(self, name: str) -> None:
+        """Give a machine, for its next start, the key that is to be its miner's next one."""
+        identity = replace(self.identities[name], next_key=self.draw_key(f"{name}/next"))
+        self.identities[name] = self.hosts[name].identity = identity
+
+    def key_of(self, name: str) -> SigningKey:
+        """Return the key with which a miner signs transactions behind the last block."""
+        identity = self.identities[name]
+        record = self.ledger.tip.state.get(MINER_TABLE, identity.miner_id)
+        is_replaced = record is not None and record.key != identity.key.public
+        return identity.next_key if is_replaced and identity.next_key else identity.key
+
     def draw_key(self, purpose: str, *, algorithm: Any = "ed25519") -> SigningKey:
         """Return a key that the seed decides."""
         make = signing_key if self.settings.real_signatures else self._stand_ins.signing_key
@@ -614,9 +627,14 @@ class World:
             self._guard(self._check_claim, host, payload)
 
     def on_penalised(self, node: str, peer: Address, points: int, reason: str) -> None:
-        """Trace a blame."""
-        self.trace.note(node, "penalise", self._names[peer], points, repr(reason))
-        self.blames.append((node, self._names[peer], points, reason))
+        """Trace a blame, and see that no honest node takes another for a liar."""
+        name = self._names[peer]
+        self.trace.note(node, "penalise", name, points, repr(reason))
+        self.blames.append((node, name, points, reason))
+        known = (self.hosts[node].identity, self.identities[name])
+        is_among_honest = not self.byzantine.intersection(who.miner_id for who in known)
+        if is_among_honest and points > LATE_POINTS:
+            raise self._violated(f"{node} takes {points} points from {name}: {reason}")
 
     def on_logged(self, node: str, records: Sequence[bytes]) -> None:
         """Trace what is durable in a log."""
