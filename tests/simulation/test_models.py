@@ -127,6 +127,7 @@ def test_a_model_is_activated_while_a_miner_is_away_and_reaches_it_over_a_crash_
         assert during == {miners[name]: DIGEST for name in ("m0", "m1", "m3")}
 
         # It comes back; one of those that it asks lies, and its power fails in the midst.
+        world.astray.add("m3")
         world.node("m3")._answers._chunk = lie  # type: ignore[method-assign]
         held = [withhold_from(world.node(name), 2) for name in ("m0", "m1")]
         world.network.heal_all()

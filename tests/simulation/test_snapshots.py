@@ -222,6 +222,7 @@ def test_a_node_believes_the_block_that_its_operator_names(is_right):
             if is_right:
                 await has_joined(world, "o0")
             else:
+                world.astray.add("o0")
                 await asyncio.sleep(20)
                 assert world.hosts["o0"].restarts == 0
 

@@ -374,6 +374,9 @@ class World:
         Which honest node has blamed which peer, by how many points, and why.
     byzantine : frozenset of Address
         The miners of which not all nodes are one honest node.
+    astray : set of str
+        Machines of honest miners and observers that the scene makes lie, or be lied to by their
+        operators: blame of and by them is no fault.
     intended : tuple of tuple of Address
         Sets of miners that the scene is about to have voted in.
     """
@@ -409,6 +412,7 @@ class World:
         self.log: list[LogLine] = []
         self.blames: list[tuple[str, str, int, str]] = []
         self.hosts: dict[str, Host] = {}
+        self.astray: set[str] = set()
         self.intended: tuple[tuple[Address, ...], ...] = ()
         self._violations: list[Violation] = []
         self._found: dict[str, set[Address]] = {}
@@ -633,7 +637,7 @@ class World:
         self.blames.append((node, name, points, reason))
         known = (self.hosts[node].identity, self.identities[name])
         is_among_honest = not self.byzantine.intersection(who.miner_id for who in known)
-        if is_among_honest and points > LATE_POINTS:
+        if is_among_honest and not self.astray.intersection((node, name)) and points > LATE_POINTS:
             raise self._violated(f"{node} takes {points} points from {name}: {reason}")
 
     def on_logged(self, node: str, records: Sequence[bytes]) -> None:
