@@ -94,7 +94,6 @@ class Refused(CliError):
     retry_after_s : float, optional
         When trying again may succeed.
 
-
     Notes
     -----
     A transaction that names what is not there is refused as 422, a path as 404; both end with 5.

@@ -43,14 +43,9 @@ def members(world: World) -> set[str]:
     return {name for name, known in world.identities.items() if known.miner_id in current}
 
 
-def next_key_of(world: World, name: str) -> None:
-    """Give a machine, before its first start, the key that is to be its miner's next one."""
-    world.give_next_key(name)
-
-
 def world_of(seed: int) -> World:
     world = World(seed, Settings(observers=1, detectors=False))
-    next_key_of(world, "m3")
+    world.give_next_key("m3")
     return world
 
 

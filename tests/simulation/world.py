@@ -119,7 +119,7 @@ class Settings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Identity:
-    """Name and keys of a node; `next_key` is there while its replacement is awaited."""
+    """Name and keys of a node; `next_key` is there from when it waits to replace the first."""
 
     name: str
     key: SigningKey
