@@ -6,7 +6,7 @@ docs/spec/federated.md, sections 2 and 4.
 """
 
 import asyncio
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
@@ -143,6 +143,9 @@ class RoundWork:
             match found.phase:
                 case "attest":
                     return await self._attest(found)
+                case "reveal":
+                    # What others have attested, and is not here, is needed next.
+                    return await self._gather(found)
                 case "aggregate":
                     return await self._vote(found)
             return True
@@ -159,64 +162,34 @@ class RoundWork:
     # --- attest -----------------------------------------------------------------------------------
 
     async def _attest(self, found: FederatedRound) -> bool:
-        groups = found.groups
-        wanted = [
-            (place, member)
-            for place, member in enumerate(found.members)
-            if member.status == "committed" and member.group in groups
-        ]
         turns = asyncio.Semaphore(LOOKED_FOR_AT_ONCE)
-        with first_error():
-            async with asyncio.TaskGroup() as group:
-                looks = [
-                    group.create_task(self._look_for(place, member, found, turns))
-                    for place, member in wanted
-                    if place not in self._seen
-                ]
-                await self._say_meanwhile(looks)
+        looks = [
+            self._see(place, member, found, turns)
+            for place, member in enumerate(found.members)
+            if member.status == "committed"
+            and member.group in found.groups
+            and place not in self._seen
+        ]
+        said_ns, count = self._clock_ns(), len(self._seen)
+
+        async def say(now: FederatedRound) -> None:
+            nonlocal said_ns, count
+            # At once where no more come, lest it is said of each by itself.
+            if len(self._seen) == count or self._clock_ns() - said_ns > SAY_NS:
+                await self._say_held(now)
+                said_ns = self._clock_ns()
+            count = len(self._seen)
+
+        await self._look("attest", looks, say)
         if (now := self._at("attest")) is not None:
             await self._say_held(now)
         return True
 
-    async def _look_for(
+    async def _see(
         self, place: int, member: Member, found: FederatedRound, turns: asyncio.Semaphore
     ) -> None:
-        """Look for an update until it is here.
-
-        Whoever answers slowly, be it that it has nothing, is not waited for longer than it takes
-        until the update may have come to somebody else.
-        """
-        pause_s, patience_s = PAUSE_S, LOOK_S
-        while True:
-            async with turns:
-                is_here = False
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(patience_s):
-                        is_here = await self._bring(member, found)
-                if is_here:
-                    self._seen[place] = await self._is_sound(member, found)
-                    return
-            await asyncio.sleep(pause_s)
-            pause_s = min(2 * pause_s, PAUSE_S_MAX)
-            patience_s = min(2 * patience_s, LOOK_S_MAX)
-
-    async def _say_meanwhile(self, looks: Collection[asyncio.Task[None]]) -> None:
-        """Say which updates are here while others are looked for, until the phase is over."""
-        said_ns, count = self._clock_ns(), len(self._seen)
-        while looks:
-            _, looks = await asyncio.wait(looks, timeout=PAUSE_S)
-            self.missing_count = len(looks)
-            found = self._at("attest")
-            if found is None:
-                self.missing_count = 0
-                for look in looks:
-                    look.cancel()
-                return
-            # At once where no more come, lest it is said of each by itself.
-            if len(self._seen) == count or self._clock_ns() - said_ns > SAY_NS:
-                await self._say_held(found)
-                said_ns = self._clock_ns()
-            count = len(self._seen)
+        await self._look_for(member, found, turns)
+        self._seen[place] = await self._is_sound(member, found)
 
     async def _is_sound(self, member: Member, found: FederatedRound) -> bool:
         """Tell whether an update may be included; a masked one tells nothing of itself."""
@@ -269,14 +242,7 @@ class RoundWork:
 
     async def _compute(self, found: FederatedRound) -> bool:
         """Make sure that the aggregate is computed and held; return whether it is."""
-        missing = 0
-        for member in found.members:
-            if member.status == "included" and member.group in found.groups:
-                missing += not await self._bring(member, found)
-            if not self._is_at("aggregate"):
-                return False
-        self.missing_count = missing
-        if missing:
+        if not await self._gather(found):
             return False
         async with self._bench.turn:
             started_ns = self._bench.clock.monotonic_ns()
@@ -342,7 +308,70 @@ class RoundWork:
         }
         return {device: record for device, record in records.items() if record is not None}
 
-    # --- both -------------------------------------------------------------------------------------
+    # --- all --------------------------------------------------------------------------------------
+
+    async def _gather(self, found: FederatedRound) -> bool:
+        """Look for all updates that count; return whether they are here."""
+        turns = asyncio.Semaphore(LOOKED_FOR_AT_ONCE)
+        looks = [
+            self._look_for(member, found, turns)
+            for member in found.members
+            if member.status == "included" and member.group in found.groups
+        ]
+        return await self._look(found.phase, looks)
+
+    async def _look(
+        self,
+        phase: str,
+        looks: Iterable[Coroutine[Any, Any, None]],
+        meanwhile: Callable[[FederatedRound], Awaitable[None]] | None = None,
+    ) -> bool:
+        """Look for updates beside each other, until all are here or the phase is over.
+
+        Parameters
+        ----------
+        meanwhile : callable, optional
+            Called now and then with the round as it is by then.
+
+        Returns
+        -------
+        bool
+            Whether all are here.
+        """
+        with first_error():
+            async with asyncio.TaskGroup() as group:
+                left = {group.create_task(look) for look in looks}
+                while left:
+                    _, left = await asyncio.wait(left, timeout=PAUSE_S)
+                    self.missing_count = len(left)
+                    found = self._at(phase)
+                    if found is None:
+                        self.missing_count = 0
+                        for look in left:
+                            look.cancel()
+                        return False
+                    if meanwhile is not None:
+                        await meanwhile(found)
+        return True
+
+    async def _look_for(
+        self, member: Member, found: FederatedRound, turns: asyncio.Semaphore
+    ) -> None:
+        """Look for an update until it is here.
+
+        Whoever answers slowly, be it that it has nothing, is not waited for longer than it takes
+        until the update may have come to somebody else.
+        """
+        pause_s, patience_s = PAUSE_S, LOOK_S
+        while True:
+            async with turns:
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(patience_s):
+                        if await self._bring(member, found):
+                            return
+            await asyncio.sleep(pause_s)
+            pause_s = min(2 * pause_s, PAUSE_S_MAX)
+            patience_s = min(2 * patience_s, LOOK_S_MAX)
 
     async def _bring(self, member: Member, found: FederatedRound) -> bool:
         """Return whether an update is held, fetching it where a peer has it."""

@@ -234,6 +234,37 @@ async def test_a_miner_without_an_included_update_abstains_until_it_has_it():
 
 
 @simulated
+async def test_an_answer_that_never_comes_costs_an_included_update_a_moment():
+    node = Participation()
+    await node.committed()
+    await node.attested()
+    node.everywhere(*range(COUNT))
+    node.hanging.add(node.round.record.members[0].update)
+
+    async with node.running():
+        await asyncio.sleep(SHORT_S)
+        assert set(node.asked) >= set(node.elsewhere)
+        node.hanging.clear()
+        await asyncio.sleep(SHORT_S)
+
+    assert len(node.sent(AGGREGATE)) == 1
+
+
+@simulated
+async def test_what_others_have_attested_is_fetched_while_shares_are_revealed():
+    node = Participation(group_size=COUNT)
+    await node.committed()
+    await node.tell(node.round.attest(1), node.round.attest(2))
+    assert node.round.record.phase == "reveal"
+    node.everywhere(*range(COUNT))
+
+    async with node.running():
+        await asyncio.sleep(SHORT_S)
+
+    assert [digest for digest in node.elsewhere if node.store.find(digest) is None] == []
+
+
+@simulated
 async def test_an_update_that_is_lost_between_two_looks_is_fetched_again():
     node = Participation()
     await node.committed()
