@@ -3,11 +3,11 @@
 from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from ipaddress import IPv6Address, ip_address
 from typing import Final
 
 from chain.crypto import ED25519_KEY_SIZE, check_public_key
 from chain.types import Address, PublicKey
+from node.addresses import accountable
 from node.p2p.errors import Reason
 from node.p2p.limits import SECOND_NS, P2PLimits, TokenBucket
 from node.ports import Clock, Random
@@ -16,7 +16,6 @@ PEERS_MAX: Final = 1_024
 """Entries of a directory; a larger one is refused as a whole."""
 
 MS_NS: Final = 1_000_000
-_IPV6_SITE: Final = 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -247,7 +246,7 @@ class Doorkeeper:
 
     def enter(self, host: str) -> Reason | None:
         """Let a connection in, or return why not; who is let in has to `leave`."""
-        address = _accountable(host)
+        address = accountable(host)
         if self._pending_count >= self._limits.pending_max:
             return Reason.TOO_MANY
         pending = self._pending.get(address, 0)
@@ -261,7 +260,7 @@ class Doorkeeper:
 
     def leave(self, host: str) -> None:
         """Take note that a connection has become a session, or has ended."""
-        address = _accountable(host)
+        address = accountable(host)
         self._pending_count -= 1
         self._pending[address] -= 1
         if not self._pending[address]:
@@ -283,13 +282,3 @@ class Doorkeeper:
                 self._rates.popitem(last=False)
         self._rates.move_to_end(address)
         return bucket
-
-
-def _accountable(host: str) -> str:
-    """Return what of an address costs something to have many of."""
-    address = ip_address(host.partition("%")[0])
-    if not isinstance(address, IPv6Address):
-        return host
-    if address.ipv4_mapped:
-        return str(address.ipv4_mapped)
-    return str(int(address) >> _IPV6_SITE)

@@ -1,12 +1,12 @@
 """Where the RPC listens, and the rule that it is not read or changed on the way."""
 
-import ipaddress
 import ssl
 from pathlib import Path
 from typing import Annotated, Final, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
+from node.addresses import is_loopback
 from node.errors import ConfigError
 
 PORT_DEFAULT: Final = 26757
@@ -67,16 +67,6 @@ class RpcConfig(BaseModel):
                 "or say insecure = true where the network is trusted",
             )
         return self
-
-
-def is_loopback(host: str) -> bool:
-    """Tell whether only this machine reaches `host`."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def tls_context(config: RpcConfig) -> ssl.SSLContext | None:

@@ -7,15 +7,17 @@ a client takes to send its headers or to read its answer.
 import asyncio
 import json
 import ssl
+from collections import Counter
 from collections.abc import Callable
 from typing import Final, cast
 
+from node.addresses import accountable, is_loopback
 from node.rpc.limits import RpcLimits
 from node.rpc.metrics import RpcMetrics
 from node.rpc.problems import CONTENT_TYPE, request_problem
 
 _REFUSAL_BODY: Final = json.dumps(
-    request_problem("busy", "all connections are in use").render()
+    request_problem("busy", "all connections, or all for one address, are in use").render()
 ).encode()
 _REFUSAL: Final = (
     b"HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nRetry-After: 1\r\n"
@@ -28,7 +30,9 @@ class Connections:
     """Makes the protocols of a listening socket, and keeps their number within a bound.
 
     At the bound the connection that has been idle for longest gives way to a newcomer, so that
-    nobody keeps others out by doing nothing; if none is idle, the newcomer is refused.
+    nobody keeps others out by doing nothing; if none is idle, the newcomer is refused. Nor by being
+    slow: half of them at most are of one address, this machine apart, since whoever stands behind
+    a proxy on it comes from there. At that bound one of the same address gives way.
 
     Parameters
     ----------
@@ -55,7 +59,10 @@ class Connections:
         self.context = context
         self._make = make
         self._metrics = metrics
-        self._open: set[Guard] = set()
+        self._half = max(1, limits.connections_max // 2)
+        # With the address that each comes from.
+        self._open: dict[Guard, str] = {}
+        self._sources: Counter[str] = Counter()
         # In the order in which they fell idle.
         self._idle: dict[Guard, None] = {}
 
@@ -66,14 +73,19 @@ class Connections:
     def __len__(self) -> int:
         return len(self._open)
 
-    def enter(self, guard: "Guard") -> bool:
-        """Count a connection; False where there is no room for it."""
-        if len(self._open) >= self.limits.connections_max:
-            if not self._idle:
-                self._metrics.refused.labels("full").inc()
+    def enter(self, guard: "Guard", host: str) -> bool:
+        """Count a connection from an address; False where there is no room for it."""
+        source = accountable(host)
+        is_crowd = self._sources[source] >= self._half and not is_loopback(host)
+        if is_crowd or len(self._open) >= self.limits.connections_max:
+            idle = (one for one in self._idle if not is_crowd or self._open[one] == source)
+            longest = next(idle, None)
+            if longest is None:
+                self._metrics.refused.labels("crowd" if is_crowd else "full").inc()
                 return False
-            self.drop(next(iter(self._idle)), "gave_way")
-        self._open.add(guard)
+            self.drop(longest, "gave_way")
+        self._open[guard] = source
+        self._sources[source] += 1
         self._metrics.connections.set(len(self._open))
         return True
 
@@ -92,7 +104,11 @@ class Connections:
     def leave(self, guard: "Guard") -> None:
         """Forget a connection that has ended."""
         self._idle.pop(guard, None)
-        self._open.discard(guard)
+        source = self._open.pop(guard, None)
+        if source is not None:
+            self._sources[source] -= 1
+            if not self._sources[source]:
+                del self._sources[source]
         self._metrics.connections.set(len(self._open))
 
 
@@ -118,7 +134,9 @@ class Guard(asyncio.Protocol):
         """Let the connection in, or refuse it."""
         self._transport = cast(asyncio.Transport, transport)
         context = self._owner.context
-        if not self._owner.enter(self):
+        # None where the client has gone already.
+        address = transport.get_extra_info("peername") or ("",)
+        if not self._owner.enter(self, address[0]):
             if context is None:
                 self._transport.write(_REFUSAL)
             self._transport.close()

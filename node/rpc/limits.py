@@ -46,7 +46,8 @@ class RpcLimits:
     Parameters
     ----------
     connections_max : int
-        Open connections; beyond it the longest idle one gives way, or the newcomer is refused.
+        Open connections, half of them from one other machine; beyond it the longest idle one gives
+        way, or the newcomer is refused.
     subscribers_max : int
         Open event streams.
     bodies_size_max : int

@@ -5,7 +5,6 @@ them. Others are taken from this machine alone, and within the bounds of the sto
 """
 
 import asyncio
-from ipaddress import ip_address
 from typing import Any
 
 import structlog
@@ -14,6 +13,7 @@ from aiohttp import web
 from chain.blobs import CHUNK_SIZE, chunk_count
 from chain.errors import InvalidProof
 from chain.types import Digest
+from node.addresses import accountable, is_loopback
 from node.blobs.store import BlobStore, Draft, Entry
 from node.errors import BlobRefused, DiskFull
 from node.rpc.context import Rpc
@@ -74,7 +74,9 @@ async def put_blob(rpc: Rpc, request: web.Request, query: Query) -> Any:
     entry = store.find(digest)
     if entry is not None:
         return _describe(digest, entry)
-    if store.size_max(digest) is None and not _is_local(request.remote):
+    host = request.remote or ""
+    is_local = is_loopback(host)
+    if store.size_max(digest) is None and not is_local:
         raise UploadForbidden(
             "the chain does not name this blob, or its device has no share left in this node's "
             "store; hand it in on the node's machine"
@@ -84,8 +86,7 @@ async def put_blob(rpc: Rpc, request: web.Request, query: Query) -> Any:
         raise LengthRequired("Content-Length says how many bytes a blob has")
     if size == 0:
         raise MalformedRequest("a blob has at least one byte")
-    source = request.remote or ""
-    is_named, is_local = digest in store.named, _is_local(request.remote)
+    source, is_named = accountable(host), digest in store.named
     async with rpc.uploads.turn(source, is_local=is_local, is_named=is_named):
         try:
             draft = await rpc.reader.run(_begin, store, size, source, digest)
@@ -148,13 +149,6 @@ def _range(request: web.Request, size: int) -> tuple[int, int]:
     if start >= stop:
         raise RangeNotSatisfiable(f"the blob has {size} bytes")
     return start, stop
-
-
-def _is_local(remote: str | None) -> bool:
-    try:
-        return remote is not None and ip_address(remote).is_loopback
-    except ValueError:
-        return False
 
 
 def _describe(digest: Digest, entry: Entry) -> dict[str, Any]:

@@ -119,21 +119,12 @@ async def test_a_blob_that_fails_in_the_midst_is_cut_off_and_nothing_passes_for_
 
 @pytest.mark.parametrize("names", ["named", "files"])
 async def test_from_another_machine_comes_what_the_chain_names(client, node, monkeypatch, names):
-    monkeypatch.setattr(blobs, "_is_local", lambda remote: False)
+    monkeypatch.setattr(blobs, "is_loopback", lambda host: False)
     assert await code_of(await client.put(URL, data=DATA)) == (403, "upload_forbidden")
 
     setattr(node.blobs, names, {DIGEST: len(DATA)})
 
     assert (await client.put(URL, data=DATA)).status == 200
-
-
-@pytest.mark.parametrize(
-    ("remote", "local"),
-    [("127.0.0.1", True), ("::1", True), ("10.0.0.1", False), ("fe80::1%eth0", False), ("", False)],
-)
-def test_who_is_local(remote, local):
-    assert blobs._is_local(remote) is local
-    assert not blobs._is_local(None)
 
 
 async def test_an_upload_that_stops_in_the_midst_is_given_up(client, node, limits):
@@ -187,12 +178,12 @@ async def test_one_other_machine_leaves_room_to_the_rest(client, node, monkeypat
     names = [blob(100 + number) for number in range(5)]
     urls = [f"/v1/blobs/{blob_digest(data).hex()}" for data in names]
     node.blobs.name("rounds", {blob_digest(data): len(data) for data in names})
-    monkeypatch.setattr(blobs, "_is_local", lambda remote: False)
+    monkeypatch.setattr(blobs, "is_loopback", lambda host: False)
 
     async with coming_in(client, node, *urls[:4]):
         refused = await client.put(urls[4], data=names[4])
         assert await code_of(refused) == (503, "busy")
-        monkeypatch.setattr(blobs, "_is_local", lambda remote: True)
+        monkeypatch.setattr(blobs, "is_loopback", lambda host: True)
         assert (await client.put(urls[4], data=names[4])).status == 200
 
 

@@ -3,8 +3,9 @@
 import pytest
 from pydantic import ValidationError
 
+from node.addresses import is_loopback
 from node.errors import ConfigError
-from node.rpc.config import RpcConfig, is_loopback, tls_context
+from node.rpc.config import RpcConfig, tls_context
 
 
 def test_it_listens_on_loopback_unless_told_otherwise():
