@@ -96,7 +96,7 @@ def publish(
 
     Example: securenet fl publish 5c1d… --key registrar.json --data flows.txt
     """
-    from cli.federated.follow import RoundReader
+    from cli.federated.chain_port import RoundReader
     from cli.federated.shard import linear_of, read_labelled, rows_file
     from cli.models import fetch_blob, fetch_model
     from cli.publishing import publish_model

@@ -3,7 +3,7 @@
 from dataclasses import replace
 from typing import Any
 
-from cli.federated.follow import ChainPort
+from cli.federated.chain_port import ChainPort
 from cli.main import main
 
 _send = ChainPort.send

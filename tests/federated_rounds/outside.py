@@ -17,7 +17,7 @@ from chain.kinds import KINDS
 from chain.kinds.participation import UpdateReveal
 from chain.types import Address, Digest
 from cli.client import Client
-from cli.federated.follow import fetch_round
+from cli.federated.chain_port import fetch_round
 from cli.proofs import prove_transaction
 from ml_validator.federated import Contribution, contribution_of, encode_update, join
 

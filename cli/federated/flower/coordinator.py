@@ -10,9 +10,10 @@ from chain.federated.records import FederatedRound
 from chain.types import Address, Digest
 from cli.client import Client, ask
 from cli.errors import CliError, TimedOut
+from cli.federated.chain_port import fetch_round
 from cli.federated.flower.anchoring import included
 from cli.federated.flower.models import base_digest
-from cli.federated.follow import Patience, fetch_round
+from cli.federated.follow import Patience
 from cli.federated.opening import RoundPlan, opening
 from cli.models import fetch_blob
 from cli.signing import registrar_sender, submit

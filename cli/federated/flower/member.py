@@ -9,9 +9,10 @@ from typing import Final
 from chain.types import Digest
 from cli.client import Client
 from cli.errors import CliError, Refused, TimedOut
+from cli.federated.chain_port import ChainPort, RoundReader
 from cli.federated.flower.anchoring import check_round
 from cli.federated.flower.models import base_digest
-from cli.federated.follow import ChainPort, Patience, RoundReader
+from cli.federated.follow import Patience
 from cli.federated.memory import MemoryStore
 from cli.federated.participant import Participant
 from cli.signing import Sender

@@ -13,7 +13,7 @@ from chain.records.devices import DEVICE_TABLE
 from chain.types import Address, Digest
 from cli.client import ask
 from cli.errors import Missed
-from cli.federated.follow import RoundReader
+from cli.federated.chain_port import RoundReader
 from cli.signing import device_sender, registrar_sender
 from tests.federation import make_terms
 from tests.learners import Learner
