@@ -1,12 +1,13 @@
-"""A proposal that is open already is voted for, and not made a second time."""
+"""Proposals, as who makes one or votes on it meets them: made once, and how the votes are."""
 
 from typing import Any
 
 from chain.kinds import KINDS
+from chain.kinds.vote import MinerVote
 from chain.records.proposals import OPEN_PROPOSALS_MAX
 from chain.types import Address
-from cli.client import Client
-from cli.errors import AlreadyProposed
+from cli.client import Client, Document
+from cli.errors import AlreadyProposed, Refused, Unreachable
 
 
 async def require_not_open(client: Client, kind: str, body: Any, sender: Address) -> None:
@@ -29,3 +30,31 @@ async def require_not_open(client: Client, kind: str, body: Any, sender: Address
             continue
         if sender.hex() not in proposal["refusals"]:
             raise AlreadyProposed(proposal["id"], is_approved=sender.hex() in proposal["approvals"])
+
+
+async def standing(client: Client, kind: str, body: Any, answer: Document) -> str | None:
+    """Say how the votes are on what a transaction of a miner has proposed, or voted on.
+
+    None where it is of another kind or not committed, or the node does not tell: what became of the
+    transaction itself is known by then, and is not to be lost.
+
+    Parameters
+    ----------
+    answer : dict
+        What `cli.signing.submit` returned.
+    """
+    if answer["status"] != "committed":
+        return None
+    if KINDS[kind].enact is not None:
+        id: str = answer["id"]
+    elif isinstance(body, MinerVote):
+        id = body.proposal.hex()
+    else:
+        return None
+    try:
+        proposal = await client.get(f"/v1/proposals/{id}")
+        quorum = (await client.get("/v1/consensus"))["quorum"]
+    except (Refused, Unreachable):
+        return None
+    approvals, refusals = len(proposal["approvals"]), len(proposal["refusals"])
+    return f"{proposal['status']}, {approvals} for and {refusals} against; {quorum} decide"

@@ -8,7 +8,7 @@ from chain.genesis import Genesis
 from chain.transactions import Transaction
 from cli.client import Client, Document, ask
 from cli.errors import Refused
-from cli.proposals import require_not_open
+from cli.proposals import require_not_open, standing
 from cli.render import show_fields, show_json
 from cli.signing import find_miner_sender, registrar_sender, submit
 
@@ -39,20 +39,22 @@ def send_as_miner(
 ) -> None:
     """Send a transaction of the miner that signs with `key`, and print what became of it.
 
-    A proposal that is open already is refused; see `cli.proposals`.
+    A proposal that is open already is refused, and of one the votes are told; see `cli.proposals`.
     """
 
-    async def question(client: Client) -> Document:
+    async def question(client: Client) -> tuple[Document, str | None]:
         sender = await find_miner_sender(client, await client.genesis(), key)
         await require_not_open(client, kind, body, sender.address)
         try:
-            return await submit(client, sender.sign(kind, body), wait=wait)
+            answer = await submit(client, sender.sign(kind, body), wait=wait)
         except Refused as refusal:
             if refusal.code == "not_permitted":
                 refusal.advice = NO_MINER_ADVICE
             raise
+        return answer, None if as_json else await standing(client, kind, body, answer)
 
-    show_outcome(ask(rpc, question), as_json=as_json)
+    answer, votes = ask(rpc, question)
+    show_outcome(answer, as_json=as_json, votes=votes)
 
 
 def send_as_registrar(
@@ -77,8 +79,18 @@ def send_as_registrar(
     )
 
 
-def show_outcome(answer: Document, *, as_json: bool, id_name: str = "id") -> None:
-    """Print what became of a transaction; `id_name` is for where another id stands above it."""
+def show_outcome(
+    answer: Document, *, as_json: bool, id_name: str = "id", votes: str | None = None
+) -> None:
+    """Print what became of a transaction.
+
+    Parameters
+    ----------
+    id_name : str
+        Name of its id, for where another id stands above it.
+    votes : str, optional
+        How the proposal stands that it is about.
+    """
     if as_json:
         show_json(answer)
         return
@@ -91,5 +103,6 @@ def show_outcome(answer: Document, *, as_json: bool, id_name: str = "id") -> Non
             "height": answer.get("height"),
             "index": answer.get("index"),
             "events": events or None,
+            "proposal": votes,
         }
     )

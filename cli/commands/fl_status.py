@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping
+from operator import itemgetter
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -47,7 +48,7 @@ def status(
     rpc: Rpc = DEFAULT_RPC,
     as_json: AsJson = False,
 ) -> None:
-    """Show what federated rounds are at, what they wait for, and until which height.
+    """Show what federated rounds are at, the newest first, what they wait for, and until when.
 
     With --follow it ends when the round does: with 0 if it is finished, else with 14. With --home
     it shows the ledgers of fl join --noise instead.
@@ -224,6 +225,7 @@ def _show(found: Document, owners: Mapping[str, str]) -> None:
 def _show_all(rpc: str, limit: int, as_json: bool) -> None:
     async def question(client: Client) -> list[Document]:
         items = await client.pages("/v1/rounds", limit=limit)
+        items.sort(key=itemgetter("opened_height"), reverse=True)
         return [await client.get(f"/v1/rounds/{item['id']}") for item in items]
 
     items = ask(rpc, question)

@@ -45,7 +45,6 @@ from chain.genesis import (
     genesis_state,
     render_genesis,
 )
-from chain.kinds import KINDS
 from chain.lookback import Lookback
 from chain.merkle import inclusion_proof
 from chain.miners import MINERS
@@ -64,7 +63,7 @@ from chain.transactions import PAYLOAD, Transaction, decode_transaction
 from chain.transition import BlockExecution, Execution, Tip, advance
 from chain.types import Address, Digest, Height, Round, TimestampMs
 from node.clock import SystemClock
-from node.rpc.render import federated_round, round_summary
+from node.rpc.render import federated_round, proposal, round_summary
 
 MINER = signing_key("ed25519", b"m" * 32)
 NODE = signing_key("ed25519", b"n" * 32)
@@ -224,6 +223,7 @@ class FakeNode:
                 web.get("/v1/blobs/{id}", self._blob),
                 web.put("/v1/blobs/{id}", self._put_blob),
                 web.get("/v1/proposals", self._proposals),
+                web.get("/v1/proposals/{id}", self._proposal),
                 web.get("/v1/policies/{id}", self._policy),
                 web.get("/v1/verdicts", self._empty),
                 web.get("/v1/evidence", self._empty),
@@ -471,15 +471,20 @@ class FakeNode:
         return web.json_response({"items": items, "cursor": None})
 
     async def _proposals(self, request: web.Request) -> web.Response:
-        items = []
         wanted = request.query.get("status")
-        for key, record in self.chain.tip.state.scan(PROPOSAL_TABLE):
-            if wanted not in (None, record.status):
-                continue
-            kind = KINDS[record.kind]
-            body = kind.body.render(kind.decode_bytes(record.body))
-            items.append({"id": key.hex(), **PROPOSAL_TABLE.record.render(record), "body": body})
+        items = [
+            proposal(key, record)
+            for key, record in self.chain.tip.state.scan(PROPOSAL_TABLE)
+            if wanted in (None, record.status)
+        ]
         return web.json_response({"items": items, "cursor": None})
+
+    async def _proposal(self, request: web.Request) -> web.Response:
+        id = bytes.fromhex(request.match_info["id"])
+        record = self.chain.tip.state.get(PROPOSAL_TABLE, id)
+        if record is None:
+            raise LookupError(f"there is no proposal {id.hex()}")
+        return web.json_response(proposal(id, record))
 
     async def _measures(self, request: web.Request) -> web.Response:
         items = [

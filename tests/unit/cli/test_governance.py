@@ -14,6 +14,7 @@ from cli.exit_codes import ExitCode
 from ml_validator.bundled import bundled_model
 from node.clock import SystemClock
 from tests.unit.cli.conftest import key_file
+from tests.unit.cli.fake_node import problem
 
 STRANGER = signing_key("ed25519", b"x" * 32)
 
@@ -194,6 +195,46 @@ def test_what_is_proposed_already_is_voted_for(
     assert told in ended.err
     assert ("22" * 32 in ended.err) == (code != ExitCode.OK)
     assert ("POST /v1/transactions" in node.requests) == (code == ExitCode.OK)
+
+
+def test_who_proposes_is_told_how_the_votes_are(securenet, node, miner):
+    ended = securenet("param", "propose", "heartbeat_ms", "30000", "--key", miner)
+
+    assert ended.out.splitlines()[-1].split() == (
+        ["proposal", "enacted,", "1", "for", "and", "0", "against;", "1", "decide"]
+    )
+
+
+def test_who_votes_is_told_how_the_votes_are(securenet, node, miner):
+    id, others = "22" * 32, ["aa" * 32, "bb" * 32]
+    node.overrides["/v1/transactions"] = [
+        web.json_response({"id": "33" * 32, "status": "committed", "height": 4, "index": 0})
+    ]
+    votes = {"status": "open", "approvals": others, "refusals": ["cc" * 32]}
+    node.overrides[f"/v1/proposals/{id}"] = [web.json_response(votes)]
+
+    ended = securenet("miner", "vote", id, "--key", miner)
+
+    assert "open, 2 for and 1 against; 1 decide" in ended.out, ended.err
+
+
+@pytest.mark.parametrize("path", ["/v1/proposals/{id}", "/v1/consensus"])
+def test_a_vote_that_is_committed_is_told_even_where_the_node_says_no_more(
+    securenet, node, miner, path
+):
+    id = "22" * 32
+    node.overrides["/v1/transactions"] = [
+        web.json_response({"id": "33" * 32, "status": "committed", "height": 4, "index": 0})
+    ]
+    votes = {"status": "open", "approvals": [], "refusals": []}
+    node.overrides[f"/v1/proposals/{id}"] = [web.json_response(votes)]
+    node.overrides[path.format(id=id)] = [problem(404, "not_found", "it is not told")]
+
+    ended = securenet("miner", "vote", id, "--key", miner)
+
+    assert ended.code == ExitCode.OK
+    assert "33" * 32 in ended.out
+    assert "proposal" not in ended.out
 
 
 def test_an_acceptance_that_is_none_is_told(securenet, node, miner, tmp_path):

@@ -21,7 +21,8 @@ from cli.client import ask
 from cli.commands.fl_publish import Optimiser, _command
 from cli.commands.fl_status import _done_of
 from cli.exit_codes import ExitCode
-from cli.federated.follow import Gateway, RoundReader, why_shown
+from cli.federated.chain_port import RoundReader
+from cli.federated.follow import Gateway, why_shown
 from cli.federated.memory import Memory, MemoryStore, Promise
 from cli.federated.shard import Shard
 from cli.federated.waits import waits_for
@@ -195,6 +196,15 @@ def test_a_round_that_makes_no_sense_is_refused_in_one_line(start, node, devices
     assert ended.code == ExitCode.USAGE
     assert said in ended.err
     assert list(node.chain.tip.state.scan(ROUND_TABLE)) == []
+
+
+def test_status_lists_the_newest_round_first(start, securenet, registrar):
+    ids = []
+    for _ in range(4):
+        ids.append(start("--json").document["id"])
+        securenet("fl", "abort", ids[-1], "--key", registrar)
+
+    assert [item["id"] for item in securenet("fl", "status", "--json").document] == ids[::-1]
 
 
 def test_status_says_what_rounds_wait_for_and_abort_ends_one(start, securenet, registrar, devices):
