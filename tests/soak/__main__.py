@@ -161,7 +161,7 @@ async def _watch(
             sample = await asyncio.to_thread(_sample, node, processes[node.name], run.seconds)
             run.samples[node.name].append(sample)
         if run.seconds >= next_line_s or number == SAMPLES:
-            print(_minute(run, run.committed - said, next_line_s), flush=True)
+            print(_moment(run, run.committed - said), flush=True)
             said = run.committed
             next_line_s += MINUTE_S
 
@@ -217,14 +217,14 @@ def _make_fleet(
     return keys, senders
 
 
-def _minute(run: Run, committed: int, minute_s: float) -> str:
+def _moment(run: Run, committed: int) -> str:
     last = {name: samples[-1] for name, samples in run.samples.items()}
     anonymous = [f"{sample.anonymous_bytes / MIB:.0f}" for sample in last.values()]
     mapped = max(sample.mapped_bytes for sample in last.values()) / MIB
     tasks = max(sample.tasks for sample in last.values())
     descriptors = max(sample.descriptors for sample in last.values())
     return (
-        f"minute {minute_s / MINUTE_S:.0f}: {run.committed} transactions (+{committed}), height "
+        f"minute {run.seconds / MINUTE_S:.1f}: {run.committed} transactions (+{committed}), height "
         f"{max(sample.height for sample in last.values())}, memory {'/'.join(anonymous)} MiB and "
         f"up to {mapped:.0f} mapped, {tasks} tasks, {descriptors} descriptors"
     )
