@@ -46,6 +46,8 @@ DISPLACED_MAX: Final = 128
 """Transactions that one newcomer may displace; one that needs more room is refused."""
 SWEEP_ABOVE: Final = 1_024
 """Times of transactions that have left, beyond as many as wait, at which they are swept out."""
+PASSED_OVER_MAX: Final = 4
+"""Blocks in a row that may take nothing of a lane in which something waits."""
 LANE_SIXTEENTHS: Final = {
     Lane.GOVERNANCE: 1,
     Lane.REGISTRY: 1,
@@ -225,7 +227,9 @@ class Mempool:
 
         The lanes follow each other. A lane leaves those after it up to half of the room it finds,
         as far as they have use for it, so that a stream of votes or registrations never stops the
-        devices. Within a lane the shares are served in turn, and a sender in the order of arrival.
+        devices. Half of a place is none: where blocks are that small, a lane that several of them
+        have passed over has a place before those in front of it. Within a lane the shares are
+        served in turn, and a sender in the order of arrival.
 
         Parameters
         ----------
@@ -241,14 +245,15 @@ class Mempool:
         taken: list[Transaction] = []
         later_count = len(self._by_id)
         later_size = self.size_bytes
+        owed = sum([room.is_owed for room in self._lanes.values()])
         for lane in Lane:
             room = self._lanes[lane]
             later_count -= room.count
             later_size -= room.size
-            kept_count = min(later_count, limit_count // 2)
-            kept_size = max(
-                0, min(later_size, limit_bytes // 2, limit_bytes - TRANSACTION_SIZE_MAX)
-            )
+            owed -= room.is_owed
+            kept_count = min(later_count, limit_count, max(limit_count // 2, owed))
+            half = max(0, min(limit_bytes // 2, limit_bytes - TRANSACTION_SIZE_MAX))
+            kept_size = min(later_size, limit_bytes, max(half, owed * TRANSACTION_SIZE_MAX))
             budget = Budget(limit_count - kept_count, limit_bytes - kept_size)
             taken += [pending.transaction for pending in room.shares.walk(budget)]
             limit_count = budget.count + kept_count
@@ -256,7 +261,7 @@ class Mempool:
         return taken
 
     def remove(self, transaction_ids: Iterable[Digest]) -> None:
-        """Drop what was committed, under whichever signature; unknown ids are no error."""
+        """Drop what a block has committed, under whichever signature; unknown ids are no error."""
         left: dict[_LaneRoom, list[Pending]] = {}
         for transaction_id in transaction_ids:
             found = self._by_id.get(transaction_id)
@@ -266,6 +271,8 @@ class Mempool:
                 self._forget(pending.transaction)
         for room, pendings in left.items():
             room.remove(pendings)
+        for room in self._lanes.values():
+            room.passed_over = 0 if room in left or not room.count else room.passed_over + 1
 
     def reject(self, transaction: Transaction, code: str) -> None:
         """Drop a transaction that has become invalid, or note that one was refused, and why.
@@ -329,9 +336,9 @@ class Mempool:
 
 
 class _LaneRoom:
-    """A lane: its shares and its bounds."""
+    """A lane: its shares and its bounds, and how many blocks in a row have passed it over."""
 
-    __slots__ = ("_count_max", "_size_max", "count", "shares", "size")
+    __slots__ = ("_count_max", "_size_max", "count", "passed_over", "shares", "size")
 
     def __init__(self, *, count_max: int, size_max: int) -> None:
         self._count_max = count_max
@@ -339,6 +346,11 @@ class _LaneRoom:
         self.shares = Shares()
         self.count = 0
         self.size = 0
+        self.passed_over = 0
+
+    @property
+    def is_owed(self) -> bool:
+        return self.count > 0 and self.passed_over >= PASSED_OVER_MAX
 
     def lacks_room_for(self, size: int) -> bool:
         return self.count >= self._count_max or self.size + size > self._size_max

@@ -4,7 +4,7 @@ from chain.kinds.base import Lane
 from chain.transactions import TRANSACTION_SIZE_MAX, attach_signature
 from chain.types import Digest, Signature
 from node.errors import MempoolFull
-from node.mempool import Added, Fate, Mempool, MempoolLimits
+from node.mempool import PASSED_OVER_MAX, Added, Fate, Mempool, MempoolLimits
 from tests.unit.node.pool_values import TIME_MS, address, make_transaction
 
 ALL = (10_000, 1 << 30)
@@ -130,6 +130,40 @@ def test_room_that_later_lanes_do_not_need_is_used():
     telemetry = fill(pool, 3, lane=Lane.TELEMETRY)
 
     assert pool.take(40, 1 << 20) == votes[:37] + telemetry
+
+
+@pytest.mark.parametrize("places", [1, 2, 3])
+@pytest.mark.parametrize("size_bytes", [200, LARGEST])
+def test_the_smallest_blocks_pass_no_lane_over_for_long(places, size_bytes):
+    pool = Mempool()
+    lane_of = {}
+    for lane in Lane:
+        for sender in range(100):
+            transaction = make_transaction(sender=sender, size_bytes=size_bytes)
+            add(pool, transaction, lane=lane)
+            lane_of[transaction.id] = lane
+    blocks = []
+    for _ in range(30):
+        taken = pool.take(places, TRANSACTION_SIZE_MAX)
+        blocks.append([lane_of[transaction.id] for transaction in taken])
+        pool.remove([transaction.id for transaction in taken])
+
+    for lane in Lane:
+        served = [height for height, lanes in enumerate(blocks) if lane in lanes]
+        gaps = [b - a for a, b in zip([-1, *served], [*served, len(blocks)], strict=True)]
+        assert max(gaps) <= PASSED_OVER_MAX + len(Lane), lane
+    assert all(lanes == sorted(lanes) for lanes in blocks)
+    assert sum(Lane.GOVERNANCE in lanes for lanes in blocks) >= len(blocks) // 4
+
+
+def test_a_lane_that_was_empty_is_owed_nothing():
+    pool = Mempool()
+    votes = fill(pool, 20, lane=Lane.GOVERNANCE)
+    for vote in votes[:10]:
+        pool.remove([vote.id])
+    fill(pool, 1)
+
+    assert pool.take(1, TRANSACTION_SIZE_MAX) == [votes[10]]
 
 
 def test_the_bytes_of_a_block_are_shared_out_like_its_places():
