@@ -31,6 +31,10 @@ CANDIDATES_MAX: Final = 64
 STORED_MAX: Final = 4
 """Blocks from before a restart that stay decoded, for their voters are asked for them."""
 
+FEW: Final = 16
+"""So few transactions are not why a round fails; where the network loses messages, blocks of one
+would only make everybody wait."""
+
 log = structlog.get_logger(__name__)
 
 
@@ -122,7 +126,7 @@ class BlockMaker:
         )
         taken: list[Transaction] = []
         pending = self._mempool.take(
-            max(1, self._size.of(parameters.block_transactions_max) >> limit_shift),
+            max(1, self._size.of(parameters.block_transactions_max, least=FEW) >> limit_shift),
             max(TRANSACTION_SIZE_MAX, self._size.of(parameters.block_bytes_max) >> limit_shift),
         )
         for step in steps(pending, size_of=lambda transaction: len(transaction.wire)):

@@ -32,6 +32,12 @@ class BlockSize:
         else:
             self._share = max(SHARE_MIN, self._share >> round)
 
-    def of(self, limit: int) -> int:
-        """Return what a block may hold where the chain allows `limit`."""
-        return max(1, limit * self._share // FULL)
+    def of(self, limit: int, *, least: int = 1) -> int:
+        """Return what a block may hold where the chain allows `limit`.
+
+        Parameters
+        ----------
+        least : int
+            So much is not too large for anybody: a round that failed has other reasons.
+        """
+        return max(min(limit, least), limit * self._share // FULL)

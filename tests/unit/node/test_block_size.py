@@ -36,3 +36,9 @@ def test_a_block_never_shrinks_to_nothing():
         size.on_committed(100)
     assert size.of(FULL) == SHARE_MIN
     assert size.of(1) == 1
+
+
+def test_a_block_that_is_small_anyway_does_not_shrink():
+    size = BlockSize()
+    size.on_committed(100)
+    assert [size.of(limit, least=16) for limit in (1, 2, 16, 100, 4_000)] == [1, 2, 16, 16, 62]
