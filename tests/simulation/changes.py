@@ -37,7 +37,7 @@ POLL_S: Final = 0.2
 ACCEPTANCE_MS: Final = 3_600_000
 
 PARAMETERS: Final = (
-    ("block_transactions_max", "2"),
+    ("block_transactions_max", "8"),
     ("block_transactions_max", "500"),
     ("heartbeat_ms", "3000"),
     ("heartbeat_ms", "8000"),
@@ -46,6 +46,8 @@ PARAMETERS: Final = (
     ("transaction_lifetime_ms", "30000"),
     ("transaction_lifetime_ms", "90000"),
 )
+"""The smallest blocks still hold what clients and a federated round send, in the time in which that
+has to be on the chain and where most heights take two rounds."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
