@@ -239,7 +239,7 @@ async def test_an_answer_that_never_comes_costs_an_included_update_a_moment():
     await node.committed()
     await node.attested()
     node.everywhere(*range(COUNT))
-    node.hanging.add(node.round.record.members[0].update)
+    node.hanging.add(next(iter(node.elsewhere)))
 
     async with node.running():
         await asyncio.sleep(SHORT_S)
