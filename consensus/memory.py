@@ -81,16 +81,19 @@ class Memory:
     ) -> None:
         """Meet the process that has the key; where it does not remember, nobody does."""
         self._signer.meet(keys)
-        if not remembers and self._me in config.miners:
+        if not remembers:
             # Another node may have had the same key sign since they were told.
             self.reports.clear()
             self._signer.write(LostMemory(height=config.height), draft)
             self._set_floor(config, draft)
 
     def _set_floor(self, config: HeightConfig, draft: Draft) -> None:
-        """End the silence of a miner without memory as soon as it knows until when it lasts."""
+        """End the silence of a miner without memory as soon as it knows until when it lasts.
+
+        Also before it is a member: the height at which it becomes one may need it.
+        """
         durable = self._signer.durable
-        if durable.floor is not None or self._me not in config.miners:
+        if durable.floor is not None:
             return
         known = known_height(self.reports, config.miners, self._me, config.height)
         if known is not None:
@@ -120,17 +123,16 @@ def known_height(
 
     Notes
     -----
-    H is known once ``k = min(n - f, n - 1)`` other members have reported, and the k-th lowest of
-    their reports is no further ahead than the window of next heights: a liar that names an absurd
-    height is passed over, and real heights have first to be reached by synchronisation. A single
-    miner has nobody to ask: only the operator's explicit floor helps.
+    H is known once ``k = n - f`` members have reported, or all others where those are fewer, and
+    the k-th lowest of their reports is no further ahead than the window of next heights: a liar
+    that names an absurd height is passed over, and real heights have first to be reached by
+    synchronisation. A single miner has nobody to ask: only the operator's explicit floor helps.
     """
-    needed = min(len(miners) - miners.f, len(miners) - 1)
+    others = {member.id for member in miners} - {me}
+    needed = min(len(miners) - miners.f, len(others))
     if needed == 0:
         return None
-    told = sorted(
-        reported for miner, reported in reports.items() if miner in miners and miner != me
-    )
+    told = sorted(reported for miner, reported in reports.items() if miner in others)
     if len(told) < needed or told[needed - 1] > height + HEIGHTS_AHEAD_MAX:
         return None
     return max(height, told[needed - 1])

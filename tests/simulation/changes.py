@@ -7,11 +7,13 @@ a time. All go the way of users: transactions, signed by miners, handed to whate
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from random import Random
 from typing import Any, Final
 
 from chain.kinds.miners import (
+    AddMiner,
     MembershipChange,
     MinerPropose,
     MoveMiner,
@@ -23,6 +25,7 @@ from chain.kinds.vote import MinerVote
 from chain.records.miners import MINER_TABLE
 from chain.records.proposals import PROPOSAL_TABLE, ProposalRecord
 from chain.types import Address, Digest
+from node.errors import StorageFailed
 from tests.simulation.acceptance import addition_of, replacement_of
 from tests.simulation.faults import bring_back, spare
 from tests.simulation.trace import WORLD
@@ -82,10 +85,13 @@ class Council:
     ----------
     decided : list of str
         What was enacted.
+    steps : int
+        How many of their words are on the chain, and sets of miners in force.
     """
 
     def __init__(self, world: World, load: Workload) -> None:
         self.decided: list[str] = []
+        self.steps = 0
         self._world = world
         self._load = load
 
@@ -98,6 +104,20 @@ class Council:
             await CHANGES[change.what](self, change)
             self._world.intended = ()
 
+    async def conclude(self, changes: asyncio.Task[None], *, within_s: float) -> None:
+        """Wait until `play` has come to its end, where no step may take longer than `within_s`.
+
+        How many there are depends on the number of miners, all of whose words come one by one.
+        """
+        steps = self.steps
+
+        def went_on() -> bool:
+            return changes.done() or self.steps > steps
+
+        while not changes.done():
+            steps = self.steps
+            await self._world.until(went_on, within_s=within_s, what="what the miners decide")
+
     # The changes
 
     async def add(self, change: Change) -> None:
@@ -109,9 +129,7 @@ class Council:
         if name not in world.hosts:
             world.set_up(name)
             world.start(name)
-        host = world.hosts[name]
-        await self._until(lambda: host.node is not None and host.committed >= world.ledger.height)
-        addition = addition_of(world, name, host=host.address)
+        addition = await self._addition(name)
         members = (*self._members(), world.identities[name].miner_id)
         await self._settle(change, addition, members)
 
@@ -191,6 +209,19 @@ class Council:
                 await asyncio.sleep(POLL_S)
         return record().status
 
+    async def _addition(self, name: str) -> AddMiner:
+        """Have a node sign that it joins, once it has come as far as the others."""
+        world = self._world
+        host = world.hosts[name]
+        while True:
+            await self._until(
+                lambda: host.node is not None and host.committed >= world.ledger.height
+            )
+            # Its disk may fail just then; its operator tries again.
+            with suppress(StorageFailed):
+                return addition_of(world, name, host=host.address)
+            await asyncio.sleep(POLL_S)
+
     async def _settle(
         self, change: Change, wanted: MembershipChange, members: tuple[Address, ...]
     ) -> None:
@@ -200,6 +231,7 @@ class Council:
         if await self.decide("miner.propose", MinerPropose(change=wanted)) == "enacted":
             self.decided.append(change.what)
         await self._until(lambda: len(set(world.miner_sets())) == 1)
+        self.steps += 1
 
     async def _commit(
         self, kind: str, body: Any, voter: Identity, is_moot: Callable[[], bool]
@@ -223,6 +255,7 @@ class Council:
             while world.time_s < deadline_s:
                 for id in said:
                     if id in world.ledger.places:
+                        self.steps += 1
                         return id
                 if is_moot():
                     return None

@@ -272,7 +272,7 @@ class _Course:
             await asyncio.wait([trouble])
             heal(world)
             await world.reach(world.ledger.height, within_s=LIVENESS_S)
-            await world.until(changes.done, within_s=LIVENESS_S, what="what the miners decide")
+            await council.conclude(changes, within_s=LIVENESS_S)
             self.changes_made = len(council.decided)
             # Whom the last change has made a miner learns that from its block.
             await world.reach(world.ledger.height, within_s=LIVENESS_S)

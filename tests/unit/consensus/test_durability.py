@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chain.errors import DecodeError
+from chain.types import Address
 from consensus.durable import Accepted, Prepared, Signed, decode_record, encode_record, recover
 from consensus.errors import BadSignature
 from consensus.events import PeerConnected
@@ -227,6 +228,21 @@ def test_a_miner_without_memory_signs_again_two_heights_after_the_one_it_finds()
     assert bench.snapshot.signing == "yes"
 
 
+def test_a_candidate_without_memory_has_made_up_for_it_by_the_height_at_which_it_is_a_miner():
+    """Where one of the five lies, the four others decide nothing unless it signs there."""
+    bench = Bench(n=5, me=4, records=(), heard=False)
+    members = replace(bench.miners, members=bench.miners.members[:4])
+    parent = replace(bench.config.parent, height=1)
+    bench.start(make_config(members, parent))
+    assert not heights_seen(bench, 2, 2).writes
+    assert written(heights_seen(bench, 2, 2, 2), Floor) == [Floor(height=4)]
+    for height in (3, 4):
+        bench.start(make_config(members, replace(parent, height=height - 1)))
+    bench.start(make_config(bench.miners, replace(parent, height=4)))
+    bench.show(0, 1, 2, height=5)
+    assert bench.snapshot.signing == "yes"
+
+
 def test_a_liar_with_an_absurd_height_does_not_silence_a_miner_for_ever():
     bench = Bench(n=7, records=())
     assert written(heights_seen(bench, 10**9, 1, 1, 1, 1, 1), Floor) == [Floor(height=3)]
@@ -394,11 +410,15 @@ def test_the_known_height_is_never_below_where_the_miner_may_have_signed(data):
     """The argument of docs/spec/consensus.md, for every n, every liar and every report."""
     n = data.draw(st.integers(2, 10))
     miners = Bench(n=n).miners
-    ids = [miner.id for miner in miners]
-    me, others = ids[0], ids[1:]
-    liars = set(data.draw(st.permutations(others))[: max(0, miners.f - 1)])
+    me, *rest = (miner.id for miner in miners)
+    is_member = data.draw(st.booleans())
+    others = rest if is_member else [me, *rest]
+    if not is_member:
+        # It was a miner before, or will be one.
+        me = Address(bytes(32))
+    liars = set(data.draw(st.permutations(others))[: max(0, miners.f - is_member)])
     signed = data.draw(st.integers(2, 20))  # the miner may have signed up to this height
-    committers = data.draw(st.permutations(others))[: miners.quorum - 1]
+    committers = data.draw(st.permutations(others))[: miners.quorum - is_member]
     reports = {}
     for miner in others:
         if data.draw(st.booleans()) and data.draw(st.booleans()):
