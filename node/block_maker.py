@@ -124,22 +124,26 @@ class BlockMaker:
             time_ms=time_ms,
             verify=self._verifier.check,
         )
-        taken: list[Transaction] = []
-        pending = self._mempool.take(
-            max(1, self._size.of(parameters.block_transactions_max, least=FEW) >> limit_shift),
-            max(TRANSACTION_SIZE_MAX, self._size.of(parameters.block_bytes_max) >> limit_shift),
+        count_max = max(
+            1, self._size.of(parameters.block_transactions_max, least=FEW) >> limit_shift
         )
-        for step in steps(pending, size_of=lambda transaction: len(transaction.wire)):
-            for transaction in step:
-                try:
-                    execution.apply(transaction)
-                except Rejection as error:
-                    self._mempool.reject(transaction, error.code)
-                else:
-                    taken.append(transaction)
-            await asyncio.sleep(0)
-            if self._chain.tip is not tip:
-                return None
+        bytes_max = max(
+            TRANSACTION_SIZE_MAX, self._size.of(parameters.block_bytes_max) >> limit_shift
+        )
+        taken: list[Transaction] = []
+        # Again where nothing of it passes, and has left the pool: there is more behind it.
+        while not taken and (pending := self._mempool.take(count_max, bytes_max)):
+            for step in steps(pending, size_of=lambda transaction: len(transaction.wire)):
+                for transaction in step:
+                    try:
+                        execution.apply(transaction)
+                    except Rejection as error:
+                        self._mempool.reject(transaction, error.code)
+                    else:
+                        taken.append(transaction)
+                await asyncio.sleep(0)
+                if self._chain.tip is not tip:
+                    return None
         is_due = time_ms >= tip.header.time_ms + heartbeat_ms_of(tip.state)
         if not taken and round == 0 and not is_due:
             return None

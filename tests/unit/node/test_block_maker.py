@@ -10,6 +10,9 @@ import pytest
 
 from chain.blocks import transaction_root
 from chain.errors import InvalidBlock
+from chain.kinds.device_data import DeviceData
+from chain.kinds.device_registry import Revoke
+from chain.payloads import READING_VALUES_MAX, Measurement, Reading
 from chain.transactions import Transaction
 from chain.transition import lane_of
 from chain.types import Digest, Round
@@ -17,7 +20,7 @@ from consensus.messages import Proposal
 from node import block_maker
 from node.block_maker import STORED_MAX, BlockMaker
 from node.bodies import BodyExchange
-from node.mempool import Mempool
+from node.mempool import PASSED_OVER_MAX, Mempool
 from node.protocol import GET_BODIES, Bodies
 from node.storage.chain_store import RECENT_BLOCKS
 from node.verification import Verifier
@@ -164,6 +167,24 @@ async def test_few_transactions_are_not_taken_for_the_reason_that_rounds_failed(
     assert len(proposal.digests) == 4
 
 
+@simulated
+async def test_few_transactions_that_are_large_are_taken_for_it():
+    shop = Shop(block_bytes_max=64 * 1024)
+    device = await shop.device()
+    values = tuple(
+        Measurement(name=f"{place:02d}".ljust(64, "x"), value=1, exponent=0, unit="C" * 16)
+        for place in range(READING_VALUES_MAX)
+    )
+    large = DeviceData(payload=Reading(values=values))
+    shop.put(*[shop.chain.by_device(device, large) for _ in range(16)])
+    shop.maker.on_committed(ROUND_1)
+
+    proposal = await shop.build()
+
+    assert proposal is not None
+    assert 1 < len(proposal.digests) < 16
+
+
 @pytest.mark.attack("E4")
 @simulated
 async def test_what_no_block_may_hold_is_left_out_and_leaves_the_pool():
@@ -190,6 +211,27 @@ async def test_a_pool_of_nothing_but_bad_transactions_gives_no_block():
 
     assert await shop.build() is None
     assert shop.stored_blocks() == set()
+
+
+@simulated
+async def test_a_lane_of_nothing_but_bad_transactions_takes_no_other_ones_place():
+    """It was passed over for so long that the only place is its own."""
+    shop = Shop(block_transactions_max=1)
+    device = await shop.device()
+    shop.put(*[shop.chain.by_device(device) for _ in range(4)])
+    for block in range(PASSED_OVER_MAX):
+        _, registration = shop.chain.registration(f"other-{block}")
+        await shop.stored.commit(registration)
+        shop.pool.remove([registration.id])
+    await shop.stored.commit(shop.chain.update(device, Revoke()))
+    _, good = shop.chain.registration("late")
+    shop.put(good)
+    shop.make()
+
+    proposal = await shop.build()
+
+    assert proposal is not None
+    assert proposal.digests == (good.digest,)
 
 
 @simulated
