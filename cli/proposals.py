@@ -54,7 +54,7 @@ async def standing(client: Client, kind: str, body: Any, answer: Document) -> st
     try:
         proposal = await client.get(f"/v1/proposals/{id}")
         quorum = (await client.get("/v1/consensus"))["quorum"]
-    except (Refused, Unreachable):
+        approvals, refusals = len(proposal["approvals"]), len(proposal["refusals"])
+        return f"{proposal['status']}, {approvals} for and {refusals} against; {quorum} decide"
+    except (Refused, Unreachable, KeyError):
         return None
-    approvals, refusals = len(proposal["approvals"]), len(proposal["refusals"])
-    return f"{proposal['status']}, {approvals} for and {refusals} against; {quorum} decide"

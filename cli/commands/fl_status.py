@@ -8,7 +8,7 @@ from typing import Annotated, Final
 
 import typer
 
-from chain.federated.records import CLOSED_PHASES
+from chain.federated.records import CLOSED_PHASES, CLOSED_ROUNDS_MAX, OPEN_ROUNDS_MAX
 from chain.types import Digest
 from cli.arguments import home_directory, parse_digest
 from cli.client import Client, Document, ask
@@ -48,7 +48,7 @@ def status(
     rpc: Rpc = DEFAULT_RPC,
     as_json: AsJson = False,
 ) -> None:
-    """Show what federated rounds are at, the newest first, what they wait for, and until when.
+    """Show federated rounds, the newest first: phase, what they wait for, until which height.
 
     With --follow it ends when the round does: with 0 if it is finished, else with 14. With --home
     it shows the ledgers of fl join --noise instead.
@@ -224,9 +224,10 @@ def _show(found: Document, owners: Mapping[str, str]) -> None:
 
 def _show_all(rpc: str, limit: int, as_json: bool) -> None:
     async def question(client: Client) -> list[Document]:
-        items = await client.pages("/v1/rounds", limit=limit)
+        # They come by id; the newest of so few are known once all are.
+        items = await client.pages("/v1/rounds", limit=OPEN_ROUNDS_MAX + CLOSED_ROUNDS_MAX)
         items.sort(key=itemgetter("opened_height"), reverse=True)
-        return [await client.get(f"/v1/rounds/{item['id']}") for item in items]
+        return [await client.get(f"/v1/rounds/{item['id']}") for item in items[:limit]]
 
     items = ask(rpc, question)
     if as_json:

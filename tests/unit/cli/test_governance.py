@@ -219,8 +219,13 @@ def test_who_votes_is_told_how_the_votes_are(securenet, node, miner):
 
 
 @pytest.mark.parametrize("path", ["/v1/proposals/{id}", "/v1/consensus"])
+@pytest.mark.parametrize(
+    "answer",
+    [lambda: problem(404, "not_found", "it is not told"), lambda: web.json_response({})],
+    ids=["refused", "empty"],
+)
 def test_a_vote_that_is_committed_is_told_even_where_the_node_says_no_more(
-    securenet, node, miner, path
+    securenet, node, miner, path, answer
 ):
     id = "22" * 32
     node.overrides["/v1/transactions"] = [
@@ -228,7 +233,7 @@ def test_a_vote_that_is_committed_is_told_even_where_the_node_says_no_more(
     ]
     votes = {"status": "open", "approvals": [], "refusals": []}
     node.overrides[f"/v1/proposals/{id}"] = [web.json_response(votes)]
-    node.overrides[path.format(id=id)] = [problem(404, "not_found", "it is not told")]
+    node.overrides[path.format(id=id)] = [answer()]
 
     ended = securenet("miner", "vote", id, "--key", miner)
 

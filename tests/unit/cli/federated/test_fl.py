@@ -205,6 +205,8 @@ def test_status_lists_the_newest_round_first(start, securenet, registrar):
         securenet("fl", "abort", ids[-1], "--key", registrar)
 
     assert [item["id"] for item in securenet("fl", "status", "--json").document] == ids[::-1]
+    newest = securenet("fl", "status", "--limit", "2", "--json").document
+    assert [item["id"] for item in newest] == ids[:1:-1]
 
 
 def test_status_says_what_rounds_wait_for_and_abort_ends_one(start, securenet, registrar, devices):
