@@ -47,12 +47,12 @@ PAUSE_S_MAX: Final = 2.0
 """The same when nothing has come for a while: pauses double until something does."""
 SAY_NS: Final = 2 * 10**9
 """While updates come, it says so often which are here."""
-LOOKED_FOR_AT_ONCE: Final = 8
+LOOKED_FOR_AT_ONCE: Final = 4
 """Updates that are fetched beside each other, so that who is slow holds up no others."""
-LOOK_S: Final = 1.0
-LOOK_S_MAX: Final = 16.0
-"""After so long an update makes way for others, and after twice as long the next time: more than a
-chunk may take. Chunks that have come stay."""
+LOOK_S: Final = 4.0
+LOOK_S_MAX: Final = 32.0
+"""After so long without any chunk an update makes way for others, and after twice as long the next
+time: more than a chunk may take. Chunks that have come stay."""
 RESCAN_S: Final = 5.0
 """How often it looks without a block."""
 RESEND_NS: Final = 20 * 10**9
@@ -365,18 +365,18 @@ class RoundWork:
         pause_s, patience_s = PAUSE_S, LOOK_S
         while True:
             async with turns:
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(patience_s):
-                        if await self._bring(member, found):
-                            return
+                if await self._bring(member, found, patience_s):
+                    return
             await asyncio.sleep(pause_s)
             pause_s = min(2 * pause_s, PAUSE_S_MAX)
             patience_s = min(2 * patience_s, LOOK_S_MAX)
 
-    async def _bring(self, member: Member, found: FederatedRound) -> bool:
+    async def _bring(self, member: Member, found: FederatedRound, patience_s: float) -> bool:
         """Return whether an update is held, fetching it where a peer has it."""
         assert member.update is not None, "who has committed has an update"
-        return await self._bench.fetcher.fetch(member.update, size_max=found.terms.update_size)
+        return await self._bench.fetcher.fetch(
+            member.update, size_max=found.terms.update_size, patience_s=patience_s
+        )
 
     async def _send(self, kind: Kind, body: Any) -> bool:
         """Send a transaction unless it is on its way; return whether it was sent."""

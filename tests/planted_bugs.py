@@ -488,8 +488,8 @@ def attests_unseen_updates(patch):
     """Say of an update that it is here because it was committed to."""
     bring = RoundWork._bring
 
-    async def believe(work, member, found):
-        return found.phase == "attest" or await bring(work, member, found)
+    async def believe(work, member, found, patience_s):
+        return found.phase == "attest" or await bring(work, member, found, patience_s)
 
     patch.setattr(RoundWork, "_bring", believe)
 

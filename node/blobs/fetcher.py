@@ -40,16 +40,23 @@ class BlobFetcher:
         self._executor = executor
         self._under_way: set[Digest] = set()
 
-    async def fetch(self, digest: Digest, *, size_max: int) -> bool:
+    async def fetch(
+        self, digest: Digest, *, size_max: int, patience_s: float | None = None
+    ) -> bool:
         """Return whether the blob is held in the end; chunks that came stay for the next time.
 
         Parameters
         ----------
         size_max : int
             A larger one is not fetched.
+        patience_s : float, optional
+            It gives up once no chunk of any blob has come for so long.
         """
         try:
-            return await self.bring(digest, size_max=size_max)
+            async with self._sources.patience(patience_s):
+                return await self.bring(digest, size_max=size_max)
+        except TimeoutError:
+            return False
         except LargerBlob as error:
             log.warning("a blob is not fetched", digest=digest.hex(), reason=str(error))
             return self._store.find(digest) is not None

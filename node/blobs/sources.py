@@ -8,8 +8,8 @@ who says nothing, or takes long to say that it has nothing, not at all.
 """
 
 import asyncio
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
 from typing import Final
 
 import structlog
@@ -76,8 +76,9 @@ class Sources:
         # Who has sent a chunk last is asked first: it holds the next blob of the kind, too.
         self._helper: Address | None = None
         self._usual_s: float | None = None
-        # When a good chunk came last, from anybody.
+        # When a good chunk came last, from anybody; and who gives up so long after it.
         self._good_s = 0.0
+        self._limits: dict[asyncio.Timeout, float] = {}
 
     def peers(self) -> list[Address]:
         """Return who may be asked for a blob."""
@@ -92,6 +93,20 @@ class Sources:
             for peer in connected
             if peer not in self._left_out_until_s and not self._is_late(peer, now_s)
         ]
+
+    @asynccontextmanager
+    async def patience(self, seconds: float | None) -> AsyncIterator[None]:
+        """Raise `TimeoutError` once no chunk has come from anybody for so long; None: never.
+
+        A busy line is none that is dead: to give up there means to have the same sent once more.
+        """
+        async with asyncio.timeout(seconds) as limit:
+            if seconds is not None:
+                self._limits[limit] = seconds
+            try:
+                yield
+            finally:
+                self._limits.pop(limit, None)
 
     async def bring(self, digest: Digest, index: int, peers: list[Address]) -> BlobChunk | None:
         """Return a chunk from one of `peers`, or None; who did not have it has left them then."""
@@ -196,6 +211,9 @@ class Sources:
             self._transport.penalise(peer, LIE_POINTS, str(error))
             return None
         self._good_s = _now_s()
+        for limit, seconds in self._limits.items():
+            if not limit.expired():
+                limit.reschedule(self._good_s + seconds)
         usual_s = took_s if self._usual_s is None else self._usual_s
         self._usual_s = usual_s + (took_s - usual_s) / 8
         if took_s < SOON_S and self.chunks_at_once < len(self._transport.connected()):

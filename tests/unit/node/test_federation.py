@@ -1,7 +1,7 @@
 """A node in federated rounds: what it keeps of them, what it sends, and what it sends again."""
 
 import asyncio
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from types import SimpleNamespace
 from typing import Any
 
@@ -96,12 +96,17 @@ class Participation:
         self.given += transactions
         return [Submission(id=tx.id, error=self.refusal) for tx in transactions]  # type: ignore[arg-type]
 
-    async def fetch(self, digest: Digest, *, size_max: int) -> bool:
+    async def fetch(
+        self, digest: Digest, *, size_max: int, patience_s: float | None = None
+    ) -> bool:
         if self.store.find(digest) is not None:
             return True
         self.asked.append(digest)
         if digest in self.hanging:
-            await asyncio.Event().wait()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(patience_s):
+                    await asyncio.Event().wait()
+            return False
         data = self.elsewhere.get(digest)
         if data is None or len(data) > size_max:
             return False
@@ -271,12 +276,12 @@ async def test_an_update_that_is_lost_between_two_looks_is_fetched_again():
     node.everywhere(*range(COUNT))
     fetch, lost = node.fetch, list(node.elsewhere)
 
-    async def losing(digest: Digest, *, size_max: int) -> bool:
+    async def losing(digest: Digest, *, size_max: int, patience_s: float | None = None) -> bool:
         # It was here, and is not when it is read.
         if digest in lost:
             lost.remove(digest)
             return True
-        return await fetch(digest, size_max=size_max)
+        return await fetch(digest, size_max=size_max, patience_s=patience_s)
 
     node.service._bench.fetcher.fetch = losing  # type: ignore[method-assign]
     async with node.running():

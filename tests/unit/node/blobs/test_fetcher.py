@@ -418,3 +418,34 @@ async def test_a_larger_blob_than_wanted_is_not_fetched():
 
     assert len(peers.asked) == 1
     assert peers.store.held == (0, 0)
+
+
+@simulated
+async def test_on_a_line_that_is_busy_nobody_gives_up():
+    """Four updates at 1 Mbit/s: each has a chunk in every eight seconds or so."""
+    peers = ThinLine(count=3, bytes_per_second=125_000)
+    blobs = [blob(4 * CHUNK_SIZE - number) for number in range(1, 5)]
+    digests = [put(peers.holder, data) for data in blobs]
+
+    held = await asyncio.gather(
+        *[
+            peers.fetcher.fetch(digest, size_max=4 * CHUNK_SIZE, patience_s=8.5)
+            for digest in digests
+        ]
+    )
+
+    assert all(held)
+    assert peers.carried < 2 * sum(map(len, blobs))
+
+
+@simulated
+async def test_who_waits_for_nothing_gives_up_after_its_patience_and_may_try_again():
+    peers = Peers(a=silent, b=silent, c=silent)
+    begun_s = asyncio.get_running_loop().time()
+
+    assert not await peers.fetcher.fetch(DIGEST, size_max=len(DATA), patience_s=2.0)
+
+    assert asyncio.get_running_loop().time() - begun_s == pytest.approx(2.0)
+    peers.behaviours = dict.fromkeys((A, B, C), honest)
+    await asyncio.sleep(60)
+    assert await peers.fetcher.fetch(DIGEST, size_max=len(DATA), patience_s=2.0)
