@@ -405,6 +405,25 @@ async def test_a_base_that_nobody_has_is_asked_for_in_pauses_whatever_happens():
 
 
 @simulated
+async def test_an_update_that_nobody_has_is_looked_for_until_its_phase_is_over_and_no_longer():
+    node = Participation()
+    await node.committed()
+    node.everywhere(*range(COUNT))
+    node.hanging.add(blob_digest(node.blob(node.round.devices[0])))
+    others = node.round.devices[1:]
+
+    async with node.running():
+        await asyncio.sleep(SHORT_S)
+        await node.tell(node.round.attest(1, others), node.round.attest(2, others))
+        node.round.wait()
+        await node.tell()
+        assert node.round.record.phase == "aggregate"
+        await asyncio.sleep(SHORT_S)
+
+    assert len(node.sent(AGGREGATE)) == 1
+
+
+@simulated
 async def test_a_base_that_hangs_holds_up_no_aggregate():
     node = Participation(key_of("an observer"), base=blob_digest(b"on a slow peer"))
     await node.committed()
