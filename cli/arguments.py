@@ -50,6 +50,12 @@ def check_absent(paths: Iterable[Path]) -> None:
             raise AlreadyThere(path)
 
 
+def require_home(path: Path) -> None:
+    """Make sure that a directory is there that may be a node's home; raises `BadInput`."""
+    if not path.is_dir():
+        raise BadInput(f"there is no node's home in {path}", "make one: securenet init")
+
+
 def parse_address(text: str, what: str) -> Address:
     """Read an id of 32 bytes in hex; `what` names it in the message."""
     return Address(_hex(text, DIGEST_SIZE, what))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from chain.types import HEIGHT_MAX
-from cli.arguments import home_directory, parse_digest
+from cli.arguments import check_out, home_directory, parse_digest, require_home
 from cli.errors import BadInput, Missed
 from cli.options import DEFAULT_HOME, AsJson, Home
 from cli.progress import Progress
@@ -23,7 +23,10 @@ app = typer.Typer(
     help="Look after the database of a stopped node, and archives.", no_args_is_help=True
 )
 
-Archive = Annotated[Path, typer.Argument(metavar="FILE", help="An archive of blocks.")]
+Archive = Annotated[
+    Path,
+    typer.Argument(metavar="FILE", exists=True, dir_okay=False, help="An archive of blocks."),
+]
 Kept = Annotated[int | None, typer.Option(min=1, max=HEIGHT_MAX, metavar="N")]
 
 
@@ -37,15 +40,21 @@ def verify(
     home: Home = Path(DEFAULT_HOME),
     archive: Annotated[
         Path | None,
-        typer.Option("--archive", metavar="FILE", help="Check this archive instead."),
+        typer.Option(
+            "--archive",
+            metavar="FILE",
+            exists=True,
+            dir_okay=False,
+            help="Check this archive instead.",
+        ),
     ] = None,
     trust: Annotated[
         str | None,
         typer.Option(
             "--trust",
             metavar="HASH",
-            help="Hash of a block in the archive, or of its genesis document, from somebody you "
-            "trust.",
+            help="Hash of a block in the archive, or of its genesis document if it begins with "
+            "block 1, from somebody you trust.",
         ),
     ] = None,
     genesis: Annotated[
@@ -56,8 +65,9 @@ def verify(
 ) -> None:
     """Read a whole database, or an archive, and tell what is not as it should be.
 
-    An archive is verified by certificates and roots, and executed where it begins with block 1.
-    Without --trust and --genesis it is compared with nothing but itself.
+    An archive is verified by certificates and roots, and executed where it begins with block 1;
+    without --trust and --genesis it is compared with nothing but itself. One that begins later
+    needs --trust.
 
     Example: securenet db verify --home testnet/node0
     """
@@ -203,6 +213,7 @@ def export(
     """
     from node.archive import export_archive
 
+    check_out(out)
     with _opened(home) as node:
         chain = node.chain()
         last = chain.height if to is None else to
@@ -244,6 +255,7 @@ def import_(archive: Archive, home: Home = Path(DEFAULT_HOME), as_json: AsJson =
     from node.stopped import open_stopped
 
     path = home_directory(home)
+    require_home(path)
     stopped = NodeHome(path)
     if not stopped.chain.is_dir():
         genesis = stopped.load_genesis()
@@ -293,6 +305,11 @@ def _verify_archive(archive: Path, trust: str | None, genesis: Path | None, as_j
     known = None if genesis is None else load_genesis(genesis)
     try:
         begin = read_begin(archive)
+        if begin.first > 1 and trusted is None:
+            raise BadInput(
+                f"{archive} begins with block {begin.first}, and nothing is known to trust it by",
+                "give the hash of one of its blocks with --trust",
+            )
         with Progress().bar("verify", begin.last + 1 - begin.first) as bar:
             found = verify_archive(
                 archive, genesis=known, trusted=trusted, progress=lambda height: bar.advance()
@@ -318,10 +335,13 @@ def _verify_archive(archive: Path, trust: str | None, genesis: Path | None, as_j
 
 def _findings(path: Path) -> list[dict[str, str]]:
     from node.errors import CorruptStore
-    from node.storage.verify import verify_store
+    from node.storage.chain_store import other_chain
+    from node.storage.verify import is_of_other_chain, verify_store
 
     try:
         with _opened(path) as node:
+            if is_of_other_chain(node.store, node.genesis):
+                raise other_chain(node.home.chain)
             return [
                 {"where": found.where, "what": found.what}
                 for found in verify_store(node.store, node.genesis)

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from chain.types import HEIGHT_MAX, Address
-from cli.arguments import expand_home, home_directory, parse_digest
+from cli.arguments import expand_home, home_directory, parse_digest, require_home
 from cli.client import ask
 from cli.errors import AlreadyThere, BadInput
 from cli.options import DEFAULT_HOME, DEFAULT_RPC, AsJson, Home, PassphraseFile, Rpc
@@ -92,7 +92,7 @@ def rollback(
     from node.storage.rollback import roll_back
 
     path = home_directory(home)
-    _require_home(path)
+    require_home(path)
     with open_stopped(path) as node:
         chain = node.chain()
         before = chain.height
@@ -133,7 +133,7 @@ def snapshot(
     from node.storage.snapshots import SnapshotStore
 
     path = home_directory(home)
-    _require_home(path)
+    require_home(path)
     with open_stopped(path) as node:
         chain = node.chain()
         heights = SnapshotStore(node.store, keep=1).heights()
@@ -155,7 +155,10 @@ def snapshot(
 
 @app.command()
 def restore(
-    file: Annotated[Path, typer.Argument(help="Written by securenet node snapshot.")],
+    file: Annotated[
+        Path,
+        typer.Argument(exists=True, dir_okay=False, help="Written by securenet node snapshot."),
+    ],
     trust: Annotated[
         str, typer.Option(metavar="HASH", help="The hash of its block, from somebody you trust.")
     ],
@@ -171,7 +174,7 @@ def restore(
     from node.stopped import open_stopped
 
     path = home_directory(home)
-    _require_home(path)
+    require_home(path)
     trusted = parse_digest(trust, "hash")
     genesis = NodeHome(path).load_genesis()
     height = check_snapshot(file, genesis=genesis, trusted=trusted)
@@ -220,7 +223,7 @@ def reset(
     from node.reset import reset_home
 
     path = home_directory(home)
-    _require_home(path)
+    require_home(path)
     NodeHome(path).load_config()
     if not yes:
         if as_json or not sys.stdin.isatty():
@@ -240,7 +243,7 @@ def _inspect(path: Path) -> dict[str, Any]:
     from node.keys import read_key_info
 
     home = NodeHome(path)
-    _require_home(path)
+    require_home(path)
     config, genesis = home.load_config(), home.load_genesis()
     node = read_key_info(home.node_key)
     is_encrypted = node.is_encrypted
@@ -304,8 +307,3 @@ def _inspect_signer(log: Path) -> dict[str, Any]:
         if last is None
         else {"height": last.height, "round": last.round, "message": last.name},
     }
-
-
-def _require_home(path: Path) -> None:
-    if not path.is_dir():
-        raise BadInput(f"there is no node's home in {path}", "make one: securenet init")

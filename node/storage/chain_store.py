@@ -279,11 +279,7 @@ class ChainStore(ChainReader):
         ours = GENESIS.encode(self.genesis)
         if written is not None:
             if written != ours:
-                raise ConfigError(
-                    "genesis.json",
-                    f"{self.path} belongs to another chain; take the genesis document that it was "
-                    "started with, or another home directory",
-                )
+                raise other_chain(self.path)
             adopt(self._store)
             return
         if next(self._store.scan(start=b"", stop=b"\xff"), None) is not None:
@@ -365,6 +361,15 @@ class ChainStore(ChainReader):
         if block is None:
             raise self._damaged(f"block {height} is missing")
         return summarise(block, self.tip.state)
+
+
+def other_chain(path: Path) -> ConfigError:
+    """Return what is to be said of a home whose database is of another chain than its genesis."""
+    return ConfigError(
+        "genesis.json",
+        f"{path} belongs to another chain; take the genesis document that it was started with, or "
+        "another home directory",
+    )
 
 
 def block_entries(

@@ -9,8 +9,15 @@ from collections.abc import Callable, Iterator, Mapping
 
 from chain.blocks import Block, decode_header
 from chain.certificate import decode_certificate
-from chain.errors import DecodeError, InvalidBlock, InvalidCertificate
-from chain.genesis import GENESIS, Genesis, genesis_header, genesis_miners, genesis_state
+from chain.errors import DecodeError, InvalidBlock, InvalidCertificate, InvalidGenesis
+from chain.genesis import (
+    GENESIS,
+    Genesis,
+    decode_genesis,
+    genesis_header,
+    genesis_miners,
+    genesis_state,
+)
 from chain.light_client import verify_header
 from chain.lookback import Lookback
 from chain.miners import encode_miners
@@ -27,6 +34,18 @@ from node.storage.kv import prefix_end
 from node.storage.pruning import index_entries
 from node.storage.verify_pruned import CheckPruned
 from node.storage.verify_snapshots import check_snapshots
+
+
+def is_of_other_chain(store: KeyValueStore, genesis: Genesis) -> bool:
+    """Tell whether a database was begun with another genesis document than this."""
+    stored = store.get(schema.GENESIS_KEY)
+    if stored is None or stored == GENESIS.encode(genesis):
+        return False
+    try:
+        decode_genesis(stored)
+    except (DecodeError, InvalidGenesis):
+        return False
+    return True
 
 
 def verify_store(
@@ -56,7 +75,7 @@ def _verify(
     store: KeyValueStore, genesis: Genesis, progress: Callable[[int, int], None]
 ) -> Iterator[Finding]:
     if store.get(schema.GENESIS_KEY) != GENESIS.encode(genesis):
-        yield Finding(where="meta genesis", what="not the genesis document of this chain")
+        yield Finding(where="meta genesis", what="missing or malformed")
         return
     # As at every opening: until then the entries may be those of neither chain.
     adopt(store)

@@ -220,6 +220,36 @@ def test_an_archive_of_another_chain_is_refused_and_nothing_changes(
     assert content(empty.path) == before
 
 
+def test_a_home_with_the_genesis_of_another_chain_is_not_called_damaged(securenet, home):
+    home.genesis.unlink()
+    write_genesis(home.genesis, make_genesis(miners=7))
+
+    ended = securenet("db", "verify", "--home", home.path)
+
+    assert ended.code == ExitCode.CONFIGURATION
+    assert "belongs to another chain" in ended.err
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("db", "verify", "--archive", "nothing"),
+        ("db", "import", "nothing"),
+        ("node", "restore", "nothing", "--trust", "00" * 32),
+        ("db", "export", "--out", "nowhere/archive"),
+        ("db", "import", __file__, "--home", "nowhere"),
+    ],
+    ids=str,
+)
+def test_a_path_where_nothing_is_is_a_mistake_and_no_fault_of_the_disk(securenet, home, words):
+    at = () if "--home" in words else ("--home", home.path)
+
+    ended = securenet(*words, *(() if "--archive" in words else at))
+
+    assert ended.code == ExitCode.USAGE
+    assert "nowhere" in ended.err or "nothing" in ended.err
+
+
 def test_an_archive_that_does_not_go_on_from_here_is_refused(securenet, home, empty, tmp_path):
     part = tmp_path / "part"
     securenet("db", "export", "--home", home.path, "--out", part, "--from", 4, "--to", 6)
@@ -238,7 +268,8 @@ def test_a_part_needs_something_to_trust(securenet, home, tmp_path):
         "db", "export", "--home", home.path, "--out", part, "--from", 4, "--to", 6, "--json"
     ).document
 
-    assert securenet("db", "verify", "--archive", part).code == ExitCode.MISSED
+    untrusted = securenet("db", "verify", "--archive", part)
+    assert (untrusted.code, "with --trust" in untrusted.err) == (ExitCode.USAGE, True)
     trusted = ("--trust", exported["block_hash"])
     assert securenet("db", "verify", "--archive", part, *trusted).code == 0
     assert securenet("db", "verify", "--archive", part, "--trust", "00" * 32).code == (

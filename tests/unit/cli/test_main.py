@@ -88,6 +88,15 @@ def test_an_unknown_flag_is_one_line_of_what_is_wrong_and_one_of_what_to_do(secu
     assert advice == f"  try: securenet {' '.join(path)} --help"
 
 
+@pytest.mark.parametrize("group", [(), ("db",)], ids=str)
+def test_a_group_without_a_command_shows_its_help_line_by_line(securenet, group):
+    ended = securenet(*group)
+
+    assert ended.code == ExitCode.USAGE
+    assert ended.err.startswith("Usage: securenet")
+    assert len(ended.err.splitlines()) > 5
+
+
 def test_an_unknown_command_is_told_and_a_near_one_offered(securenet):
     ended = securenet("devcie", "list")
 

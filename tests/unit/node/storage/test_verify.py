@@ -15,7 +15,8 @@ from node.storage import schema
 from node.storage.kv import MemoryStore
 from node.storage.leveldb import LevelDbStore
 from node.storage.snapshots import SnapshotStore
-from node.storage.verify import verify_store
+from node.storage.verify import is_of_other_chain, verify_store
+from tests.builders import make_genesis
 from tests.unit.node.storage.stored_chain import StoredChain, dump
 
 BITS_PER_FILE = 12
@@ -178,11 +179,14 @@ async def test_what_stands_behind_a_bad_block_is_said_not_to_be_checked():
 
 async def test_the_database_of_another_chain_is_not_taken_for_a_damaged_one():
     stored = await filled()
-    other = StoredChain(genesis=stored.chain.genesis).chain
+    genesis = stored.chain.genesis
+    other = make_genesis(miners=5)
 
-    assert findings(MemoryStore(), other.genesis) == [
-        "meta genesis: not the genesis document of this chain"
-    ]
+    assert is_of_other_chain(stored.kv, other)
+    assert not is_of_other_chain(stored.kv, genesis)
+    stored.kv.write(WriteBatch(writes={schema.GENESIS_KEY: b"\x00"}))
+    assert not is_of_other_chain(stored.kv, genesis)
+    assert not is_of_other_chain(MemoryStore(), genesis)
 
 
 async def test_a_bit_flipped_in_any_file_of_a_database_is_refused_named_or_harmless(tmp_path: Path):
