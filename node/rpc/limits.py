@@ -46,7 +46,7 @@ class RpcLimits:
     Parameters
     ----------
     connections_max : int
-        Open connections, half of them from one other machine; beyond it the longest idle one gives
+        Open connections, at most half of them from one other machine; beyond it the longest idle gives
         way, or the newcomer is refused.
     subscribers_max : int
         Open event streams.
