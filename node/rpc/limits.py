@@ -46,8 +46,8 @@ class RpcLimits:
     Parameters
     ----------
     connections_max : int
-        Open connections, at most half of them from one other machine; beyond it the longest idle gives
-        way, or the newcomer is refused.
+        Open connections, at most half of them from one other machine; beyond it the longest idle
+        one gives way, or the newcomer is refused.
     subscribers_max : int
         Open event streams.
     bodies_size_max : int
