@@ -34,7 +34,7 @@ from node.p2p.handshake import (
 from node.p2p.limits import KindPolicy, KindTable, P2PLimits, TokenBucket
 from node.p2p.peers import MS_NS
 from node.p2p.stats import Counters
-from node.p2p.tls import peer_key
+from node.p2p.tls import peer_key, tls_reason
 from node.ports import Clock
 
 OWN_KINDS: Final = {
@@ -272,7 +272,7 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Take note of an end that did not come from here."""
         self._transport = None
-        self.close(Reason.TLS if isinstance(exc, ssl.SSLError) else Reason.CLOSED)
+        self.close(tls_reason(exc) if isinstance(exc, ssl.SSLError) else Reason.CLOSED)
 
     def pause_writing(self) -> None:
         """Keep messages in the queues, where urgent ones still overtake."""

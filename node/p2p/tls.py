@@ -26,7 +26,7 @@ from cryptography.hazmat.primitives.serialization import (
 from cryptography.x509.oid import NameOID
 
 from chain.types import PublicKey
-from node.p2p.errors import UnknownKey
+from node.p2p.errors import Reason, UnknownKey
 from node.ports import Random
 
 # The directory says how long a key is good; a certificate that expired, or was not yet valid on a
@@ -109,6 +109,14 @@ class ChannelContexts:
             path.write_bytes(certificate.public_bytes(Encoding.PEM) + key)
             for context in (self.dialling, self.listening):
                 context.load_cert_chain(path, password=passphrase)
+
+
+def tls_reason(error: ssl.SSLError) -> Reason:
+    """Return why a handshake failed: for a key that the directory never held, or for anything else.
+
+    Keys that have left the directory are found later, by whoever calls `peer_key`.
+    """
+    return Reason.UNKNOWN_KEY if isinstance(error, ssl.SSLCertVerificationError) else Reason.TLS
 
 
 def peer_key(channel: ssl.SSLObject) -> PublicKey:

@@ -17,7 +17,7 @@ from node.p2p.handshake import OWN_KINDS_END, Role
 from node.p2p.limits import KindTable, P2PLimits
 from node.p2p.peers import Doorkeeper, PeerBook, PeerDirectory, PeerEntry
 from node.p2p.stats import Counters, TransportStats
-from node.p2p.tls import ChannelContexts
+from node.p2p.tls import ChannelContexts, tls_reason
 from node.ports import Clock, Random, Receiver
 
 ACCEPT_BACKLOG: Final = 128
@@ -27,6 +27,9 @@ ACCEPT_PAUSE_S: Final = 0.1
 """Rest after a failing `accept`, which is out of descriptors or memory."""
 
 TLS_SHUTDOWN_S: Final = 1.0
+
+STRANGER_PAUSE_NS: Final = 60 * 10**9
+"""Strangers dial again and again; one line in this time tells of them."""
 
 log = structlog.get_logger(__name__)
 
@@ -98,6 +101,7 @@ class TlsTransport:
         self._departed: set[Address] = set()
         self._arrived: set[socket.socket] = set()
         self._accept_again: asyncio.TimerHandle | None = None
+        self._stranger_told_ns: int | None = None
         self.update_directory(directory)
 
     # --- the port ---------------------------------------------------------------------------------
@@ -240,11 +244,25 @@ class TlsTransport:
     async def _accept(self, sock: socket.socket, host: str) -> None:
         self._arrived.discard(sock)
         loop = asyncio.get_running_loop()
+        connection = self._connection(dialled=None)
         try:
             opening = loop.connect_accepted_socket(_Doorway, sock)
-            await self._settle(self._connection(dialled=None), opening, self._contexts.listening)
+            await self._settle(connection, opening, self._contexts.listening)
         finally:
             self._doorkeeper.leave(host)
+        if connection.reason is Reason.UNKNOWN_KEY:
+            self._tell_of_stranger(host)
+
+    def _tell_of_stranger(self, host: str) -> None:
+        """Log that a key is unknown: a new miner or observer can learn it nowhere else.
+
+        It is told in its dialler's log only that the connection was closed: asyncio drops the alert
+        of a TLS handshake that fails.
+        """
+        now_ns = self._clock.monotonic_ns()
+        if self._stranger_told_ns is None or now_ns - self._stranger_told_ns >= STRANGER_PAUSE_NS:
+            self._stranger_told_ns = now_ns
+            log.warning("a node with an unknown key was refused", host=host)
 
     async def _dial_all(self, group: asyncio.TaskGroup) -> None:
         while True:
@@ -307,8 +325,8 @@ class TlsTransport:
                 await connection.settled.wait()
         except TimeoutError:
             reason = Reason.HANDSHAKE_TIMEOUT
-        except ssl.SSLError:
-            reason = Reason.TLS
+        except ssl.SSLError as error:
+            reason = tls_reason(error)
         except (OSError, UnicodeError):
             # UnicodeError: a name that cannot even be asked for; the registry may hold one.
             reason = Reason.UNREACHABLE

@@ -10,6 +10,7 @@ from contextlib import AsyncExitStack, suppress
 from dataclasses import replace
 
 import pytest
+from structlog.testing import capture_logs
 
 from chain.types import Digest
 from node.p2p import PeerDirectory, Reason
@@ -133,7 +134,19 @@ async def test_a_key_outside_the_directory_fails_in_tls(victim):
         await stranger.channel(victim.port)
 
         assert await stranger.is_closed()
-    await victim.counts_refusal(Reason.TLS)
+    await victim.counts_refusal(Reason.UNKNOWN_KEY)
+
+
+async def test_strangers_that_dial_again_and_again_are_logged_once(victim):
+    with capture_logs() as lines:
+        for attempt in range(3):
+            async with RawPeer(STRANGER, VICTIM) as stranger:
+                await stranger.channel(victim.port)
+                assert await stranger.is_closed()
+            await until(lambda: victim.refused.get(Reason.UNKNOWN_KEY) == attempt + 1)  # noqa: B023
+
+    told = [line for line in lines if "unknown key" in line["event"]]
+    assert [(line["log_level"], line["host"]) for line in told] == [("warning", "127.0.0.1")]
 
 
 async def test_a_key_that_left_the_directory_is_refused_after_tls(victim):
