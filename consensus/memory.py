@@ -15,13 +15,12 @@ from consensus.durable import Floor, LostMemory
 from consensus.errors import NotAMember
 from consensus.events import HeightConfig
 from consensus.height import HeightState
-from consensus.log import HEIGHTS_AHEAD_MAX
 from consensus.messages import Message, position_of
 from consensus.signatures import check_signature, is_of_member
 from consensus.signer import Signer
 
 SILENT_HEIGHTS: Final = 2
-"""A miner without memory signs nothing until so many heights after H."""
+"""For so many heights, that one included, a miner is silent from a forgotten signature on."""
 
 
 class Memory:
@@ -30,18 +29,21 @@ class Memory:
     Attributes
     ----------
     reports : dict of Address to Height
-        The heights that members said they work on, at most one for each.
+        The highest heights that members said they work on, at most one for each.
     """
 
     def __init__(self, signer: Signer) -> None:
         self._me = signer.miner_id
         self._signer = signer
         self.reports: dict[Address, Height] = {}
+        # The first that each of them said: whatever this miner forgot, it signed before.
+        self._first: dict[Address, Height] = {}
         self._shown: dict[Address, Height] = {}
 
     def start(self, config: HeightConfig, draft: Draft) -> None:
         """Ask anew, at a height that begins, what is known; forget who is no member of it."""
-        self.reports = {m: at for m, at in self.reports.items() if m in config.miners}
+        self.reports = {m: at for m, at in self.reports.items() if _is_known(m, config)}
+        self._first = {m: at for m, at in self._first.items() if m in self.reports}
         self._shown = {m: at for m, at in self._shown.items() if m in config.miners}
         self._set_floor(config, draft)
         self._trust(config)
@@ -66,8 +68,9 @@ class Memory:
         self, miner: Address, height: Height, config: HeightConfig, draft: Draft
     ) -> None:
         """Take note of the height that a member works on."""
-        if miner != self._me and miner in config.miners:
+        if miner != self._me and _is_known(miner, config):
             self.reports[miner] = max(height, self.reports.get(miner, height))
+            self._first.setdefault(miner, height)
             self._set_floor(config, draft)
 
     def on_shown(self, miner: Address, height: Height, config: HeightConfig) -> None:
@@ -83,23 +86,25 @@ class Memory:
         self._signer.meet(keys)
         if not remembers:
             # Another node may have had the same key sign since they were told.
-            self.reports.clear()
+            self._first.clear()
             self._signer.write(LostMemory(height=config.height), draft)
             self._set_floor(config, draft)
 
     def _set_floor(self, config: HeightConfig, draft: Draft) -> None:
         """End the silence of a miner without memory as soon as it knows until when it lasts.
 
-        Also before it is a member: the height at which it becomes one may need it.
+        Also at the height before it is a member: the one at which it becomes one may need it.
         """
         durable = self._signer.durable
-        if durable.floor is not None:
+        if durable.floor is not None or self._me not in config.next_miners:
             return
-        known = known_height(self.reports, config.miners, self._me, config.height)
-        if known is not None:
-            height = Height(max(known, durable.lost_height) + SILENT_HEIGHTS)
-            self._signer.write(Floor(height=height), draft)
-            self._signer.owes(height, draft)
+        following = Height(config.height + 1)
+        for height, miners in ((config.height, config.miners), (following, config.next_miners)):
+            if was_undecided(height, miners, self._first, self._me):
+                floor = Height(max(height + 1, durable.lost_height + SILENT_HEIGHTS))
+                self._signer.write(Floor(height=floor), draft)
+                self._signer.owes(floor, draft)
+                return
 
     def _trust(self, config: HeightConfig) -> None:
         """Take the log for the latest once a quorum has shown what it holds of this miner."""
@@ -109,33 +114,29 @@ class Memory:
             )
 
 
-def known_height(
-    reports: Mapping[Address, Height], miners: MinerSet, me: Address, height: Height
-) -> Height | None:
-    """Return H, the highest height at which this miner may have signed, less one; None if unknown.
+def was_undecided(
+    height: Height, miners: MinerSet, told: Mapping[Address, Height], me: Address
+) -> bool:
+    """Tell whether this miner signed nothing above `height` before others told where they are.
 
     Parameters
     ----------
-    reports : mapping of Address to Height
-        The heights that other members have said, since this miner started, that they work on.
-    height : Height
-        The height that this miner itself works on.
+    miners : MinerSet
+        The set of `height`.
+    told : mapping of Address to Height
+        The heights that others have said, since this miner started, that they work on.
 
     Notes
     -----
-    H is known once ``k = n - f`` members have reported, or all others where those are fewer, and
-    the k-th lowest of their reports is no further ahead than the window of next heights: a liar
-    that names an absurd height is passed over, and real heights have first to be reached by
-    synchronisation. A single miner has nobody to ask: only the operator's explicit floor helps.
+    So it is where ``k = n - f`` members have told, or all others where those are fewer, and the
+    k-th lowest of what they told is below `height`: a quorum that had voted for a block there would
+    have an honest member among them. A single miner has nobody to ask: only the operator's explicit
+    floor helps.
     """
     others = {member.id for member in miners} - {me}
     needed = min(len(miners) - miners.f, len(others))
-    if needed == 0:
-        return None
-    told = sorted(reported for miner, reported in reports.items() if miner in others)
-    if len(told) < needed or told[needed - 1] > height + HEIGHTS_AHEAD_MAX:
-        return None
-    return max(height, told[needed - 1])
+    known = sorted(at for miner, at in told.items() if miner in others)
+    return 0 < needed <= len(known) and known[needed - 1] < height
 
 
 def has_heard_enough(
@@ -159,3 +160,7 @@ def has_heard_enough(
     """
     told = [miner for miner, at in shown.items() if miner in miners and at <= height]
     return len({*told, me}) >= miners.quorum
+
+
+def _is_known(miner: Address, config: HeightConfig) -> bool:
+    return miner in config.miners or miner in config.next_miners

@@ -10,7 +10,7 @@ from chain import certificate, crypto
 from consensus import durable, events, memory, messages, output, timers
 
 verify: Any = crypto.verify
-known_height: Any = memory.known_height
+was_undecided: Any = memory.was_undecided
 VoteCertificate: Any = certificate.VoteCertificate
 Timing: Any = timers.Timing
 

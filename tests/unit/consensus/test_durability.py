@@ -26,7 +26,7 @@ from tests.unit.consensus.plain import (
     PrePrepare,
     RoundChange,
     TellShown,
-    known_height,
+    was_undecided,
 )
 
 
@@ -231,16 +231,39 @@ def test_a_miner_without_memory_signs_again_two_heights_after_the_one_it_finds()
 def test_a_candidate_without_memory_has_made_up_for_it_by_the_height_at_which_it_is_a_miner():
     """Where one of the five lies, the four others decide nothing unless it signs there."""
     bench = Bench(n=5, me=4, records=(), heard=False)
-    members = replace(bench.miners, members=bench.miners.members[:4])
+    before = replace(bench.miners, members=bench.miners.members[:4])
     parent = replace(bench.config.parent, height=1)
-    bench.start(make_config(members, parent))
-    assert not heights_seen(bench, 2, 2).writes
-    assert written(heights_seen(bench, 2, 2, 2), Floor) == [Floor(height=4)]
-    for height in (3, 4):
-        bench.start(make_config(members, replace(parent, height=height - 1)))
+    bench.start(make_config(before, parent))
+    assert not heights_seen(bench, 2, 2, 2).writes
+    bench.start(make_config(before, replace(parent, height=2)))
+    output = bench.start(make_config(before, replace(parent, height=3), next_miners=bench.miners))
+    assert written(output, Floor) == [Floor(height=5)]
     bench.start(make_config(bench.miners, replace(parent, height=4)))
     bench.show(0, 1, 2, height=5)
     assert bench.snapshot.signing == "yes"
+
+
+@pytest.mark.attack("B7")
+def test_miners_of_the_past_do_not_say_from_where_on_a_miner_signs():
+    """They stand where they were voted out; those that came later are at height 101."""
+    bench = Bench(n=7, me=6, records=(), heard=False)
+    founders = replace(bench.miners, members=bench.miners.members[:3])
+    bench.start(make_config(founders, replace(bench.config.parent, height=40)))
+    assert not heights_seen(bench, 41, 41, 41).writes
+    bench.start(make_config(bench.miners, replace(bench.config.parent, height=99)))
+    for by in (3, 4, 5):
+        assert not bench.step(HeightSeen(miner=bench.ids[by], height=101)).writes
+    bench.start(make_config(bench.miners, replace(bench.config.parent, height=100)))
+    assert written(bench.outputs[-1], Floor) == [Floor(height=103)]
+
+
+def test_what_others_say_first_counts_however_far_they_go_on():
+    """It was said since the start, and so since this miner had signed for the last time."""
+    bench = Bench(records=())
+    heights_seen(bench, 3, 3, 3)
+    assert not heights_seen(bench, 9, 9, 9).writes
+    output = bench.start(make_config(bench.miners, replace(bench.config.parent, height=2)))
+    assert written(output, Floor) == [Floor(height=5)]
 
 
 def test_a_liar_with_an_absurd_height_does_not_silence_a_miner_for_ever():
@@ -401,30 +424,38 @@ def test_a_single_miner_waits_for_nobody():
 
 def test_a_single_miner_needs_the_operator():
     miners = Bench(n=1).miners
-    assert known_height({}, miners, miners.members[0].id, 5) is None
+    assert not was_undecided(5, miners, {}, miners.members[0].id)
 
 
 @pytest.mark.attack("B7")
 @given(st.data())
-def test_the_known_height_is_never_below_where_the_miner_may_have_signed(data):
-    """The argument of docs/spec/consensus.md, for every n, every liar and every report."""
-    n = data.draw(st.integers(2, 10))
-    miners = Bench(n=n).miners
-    me, *rest = (miner.id for miner in miners)
-    is_member = data.draw(st.booleans())
-    others = rest if is_member else [me, *rest]
-    if not is_member:
-        # It was a miner before, or will be one.
-        me = Address(bytes(32))
-    liars = set(data.draw(st.permutations(others))[: max(0, miners.f - is_member)])
-    signed = data.draw(st.integers(2, 20))  # the miner may have signed up to this height
-    committers = data.draw(st.permutations(others))[: miners.quorum - is_member]
-    reports = {}
-    for miner in others:
-        if data.draw(st.booleans()) and data.draw(st.booleans()):
-            continue
-        low = 1 if miner in liars or miner not in committers else signed - 1
-        reports[miner] = data.draw(st.integers(low, 25))
-    height = data.draw(st.integers(1, 20))
-    known = known_height(reports, miners, me, height)
-    assert known is None or known + 2 > signed
+def test_no_floor_is_at_or_below_a_height_where_the_miner_may_have_signed(data):
+    """The argument of docs/spec/consensus.md, for any sets, liars, laggards and reports."""
+    everyone = Bench(n=10).miners
+    me = everyone.members[0].id
+    signed = data.draw(st.integers(1, 5))  # the miner may have signed up to this height
+    present = set(data.draw(st.permutations(everyone.members))[: data.draw(st.integers(4, 10))])
+    sets = []
+    for _ in range(6):
+        # Any members may come and go between two heights, here mostly none.
+        for member in data.draw(st.lists(st.sampled_from(everyone.members), max_size=2)):
+            present = present ^ {member} or present
+        members = sorted(present, key=lambda member: member.id)
+        sets.append(replace(everyone, members=tuple(members)))
+    liars: set[Address] = set()
+    for miner in data.draw(st.permutations(everyone.members[1:])):
+        more = {*liars, miner.id}
+        if all(sum(id in miners for id in {*more, me}) <= miners.f for miners in sets):
+            liars = more
+    # A quorum of each height below has voted for a block there, and an honest member goes on.
+    least = dict.fromkeys((member.id for member in everyone), 1)
+    for height, miners in enumerate(sets[: signed - 1], start=1):
+        voters = data.draw(st.permutations([member.id for member in miners]))
+        least |= dict.fromkeys(set(voters[: miners.quorum]) - liars, height)
+    told = {
+        miner: data.draw(st.sampled_from([least[miner], 8]))
+        for miner in least
+        if miner != me and data.draw(st.integers(0, 4))
+    }
+    for height, miners in enumerate(sets, start=1):
+        assert not was_undecided(height, miners, told, me) or height >= signed
