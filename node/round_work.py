@@ -51,8 +51,8 @@ LOOKED_FOR_AT_ONCE: Final = 4
 """Updates that are fetched beside each other, so that who is slow holds up no others."""
 LOOK_S: Final = 4.0
 LOOK_S_MAX: Final = 32.0
-"""After so long without any chunk an update makes way for others, and after twice as long the next
-time: more than a chunk may take. Chunks that have come stay."""
+"""After so long without any chunk, or twice as long with some, an update makes way for others; the
+next time it has twice as long. Chunks that have come stay."""
 RESCAN_S: Final = 5.0
 """How often it looks without a block."""
 RESEND_NS: Final = 20 * 10**9

@@ -50,7 +50,8 @@ class BlobFetcher:
         size_max : int
             A larger one is not fetched.
         patience_s : float, optional
-            It gives up once no chunk of any blob has come for so long.
+            It gives up once no chunk of any blob has come for so long, and after twice as
+            long in any case.
         """
         try:
             async with self._sources.patience(patience_s):

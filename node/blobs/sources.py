@@ -42,6 +42,8 @@ CHUNK_TIMEOUT_S: Final = 10.0
 SOON_S: Final = 3.0
 """While chunks come sooner than this, more of a blob are asked for at once, up to one of each peer;
 half as many when an answer does not come: on a thin line they wait for each other."""
+BUSY_TIMES: Final = 2
+"""So many times its patience a fetch may last while chunks come: who drips holds nobody up."""
 PASSED_OVER_S: Final = 15.0
 """How long who was overtaken is asked last, and who was silent or late is left out."""
 
@@ -76,9 +78,9 @@ class Sources:
         # Who has sent a chunk last is asked first: it holds the next blob of the kind, too.
         self._helper: Address | None = None
         self._usual_s: float | None = None
-        # When a good chunk came last, from anybody; and who gives up so long after it.
+        # When a good chunk came last, from anybody; who gives up so long after it, and when at last.
         self._good_s = 0.0
-        self._limits: dict[asyncio.Timeout, float] = {}
+        self._limits: dict[asyncio.Timeout, tuple[float, float]] = {}
 
     def peers(self) -> list[Address]:
         """Return who may be asked for a blob."""
@@ -99,10 +101,11 @@ class Sources:
         """Raise `TimeoutError` once no chunk has come from anybody for so long; None: never.
 
         A busy line is none that is dead: to give up there means to have the same sent once more.
+        After `BUSY_TIMES` as long it is given up all the same.
         """
         async with asyncio.timeout(seconds) as limit:
             if seconds is not None:
-                self._limits[limit] = seconds
+                self._limits[limit] = (seconds, _now_s() + BUSY_TIMES * seconds)
             try:
                 yield
             finally:
@@ -211,9 +214,9 @@ class Sources:
             self._transport.penalise(peer, LIE_POINTS, str(error))
             return None
         self._good_s = _now_s()
-        for limit, seconds in self._limits.items():
+        for limit, (seconds, end_s) in self._limits.items():
             if not limit.expired():
-                limit.reschedule(self._good_s + seconds)
+                limit.reschedule(min(self._good_s + seconds, end_s))
         usual_s = took_s if self._usual_s is None else self._usual_s
         self._usual_s = usual_s + (took_s - usual_s) / 8
         if took_s < SOON_S and self.chunks_at_once < len(self._transport.connected()):

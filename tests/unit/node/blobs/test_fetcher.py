@@ -1,8 +1,10 @@
 """Blobs from peers: in parts, from several, on after a break, and nothing false."""
 
 import asyncio
+from contextlib import suppress
 from dataclasses import replace
 from random import Random
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,6 +15,7 @@ from node.blobs.fetcher import BlobFetcher
 from node.blobs.sources import ASKED_AT_ONCE, HEDGE_S, HEDGE_S_MAX, LIE_POINTS, PASSED_OVER_S
 from node.metrics import Metrics
 from node.protocol import CHUNK, GET_CHUNK, KINDS, ChunkAnswer, decode_body, encode_body
+from node.round_work import LOOK_S, LOOKED_FOR_AT_ONCE, RoundWork
 from tests.simulation.disk import SimulatedDisk
 from tests.unit.node.blobs.stored import blob, blob_store, put
 from tests.unit.node.fakes import Wire, address, simulated
@@ -420,22 +423,61 @@ async def test_a_larger_blob_than_wanted_is_not_fetched():
     assert peers.store.held == (0, 0)
 
 
+async def look_for(peers: Peers, *digests: Digest) -> dict[Digest, float]:
+    """Look for blobs as a miner does for the updates of a round; return when each was here."""
+    work = RoundWork.__new__(RoundWork)
+    work._bench = SimpleNamespace(fetcher=peers.fetcher)  # type: ignore[assignment]
+    found: Any = SimpleNamespace(terms=SimpleNamespace(update_size=4 * CHUNK_SIZE))
+    turns = asyncio.Semaphore(LOOKED_FOR_AT_ONCE)
+    begun_s = asyncio.get_running_loop().time()
+    here_s: dict[Digest, float] = {}
+
+    async def look(digest: Digest) -> None:
+        member: Any = SimpleNamespace(update=digest)
+        await work._look_for(member, found, turns)
+        here_s[digest] = asyncio.get_running_loop().time() - begun_s
+
+    with suppress(TimeoutError):
+        async with asyncio.timeout(600):
+            await asyncio.gather(*map(look, digests))
+    return here_s
+
+
 @simulated
-async def test_on_a_line_that_is_busy_nobody_gives_up():
-    """Four updates at 1 Mbit/s: each has a chunk in every eight seconds or so."""
+async def test_on_a_thin_line_that_is_busy_little_comes_twice():
+    """Eight updates at 1 Mbit/s: each of four has a chunk in every eight seconds or so."""
     peers = ThinLine(count=3, bytes_per_second=125_000)
-    blobs = [blob(4 * CHUNK_SIZE - number) for number in range(1, 5)]
+    blobs = [blob(4 * CHUNK_SIZE - number) for number in range(1, 9)]
     digests = [put(peers.holder, data) for data in blobs]
 
-    held = await asyncio.gather(
-        *[
-            peers.fetcher.fetch(digest, size_max=4 * CHUNK_SIZE, patience_s=8.5)
-            for digest in digests
-        ]
-    )
+    assert set(await look_for(peers, *digests)) == set(digests)
 
-    assert all(held)
-    assert peers.carried < 2 * sum(map(len, blobs))
+    assert peers.carried < 2.5 * sum(map(len, blobs))
+
+
+@simulated
+async def test_who_sends_a_chunk_now_and_then_holds_up_no_other_updates():
+    """A liar holds eight, which come first, and sends a good chunk of each before it is given up."""
+    dripped, honestly = (
+        [blob(4 * CHUNK_SIZE, seed=seed + number) for number in range(count)]
+        for seed, count in ((100, 8), (200, 2))
+    )
+    peers = Peers()
+    first = [put(peers.holder, data) for data in dripped]
+    others = [put(peers.holder, data) for data in honestly]
+
+    def drip(question: Any, chunk: BlobChunk | None) -> ChunkAnswer | None:
+        peers.delays_s[A] = LOOK_S - 0.5
+        return honest(question, chunk if question.digest in first else None)
+
+    def rest(question: Any, chunk: BlobChunk | None) -> ChunkAnswer | None:
+        return honest(question, chunk if question.digest in others else None)
+
+    peers.behaviours = {A: drip, B: rest, C: rest}
+
+    here_s = await look_for(peers, *first, *others)
+
+    assert max(here_s[digest] for digest in others) < 6 * LOOK_S
 
 
 @simulated
