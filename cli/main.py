@@ -110,14 +110,14 @@ def run(arguments: Sequence[str]) -> int:
             list(arguments), prog_name="securenet", standalone_mode=False
         )
     except typer.TyperException as error:
-        if "\n" in (message := str(error.format_message())):
+        if (message := str(error.format_message())).startswith("Usage:"):
             # A group without a command: its help.
             typer.echo(message, err=True)
         elif message:
             # Unknown flags and values of the wrong form; the parser knows the command.
             context = getattr(error, "ctx", None)
             command = "securenet" if context is None else context.command_path
-            show_error(message, f"{command} --help")
+            show_error(" ".join(message.split()), f"{command} --help")
         return ExitCode.USAGE
     except (typer.Abort, KeyboardInterrupt):
         return ExitCode.INTERRUPTED

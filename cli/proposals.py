@@ -56,5 +56,5 @@ async def standing(client: Client, kind: str, body: Any, answer: Document) -> st
         quorum = (await client.get("/v1/consensus"))["quorum"]
         approvals, refusals = len(proposal["approvals"]), len(proposal["refusals"])
         return f"{proposal['status']}, {approvals} for and {refusals} against; {quorum} decide"
-    except (Refused, Unreachable, KeyError):
+    except (Refused, Unreachable, KeyError, TypeError):
         return None

@@ -59,7 +59,13 @@ def verify(
     ] = None,
     genesis: Annotated[
         Path | None,
-        typer.Option("--genesis", metavar="FILE", help="The genesis document that it must have."),
+        typer.Option(
+            "--genesis",
+            metavar="FILE",
+            exists=True,
+            dir_okay=False,
+            help="The genesis document that it must have.",
+        ),
     ] = None,
     as_json: AsJson = False,
 ) -> None:

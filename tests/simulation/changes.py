@@ -37,6 +37,7 @@ MINERS_MAX: Final = 10
 ANSWER_S: Final = 4.0
 """So long a transaction is waited for, before another one says the same at another node."""
 POLL_S: Final = 0.2
+STEPS_MAX: Final = 10
 ACCEPTANCE_MS: Final = 3_600_000
 
 PARAMETERS: Final = (
@@ -107,15 +108,18 @@ class Council:
     async def conclude(self, changes: asyncio.Task[None], *, within_s: float) -> None:
         """Wait until `play` has come to its end, where no step may take longer than `within_s`.
 
-        How many there are depends on the number of miners, all of whose words come one by one.
+        How many there are depends on the number of miners, all of whose words come one by one; but
+        `STEPS_MAX` times as long is enough for all.
         """
-        steps = self.steps
+        steps, end_s = self.steps, self._world.time_s + STEPS_MAX * within_s
 
         def went_on() -> bool:
             return changes.done() or self.steps > steps
 
         while not changes.done():
             steps = self.steps
+            if self._world.time_s > end_s:
+                raise Violation("what the miners decide comes to no end")
             await self._world.until(went_on, within_s=within_s, what="what the miners decide")
 
     # The changes

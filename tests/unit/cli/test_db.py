@@ -238,6 +238,7 @@ def test_a_home_with_the_genesis_of_another_chain_is_not_called_damaged(securene
         ("node", "restore", "nothing", "--trust", "00" * 32),
         ("db", "export", "--out", "nowhere/archive"),
         ("db", "import", __file__, "--home", "nowhere"),
+        ("db", "verify", "--archive", __file__, "--genesis", "nowhere"),
     ],
     ids=str,
 )

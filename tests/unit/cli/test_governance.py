@@ -221,8 +221,12 @@ def test_who_votes_is_told_how_the_votes_are(securenet, node, miner):
 @pytest.mark.parametrize("path", ["/v1/proposals/{id}", "/v1/consensus"])
 @pytest.mark.parametrize(
     "answer",
-    [lambda: problem(404, "not_found", "it is not told"), lambda: web.json_response({})],
-    ids=["refused", "empty"],
+    [
+        lambda: problem(404, "not_found", "it is not told"),
+        lambda: web.json_response({}),
+        lambda: web.json_response([]),
+    ],
+    ids=["refused", "empty", "of another form"],
 )
 def test_a_vote_that_is_committed_is_told_even_where_the_node_says_no_more(
     securenet, node, miner, path, answer

@@ -97,6 +97,15 @@ def test_a_group_without_a_command_shows_its_help_line_by_line(securenet, group)
     assert len(ended.err.splitlines()) > 5
 
 
+def test_a_missing_option_with_choices_is_told_in_one_line(securenet):
+    ended = securenet("model", "export", "abc", "--out", "x")
+
+    assert ended.code == ExitCode.USAGE
+    error, advice = ended.err.splitlines()
+    assert error == "error: Missing option '--target'. Choose from: c, onnx"
+    assert advice == "  try: securenet model export --help"
+
+
 def test_an_unknown_command_is_told_and_a_near_one_offered(securenet):
     ended = securenet("devcie", "list")
 
