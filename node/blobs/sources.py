@@ -78,7 +78,8 @@ class Sources:
         # Who has sent a chunk last is asked first: it holds the next blob of the kind, too.
         self._helper: Address | None = None
         self._usual_s: float | None = None
-        # When a good chunk came last, from anybody; who gives up so long after it, and when at last.
+        # When a good chunk came last, from anybody; who gives up so long after it, and when in any
+        # case.
         self._good_s = 0.0
         self._limits: dict[asyncio.Timeout, tuple[float, float]] = {}
 

@@ -27,6 +27,7 @@ from chain.records.proposals import PROPOSAL_TABLE, ProposalRecord
 from chain.types import Address, Digest
 from node.errors import StorageFailed
 from tests.simulation.acceptance import addition_of, replacement_of
+from tests.simulation.checkers import Violation
 from tests.simulation.faults import bring_back, spare
 from tests.simulation.trace import WORLD
 from tests.simulation.workload import Workload
@@ -37,7 +38,7 @@ MINERS_MAX: Final = 10
 ANSWER_S: Final = 4.0
 """So long a transaction is waited for, before another one says the same at another node."""
 POLL_S: Final = 0.2
-STEPS_MAX: Final = 10
+CONCLUDED_TIMES: Final = 10
 ACCEPTANCE_MS: Final = 3_600_000
 
 PARAMETERS: Final = (
@@ -109,9 +110,9 @@ class Council:
         """Wait until `play` has come to its end, where no step may take longer than `within_s`.
 
         How many there are depends on the number of miners, all of whose words come one by one; but
-        `STEPS_MAX` times as long is enough for all.
+        `CONCLUDED_TIMES` times as long is enough for all.
         """
-        steps, end_s = self.steps, self._world.time_s + STEPS_MAX * within_s
+        steps, end_s = self.steps, self._world.time_s + CONCLUDED_TIMES * within_s
 
         def went_on() -> bool:
             return changes.done() or self.steps > steps

@@ -457,7 +457,7 @@ async def test_on_a_thin_line_that_is_busy_little_comes_twice():
 
 @simulated
 async def test_who_sends_a_chunk_now_and_then_holds_up_no_other_updates():
-    """A liar holds eight, which come first, and sends a good chunk of each before it is given up."""
+    """A liar holds eight, which come first, and sends a good chunk of each just in time."""
     dripped, honestly = (
         [blob(4 * CHUNK_SIZE, seed=seed + number) for number in range(count)]
         for seed, count in ((100, 8), (200, 2))
