@@ -128,15 +128,14 @@ def was_undecided(
 
     Notes
     -----
-    So it is where ``k = n - f`` members have told, or all others where those are fewer, and the
-    k-th lowest of what they told is below `height`: a quorum that had voted for a block there would
-    have an honest member among them. A single miner has nobody to ask: only the operator's explicit
-    floor helps.
+    So it is where ``k = n - q + f + 1`` members but this one have told, and the k-th lowest of what
+    they told is below `height`: of a quorum that had voted for a block there, an honest member would
+    be among them, even if this one was of it and f others lie. A single miner has nobody to ask:
+    only the operator's explicit floor helps.
     """
-    others = {member.id for member in miners} - {me}
-    needed = min(len(miners) - miners.f, len(others))
-    known = sorted(at for miner, at in told.items() if miner in others)
-    return 0 < needed <= len(known) and known[needed - 1] < height
+    needed = len(miners) - miners.quorum + miners.f + 1
+    known = sorted(at for miner, at in told.items() if miner in miners and miner != me)
+    return needed <= len(known) and known[needed - 1] < height
 
 
 def has_heard_enough(

@@ -112,7 +112,8 @@ class Council:
         How many there are depends on the number of miners, all of whose words come one by one; but
         `CONCLUDED_TIMES` times as long is enough for all.
         """
-        steps, end_s = self.steps, self._world.time_s + CONCLUDED_TIMES * within_s
+        steps = 0
+        end_s = self._world.time_s + CONCLUDED_TIMES * within_s
 
         def went_on() -> bool:
             return changes.done() or self.steps > steps

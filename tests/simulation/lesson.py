@@ -205,8 +205,10 @@ class Classroom:
                 raise Violation(f"{vote.miner.hex()[:12]} has computed another aggregate")
         if found.aggregate not in (None, right):
             raise Violation("the aggregate is not what the updates come to")
-        # An attest phase may be over before it was seen.
-        is_early = self._last_phase in {"commit", "attest"} and self._last_phase_s < FETCHED_S
+        # An attest phase may be over before it is seen.
+        is_early = self._last_phase == "commit" or (
+            self._last_phase == "attest" and self._last_phase_s < FETCHED_S
+        )
         had_time = found.reason != "too_few_groups" or not is_early
         if is_healed and had_time and found.phase != "finished":
             raise Violation(f"a federated round in a healed world is {found.phase}: {found.reason}")
