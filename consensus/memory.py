@@ -129,9 +129,9 @@ def was_undecided(
     Notes
     -----
     So it is where ``k = n - q + f + 1`` members but this one have told, and the k-th lowest of what
-    they told is below `height`: of a quorum that had voted for a block there, an honest member would
-    be among them, even if this one was of it and f others lie. A single miner has nobody to ask:
-    only the operator's explicit floor helps.
+    they told is below `height`: of a quorum that had voted for a block there, an honest member
+    would be among them, even if this one was of it and f others lie. A single miner has nobody to
+    ask: only the operator's explicit floor helps.
     """
     needed = len(miners) - miners.quorum + miners.f + 1
     known = sorted(at for miner, at in told.items() if miner in miners and miner != me)
