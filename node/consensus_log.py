@@ -63,5 +63,7 @@ def recover_log(log: Log, path: Path) -> DurableState:
         return recover(decode_record(record) for record in log.records())
     except DecodeError as error:
         raise CorruptStore(
-            path, f"the consensus log holds a record nobody wrote ({error}); restore a backup"
+            path,
+            f"the consensus log holds a record nobody wrote ({error}); restore no older copy: take "
+            "the version of the program that wrote it",
         ) from error

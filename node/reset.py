@@ -18,13 +18,17 @@ from node.storage.lock import HomeLock
 from node.storage.wal import Wal
 
 
-def reset_home(path: Path, *, signer_floor: int | None, random: Random) -> None:
+def reset_home(
+    path: Path, *, signer_floor: int | None, keeps_chain: bool = False, random: Random
+) -> None:
     """Remove chain and consensus log of a home whose node does not run.
 
     Parameters
     ----------
     signer_floor : int, optional
         The miner signs above this height alone, and at once.
+    keeps_chain : bool, optional
+        Only the log is removed: a single miner has nobody to fetch the chain from.
 
     Raises
     ------
@@ -39,7 +43,7 @@ def reset_home(path: Path, *, signer_floor: int | None, random: Random) -> None:
                 file.unlink(missing_ok=True)
             if home.log.parent.is_dir():
                 sync_directory(home.log.parent)
-            if home.chain.is_dir():
+            if home.chain.is_dir() and not keeps_chain:
                 shutil.rmtree(home.chain)
                 sync_directory(home.chain.parent)
         except OSError as error:

@@ -208,6 +208,9 @@ def reset(
             help="Sign above this height at once; see docs/operating.md for what it risks.",
         ),
     ] = None,
+    keep_chain: Annotated[
+        bool, typer.Option("--keep-chain", help="Remove the signer's memory alone.")
+    ] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -225,11 +228,12 @@ def reset(
     path = home_directory(home)
     require_home(path)
     NodeHome(path).load_config()
+    what = "the signer's memory" if keep_chain else "the chain"
     if not yes:
         if as_json or not sys.stdin.isatty():
-            raise BadInput(f"the chain in {path} would be removed", "say so with --yes")
-        typer.confirm(f"remove the chain in {path}?", abort=True, err=True)
-    reset_home(path, signer_floor=signer_floor, random=SystemRandom())
+            raise BadInput(f"{what} in {path} would be removed", "say so with --yes")
+        typer.confirm(f"remove {what} in {path}?", abort=True, err=True)
+    reset_home(path, signer_floor=signer_floor, keeps_chain=keep_chain, random=SystemRandom())
     document = {"home": str(path), "signer_floor": signer_floor}
     if as_json:
         show_json(document)

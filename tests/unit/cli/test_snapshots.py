@@ -158,6 +158,19 @@ def test_a_reset_with_a_floor_lets_the_miner_sign_above_it(securenet, home):
     assert records(home) == [Floor(height=Height(8))]
 
 
+def test_a_single_miner_keeps_the_chain_and_gets_a_floor(securenet, home):
+    """It could fetch the chain from nobody."""
+    home.log.write_bytes(b"damaged")
+    height = securenet("db", "stats", "--home", home.path, "--json").document["height"]
+
+    words = ("node", "reset", "--home", home.path, "--keep-chain", "--signer-floor", height)
+    ended = securenet(*words, "--yes")
+
+    assert ended.code == 0, ended.err
+    assert records(home) == [Floor(height=Height(height + 1))]
+    assert securenet("db", "stats", "--home", home.path, "--json").document["height"] == height
+
+
 @pytest.mark.parametrize("how", ["runs", "unsaid", "no home"])
 def test_a_reset_that_may_not_be_changes_nothing(securenet, home, how):
     before = content(home.path)
