@@ -41,7 +41,7 @@ class Memory:
         self._shown: dict[Address, Height] = {}
 
     def start(self, config: HeightConfig, draft: Draft) -> None:
-        """Ask anew, at a height that begins, what is known; forget who is no member of it."""
+        """Ask anew, at a height that begins; forget who is no member of it or of the next."""
         self.reports = {m: at for m, at in self.reports.items() if _is_known(m, config)}
         self._first = {m: at for m, at in self._first.items() if m in self.reports}
         self._shown = {m: at for m, at in self._shown.items() if m in config.miners}
@@ -67,7 +67,7 @@ class Memory:
     def on_height_seen(
         self, miner: Address, height: Height, config: HeightConfig, draft: Draft
     ) -> None:
-        """Take note of the height that a member works on."""
+        """Take note of the height that a member, of this height or the next, works on."""
         if miner != self._me and _is_known(miner, config):
             self.reports[miner] = max(height, self.reports.get(miner, height))
             self._first.setdefault(miner, height)
